@@ -1,0 +1,312 @@
+"""The interface every adapter implements, and what is the same for all of them."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import weakref
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from keras_bnguard.engines.handles import NormHandle
+from keras_bnguard.engines.measure import measure_norm
+from keras_bnguard.engines.selftest import measure_behaviour
+from keras_bnguard.records import NormBehaviour, NormState, OptimizerFacts, Stack
+
+
+class Engine:
+    """What the stages may ask of a Keras. Subclasses fill in what differs.
+
+    Attributes:
+        keras: the Keras module (`keras`, `tf_keras`, or the `keras` behind `tf.keras`).
+        package: its import name. version: its version. engine: "tensorflow", "jax", "torch".
+        stack_name: "k2", "tfk", "k3-tf", "k3-jax" or "k3-torch".
+        flags: see `keras_bnguard.records.Stack.flags`.
+    """
+
+    engine = "tensorflow"
+    flags = "compile"
+
+    def __init__(self, keras: Any) -> None:
+        self.keras = keras
+        self.package = keras.__name__.split(".", 1)[0]
+        self.version = str(keras.__version__)
+        self._stack: Optional[Stack] = None
+        self._class_behaviour: Dict[Any, Optional[NormBehaviour]] = {}
+
+    # ---------------------------------------------------------------- identity
+    @property
+    def stack_name(self) -> str:
+        raise NotImplementedError
+
+    def stack(self) -> Stack:
+        """The stack with what its self-test found; the test runs once per process."""
+        if self._stack is None:
+            self._stack = Stack(
+                name=self.stack_name,
+                package=self.package,
+                version=self.version,
+                engine=self.engine,
+                flags=self.flags,
+                behaviour=measure_behaviour(self.keras),
+            )
+        return self._stack
+
+    def is_layer(self, thing: Any) -> bool:
+        return isinstance(thing, self.keras.layers.Layer)
+
+    def is_model(self, thing: Any) -> bool:
+        return isinstance(thing, self.keras.Model)
+
+    @property
+    def callback_class(self) -> type:
+        return self.keras.callbacks.Callback  # type: ignore[no-any-return]
+
+    # --------------------------------------------------------------- structure
+    def children(self, layer: Any) -> List[Any]:
+        """The layers directly inside a layer, in the order Keras keeps them."""
+        raise NotImplementedError
+
+    def is_functional(self, layer: Any) -> bool:
+        """Whether a layer is a graph (functional or built sequential model) with nodes."""
+        return bool(self.graph_nodes(layer))
+
+    def graph_nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
+        """(node, layer it calls) of a functional or sequential model in execution order."""
+        raise NotImplementedError
+
+    def node_training(self, node: Any) -> Optional[bool]:
+        """The `training=` written at a graph call, None where none was."""
+        args, kwargs = self._node_arguments(node)
+        if isinstance(kwargs.get("training"), bool):
+            return bool(kwargs["training"])
+        if len(args) > 1 and isinstance(args[1], bool):
+            names = [n for n in self._call_parameters(self._node_layer(node)) if n != "self"]
+            if len(names) > 1 and names[1] == "training":
+                return bool(args[1])
+        return None
+
+    def _node_arguments(self, node: Any) -> Tuple[Sequence[Any], Dict[str, Any]]:
+        raise NotImplementedError
+
+    def _node_layer(self, node: Any) -> Any:
+        raise NotImplementedError
+
+    def owns_weights(self, layer: Any) -> bool:
+        """Whether a layer has weights of its own, not counting layers inside it."""
+        raise NotImplementedError
+
+    def defaults_to_training(self, layer: Any) -> bool:
+        """Whether the `call` of a layer has `training=True` as its default."""
+        parameter = self._call_parameters(layer).get("training")
+        return parameter is not None and parameter.default is True
+
+    def _call_parameters(self, layer: Any) -> Dict[str, inspect.Parameter]:
+        try:
+            return dict(inspect.signature(layer.call).parameters)
+        except (TypeError, ValueError):
+            return {}
+
+    # -------------------------------------------------------------- BN handles
+    def norm_classes(self) -> Tuple[type, ...]:
+        return (self.keras.layers.BatchNormalization,)
+
+    def is_norm(self, layer: Any) -> bool:
+        return isinstance(layer, self.norm_classes())
+
+    def is_stock(self, layer: Any) -> bool:
+        """Whether the layer is Keras's own BN of today's semantics, not a subclass."""
+        return type(layer).__module__.split(".", 1)[0] == self.package
+
+    def handles(self, layer: Any, path: str) -> List[NormHandle]:
+        """Handles on the BN that a layer is, or hides; empty for any other layer."""
+        if self.is_norm(layer):
+            return [self._keras_handle(layer, path)]
+        return self.hidden_handles(layer, path)
+
+    def hidden_handles(self, layer: Any, path: str) -> List[NormHandle]:
+        """Handles on BN a layer wraps without being one: by its variables' names."""
+        pairs = named_statistics(self.own_variables(layer))
+        return [
+            self._variable_handle(layer, path if len(pairs) == 1 else f"{path}/{name}", found)
+            for name, found in pairs.items()
+        ]
+
+    def own_variables(self, layer: Any) -> List[Any]:
+        raise NotImplementedError
+
+    def _keras_handle(self, layer: Any, path: str) -> NormHandle:
+        def vectors() -> Tuple[Any, Any, Any, Any]:
+            return (
+                getattr(layer, "moving_mean", None),
+                getattr(layer, "moving_variance", None),
+                getattr(layer, "gamma", None),
+                getattr(layer, "beta", None),
+            )
+
+        return NormHandle(
+            path=path,
+            layer=layer,
+            kind="keras",
+            vectors=vectors,
+            settings={
+                "momentum": _number(getattr(layer, "momentum", None)),
+                "epsilon": _number(getattr(layer, "epsilon", None)),
+                "renorm": bool(getattr(layer, "renorm", False)),
+                "synchronized": bool(getattr(layer, "synchronized", False))
+                or "SyncBatch" in type(layer).__name__,
+            },
+            class_name=type(layer).__name__,
+            own_flag=lambda: bool(layer.trainable),
+            stock=self.is_stock(layer),
+        )
+
+    def _variable_handle(self, layer: Any, path: str, found: Dict[str, Any]) -> NormHandle:
+        def vectors() -> Tuple[Any, Any, Any, Any]:
+            return (found.get("mean"), found.get("variance"), None, None)
+
+        return NormHandle(
+            path=path,
+            layer=layer,
+            kind="variables",
+            vectors=vectors,
+            settings={"momentum": None, "epsilon": None, "renorm": False, "synchronized": False},
+            class_name=type(layer).__name__,
+            own_flag=lambda: bool(layer.trainable),
+            stock=False,
+        )
+
+    def norm_behaviour(self, handle: NormHandle) -> Optional[NormBehaviour]:
+        """What a BN's class does, measured on a fresh layer; None where it cannot be."""
+        if handle.kind != "keras":
+            return None
+        layer = handle.layer
+        key = (type(layer), bool(handle.settings["renorm"]))
+        if key not in self._class_behaviour:
+            self._class_behaviour[key] = measure_norm(self, layer)
+        return self._class_behaviour[key]
+
+    # ------------------------------------------------------------------- flags
+    def compiled_flags(self, model: Any) -> Optional[Dict[int, bool]]:
+        """id(layer) -> `trainable` at `compile()`; None where this Keras keeps no record."""
+        state = getattr(model, "_compiled_trainable_state", None)
+        if not state:
+            return None
+        return {id(layer): bool(flag) for layer, flag in state.items()}
+
+    def pending_flags(self, model: Any) -> Dict[int, bool]:
+        """Flags the user wants but Keras has put aside for the length of `fit`."""
+        return {}
+
+    def step_is_built(self, model: Any) -> bool:
+        """Whether the model has taken a step since `compile()`, so flags may be baked in."""
+        return self.iterations(model) > 0
+
+    def flip_outcome(self, model: Any, unknown: bool) -> str:
+        """What happens to a flag changed after compile; `unknown`: the optimizer does not
+        know the variables that are trainable now."""
+        raise NotImplementedError
+
+    # --------------------------------------------------------------- optimizer
+    def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
+        raise NotImplementedError
+
+    def iterations(self, model: Any) -> int:
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is None:
+            return 0
+        try:
+            return int(self.to_numpy(optimizer.iterations))
+        except Exception:
+            return 0
+
+    # ----------------------------------------------------------------- numbers
+    def to_numpy(self, variable: Any) -> np.ndarray:
+        """A copy of a variable's value as a NumPy array."""
+        raise NotImplementedError
+
+    def flat(self, variables: Sequence[Any]) -> np.ndarray:
+        """The values of several vectors joined to one float32 (or wider) array, copied."""
+        if not variables:
+            return np.zeros((0,), np.float32)
+        return np.concatenate([np.ravel(self.to_numpy(v)) for v in variables])
+
+    def state(self, handle: NormHandle, affine: bool = True) -> NormState:
+        """The vectors of one BN; None for those it does not have or has not built."""
+        mean, variance, gamma, beta = handle.vectors()
+
+        def read(variable: Any) -> Optional[np.ndarray]:
+            return None if variable is None else np.array(self.to_numpy(variable), copy=True)
+
+        if not affine:
+            return NormState(read(mean), read(variance))
+        return NormState(read(mean), read(variance), read(gamma), read(beta))
+
+    def dtype_of(self, variable: Any) -> str:
+        dtype = getattr(variable, "dtype", "float32")
+        return str(getattr(dtype, "name", dtype)).replace("torch.", "")
+
+    def sync(self, model: Any) -> None:
+        """Bring the values back into the model where an engine keeps them elsewhere."""
+
+    # -------------------------------------------------------------- train step
+    def has_train_function(self, model: Any) -> bool:
+        return getattr(model, "train_function", None) is not None
+
+    def drop_train_function(self, model: Any) -> None:
+        """Forget the compiled step; the next `fit` or `train_on_batch` makes a new one."""
+        if getattr(model, "train_function", None) is not None:
+            model.train_function = None
+
+    def rebuild_train_function(self, model: Any) -> None:
+        """Make a new compiled step now, as is needed inside `fit`."""
+        model.make_train_function(force=True)
+
+    def call_context(self) -> Any:
+        """The object that carries `training` from a layer to those inside it, None outside
+        a call or where this Keras has none that leaks."""
+        return None
+
+    def rewritable_nodes(self, model: Any) -> Iterator[Any]:
+        """Graph nodes whose written `training=False` this Keras would override in `fit`."""
+        return iter(())
+
+    # ----------------------------------------------------------- other models
+    def other_models(self, model: Any) -> List[Any]:
+        """Compiled models alive in this process, but for `model` (walks all objects)."""
+        return [
+            thing
+            for thing in gc.get_objects()
+            if _is_live(thing, self.keras.Model)
+            and thing is not model
+            and getattr(thing, "optimizer", None) is not None
+        ]
+
+
+def _is_live(thing: Any, cls: type) -> bool:
+    try:
+        return issubclass(type(thing), cls) and not isinstance(thing, weakref.ProxyTypes)
+    except Exception:
+        return False
+
+
+def _number(value: Any) -> Optional[float]:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def named_statistics(variables: Sequence[Any]) -> Dict[str, Dict[str, Any]]:
+    """Pairs of moving mean and variance among variables, by their names, keyed by prefix."""
+    found: Dict[str, Dict[str, Any]] = {}
+    endings = {"moving_mean": "mean", "moving_variance": "variance"}
+    for variable in variables:
+        name = str(getattr(variable, "path", None) or getattr(variable, "name", ""))
+        name = name.split(":", 1)[0]
+        for ending, part in endings.items():
+            if name.endswith(ending):
+                prefix = name[: -len(ending)].strip("/_").rsplit("/", 1)[-1]
+                found.setdefault(prefix or "norm", {})[part] = variable
+    return {name: pair for name, pair in found.items() if len(pair) == 2}

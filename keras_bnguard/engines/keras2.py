@@ -1,0 +1,112 @@
+"""Keras 2: tf.keras 2.12 to 2.15, and tf_keras on any TensorFlow."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from keras_bnguard.engines.base import Engine
+from keras_bnguard.engines.tf_reading import tf_flat, tf_to_numpy
+from keras_bnguard.records import OptimizerFacts
+
+
+class Keras2Engine(Engine):
+    """Keras 2 puts the flags of `compile()` back for the length of `fit`, honours graph
+    arguments, and keeps what the user flipped since then aside until `fit` returns."""
+
+    engine = "tensorflow"
+    flags = "compile"
+
+    @property
+    def stack_name(self) -> str:
+        return "tfk" if self.package == "tf_keras" else "k2"
+
+    # --------------------------------------------------------------- structure
+    def children(self, layer: Any) -> List[Any]:
+        return list(layer._flatten_layers(recursive=False, include_self=False))
+
+    def graph_nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
+        by_depth = getattr(layer, "_nodes_by_depth", None) or {}
+        return [
+            (node, node.layer)
+            for depth in sorted(by_depth, reverse=True)
+            for node in by_depth[depth]
+            if not node.is_input
+        ]
+
+    def _node_arguments(self, node: Any) -> Tuple[Sequence[Any], Dict[str, Any]]:
+        return node.call_args or (), node.call_kwargs or {}
+
+    def _node_layer(self, node: Any) -> Any:
+        return node.layer
+
+    def owns_weights(self, layer: Any) -> bool:
+        return bool(layer._trainable_weights or layer._non_trainable_weights)
+
+    def own_variables(self, layer: Any) -> List[Any]:
+        return list(layer._trainable_weights) + list(layer._non_trainable_weights)
+
+    # -------------------------------------------------------------- BN handles
+    def norm_classes(self) -> Tuple[type, ...]:
+        base = self.keras.layers.BatchNormalization
+        for cls in base.__mro__:
+            if cls.__name__ == "BatchNormalizationBase":
+                return (cls,)
+        return (base,)
+
+    def is_stock(self, layer: Any) -> bool:
+        return super().is_stock(layer) and bool(getattr(layer, "_USE_V2_BEHAVIOR", True))
+
+    # ------------------------------------------------------------------- flags
+    def pending_flags(self, model: Any) -> Dict[int, bool]:
+        """What the user flipped since `compile()`: inside `fit` Keras 2 keeps it in the
+        object that restores the flags, which only holds the model's compile-time state."""
+        state = getattr(model, "_compiled_trainable_state", None)
+        if not state:
+            return {}
+        for holder in gc.get_referrers(state):
+            attributes = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
+            if attributes.get("_model") is not model:
+                continue
+            if attributes.get("_should_set_trainable"):
+                current = attributes.get("_current_trainable_state") or {}
+                return {id(layer): bool(flag) for layer, flag in current.items()}
+        return {}
+
+    def flip_outcome(self, model: Any, unknown: bool) -> str:
+        return "ignored"
+
+    def recompile_flags(self, model: Any) -> None:
+        """Make the flags as they are now the ones Keras 2 restores in `fit`."""
+        model._compiled_trainable_state = model._get_trainable_state()
+
+    # --------------------------------------------------------------- optimizer
+    def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is None:
+            return None
+        inner = getattr(optimizer, "inner_optimizer", None) or optimizer
+        known = getattr(inner, "_index_dict", None)
+        built = bool(known)
+        unknown: Tuple[str, ...] = ()
+        if built:
+            unknown = tuple(
+                v.name.split(":")[0]
+                for v in model.trainable_variables
+                if inner._var_key(v) not in known
+            )
+        return OptimizerFacts(
+            class_name=type(inner).__name__,
+            built=built,
+            iterations=self.iterations(model),
+            unknown=unknown,
+        )
+
+    # ----------------------------------------------------------------- numbers
+    def to_numpy(self, variable: Any) -> np.ndarray:
+        return tf_to_numpy(variable)
+
+    def flat(self, variables: Sequence[Any]) -> np.ndarray:
+        return tf_flat(variables)

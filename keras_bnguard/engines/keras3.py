@@ -1,0 +1,122 @@
+"""Keras 3, what is the same on TensorFlow, JAX and torch."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from keras_bnguard.engines.base import Engine, named_statistics
+from keras_bnguard.engines.handles import NormHandle
+from keras_bnguard.records import OptimizerFacts
+
+
+class Keras3Engine(Engine):
+    """Keras 3 overrides graph arguments up to 3.15.1 and reads flags when a step is traced."""
+
+    @property
+    def stack_name(self) -> str:
+        return {"tensorflow": "k3-tf", "jax": "k3-jax", "torch": "k3-torch"}[self.engine]
+
+    # --------------------------------------------------------------- structure
+    def children(self, layer: Any) -> List[Any]:
+        return list(layer._layers)
+
+    def graph_nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
+        graph = getattr(layer, "_functional", None) or layer
+        by_depth = getattr(graph, "_nodes_by_depth", None) or {}
+        return [
+            (node, node.operation)
+            for depth in sorted(by_depth, reverse=True)
+            for node in by_depth[depth]
+            if not node.is_input
+        ]
+
+    def _node_arguments(self, node: Any) -> Tuple[Sequence[Any], Dict[str, Any]]:
+        return node.arguments.args, node.arguments.kwargs
+
+    def _node_layer(self, node: Any) -> Any:
+        return node.operation
+
+    def owns_weights(self, layer: Any) -> bool:
+        return bool(layer._trainable_variables or layer._non_trainable_variables)
+
+    def own_variables(self, layer: Any) -> List[Any]:
+        return list(layer._trainable_variables) + list(layer._non_trainable_variables)
+
+    def rewritable_nodes(self, model: Any) -> Iterator[Any]:
+        if self.stack().behaviour.graph_false_honoured:
+            return
+        seen = set()
+        pending = [model]
+        while pending:
+            layer = pending.pop()
+            if id(layer) in seen:
+                continue
+            seen.add(id(layer))
+            for node, called in self.graph_nodes(layer):
+                if self.is_layer(called) and self.node_training(node) is False:
+                    yield node
+            pending.extend(self.children(layer))
+
+    def call_context(self) -> Any:
+        from keras.src.backend.common import global_state
+
+        return global_state.get_global_attribute("current_call_ctx")
+
+    # -------------------------------------------------------------- BN handles
+    def hidden_handles(self, layer: Any, path: str) -> List[NormHandle]:
+        found = super().hidden_handles(layer, path)
+        return found or [
+            self._variable_handle(layer, f"{path}/{name}" if name else path, pair)
+            for name, pair in jax_state_pairs(layer).items()
+        ]
+
+    # --------------------------------------------------------------- optimizer
+    def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is None:
+            return None
+        inner = getattr(optimizer, "inner_optimizer", None) or optimizer
+        known = getattr(inner, "_trainable_variables", None)
+        built = bool(getattr(inner, "built", False)) and known is not None
+        unknown: Tuple[str, ...] = ()
+        stale: Tuple[str, ...] = ()
+        if built and known is not None:
+            ids = {id(v) for v in known}
+            now = list(model.trainable_variables)
+            unknown = tuple(v.path for v in now if id(v) not in ids)
+            wanted = {id(v) for v in now}
+            stale = tuple(v.path for v in known if id(v) not in wanted)
+        return OptimizerFacts(
+            class_name=type(inner).__name__,
+            built=built,
+            iterations=self.iterations(model),
+            unknown=unknown,
+            stale=stale,
+        )
+
+
+def jax_state_pairs(layer: Any) -> Dict[str, Dict[str, Any]]:
+    """Moving statistics in the `state` of a JaxLayer or FlaxLayer, by their place in it.
+
+    Flax keeps `{"batch_stats": {"BatchNorm_0": {"mean": ..., "var": ...}}}`; Haiku keeps
+    `{"net/batch_norm/~/mean_ema": {"average": ...}}`, which holds no pair and is not seen.
+    """
+    state = getattr(layer, "state", None)
+    if not isinstance(state, dict):
+        return {}
+    found: Dict[str, Dict[str, Any]] = {}
+
+    def walk(node: Any, names: Tuple[str, ...]) -> None:
+        if not isinstance(node, dict):
+            return
+        variance = node.get("var", node.get("variance"))
+        if "mean" in node and variance is not None:
+            found["/".join(names)] = {"mean": node["mean"], "variance": variance}
+        for key, value in node.items():
+            walk(value, names + (str(key),))
+
+    walk(state, ())
+    return found
+
+
+__all__ = ["Keras3Engine", "jax_state_pairs", "named_statistics"]

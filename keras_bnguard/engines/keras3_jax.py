@@ -1,0 +1,33 @@
+"""Keras 3 on JAX: during an epoch the values live outside the model, in positional lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_bnguard.engines.keras3 import Keras3Engine
+
+
+class Keras3JaxEngine(Keras3Engine):
+    engine = "jax"
+    flags = "positional"
+
+    def to_numpy(self, variable: Any) -> np.ndarray:
+        return np.array(getattr(variable, "value", variable), copy=True)
+
+    def sync(self, model: Any) -> None:
+        if hasattr(model, "jax_state_sync"):
+            model.jax_state_sync()
+
+    def mid_epoch(self, model: Any) -> bool:
+        """Whether the values are outside the model now, so that a flip would mix them up."""
+        return bool(getattr(model, "_jax_state", None)) and not getattr(
+            model, "_jax_state_synced", True
+        )
+
+    def flip_outcome(self, model: Any, unknown: bool) -> str:
+        facts = self.optimizer_facts(model)
+        if facts is None or not facts.built:
+            return "live"
+        return "raises" if facts.unknown or facts.stale else "live"

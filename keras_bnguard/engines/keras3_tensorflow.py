@@ -1,0 +1,26 @@
+"""Keras 3 on TensorFlow: flags are baked into the traced step."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import numpy as np
+
+from keras_bnguard.engines.keras3 import Keras3Engine
+from keras_bnguard.engines.tf_reading import tf_flat, tf_to_numpy
+
+
+class Keras3TensorFlowEngine(Keras3Engine):
+    engine = "tensorflow"
+    flags = "trace"
+
+    def to_numpy(self, variable: Any) -> np.ndarray:
+        return tf_to_numpy(variable)
+
+    def flat(self, variables: Sequence[Any]) -> np.ndarray:
+        return tf_flat(variables)
+
+    def flip_outcome(self, model: Any, unknown: bool) -> str:
+        if getattr(model, "run_eagerly", False):
+            return "raises" if unknown else "live"
+        return "ignored" if self.step_is_built(model) else ("raises" if unknown else "live")

@@ -1,0 +1,78 @@
+"""Keras 3 on torch: flags are read at every step; BN may hide inside torch modules."""
+
+from __future__ import annotations
+
+from typing import Any, List, Sequence, Tuple
+
+import numpy as np
+
+from keras_bnguard.engines.handles import NormHandle
+from keras_bnguard.engines.keras3 import Keras3Engine
+
+
+class Keras3TorchEngine(Keras3Engine):
+    engine = "torch"
+    flags = "live"
+
+    def to_numpy(self, variable: Any) -> np.ndarray:
+        value = getattr(variable, "value", variable)
+        return np.array(value.detach().cpu().numpy(), copy=True)
+
+    def flat(self, variables: Sequence[Any]) -> np.ndarray:
+        if not variables:
+            return np.zeros((0,), np.float32)
+        import torch
+
+        values = [getattr(v, "value", v).detach().reshape(-1) for v in variables]
+        if len({v.device for v in values}) == 1 and len({v.dtype for v in values}) == 1:
+            return np.array(torch.cat(values).cpu().numpy(), copy=True)
+        return np.concatenate([v.cpu().numpy() for v in values])
+
+    def dtype_of(self, variable: Any) -> str:
+        return str(getattr(variable, "dtype", "float32")).replace("torch.", "")
+
+    def flip_outcome(self, model: Any, unknown: bool) -> str:
+        return "raises" if unknown else "live"
+
+    def hidden_handles(self, layer: Any, path: str) -> List[NormHandle]:
+        module = getattr(layer, "module", None)
+        if module is None or type(layer).__name__ == "Layer":
+            return super().hidden_handles(layer, path)
+        import torch
+
+        if not isinstance(module, torch.nn.Module) or self.is_layer(module):
+            return super().hidden_handles(layer, path)
+        norm_class = torch.nn.modules.batchnorm._BatchNorm
+        return [
+            self._torch_handle(layer, norm, f"{path}/{name}" if name else path)
+            for name, norm in module.named_modules()
+            if isinstance(norm, norm_class) and norm.track_running_stats
+        ]
+
+    def _torch_handle(self, layer: Any, norm: Any, path: str) -> NormHandle:
+        def vectors() -> Tuple[Any, Any, Any, Any]:
+            return (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+        def own_flag() -> bool:
+            parameters = [p for p in (norm.weight, norm.bias) if p is not None]
+            if parameters and not any(p.requires_grad for p in parameters):
+                return False
+            return bool(layer.trainable)
+
+        return NormHandle(
+            path=path,
+            layer=layer,
+            kind="torch",
+            vectors=vectors,
+            # torch writes the share of the new value, Keras the share of the old one.
+            settings={
+                "momentum": None if norm.momentum is None else 1.0 - float(norm.momentum),
+                "epsilon": float(norm.eps),
+                "renorm": False,
+                "synchronized": type(norm).__name__ == "SyncBatchNorm",
+            },
+            class_name=f"torch.nn.{type(norm).__name__}",
+            own_flag=own_flag,
+            module=norm,
+            stock=False,
+        )

@@ -1,0 +1,82 @@
+"""BNG201: the graph says `training=False`, this Keras trains the BN anyway."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, some
+
+
+class TrainingFalseIgnored(Rule):
+    """A graph call says `training=False`, and this Keras overrides it in `fit`.
+
+    What it checks:
+        Every call of a BN, or of a model around it, in a functional graph that was written
+        with `training=False` while the BN is trainable.
+
+    Why it matters:
+        The official transfer-learning recipe, `base(x, training=False)`, is meant to keep BN
+        in inference mode after unfreezing. Keras 3.0.0 to 3.15.1 replaces the False with
+        `fit`'s True: the pretrained moving statistics are overwritten and every layer after
+        the BN sees other inputs than it was trained on.
+
+    How it decides:
+        The written argument is read from the graph's nodes. What becomes of it is asked of
+        the running Keras by a three-layer self-test, never of its version. Certain.
+
+    Example:
+        x = base(inputs, training=False)   # base.trainable = True, then fit
+
+    Fix:
+        Freeze the BN layers by their own flag and compile again, or let the guard hold them
+        with `BNGuard(fix=True)`, `GuardedModel` or `bng.guard(model)`.
+
+    Known limits:
+        A subclassed `call` that passes False is honoured by every Keras and stays silent.
+        So do BN that are frozen or held by this package.
+
+    Source:
+        FAILURES BN-04; keras issue 20285, pull requests 20298 and 23364.
+    """
+
+    code = "BNG201"
+    name = "training-false-ignored"
+    severity = "error"
+    needs = ("A",)
+    repairable = True
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None or inventory.stack.behaviour.graph_false_honoured:
+            return
+        hit = [
+            norm
+            for norm in inventory.norms
+            if norm.trainable
+            and not norm.held
+            and any(call.training is False for call in norm.calls)
+        ]
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        owners = tuple(
+            dict.fromkeys(c.owner for n in hit for c in n.calls if c.training is False)
+        )
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'trainable BN layer')} called with training=False at "
+                f"{some(owners)}: {some(paths)}. {inventory.stack} overrides that with "
+                "training=True in fit, so their moving statistics will move."
+            ),
+            fix=(
+                "freeze BN by its own flag, then compile again:\n"
+                "    for layer in model._flatten_layers():\n"
+                "        if isinstance(layer, keras.layers.BatchNormalization):\n"
+                "            layer.trainable = False\n"
+                "    model.compile(...)\n"
+                "or let the guard hold them: BNGuard(fix=True), or bng.guard(model)"
+            ),
+            evidence={"calls": owners, "stack": str(inventory.stack)},
+        )

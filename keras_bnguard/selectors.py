@@ -1,0 +1,104 @@
+"""Selectors: globs, `re:` regexes, layer classes and predicates over layer paths."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from typing import Any, Callable, Iterable, List, Sequence, Tuple, Union
+
+from keras_bnguard.errors import SelectorError
+
+Selector = Union[str, type, Callable[..., bool]]
+Selectors = Union[Selector, Sequence[Selector]]
+
+
+def as_list(selector: Selectors) -> List[Selector]:
+    """One selector or several, as a list."""
+    if isinstance(selector, (list, tuple, set, frozenset)):
+        return list(selector)
+    return [selector]  # type: ignore[list-item]
+
+
+def path_matches(pattern: str, path: str, model: str = "") -> bool:
+    """Whether a glob or `re:` regex selects `path`.
+
+    A glob must match the whole path, or the whole path of a layer around it
+    (``backbone`` selects everything in ``backbone``); ``*`` also crosses ``/``.
+    A regex is searched for anywhere in the path. Both also see the path with the
+    model's name in front, so ``my_model/backbone/*`` works too.
+    """
+    names = (path, f"{model}/{path}") if model else (path,)
+    if pattern.startswith("re:"):
+        try:
+            found = re.compile(pattern[3:])
+        except re.error as error:
+            raise SelectorError(
+                f"selector {pattern!r} is not a valid regular expression: {error}. "
+                "Write re: followed by a Python regex, for example 're:block[67]_.*'."
+            ) from error
+        return any(found.search(name) for name in names)
+    for name in names:
+        if fnmatch.fnmatchcase(name, pattern):
+            return True
+        parts = name.split("/")
+        for end in range(1, len(parts)):
+            if fnmatch.fnmatchcase("/".join(parts[:end]), pattern):
+                return True
+    return False
+
+
+def select(
+    selector: Selectors,
+    candidates: Iterable[Tuple[str, Any]],
+    *,
+    model: str = "",
+    what: str = "layer",
+) -> Tuple[str, ...]:
+    """Paths of the candidates that a selector picks, in the order of the candidates.
+
+    Args:
+        selector: a glob or `re:` regex over paths, a layer class, a predicate that takes
+            the layer and returns a bool, or a list of those (their union).
+        candidates: pairs of a path and the layer there.
+        model: name of the model the paths start below.
+        what: what the candidates are, for the error message.
+
+    Raises:
+        SelectorError: one of the selectors picks nothing, or is of another type.
+            The message lists the paths that come nearest.
+    """
+    pairs = list(candidates)
+    chosen = set()
+    for one in as_list(selector):
+        if isinstance(one, str):
+            hits = {path for path, _ in pairs if path_matches(one, path, model)}
+        elif isinstance(one, type):
+            hits = {path for path, layer in pairs if isinstance(layer, one)}
+        elif callable(one):
+            hits = {path for path, layer in pairs if one(layer)}
+        else:
+            raise SelectorError(
+                f"{one!r} is no selector: expected a glob such as 'backbone/*', 're:...', "
+                f"a layer class or a function of a layer, got {type(one).__name__}."
+            )
+        if not hits:
+            raise SelectorError(_nothing_matched(one, [path for path, _ in pairs], what))
+        chosen |= hits
+    return tuple(path for path, _ in pairs if path in chosen)
+
+
+def _nothing_matched(selector: Selector, paths: List[str], what: str) -> str:
+    if not paths:
+        return f"selector {selector!r} matches no {what}: the model has none."
+    text = f"selector {selector!r} matches no {what} of the {len(paths)} in the model."
+    if isinstance(selector, str):
+        wanted = selector[3:] if selector.startswith("re:") else selector
+        plain = wanted.replace("*", "").strip("/")
+        near = difflib.get_close_matches(plain, paths, n=3, cutoff=0.4)
+        tails = {path.rsplit("/", 1)[-1]: path for path in paths}
+        near += [tails[t] for t in difflib.get_close_matches(plain, list(tails), n=3, cutoff=0.4)]
+        near = list(dict.fromkeys(near))[:3]
+        if near:
+            return f"{text} Nearest: {', '.join(near)}."
+    return f"{text} The first are: {', '.join(paths[:3])}."
