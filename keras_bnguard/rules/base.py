@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import CallSite, Facts, Inventory, Movement, NormLayer, RunFacts
 
 HEADINGS = (
     "What it checks",
@@ -57,6 +58,13 @@ class Rule:
         """Yield a hit per fault; nothing where all is well. Must not change the facts."""
         raise NotImplementedError
 
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        """Why facts that are there still do not suffice; None where they do.
+
+        A rule that yields no hit and gives a reason here ends as *skipped*, never as *clear*.
+        """
+        return None
+
     @classmethod
     def title(cls) -> str:
         """First line of the doc."""
@@ -65,7 +73,7 @@ class Rule:
     @classmethod
     def sections(cls) -> Mapping[str, str]:
         """The doc under each of `HEADINGS`, in order."""
-        found: dict[str, list[str]] = {}
+        found: Dict[str, List[str]] = {}
         current = None
         for line in inspect.cleandoc(cls.__doc__ or "").split("\n")[1:]:
             if line.rstrip(":") in HEADINGS and line.endswith(":"):
@@ -85,3 +93,127 @@ def some(paths: Sequence[str], limit: int = 3) -> str:
     """The first few paths and how many more: `a, b, c (+4 more)`."""
     head = ", ".join(paths[:limit])
     return head if len(paths) <= limit else f"{head} (+{len(paths) - limit} more)"
+
+
+def stands_still(norm: NormLayer) -> bool:
+    """Whether a BN is meant to run in inference mode: by a flag, a hold or all its graph calls."""
+    return norm.frozen or norm.held or called_with_false(norm)
+
+
+def called_with_false(norm: NormLayer) -> bool:
+    """It has graph calls, and every one of them carries `training=False`."""
+    return bool(norm.calls) and all(call.training is False for call in norm.calls)
+
+
+def drops_training(norm: NormLayer) -> bool:
+    """A subclass that did not update its statistics when it was trainable and told to train."""
+    behaviour = norm.behaviour
+    return (
+        norm.kind == "keras"
+        and not norm.stock
+        and behaviour is not None
+        and not behaviour.live_updates
+    )
+
+
+def stack_of(facts: Facts) -> str:
+    """`keras 3.15.1 on jax`, or `this stack` where the model was not looked at."""
+    return str(facts.inventory.stack) if facts.inventory is not None else "this stack"
+
+
+def norms_of(facts: Facts) -> Dict[str, NormLayer]:
+    """Every BN by each path that leads to it."""
+    norms = facts.inventory.norms if facts.inventory is not None else ()
+    found = {alias: norm for norm in norms for alias in norm.aliases}
+    found.update((norm.path, norm) for norm in norms)
+    return found
+
+
+def sites_of(run: RunFacts, norm: NormLayer) -> Tuple[CallSite, ...]:
+    """How a BN was called in the observed step, under any of its paths."""
+    paths = (norm.path, *norm.aliases)
+    return tuple(site for path in paths for site in run.calls.get(path, ()))
+
+
+def stuck(facts: Facts) -> List[Movement]:
+    """BN meant to train that did not move, where no fact explains it: BNG206 and BNG405 share it.
+
+    Left out: momentum 1.0, layers of which only variables can be seen, a subclass that drops
+    `training` (BNG205), a leaked False (BNG203), `training=False` at every call site, and BN
+    that the observed step did not run.
+    """
+    run = facts.run
+    norms = norms_of(facts)
+    if run is None or run.steps < 1:
+        return []
+    found = []
+    for movement in run.movements:
+        norm = norms.get(movement.path)
+        if norm is None or movement.expected != "train" or movement.moved:
+            continue
+        sites = sites_of(run, norm)
+        explained = (
+            norm.kind == "variables"
+            or (norm.momentum is not None and norm.momentum >= 1.0)
+            or drops_training(norm)
+            or any(site.leaked_from is not None for site in sites)
+            or ((run.called or bool(sites)) and all(site.explicit is False for site in sites))
+        )
+        if not explained:
+            found.append(movement)
+    return found
+
+
+def reach(path: str) -> str:
+    """Code that gets the layer at `path`: `model.get_layer("backbone")`."""
+    return "model" + "".join(f'.get_layer("{name}")' for name in path.split("/") if name)
+
+
+def by_container(norms: Sequence[NormLayer]) -> Dict[str, List[NormLayer]]:
+    """The BN layers under the path of the sub-model that holds them, in order."""
+    found: Dict[str, List[NormLayer]] = {}
+    for norm in norms:
+        found.setdefault(norm.container, []).append(norm)
+    return found
+
+
+def names_code(norms: Sequence[NormLayer]) -> str:
+    """A list literal with the names of layers that one sub-model holds."""
+    names = ", ".join(f'"{norm.path.rsplit("/", 1)[-1]}"' for norm in norms)
+    return "[" + "\n    ".join(textwrap.wrap(names, 84, break_long_words=False)) + "]"
+
+
+def freeze_code(inventory: Inventory, norms: Sequence[NormLayer]) -> str:
+    """Code to paste that freezes these BN by their own flag and compiles again.
+
+    A sub-model whose BN are all meant gets a loop over its layers, any other one a list of
+    names, so that a head's own BN is left alone.
+    """
+    lines: List[str] = []
+    everywhere = by_container([norm for norm in inventory.norms if norm.kind == "keras"])
+    for container, held in by_container(norms).items():
+        lines.append(f"base = {reach(container)}")
+        if len(everywhere.get(container, ())) == len(held):
+            lines += [
+                "for layer in base.layers:",
+                "    if isinstance(layer, keras.layers.BatchNormalization):",
+                "        layer.trainable = False",
+            ]
+        else:
+            lines += [
+                f"for name in {names_code(held)}:",
+                "    base.get_layer(name).trainable = False",
+            ]
+    return indent("\n".join([*lines, COMPILE_AGAIN]))
+
+
+def indent(code: str) -> str:
+    """Code as it stands in a fix: four spaces in."""
+    return textwrap.indent(code, "    ")
+
+
+COMPILE_AGAIN = (
+    "old = model.optimizer\n"
+    "optimizer = type(old).from_config(old.get_config())\n"
+    "model.compile(optimizer=optimizer, loss=..., metrics=...)"
+)

@@ -1,0 +1,133 @@
+"""BNG101: `trainable` was changed, and the compiled step still holds the old flags."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Optional, Tuple
+
+from keras_bnguard.records import Facts, FlagChange
+from keras_bnguard.rules.base import COMPILE_AGAIN, Hit, Rule, count, indent, some, stack_of
+
+OUTCOMES = {
+    "ignored": (
+        "the compiled step keeps the old flags: layers frozen since still train, "
+        "layers thawed since stay frozen"
+    ),
+    "live": "it takes effect at once here, but on other Kerases it would not",
+    "raises": "the next step will raise, because the optimizer was built for other variables",
+    "corrupts": "the engine would put the values of one variable into another at the next sync",
+}
+
+
+class TrainableChangedAfterCompile(Rule):
+    """A layer's `trainable` was changed and the model was not compiled again.
+
+    What it checks:
+        The flag of every layer, before `fit` and during it, against the flag that the step
+        in use was built with.
+
+    Why it matters:
+        `summary()` and `trainable_weights` show the new flags at once, the step may not obey
+        them. The layers you froze go on training, or the ones you thawed never start. With
+        JAX a change inside `fit` can put the weights of one layer into another.
+
+    How it decides:
+        The two flags of a layer differ, no threshold. What follows depends on the engine and
+        on the moment: "ignored" (the old flags count), "live" (the new ones do), "raises"
+        (the next step fails) or "corrupts" (weights get mixed up). Certain.
+
+    Example:
+        model.compile("adam", "mse")
+        model.fit(x, y)
+        model.get_layer("backbone").trainable = False
+        model.fit(x, y)                       # the backbone may go on training
+
+    Fix:
+        Call `compile` with a new optimizer after the last change. To change flags between
+        the epochs of one `fit`, use `PhaseScheduler`.
+
+    Known limits:
+        Silent where the model was compiled again and where `PhaseScheduler` made the change.
+        Layers shared with another compiled model are left to BNG106 as long as this model's
+        step still trains what it was compiled to train. A flag that is back at its old value
+        at the next look is not seen.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three engines; keras issues
+        9550 and 13404, tensorflow issue 22012, keras pull requests 8234 and 22787.
+    """
+
+    code = "BNG101"
+    name = "trainable-changed-after-compile"
+    severity = "error"
+    needs = ("A", "R")
+    repairable = True
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        if facts.inventory is None or facts.run is None:
+            return
+        flips = [flip for flip in facts.run.flips if flip.excused_by is None]
+        if not flips:
+            return
+        flips.sort(key=lambda flip: not flip.is_norm)
+        paths = tuple(dict.fromkeys(flip.path for flip in flips))
+        norms = len({flip.path for flip in flips if flip.is_norm})
+        outcomes: Dict[str, List[FlagChange]] = {}
+        for flip in flips:
+            outcomes.setdefault(flip.outcome, []).append(flip)
+        told = "; ".join(_tell(outcome, group) for outcome, group in outcomes.items())
+        inside = any(flip.where != "before fit" for flip in flips)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"trainable changed after compile() for {count(len(paths), 'layer')} "
+                f"({norms} BN): {some(paths)}. On {stack_of(facts)}: {told}."
+            ),
+            fix=_fix(inside),
+            evidence={
+                "frozen": sum(not flip.now for flip in flips),
+                "thawed": sum(flip.now for flip in flips),
+                "norms": norms,
+                "outcomes": {outcome: len(group) for outcome, group in outcomes.items()},
+                "where": _each(flip.where for flip in flips),
+            },
+            source=next((flip.source for flip in flips if flip.source), None),
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        inventory = facts.inventory
+        if inventory is None or facts.run is None:
+            return None
+        if not inventory.compiled:
+            return "the model is not compiled, so there are no flags to compare with"
+        if inventory.step_built and not inventory.compiled_flags_known:
+            return "the flags that the existing train function was built with are not known"
+        return None
+
+
+def _tell(outcome: str, flips: List[FlagChange]) -> str:
+    frozen = sum(not flip.now for flip in flips)
+    changed = [f"{frozen} frozen"] * bool(frozen)
+    changed += [f"{len(flips) - frozen} thawed"] * bool(len(flips) - frozen)
+    places = _each(
+        f"{flip.where} at {flip.source}" if flip.source else flip.where for flip in flips
+    )
+    return f"{' and '.join(changed)} ({some(places)}): {OUTCOMES.get(outcome, outcome)}"
+
+
+def _each(texts: Iterable[str]) -> Tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def _fix(inside: bool) -> str:
+    after = "after the last change of a flag, compile again with a new optimizer:\n"
+    if not inside:
+        return after + indent(COMPILE_AGAIN)
+    return (
+        "let PhaseScheduler change the flags inside one fit:\n"
+        "    plan = bng.PhaseScheduler([\n"
+        '        bng.Phase("head", train="head*", learning_rate=1e-3, epochs=5),\n'
+        '        bng.Phase("all", train="*", learning_rate=1e-5, epochs=5),\n'
+        "    ])\n"
+        "    model.fit(..., callbacks=[plan])\n"
+        "or end fit, change the flags, and " + after + indent(COMPILE_AGAIN)
+    )

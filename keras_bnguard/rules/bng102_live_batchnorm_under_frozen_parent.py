@@ -1,0 +1,81 @@
+"""BNG102: a BN says `trainable=True` under a parent that says `trainable=False`."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, freeze_code, some
+
+
+class LiveBatchnormUnderFrozenParent(Rule):
+    """A BN is trainable while a layer or model around it is frozen.
+
+    What it checks:
+        The flag of each BN against the flags of everything around it.
+
+    Why it matters:
+        BN reads its own flag, not its parent's. The parent looks frozen, yet this BN
+        normalises by the batch and its moving statistics change with every step, so the
+        features of the "frozen" part drift.
+
+    How it decides:
+        The BN's own `trainable` is True and on every way to it some parent's is False.
+        Keras 2 then keeps gamma and beta and moves the statistics; Keras 3 trains all four
+        vectors. Certain.
+
+    Example:
+        backbone.trainable = False
+        backbone.get_layer("bn1").trainable = True
+
+    Fix:
+        Make the flags agree: freeze the BN too, or leave the parent trainable and freeze the
+        layers in it one by one. Setting the parent's flag a second time does not help on
+        Keras 3 with TensorFlow, which skips a value that is already set.
+
+    Known limits:
+        Silent for BN that this package holds in inference mode. Modules inside a
+        TorchModuleWrapper belong to BNG105.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1; keras issues 18092 and 8443,
+        tf-keras issue 208.
+    """
+
+    code = "BNG102"
+    name = "live-batchnorm-under-frozen-parent"
+    severity = "error"
+    needs = ("A",)
+    repairable = True
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None:
+            return
+        hit = [
+            norm
+            for norm in inventory.norms
+            if norm.kind == "keras" and norm.trainable and norm.frozen_ancestors and not norm.held
+        ]
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        parents = tuple(dict.fromkeys(path for n in hit for path in n.frozen_ancestors))
+        if inventory.stack.name in ("k2", "tfk"):
+            does = "keeps gamma and beta, but moves the statistics"
+        else:
+            does = "trains gamma and beta and moves the statistics"
+        named = some(tuple(path or "the model itself" for path in parents))
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} with trainable=True under a frozen parent "
+                f"({named}): {some(paths)}. {inventory.stack} {does} all the same."
+            ),
+            fix=(
+                "make the flags agree; to keep these BN still:\n"
+                f"{freeze_code(inventory, hit)}\n"
+                "to train them: leave the parent trainable and freeze its other layers one by one"
+            ),
+            evidence={"parents": parents, "stack": str(inventory.stack)},
+        )

@@ -1,0 +1,124 @@
+"""BNG103: all layers of a sub-model are frozen but its pretrained BN."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+
+from keras_bnguard.records import Facts, Inventory, LayerFlag, NormLayer
+from keras_bnguard.rules.base import (
+    Hit,
+    Rule,
+    by_container,
+    called_with_false,
+    count,
+    freeze_code,
+    some,
+)
+
+FROZEN_SHARE = 0.9
+FROZEN_LAYERS = 2
+
+
+class LiveBatchnormAmongFrozenLayers(Rule):
+    """Nearly all layers of a sub-model are frozen, its BN with trained statistics is live.
+
+    What it checks:
+        BN with statistics that are not at their start values, in a model or sub-model whose
+        other layers are frozen.
+
+    Why it matters:
+        Code that freezes everything except BN was a cure for Keras before 2.4. Since then it
+        leaves BN in training mode: the features of a frozen encoder depend on the batch, and
+        its moving statistics are overwritten.
+
+    How it decides:
+        In one sub-model, over the layers that own weights, are no BN, and lie before or
+        beside the last BN with trained statistics: frozen / all >= 0.9, and at least 2 are
+        frozen. A BN counts when the nearest such layer before it is frozen as well.
+
+    Example:
+        for layer in backbone.layers:
+            if not isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+
+    Fix:
+        Freeze the BN too and compile again. If BN alone should adapt to new data, say so by
+        muting the rule for these layers, and use batches of 16 or more.
+
+    Known limits:
+        Not certain: training BN alone is a known way to adapt to another domain. Silent for a
+        head's own BN, for BN at their start values, and for BN that are held or called with
+        `training=False`. Layers inside deeper sub-models are counted there, not here.
+
+    Source:
+        segmentation_models issues 434 and 157, Lightning issues 13902 and 21531.
+    """
+
+    code = "BNG103"
+    name = "live-batchnorm-among-frozen-layers"
+    severity = "warning"
+    needs = ("A",)
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None:
+            return
+        hit: List[NormLayer] = []
+        counts: Dict[str, Tuple[int, int]] = {}
+        for container, norms in by_container(inventory.norms).items():
+            trained = [norm for norm in norms if norm.at_default is False]
+            if not trained:
+                continue
+            others = _weighted(inventory, container, max(norm.position for norm in trained))
+            frozen = sum(not layer.trainable for layer in others)
+            if frozen < FROZEN_LAYERS or frozen < FROZEN_SHARE * len(others):
+                continue
+            live = [norm for norm in trained if _live(norm) and _follows_frozen(norm, others)]
+            if live:
+                hit += live
+                counts[container] = (frozen, len(others))
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        shares = [
+            f"{frozen} of {total} other layers with weights ({100 * frozen / total:.0f} %) "
+            f"in {container or 'the model'}"
+            for container, (frozen, total) in counts.items()
+        ]
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'live BN layer')} among frozen layers: {some(paths)}. "
+                f"Frozen: {some(shares)}. {inventory.stack} normalises there by the batch and "
+                "moves the trained statistics with every step."
+            ),
+            fix=f"freeze these BN too, then compile again:\n{freeze_code(inventory, hit)}",
+            evidence={"frozen_of_weighted": counts, "threshold": FROZEN_SHARE},
+        )
+
+
+def _weighted(inventory: Inventory, container: str, last: int) -> List[LayerFlag]:
+    found = [
+        layer
+        for layer in inventory.layers
+        if layer.container == container
+        and layer.weighted
+        and not layer.is_norm
+        and layer.position <= last
+    ]
+    return sorted(found, key=lambda layer: layer.position)
+
+
+def _live(norm: NormLayer) -> bool:
+    return (
+        norm.kind == "keras" and not norm.frozen and not norm.held and not called_with_false(norm)
+    )
+
+
+def _follows_frozen(norm: NormLayer, layers: Sequence[LayerFlag]) -> bool:
+    nearest: Optional[LayerFlag] = None
+    for layer in layers:
+        if layer.position < norm.position:
+            nearest = layer
+    return nearest is not None and not nearest.trainable

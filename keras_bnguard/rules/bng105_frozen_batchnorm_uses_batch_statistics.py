@@ -1,0 +1,120 @@
+"""BNG105: a frozen BN that normalises by the batch or updates all the same."""
+
+from __future__ import annotations
+
+from typing import Iterable, List
+
+from keras_bnguard.records import Facts, Inventory, NormLayer, RunFacts
+from keras_bnguard.rules.base import Hit, Rule, called_with_false, count, sites_of, some
+
+
+class FrozenBatchnormUsesBatchStatistics(Rule):
+    """A frozen BN uses the statistics of the batch, or goes on updating its own.
+
+    What it checks:
+        Frozen BN that are not Keras's own current layer: the old layer (V1), subclasses, and
+        torch modules inside a TorchModuleWrapper.
+
+    Why it matters:
+        Since Keras 2.4 frozen means inference mode. These layers do not keep that promise:
+        the frozen part gives other outputs in training than in `predict`, so the head learns
+        from features that it never sees again.
+
+    How it decides:
+        A fresh, frozen layer of the same class is called with `training=True` on two small
+        batches. It must give the outputs of inference mode and leave its moving statistics
+        alone, bit for bit. Outputs count, not only statistics: a V1 layer keeps its
+        statistics still. Keras never hands a wrapper's flag on to its torch modules. Certain.
+
+    Example:
+        layer = tf.compat.v1.keras.layers.BatchNormalization(trainable=False)
+
+    Fix:
+        Use `keras.layers.BatchNormalization`; for a torch module, switch its BN to `eval()`
+        and keep `train()` from undoing that.
+
+    Known limits:
+        Silent for Keras's own layer, for BN held by this package, for classes that could not
+        be tried, and where every call passes `training=False` and that arrives.
+
+    Source:
+        Measured on tf.keras 2.15 and Keras 3.15.1 with torch; keras issues 9214 and 18403,
+        keras pull request 9965, pytorch issue 86590.
+    """
+
+    code = "BNG105"
+    name = "frozen-batchnorm-uses-batch-statistics"
+    severity = "error"
+    needs = ("A", "R")
+    repairable = True
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory, run = facts.inventory, facts.run
+        if inventory is None or run is None:
+            return
+        hit = [
+            norm
+            for norm in inventory.norms
+            if norm.frozen and not norm.held and _faults(norm) and not _told(norm, inventory, run)
+        ]
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        classes = tuple(
+            dict.fromkeys(f"{norm.class_name} ({' and '.join(_faults(norm))})" for norm in hit)
+        )
+        torch = [norm for norm in hit if norm.kind == "torch"]
+        fixes = [_torch_fix(torch)] if torch else []
+        if len(torch) < len(hit):
+            fixes.insert(0, KERAS_FIX)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'frozen BN layer')} not in inference mode: {some(paths)}. "
+                f"In training on {inventory.stack}: {some(classes)}."
+            ),
+            fix="\n".join(fixes),
+            evidence={
+                "uses_batch": tuple(n.path for n in hit if "normalises by the batch" in _faults(n)),
+                "updates": tuple(n.path for n in hit if "moves its statistics" in _faults(n)),
+            },
+        )
+
+
+KERAS_FIX = (
+    "use Keras's own layer, and copy the weights over:\n"
+    "    new = keras.layers.BatchNormalization(trainable=False)\n"
+    "    new.build(input_shape)\n"
+    "    new.set_weights(old.get_weights())\n"
+    "or let the guard hold these layers: BNGuard(fix=True), or bng.guard(model)"
+)
+
+
+def _faults(norm: NormLayer) -> List[str]:
+    if norm.kind == "torch":
+        return ["normalises by the batch", "moves its statistics"]
+    behaviour = norm.behaviour
+    if behaviour is None:
+        return []
+    found = ["normalises by the batch"] * behaviour.frozen_uses_batch
+    return found + ["moves its statistics"] * behaviour.frozen_updates
+
+
+def _told(norm: NormLayer, inventory: Inventory, run: RunFacts) -> bool:
+    """Inference mode comes from `training=False` at every call, and it arrives."""
+    if called_with_false(norm) and inventory.stack.behaviour.graph_false_honoured:
+        return True
+    sites = sites_of(run, norm)
+    return bool(sites) and all(site.arrived is False for site in sites)
+
+
+def _torch_fix(norms: List[NormLayer]) -> str:
+    hosts = tuple(dict.fromkeys(norm.container for norm in norms))
+    return (
+        f"switch the torch modules to eval and keep them there (wrapper: {some(hosts)}):\n"
+        "    for module in wrapper.module.modules():\n"
+        "        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):\n"
+        "            module.eval()\n"
+        "            module.train = lambda mode=True, module=module: module\n"
+        "or let the guard hold them: BNGuard(fix=True), or bng.guard(model)"
+    )

@@ -1,0 +1,92 @@
+"""BNG106: two compiled models hold the same BN and want different flags."""
+
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, some
+
+
+class BatchnormSharedByCompiledModels(Rule):
+    """One BN belongs to two compiled models that want different flags for it.
+
+    What it checks:
+        Every other compiled model in the process that holds a BN of this one: the flag each
+        of the two was compiled with.
+
+    Why it matters:
+        A layer has one flag, whichever model it is reached through. In a GAN the combined
+        model freezes the discriminator; on a Keras that reads flags late, that also freezes
+        it in the discriminator's own training.
+
+    How it decides:
+        The flag here and the flag there differ. Whether that hurts depends on when this Keras
+        reads flags: at `compile()`, at the first step, or at every step. Certain as a fact.
+
+    Example:
+        discriminator.compile("adam", "binary_crossentropy")
+        discriminator.trainable = False
+        gan.compile("adam", "binary_crossentropy")
+
+    Fix:
+        Set the flags before each model's step, or train both in one custom `train_step` with
+        two optimizers.
+
+    Known limits:
+        Finding other models means walking over all objects in memory, so it is only done when
+        this rule is selected. Models that were deleted are not seen.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1; keras issues 8585, 10480 and
+        4674, tensorflow issue 41796.
+    """
+
+    code = "BNG106"
+    name = "batchnorm-shared-by-compiled-models"
+    severity = "info"
+    needs = ("A",)
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None or inventory.shared is None:
+            return
+        hit = [shared for shared in inventory.shared if shared.here != shared.there]
+        if not hit:
+            return
+        paths = tuple(dict.fromkeys(shared.path for shared in hit))
+        others = tuple(dict.fromkeys(shared.other for shared in hit))
+        around = tuple(dict.fromkeys(s.other for s in hit if s.other_contains_model))
+        frozen = len({shared.path for shared in hit if not shared.here})
+        contains = f" ({some(around)} contains this model)" if around else ""
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(paths), 'BN layer')} also held by {some(others)}{contains} with the "
+                f"opposite flag: {some(paths)}. Compiled here: {frozen} frozen, "
+                f"{len(paths) - frozen} trainable. {inventory.stack}: "
+                f"{READS.get(inventory.stack.flags, inventory.stack.flags)}."
+            ),
+            fix=(
+                "set the flags before each model's step:\n"
+                "    shared.trainable = True\n"
+                "    model.train_on_batch(x, y)\n"
+                "    shared.trainable = False\n"
+                "    other.train_on_batch(x, y)\n"
+                "or train both in one custom train_step with two optimizers"
+            ),
+            evidence={"others": others, "flags_read": inventory.stack.flags},
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        if facts.inventory is not None and facts.inventory.shared is None:
+            return "other models were not looked for; select BNG106 to do so"
+        return None
+
+
+READS = {
+    "compile": "each model keeps the flags of its own compile()",
+    "trace": "a model takes the flags as they are at its first step, whoever set them last",
+    "positional": "a flag set through the other model makes this model's step raise or mix weights",
+    "live": "a flag counts at once in both models, whoever set it last",
+}

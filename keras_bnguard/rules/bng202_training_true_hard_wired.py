@@ -1,0 +1,76 @@
+"""BNG202: the graph says `training=True`, and this Keras obeys in `predict` too."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, some
+
+
+class TrainingTrueHardWired(Rule):
+    """A graph call says `training=True`, so BN uses the batch in `predict` as well.
+
+    What it checks:
+        Every call of a BN, or of a model around it, in a functional graph that was written
+        with `training=True`.
+
+    Why it matters:
+        `predict` and `evaluate` then normalise by the batch they are given: a row alone gets
+        another result than the same row among others. They also move the statistics.
+
+    How it decides:
+        The written argument is read from the graph's nodes. Whether it holds in `predict` is
+        asked of the running Keras by a self-test: Keras 3.0 to 3.15.1 override it.
+
+    Example:
+        x = backbone(inputs, training=True)      # meant for the Dropout in it
+
+    Fix:
+        Remove the argument; for Monte-Carlo dropout give `training=True` to the Dropout
+        layers only.
+
+    Known limits:
+        Certain as a fact, not as a fault: pix2pix-like generators want it; mute the rule for
+        them. Silent where only stochastic layers get `training=True`, for frozen BN, which
+        stay in inference mode, and on a Keras that overrides the argument.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3; tensorflow issues 29478 and 16455,
+        keras-resnet pull request 47.
+    """
+
+    code = "BNG202"
+    name = "training-true-hard-wired"
+    severity = "warning"
+    needs = ("A",)
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None or not inventory.stack.behaviour.graph_true_at_inference:
+            return
+        hit = [
+            norm
+            for norm in inventory.norms
+            if not norm.frozen and any(call.training is True for call in norm.calls)
+        ]
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        owners = tuple(dict.fromkeys(c.owner for n in hit for c in n.calls if c.training is True))
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} called with training=True at {some(owners)}: "
+                f"{some(paths)}. {inventory.stack} obeys that in predict and evaluate too: "
+                "outputs depend on the batch, and the statistics move."
+            ),
+            fix=(
+                "build the model again without the argument; for Monte-Carlo dropout, "
+                "give it to Dropout only:\n"
+                "    x = backbone(inputs)\n"
+                "    x = keras.layers.Dropout(0.5)(x, training=True)"
+            ),
+            evidence={"calls": owners, "stack": str(inventory.stack)},
+        )

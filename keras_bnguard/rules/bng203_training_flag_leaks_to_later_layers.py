@@ -1,0 +1,90 @@
+"""BNG203: `training=False` at one call also reaches BN that are called later."""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Optional
+
+from keras_bnguard.records import CallSite, Facts, NormLayer
+from keras_bnguard.rules.base import Hit, Rule, count, reach, sites_of, some, stands_still
+
+
+class TrainingFlagLeaksToLaterLayers(Rule):
+    """An explicit `training=False` at one call switches off later BN that were given nothing.
+
+    What it checks:
+        In a real training step: the `training` value that arrived at each BN, and which call
+        it came from.
+
+    Why it matters:
+        Keras 3 keeps one value for the whole call. After `self.base(x, training=False)` it is
+        False for everything that follows in the same `call`: the head's BN never updates its
+        statistics and its Dropout is off, while gamma and beta train.
+
+    How it decides:
+        A BN that is meant to train was given no `training` of its own, got False, and that
+        False was written at the call of an earlier layer. Seen, not guessed. Certain.
+
+    Example:
+        def call(self, x, training=None):
+            x = self.base(x, training=False)
+            return self.head_bn(x)              # runs in inference mode
+
+    Fix:
+        Pass `training=training` to every call after it, or freeze the base by its flag and
+        drop the argument.
+
+    Known limits:
+        Needs one observed training step. Silent where every call has an argument of its own.
+
+    Source:
+        Measured on Keras 3.3.3 to 3.15.1 (subclassed `call`) and on Keras master (functional
+        graphs too); keras pull requests 23166 and 23364.
+    """
+
+    code = "BNG203"
+    name = "training-flag-leaks-to-later-layers"
+    severity = "error"
+    needs = ("A", "R")
+    repairable = True
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory, run = facts.inventory, facts.run
+        if inventory is None or run is None or not run.called:
+            return
+        hit: List[NormLayer] = []
+        leaks: List[CallSite] = []
+        for norm in inventory.norms:
+            found = [site for site in sites_of(run, norm) if _leaks(site)]
+            if found and not stands_still(norm):
+                hit.append(norm)
+                leaks += found
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        sources = tuple(dict.fromkeys(site.leaked_from or "" for site in leaks))
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} in inference mode through training=False at "
+                f"{some(sources)}: {some(paths)}. {inventory.stack} hands that value on to layers "
+                "called later without one, so their statistics stand still in training."
+            ),
+            fix=(
+                "give every later call its own argument:\n"
+                "    def call(self, x, training=None):\n"
+                "        x = self.base(x, training=False)\n"
+                "        return self.head(x, training=training)\n"
+                "or freeze the layer by its flag, drop training=False, and compile again:\n"
+                f"    {reach(sources[0])}.trainable = False"
+            ),
+            evidence={"leaked_from": sources, "calls": len(leaks)},
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        if facts.run is not None and not facts.run.called:
+            return "no training step was observed yet"
+        return None
+
+
+def _leaks(site: CallSite) -> bool:
+    return site.leaked_from is not None and site.arrived is False

@@ -1,0 +1,104 @@
+"""BNG204: an augmentation layer in the model puts BN into training mode."""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Optional, Tuple
+
+from keras_bnguard.records import Facts, Inventory, NormLayer
+from keras_bnguard.rules.base import Hit, Rule, count, sites_of, some
+
+
+class AugmentationSwitchesBatchnormToTraining(Rule):
+    """A layer whose `call` defaults to `training=True` switches the BN after it to training.
+
+    What it checks:
+        Layers such as RandomFlip or Resizing in the model, and the live BN that run after
+        them.
+
+    Why it matters:
+        A plain `model(x)` should run in inference mode. With such a layer in front, BN
+        normalises by the batch and moves its statistics: inference changes the model, and an
+        exported model carries the updates. `fit`, `evaluate` and `predict` are safe, for they
+        pass a value.
+
+    How it decides:
+        The default is read from the signature of `call`, the order from the graph or, in a
+        subclassed model, from an observed step. Whether the default leaks is asked of the
+        running Keras by a self-test.
+
+    Example:
+        x = keras.layers.RandomFlip()(inputs)
+        x = backbone(x)
+        ...
+        features = model(images)                 # moves the backbone's statistics
+
+    Fix:
+        Pass `training=False` to every plain call, or augment in the data pipeline.
+
+    Known limits:
+        Not certain: a model that is only used through `fit`, `evaluate` and `predict` is not
+        hurt. Silent on a Keras without the leak, for frozen or held BN, and for BN with an
+        explicit `training` in the graph. A subclassed model needs one observed step.
+
+    Source:
+        Measured on Keras 3.3.3, 3.12.4 and 3.15.1; keras pull request 23166, keras-hub pull
+        request 2776.
+    """
+
+    code = "BNG204"
+    name = "augmentation-switches-batchnorm-to-training"
+    severity = "warning"
+    needs = ("A",)
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None or not inventory.stack.behaviour.default_leaks:
+            return
+        hit: List[NormLayer] = []
+        switches: List[str] = []
+        for norm in inventory.norms:
+            found = _switches_of(norm, inventory, facts)
+            if found and not norm.frozen and not norm.held:
+                hit.append(norm)
+                switches += found
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        names = tuple(dict.fromkeys(switches))
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'live BN layer')} after {some(names)}, whose call defaults to "
+                f"training=True: {some(paths)}. On {inventory.stack} a plain model(x) then runs "
+                "them in training mode and moves their statistics."
+            ),
+            fix=(
+                "pass the argument whenever you call the model yourself:\n"
+                "    y = model(x, training=False)\n"
+                "or augment in the data pipeline instead:\n"
+                "    dataset = dataset.map(lambda x, y: (augment(x, training=True), y))"
+            ),
+            evidence={"switches": names, "stack": str(inventory.stack)},
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        inventory = facts.inventory
+        if inventory is None or inventory.functional or not inventory.stack.behaviour.default_leaks:
+            return None
+        if facts.run is None or not facts.run.called:
+            return "the model is no functional graph, and no training step was observed yet"
+        return None
+
+
+def _switches_of(norm: NormLayer, inventory: Inventory, facts: Facts) -> Tuple[str, ...]:
+    """Paths of the layers that switch this BN; empty where none does."""
+    found: List[str] = []
+    if facts.run is not None:
+        sites = sites_of(facts.run, norm)
+        found += [site.switched_by for site in sites if site.switched_by is not None]
+    explicit = any(call.training is not None for call in norm.calls)
+    if inventory.functional and norm.calls and not explicit:
+        last = max(call.order for call in norm.calls)
+        found += [switch.path for switch in inventory.switches if switch.order < last]
+    return tuple(dict.fromkeys(found))

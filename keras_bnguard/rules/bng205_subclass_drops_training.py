@@ -1,0 +1,80 @@
+"""BNG205: a BN subclass that does not hand `training` on never updates."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, drops_training, some, stands_still
+
+
+class SubclassDropsTraining(Rule):
+    """A subclass of BatchNormalization does not hand `training` on to Keras's own layer.
+
+    What it checks:
+        BN classes that are not Keras's own, while they are meant to train.
+
+    Why it matters:
+        Keras's `call` then sees no value and runs in inference mode. Gamma and beta train,
+        the moving statistics stay where they started, and `fit` says nothing.
+
+    How it decides:
+        A fresh, trainable layer of the class is called with `training=True` on two small
+        batches; its moving statistics stay the same, bit for bit. The name of the argument
+        does not matter. Statistics that moved in the run at hand overrule this. Certain.
+
+    Example:
+        class MyBN(keras.layers.BatchNormalization):
+            def call(self, x):
+                return super().call(x)
+
+    Fix:
+        Take `training` and hand it on, or delete the subclass: since Keras 2.4 the layer
+        itself does what most such classes were written for.
+
+    Known limits:
+        Silent for frozen or held BN, for momentum 1.0, and for classes that could not be
+        tried alone.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1; yolov3-tf2 pull request 188,
+        tensorflow-yolov4-tflite issue 265, keras-tcn pull request 67.
+    """
+
+    code = "BNG205"
+    name = "subclass-drops-training"
+    severity = "error"
+    needs = ("A", "R")
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory, run = facts.inventory, facts.run
+        if inventory is None or run is None:
+            return
+        moved = {movement.path for movement in run.movements if movement.moved}
+        hit = [
+            norm
+            for norm in inventory.norms
+            if drops_training(norm)
+            and not stands_still(norm)
+            and not (norm.momentum is not None and norm.momentum >= 1.0)
+            and norm.path not in moved
+        ]
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        classes = tuple(dict.fromkeys(norm.class_name for norm in hit))
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} of {some(classes)} without moving statistics: "
+                f"{some(paths)}. Called with training=True on {inventory.stack}, a fresh layer "
+                "of that class left mean and variance as they were."
+            ),
+            fix=(
+                "hand training on, or use keras.layers.BatchNormalization itself:\n"
+                f"    class {classes[0]}(keras.layers.BatchNormalization):\n"
+                "        def call(self, inputs, training=None, **kwargs):\n"
+                "            return super().call(inputs, training=training, **kwargs)"
+            ),
+            evidence={"classes": classes},
+        )

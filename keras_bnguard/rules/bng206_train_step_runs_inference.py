@@ -1,0 +1,84 @@
+"""BNG206: training steps run the model in inference mode."""
+
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, some, stack_of, stuck
+
+
+class TrainStepRunsInference(Rule):
+    """A training step calls the model without `training=True`, so BN never updates.
+
+    What it checks:
+        BN that are meant to train, after at least one training step.
+
+    Why it matters:
+        Outside `fit`'s own step `model(x)` means inference. Gamma, beta and the kernels
+        train against the starting statistics, which never move; with fresh layers that is
+        mean 0 and variance 1, and BN does nothing at all.
+
+    How it decides:
+        steps >= 1; moving mean and variance equal their values at train begin, bit for bit;
+        a real step was watched and the BN ran in inference mode, though neither its flags
+        nor its call sites ask for that; gamma or beta moved, or were not read. Certain.
+
+    Example:
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                y_pred = self(x)                 # inference mode
+
+    Fix:
+        Call `self(x, training=True)` in the training step.
+
+    Known limits:
+        Needs one observed step; where nothing was watched, BNG405 reports the fact without
+        the cause. Silent for momentum 1.0, for frozen or held BN, and where every call passes
+        `training=False`. BNG203 and BNG205 speak for the causes they know.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3; tensorflow issues 32864, 28028 and
+        31184, keras-hub issue 1500.
+    """
+
+    code = "BNG206"
+    name = "train-step-runs-inference"
+    severity = "error"
+    needs = ("R",)
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        run = facts.run
+        if run is None:
+            return
+        hit = [
+            movement
+            for movement in stuck(facts)
+            if movement.ran == "inference" and movement.affine_moved is not False
+        ]
+        if not hit:
+            return
+        paths = tuple(movement.path for movement in hit)
+        affine = sum(movement.affine_moved is True for movement in hit)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'live BN layer')} in inference mode during training: "
+                f"{some(paths)}. After {count(run.steps, 'step')} mean and variance are "
+                f"bit-identical; gamma or beta moved in {affine} of {len(hit)}. On "
+                f"{stack_of(facts)} a call without training=True in a train_step is inference."
+            ),
+            fix=(
+                "say training=True in the training step, and only there:\n"
+                "    y_pred = self(x, training=True)"
+            ),
+            evidence={"steps": run.steps, "affine_moved": affine},
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        if facts.run is None:
+            return None
+        if facts.inventory is None:
+            return "the model was not looked at"
+        return None if facts.run.called else "no training step was observed yet"

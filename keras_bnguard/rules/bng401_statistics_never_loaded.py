@@ -1,0 +1,123 @@
+"""BNG401: a BN still has mean 0 and variance 1 where it should carry trained statistics."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Sequence
+
+from keras_bnguard.records import Facts, Inventory, NormLayer
+from keras_bnguard.rules.base import (
+    Hit,
+    Rule,
+    by_container,
+    called_with_false,
+    count,
+    names_code,
+    reach,
+    some,
+)
+
+
+class StatisticsNeverLoaded(Rule):
+    """A BN has mean 0 and variance 1 where trained statistics are expected.
+
+    What it checks:
+        Built BN whose moving mean is all 0 and whose moving variance is all 1.
+
+    Why it matters:
+        Loading with `by_name` or `skip_mismatch`, a renamed layer, or `weights=None` leaves
+        BN at its start values. Keras prints at most a count. The model then predicts at
+        chance, and a frozen BN can never recover.
+
+    How it decides:
+        It fires on a BN at its start values that
+        (1) is meant to stand still, by its flags or by `training=False` at all its calls; or
+        (2) sits in a sub-model where at least half of the BN carry trained statistics; or
+        (3) sits directly in the model, between two BN that carry trained statistics.
+
+    Example:
+        model.load_weights("backbone.h5", by_name=True, skip_mismatch=True)
+
+    Fix:
+        Load strictly, copy the missing layers by hand, and look again with `bng.audit`.
+
+    Known limits:
+        Not certain: an untrained network that is frozen on purpose (random features) looks
+        the same. Silent for a fresh head or student beside a trained backbone or teacher, for
+        a model trained from scratch, for BN that only a hold keeps still, and for a frozen BN
+        that another compiled model trains. (3) misses a BN before the first or after the last
+        trained one, (2) a sub-model of which more than half was not loaded.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1; keras issues 21404, 10265 and
+        20524, tensorflow issue 34950.
+    """
+
+    code = "BNG401"
+    name = "statistics-never-loaded"
+    severity = "error"
+    needs = ("A",)
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None:
+            return
+        known = [n for n in inventory.norms if n.built and n.at_default is not None]
+        hit: List[NormLayer] = []
+        reasons: Dict[str, int] = {}
+        for container, norms in by_container(known).items():
+            for norm in norms:
+                reason = _reason(norm, container, norms, inventory)
+                if norm.at_default and reason:
+                    hit.append(norm)
+                    reasons[reason] = reasons.get(reason, 0) + 1
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        trained = sum(norm.at_default is False for norm in known)
+        told = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} at mean 0 and variance 1: {some(paths)} ({told}; "
+                f"{trained} of {len(known)} BN in the model carry trained statistics). "
+                f"{inventory.stack} loads without naming BN that it left out."
+            ),
+            fix=_fix(hit),
+            evidence={"reasons": reasons, "trained": trained, "norms": len(known)},
+        )
+
+
+def _reason(
+    norm: NormLayer, container: str, norms: Sequence[NormLayer], inventory: Inventory
+) -> str:
+    """Why trained statistics are expected; empty where they are not."""
+    if norm.frozen and not _trained_elsewhere(norm, inventory):
+        return "frozen"
+    if not norm.frozen and called_with_false(norm):
+        return "always called with training=False"
+    trained = [other.position for other in norms if other.at_default is False]
+    if norm.frozen or not trained:
+        return ""
+    if container:
+        return "among trained BN of its sub-model" if 2 * len(trained) >= len(norms) else ""
+    return "between trained BN" if min(trained) < norm.position < max(trained) else ""
+
+
+def _trained_elsewhere(norm: NormLayer, inventory: Inventory) -> bool:
+    paths = (norm.path, *norm.aliases)
+    return any(shared.path in paths and shared.there for shared in inventory.shared or ())
+
+
+def _fix(norms: Sequence[NormLayer]) -> str:
+    lines = [
+        "load strictly (no by_name, no skip_mismatch), or copy the layers from a model that has "
+        "them:"
+    ]
+    for container, held in by_container(norms).items():
+        lines += [
+            f"    base = {reach(container)}",
+            f"    for name in {names_code(held)}:".replace("\n", "\n    "),
+            "        base.get_layer(name).set_weights(source.get_layer(name).get_weights())",
+        ]
+    return "\n".join([*lines, "or, if they should be trained from scratch, thaw them and compile"])

@@ -1,0 +1,75 @@
+"""BNG402: NaN or Inf in a BN vector."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, indent, some, stack_of
+
+
+class NonFiniteStatistics(Rule):
+    """A BN vector holds NaN or Inf.
+
+    What it checks:
+        Moving mean, moving variance, gamma and beta of every BN, at train begin and at every
+        look.
+
+    Why it matters:
+        In training BN uses the batch, so the loss can look fine while the moving statistics
+        are NaN. The first `evaluate` or `predict` is NaN then. The average never recovers:
+        momentum * NaN stays NaN.
+
+    How it decides:
+        At least one value in a vector is not finite. No threshold. Certain.
+
+    Example:
+        bn(np.zeros((0, 8)), training=True)      # an empty batch writes NaN to both statistics
+
+    Fix:
+        Keep empty and one-row batches away from BN, load the last good weights, and
+        recompute the statistics.
+
+    Known limits:
+        It names the vectors, not the batch that did it.
+
+    Source:
+        Measured with empty batches on Keras 2.15, tf_keras 2.21 and Keras 3.15.1; tensorflow
+        issues 34062 and 46205, keras issues 11858 and 17204.
+    """
+
+    code = "BNG402"
+    name = "non-finite-statistics"
+    severity = "error"
+    needs = ("A", "R")
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        if facts.inventory is None or facts.run is None:
+            return
+        hit = [movement for movement in facts.run.movements if movement.nonfinite]
+        if not hit:
+            return
+        paths = tuple(movement.path for movement in hit)
+        vectors = tuple(f"{m.path} ({', '.join(m.nonfinite)})" for m in hit)
+        affine = any(v in ("gamma", "beta") for m in hit for v in m.nonfinite)
+        code = (
+            "dataset = dataset.batch(32, drop_remainder=True)\n"
+            'model.load_weights("last_good.weights.h5")'
+        )
+        if not affine:
+            code += "\nbng.recalibrate(model, data)"
+        yield Hit(
+            layers=paths,
+            message=(
+                f"NaN or Inf in {count(len(hit), 'BN layer')} after "
+                f"{count(facts.run.steps, 'step')}: {some(vectors)}. On {stack_of(facts)} these "
+                "values stay non-finite in every later step, and predict gives NaN."
+            ),
+            fix=(
+                "keep empty and one-row batches out and go back to finite values:\n" + indent(code)
+            ),
+            evidence={
+                "vectors": {m.path: m.nonfinite for m in hit},
+                "steps": facts.run.steps,
+            },
+        )

@@ -1,0 +1,93 @@
+"""BNG403: a channel's moving variance is negative, or nearly zero beside its siblings."""
+
+from __future__ import annotations
+
+import math
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts, Movement
+from keras_bnguard.rules.base import Hit, Rule, count, norms_of, some, stack_of
+
+DEAD_RATIO = 1e-6
+DEFAULT_EPSILON = 1e-3
+
+
+class DeadOrNegativeVariance(Rule):
+    """A channel's moving variance is negative, or a millionth of its siblings'.
+
+    What it checks:
+        The moving variance of every channel, at train begin and at every look.
+
+    Why it matters:
+        In inference BN multiplies a channel by gamma / sqrt(variance + epsilon). As the
+        variance goes to 0 that gain goes to 1 / sqrt(epsilon), 31.6 at the default epsilon:
+        the smallest input there blows up. Below -epsilon the output is NaN.
+
+    How it decides:
+        negative: variance < 0.
+        dead: variance < 1e-6 * median of the layer's variances, while gamma is not 0.
+        Variances are in squared units of the layer's input.
+
+    Example:
+        bn(np.ones((1, 8)), training=True)       # again and again: one row has variance 0
+
+    Fix:
+        Recompute the statistics over data, or set gamma and beta of the channel to 0.
+
+    Known limits:
+        Not certain: a channel that carries nothing on your data is harmless while its input
+        stays constant. Silent for pruned channels, whose gamma is 0 as well, and for channels
+        that are plainly empty.
+
+    Source:
+        Measured on Keras 2.15 and Keras 3.15.1 with one-row batches; keras issue 8794.
+    """
+
+    code = "BNG403"
+    name = "dead-or-negative-variance"
+    severity = "warning"
+    needs = ("A", "R")
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        if facts.inventory is None or facts.run is None:
+            return
+        hit = [m for m in facts.run.movements if m.negative_channels > 0 or m.dead_channels > 0]
+        if not hit:
+            return
+        norms = norms_of(facts)
+        epsilons = {m.path: norms[m.path].epsilon if m.path in norms else None for m in hit}
+        paths = tuple(movement.path for movement in hit)
+        numbers = [_numbers(movement, epsilons[movement.path]) for movement in hit]
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} with channels of negative or vanishing variance: "
+                f"{'; '.join(numbers[:3])}{' ...' if len(numbers) > 3 else ''}. "
+                f"{stack_of(facts)} multiplies such a channel by that gain in predict."
+            ),
+            fix=(
+                "recompute the statistics over data of yours, with batches of 16 or more:\n"
+                "    bng.recalibrate(model, data)\n"
+                f"or set gamma and beta of the channels to 0 ({some(paths)})"
+            ),
+            evidence={
+                m.path: {
+                    "negative_channels": m.negative_channels,
+                    "dead_channels": m.dead_channels,
+                    "min_variance": m.min_variance,
+                    "median_variance": m.median_variance,
+                }
+                for m in hit
+            },
+        )
+
+
+def _numbers(movement: Movement, epsilon: Optional[float]) -> str:
+    under_root = movement.min_variance + (DEFAULT_EPSILON if epsilon is None else epsilon)
+    gain = f"gain {1 / math.sqrt(under_root):.3g}" if under_root > 0 else "gain NaN"
+    return (
+        f"{movement.path} ({movement.negative_channels} negative, {movement.dead_channels} dead; "
+        f"smallest variance {movement.min_variance:.3g}, median {movement.median_variance:.3g}, "
+        f"{gain})"
+    )

@@ -1,0 +1,93 @@
+"""BNG404: a BN that must stand still moved."""
+
+from __future__ import annotations
+
+import math
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts, Movement
+from keras_bnguard.rules.base import Hit, Rule, count, norms_of, sites_of, some, stack_of
+
+
+class FrozenStatisticsMoved(Rule):
+    """The moving statistics of a BN that must stand still changed during training.
+
+    What it checks:
+        Every BN that is meant to run in inference mode: by a flag, by a hold, or because all
+        its calls say `training=False`.
+
+    Why it matters:
+        Pretrained statistics are what the layers after the BN were trained on. Once they are
+        overwritten, thawing, lower rates and more epochs do not bring them back.
+
+    How it decides:
+        steps >= 1, and moving mean or variance differs from its value at train begin in at
+        least one bit (NaN counts as moved). No threshold. The size is told in standard
+        deviations: |mean_t - mean_0| / sqrt(variance_0 + epsilon), the largest channel.
+
+    Example:
+        x = backbone(inputs, training=False)     # and this Keras overrides it in fit
+
+    Fix:
+        Hold the BN with this package, or do what the finding that names the cause says
+        (BNG101, BNG102, BNG105, BNG201).
+
+    Known limits:
+        Silent where an observed step ran the BN in inference mode, or did not run it at all:
+        your own code assigned its statistics then (a mean teacher, a restored checkpoint).
+        Not certain where no step could be watched.
+
+    Source:
+        Follows from what frozen means since Keras 2.4: inference mode, statistics untouched.
+    """
+
+    code = "BNG404"
+    name = "frozen-statistics-moved"
+    severity = "error"
+    needs = ("R",)
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        run = facts.run
+        if run is None or run.steps < 1:
+            return
+        hit = [m for m in run.movements if _moved(m) and not _not_called(m, facts)]
+        if not hit:
+            return
+        paths = tuple(movement.path for movement in hit)
+        whys = tuple(dict.fromkeys(movement.why for movement in hit if movement.why))
+        shifts = {movement.path: movement.max_mean_shift for movement in hit}
+        finite = [shift for shift in shifts.values() if math.isfinite(shift)]
+        size = f"by up to {max(finite):.3g} standard deviations" if finite else "to NaN or Inf"
+        because = f" Meant to stand still: {some(whys)}." if whys else ""
+        yield Hit(
+            layers=paths,
+            message=(
+                f"moving statistics changed in {count(len(hit), 'BN layer')} that must stand "
+                f"still: {some(paths)}, {size} in {count(run.steps, 'step')} on "
+                f"{stack_of(facts)}.{because}"
+            ),
+            fix=(
+                "load the pretrained statistics again and let this package hold the layers:\n"
+                "    model = bng.guard(model)\n"
+                "    model.fit(..., callbacks=[bng.BNGuard(fix=True)])"
+            ),
+            evidence={"max_mean_shift": shifts, "why": whys, "steps": run.steps},
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        if facts.run is not None and facts.run.steps < 1:
+            return "no training step ran yet"
+        return None
+
+
+def _moved(movement: Movement) -> bool:
+    return movement.expected == "inference" and movement.moved and movement.ran != "inference"
+
+
+def _not_called(movement: Movement, facts: Facts) -> bool:
+    """The watched step did not run this BN, so something else wrote its statistics."""
+    norm = norms_of(facts).get(movement.path)
+    if facts.run is None or not facts.run.called or norm is None or norm.kind != "keras":
+        return False
+    return not sites_of(facts.run, norm)

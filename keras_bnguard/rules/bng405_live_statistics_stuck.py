@@ -1,0 +1,92 @@
+"""BNG405: a BN that is meant to train did not move, and the cause is not known."""
+
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, norms_of, some, stack_of, stuck
+
+
+class LiveStatisticsStuck(Rule):
+    """A live BN is bit-identical after training steps, for a cause that is not known.
+
+    What it checks:
+        BN that are meant to train, after at least one training step.
+
+    Why it matters:
+        The statistics that `predict` uses are not those of your data. Either BN does not run
+        in training mode, or something puts the old values back.
+
+    How it decides:
+        steps >= 1; momentum is known and below 1; moving mean and variance equal their values
+        at train begin, bit for bit; and no other rule knows why (BNG203, BNG205, BNG206).
+
+    Example:
+        a callback that restores the weights of the first epoch at every epoch's end
+
+    Fix:
+        Look for code that writes weights back, then compare one step by hand.
+
+    Known limits:
+        Not certain: a batch whose moments equal the stored statistics in every bit moves
+        nothing. Silent for momentum 1.0, where every call passes `training=False`, for BN
+        that the observed step did not run, and for layers of which only variables can be
+        seen.
+
+    Source:
+        moving = momentum * moving + (1 - momentum) * batch, `call` of Keras's
+        BatchNormalization.
+    """
+
+    code = "BNG405"
+    name = "live-statistics-stuck"
+    severity = "error"
+    needs = ("R",)
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        run = facts.run
+        if run is None:
+            return
+        norms = norms_of(facts)
+        hit = [
+            movement
+            for movement in stuck(facts)
+            if movement.ran in ("training", "unknown") and norms[movement.path].momentum is not None
+        ]
+        if not hit:
+            return
+        paths = tuple(movement.path for movement in hit)
+        ran = [m.path for m in hit if m.ran == "training"]
+        if len(ran) == len(hit):
+            seen = "they ran in training mode, so something puts the old values back"
+        else:
+            seen = "cause unknown"
+        momenta = sorted({norms[path].momentum or 0.0 for path in paths})
+        yield Hit(
+            layers=paths,
+            message=(
+                f"mean and variance bit-identical after {count(run.steps, 'step')} in "
+                f"{count(len(hit), 'live BN layer')}: {some(paths)} (momentum "
+                f"{', '.join(f'{m:g}' for m in momenta[:3])}). On {stack_of(facts)} one step in "
+                f"training mode moves them; {seen}."
+            ),
+            fix=(
+                "look for code that writes weights back (set_weights, load_weights, swapped "
+                "averages), then compare one step by hand:\n"
+                "    before = [w.copy() for w in model.get_weights()]\n"
+                "    model.train_on_batch(x, y)\n"
+                "    print([(a != b).any() for a, b in zip(before, model.get_weights())])"
+            ),
+            evidence={"steps": run.steps, "ran_in_training": tuple(ran)},
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        if facts.run is None:
+            return None
+        if facts.inventory is None:
+            return "the model was not looked at, so momentum is not known"
+        if facts.run.steps < 1:
+            return "no training step ran yet"
+        return None

@@ -1,0 +1,100 @@
+"""BNG601: the optimizer was built for other variables than those that train now."""
+
+from __future__ import annotations
+
+from typing import Iterable, Tuple
+
+from keras_bnguard.records import Facts, Inventory, OptimizerFacts
+from keras_bnguard.rules.base import Hit, Rule, count, some
+
+
+class OptimizerDoesNotKnowVariable(Rule):
+    """The built optimizer has no slots for variables that train now.
+
+    What it checks:
+        The trainable variables of the model against those the optimizer was built with.
+
+    Why it matters:
+        An optimizer makes its slots for the variables that are trainable when it is built.
+        After a thaw, the same optimizer object fails at the first step, even if `compile`
+        was called again with it. With JAX that also holds after a freeze.
+
+    How it decides:
+        The optimizer is built, and a trainable variable is not among its own; with JAX also:
+        one of its own no longer trains. Variables are compared by identity. Certain.
+
+    Example:
+        optimizer = keras.optimizers.Adam(1e-3)
+        model.compile(optimizer, "mse")
+        model.fit(x, y)
+        backbone.trainable = True
+        model.compile(optimizer, "mse")          # the same object
+
+    Fix:
+        Make a new optimizer from the old one's configuration for every phase, or use
+        `PhaseScheduler`, which carries the slots over.
+
+    Known limits:
+        Silent while the optimizer is not built, and where BNG101 already tells of flags that
+        changed after `compile()`.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three engines; keras-io
+        issue 1241, arcgis-python-api issue 1849.
+    """
+
+    code = "BNG601"
+    name = "optimizer-does-not-know-variable"
+    severity = "error"
+    needs = ("A", "O")
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory, optimizer = facts.inventory, facts.optimizer
+        if inventory is None or optimizer is None or not optimizer.built:
+            return
+        stale = optimizer.stale if inventory.stack.flags == "positional" else ()
+        if not optimizer.unknown and not stale:
+            return
+        run = facts.run
+        if run is not None and any(flip.excused_by is None for flip in run.flips):
+            return
+        variables = (*optimizer.unknown, *stale)
+        parts = [f"without slots: {some(optimizer.unknown)}"] if optimizer.unknown else []
+        parts += [f"no longer training: {some(stale)}"] if stale else []
+        yield Hit(
+            layers=_layers(variables),
+            message=(
+                f"{optimizer.class_name} was built for other variables: "
+                f"{count(len(optimizer.unknown), 'trainable variable')} unknown to it, "
+                f"{len(stale)} of its own frozen since ({'; '.join(parts)}). {_does(inventory)}"
+            ),
+            fix=_fix(optimizer),
+            evidence={
+                "unknown": optimizer.unknown,
+                "stale": stale,
+                "iterations": optimizer.iterations,
+            },
+        )
+
+
+def _layers(variables: Tuple[str, ...]) -> Tuple[str, ...]:
+    """Paths of the layers: a variable's path without its own name."""
+    return tuple(dict.fromkeys(name.rpartition("/")[0] or name for name in variables))
+
+
+def _does(inventory: Inventory) -> str:
+    stack = inventory.stack
+    if stack.flags == "positional":
+        return f"{stack} will raise ValueError: its state must match the variables one to one."
+    if stack.name in ("k2", "tfk"):
+        return f"{stack} will raise KeyError at the first step: variable not recognised."
+    return f"{stack} will raise ValueError at the first step: unknown variable."
+
+
+def _fix(optimizer: OptimizerFacts) -> str:
+    return (
+        "compile with a new optimizer, made from the old one's configuration:\n"
+        "    old = model.optimizer\n"
+        f"    new = keras.optimizers.{optimizer.class_name}.from_config(old.get_config())\n"
+        "    model.compile(optimizer=new, loss=..., metrics=...)"
+    )

@@ -1,0 +1,79 @@
+"""BNG607: `compile()` ran inside `fit`."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import COMPILE_AGAIN, Hit, Rule, indent, stack_of
+
+
+class RecompiledInsideFit(Rule):
+    """`compile()` ran inside `fit` and left it without a train function.
+
+    What it checks:
+        After every hook of the other callbacks: whether the model still has the train
+        function that the running `fit` needs.
+
+    Why it matters:
+        `compile()` throws the train function away. The loop of `fit` goes on with what is
+        left, so the next batch fails with an error that names neither `compile` nor the
+        callback.
+
+    How it decides:
+        `compile()` was called after train begin, and the model has no train function at the
+        next look. Certain.
+
+    Example:
+        class Thaw(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                self.model.get_layer("backbone").trainable = True
+                self.model.compile("adam", "mse")
+
+    Fix:
+        Let `PhaseScheduler` do the change, or end `fit`, compile, and go on with
+        `initial_epoch`.
+
+    Known limits:
+        Silent for `PhaseScheduler`, which makes the new train function itself, and for code
+        that does so after its `compile()`.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three engines; keras issues
+        14874, 16234 and 15893, tensorflow issue 50633.
+    """
+
+    code = "BNG607"
+    name = "recompiled-inside-fit"
+    severity = "error"
+    needs = ("R",)
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        run = facts.run
+        if run is None or run.recompiled is None:
+            return
+        jax = facts.inventory is not None and facts.inventory.stack.engine == "jax"
+        error = (
+            "an error about shapes or an optimizer that is not built"
+            if jax
+            else "TypeError: 'NoneType' object is not callable"
+        )
+        yield Hit(
+            layers=(),
+            message=(
+                f"compile() ran inside fit ({run.recompiled}) and left no train function. On "
+                f"{stack_of(facts)} the next batch ends in {error}."
+            ),
+            fix=(
+                "let PhaseScheduler change the model inside one fit:\n"
+                "    plan = bng.PhaseScheduler([\n"
+                '        bng.Phase("head", train="head*", learning_rate=1e-3, epochs=5),\n'
+                '        bng.Phase("all", train="*", learning_rate=1e-5, epochs=5),\n'
+                "    ])\n"
+                "    model.fit(..., callbacks=[plan])\n"
+                "or end fit, compile, and go on:\n"
+                f"{indent(COMPILE_AGAIN)}\n"
+                "    model.fit(..., initial_epoch=done, epochs=total)"
+            ),
+            evidence={"where": run.recompiled, "epoch": run.epoch, "steps": run.steps},
+        )

@@ -1,0 +1,106 @@
+"""BNG702: BN inside something that Keras cannot look into."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Optional
+
+from keras_bnguard.records import Facts, NormLayer
+from keras_bnguard.rules.base import Hit, Rule, count, some
+
+
+class HiddenBatchnorm(Rule):
+    """BN sits inside a layer that Keras does not look into.
+
+    What it checks:
+        TFSMLayer, TorchModuleWrapper, FlaxLayer, JaxLayer and hub layers that hold a torch BN
+        module, or variables named like moving statistics.
+
+    Why it matters:
+        A walk over the layers finds no BatchNormalization there. `trainable` and `training`
+        may not reach what is inside: a TFSMLayer trains gamma and beta with statistics that
+        never move, a frozen TorchModuleWrapper goes on moving its own.
+
+    How it decides:
+        A torch module derives from torch's BN base class, or a variable's name ends in a
+        name of moving statistics (`moving_mean`, `moving_variance`). Certain.
+
+    Example:
+        layer = keras.layers.TFSMLayer("saved_model", call_endpoint="serve")
+
+    Fix:
+        Rebuild the model from Keras layers and load the weights, or export an endpoint for
+        training as well.
+
+    Known limits:
+        The statistics are watched wherever they can be read. Where only variables can be
+        seen, the mode cannot, and rules that need it stay silent there.
+
+    Source:
+        Measured on Keras 3.15.1; documentation of `keras.layers.TFSMLayer`, keras issue 18403,
+        keras pull request 18498.
+    """
+
+    code = "BNG702"
+    name = "hidden-batchnorm"
+    severity = "warning"
+    needs = ("A",)
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None:
+            return
+        hit = [norm for norm in inventory.norms if norm.kind in ("torch", "variables")]
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        hosts: Dict[str, List[NormLayer]] = {}
+        for norm in hit:
+            hosts.setdefault(norm.host or "an unnamed wrapper", []).append(norm)
+        told = "; ".join(_tell(host, norms) for host, norms in hosts.items())
+        unread = f" Not readable at all: {some(inventory.unreadable)}." * bool(inventory.unreadable)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} out of Keras's sight on {inventory.stack}: "
+                f"{some(paths)}. {told}.{unread}"
+            ),
+            fix=_fix(hosts),
+            evidence={
+                "hosts": {host: len(norms) for host, norms in hosts.items()},
+                "mode_unseen": tuple(n.path for n in hit if n.kind == "variables"),
+                "unreadable": inventory.unreadable,
+            },
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        if facts.inventory is not None and facts.inventory.unreadable:
+            return f"could not be read: {some(facts.inventory.unreadable)}"
+        return None
+
+
+def _tell(host: str, norms: List[NormLayer]) -> str:
+    inside = some(tuple(dict.fromkeys(norm.class_name for norm in norms)))
+    if any(norm.kind == "variables" for norm in norms):
+        seen = "this package watches its statistics; its mode cannot be seen"
+    else:
+        seen = "this package watches its statistics and its mode; Keras's flags do not reach it"
+    return f"{host} holds {len(norms)} ({inside}): {seen}"
+
+
+def _fix(hosts: Dict[str, List[NormLayer]]) -> str:
+    lines = ["rebuild the model from Keras layers and load the weights into it"]
+    if "TFSMLayer" in hosts:
+        lines += [
+            "or export an endpoint for training and name it:",
+            "    layer = keras.layers.TFSMLayer(",
+            '        path, call_endpoint="serve", call_training_endpoint="train"',
+            "    )",
+        ]
+    torch = [norm for norms in hosts.values() for norm in norms if norm.kind == "torch"]
+    if torch:
+        wrappers = list(dict.fromkeys(norm.container or norm.path for norm in torch))
+        lines += [
+            "or, to keep torch modules still, hold them:",
+            f"    model = bng.guard(model, hold={wrappers})",
+        ]
+    return "\n".join(lines)
