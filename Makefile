@@ -1,0 +1,42 @@
+# Needs Python, git and make. `make` alone lists what there is.
+
+STACKS := k2 tfk k3-tf k3-jax k3-torch
+TOOLS := .env-tools
+TOX := $(TOOLS)/bin/tox
+
+# The Keras that `make demo` installs; on Linux, TensorFlow without its GPU parts.
+TF_CPU := tensorflow-cpu; sys_platform == 'linux' and platform_machine == 'x86_64'
+TF_ANY := tensorflow; sys_platform != 'linux' or platform_machine != 'x86_64'
+KERAS_k2 := 'numpy<2' 'tensorflow-addons==0.23.0' 'tensorflow-cpu==2.15.1'
+KERAS_tfk := "$(TF_CPU)" "$(TF_ANY)" 'keras>=3.3' tf_keras
+KERAS_k3-tf := "$(TF_CPU)" "$(TF_ANY)" 'keras>=3.3'
+KERAS_k3-jax := jax 'keras>=3.3'
+KERAS_k3-torch := torch==2.13.0 'keras>=3.3'
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@echo 'STACK is one of $(STACKS); for make test also lint, dist or core'
+
+demo: STACK ?= k3-tf
+demo: ## watch BatchNormalization go wrong and be put right (STACK=k3-tf)
+	@$(if $(KERAS_$(STACK)),,echo 'STACK is one of $(STACKS), not $(STACK)' >&2; exit 2)
+	@tools/make_venv.sh .venv/$(STACK) $(if $(filter k2,$(STACK)),"3.11 3.10","3.11 3.12 3.13 3.10") \
+		-e '.[demo]' $(KERAS_$(STACK))
+	@tools/with_stack.sh $(STACK) .venv/$(STACK)/bin/bnguard demo $(ARGS)
+
+test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK=... for one)
+	@tools/run_tox.sh $(STACK)
+
+lint: $(TOX) ## style, types and import contracts
+	@tools/run_tox.sh lint
+
+$(TOX):
+	@tools/make_venv.sh $(TOOLS) "3.11 3.12 3.13 3.10" 'tox>=4.20,<5'
+
+clean: ## remove every environment and everything that was built
+	rm -rf .venv $(TOOLS) .tox build dist demo_out *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

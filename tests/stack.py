@@ -1,0 +1,96 @@
+"""The Keras under test: `BNGUARD_STACK` names it, importing this module imports it.
+
+    from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+
+A stack that was named and cannot be imported, or turns out to be another Keras than the one
+named, ends the whole run with a failure: nothing here is ever skipped.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import warnings
+from typing import Any, NoReturn
+
+import pytest
+
+# name: (module, engine, first version, first version that is too new)
+STACKS = {
+    "k2": ("tensorflow.keras", "tensorflow", (2, 12), (2, 16)),
+    "tfk": ("tf_keras", "tensorflow", (2, 16), (3, 0)),
+    "k3-tf": ("keras", "tensorflow", (3, 3), (4, 0)),
+    "k3-jax": ("keras", "jax", (3, 3), (4, 0)),
+    "k3-torch": ("keras", "torch", (3, 3), (4, 0)),
+}
+
+CHOICES = (
+    f"BNGUARD_STACK takes one of {', '.join(STACKS)}; "
+    "'none' runs the tests that need no framework, and no others."
+)
+
+
+def _stop(reason: str) -> NoReturn:
+    raise pytest.UsageError(f"{reason} {CHOICES}")
+
+
+def _set_environment(stack: str, engine: str) -> None:
+    """What steers an import has to be there before the first import of any framework."""
+    os.environ["KERAS_BACKEND"] = engine
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # TF 2.15 takes any value of this one to mean "use the tf_keras package".
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    if stack == "tfk":
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    # Results are compared bit for bit, so the tests run on the CPU unless a device is named.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+def _import(stack: str) -> Any:
+    module, engine, first, too_new = STACKS[stack]
+    _set_environment(stack, engine)
+    try:
+        with warnings.catch_warnings():
+            # Third parties warn about each other while they load; ours are seen in the tests.
+            warnings.simplefilter("ignore")
+            if stack == "k2":
+                from tensorflow import keras  # a lazy module that importlib cannot name
+
+                version = str(importlib.import_module("keras").__version__)
+            else:
+                keras = importlib.import_module(module)
+                version = str(keras.__version__)
+    except Exception as error:
+        _stop(f"The stack {stack} cannot be imported: {type(error).__name__}: {error}")
+    number = tuple(int(part) for part in version.split(".")[:2])
+    if not first <= number < too_new:
+        _stop(
+            f"The stack {stack} needs {module} >={'.'.join(map(str, first))},"
+            f"<{'.'.join(map(str, too_new))}; installed is {version}."
+        )
+    backend = keras.backend.backend()
+    if backend != engine:
+        _stop(f"The stack {stack} runs Keras on {engine}, but Keras chose {backend}.")
+    return keras
+
+
+STACK = os.environ.get("BNGUARD_STACK", "")
+if STACK not in STACKS:
+    _stop(f"BNGUARD_STACK={STACK!r} names no Keras.")
+
+keras = _import(STACK)
+VERSION = str(importlib.import_module("keras").__version__ if STACK == "k2" else keras.__version__)
+IS_KERAS3 = STACK.startswith("k3-")
+ENGINE = STACKS[STACK][1]
+
+# A framework leaves a million objects behind. Out of the collector's sight, the collection
+# after each test takes a few milliseconds instead of a few hundred.
+gc.collect()
+gc.freeze()
+
+
+def describe() -> str:
+    """The stack with the versions that count, for the header of the run."""
+    engine = importlib.import_module(ENGINE)
+    return f"{STACK} ({STACKS[STACK][0]} {VERSION}, {ENGINE} {engine.__version__})"

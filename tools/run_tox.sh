@@ -1,0 +1,43 @@
+#!/bin/sh
+# Run every environment of tox.ini, or those named, two at a time.
+#
+#   tools/run_tox.sh             all
+#   tools/run_tox.sh k3-jax      one; its output is shown as it comes
+set -eu
+cd "$(dirname "$0")/.."
+
+# Let tox find the Pythons that are installed but not on PATH.
+found=$(tools/find_python.sh --all 3.9 3.10 3.11 3.12 3.13)
+pythons=$(echo "$found" | cut -d ' ' -f 2-)
+has() { echo "$found" | grep -q "^$1 "; }
+
+tox() {
+    # shellcheck disable=SC2086  # one word a Python
+    .env-tools/bin/tox "$@" --discover $pythons
+}
+
+need_old_python() {
+    if ! has 3.11 && ! has 3.10 && ! has 3.9; then
+        echo "The stack k2 (TensorFlow 2.15) needs Python 3.9, 3.10 or 3.11, and none was found" >&2
+        echo "on PATH or under pyenv. Install one, or run the others: make test STACK=k3-tf" >&2
+        exit 1
+    fi
+}
+
+if [ $# -gt 0 ]; then
+    case " $* " in *" k2 "*) need_old_python ;; esac
+    tox run -e "$(echo "$*" | tr ' ' ',')"
+    exit
+fi
+
+need_old_python
+# The framework-free tests also run on the oldest and newest Python this package supports.
+envs=lint,dist,core
+for version in 3.9 3.13; do
+    if has $version; then
+        envs=$envs,core-py$(echo $version | tr -d .)
+    else
+        echo "Python $version was not found: core is not run on it."
+    fi
+done
+tox run-parallel --parallel 2 --parallel-no-spinner -e "$envs,k2,tfk,k3-tf,k3-jax,k3-torch"
