@@ -169,6 +169,15 @@ def reach(path: str) -> str:
     return "model" + "".join(f'.get_layer("{name}")' for name in path.split("/") if name)
 
 
+def wrappers_of(norms: Sequence[NormLayer]) -> List[str]:
+    """Paths of the Keras layers that wrap modules inside them: the step below the container."""
+    found: Dict[str, None] = {}
+    for norm in norms:
+        depth = len(norm.container.split("/")) if norm.container else 0
+        found["/".join(norm.path.split("/")[: depth + 1])] = None
+    return list(found)
+
+
 def by_container(norms: Sequence[NormLayer]) -> Dict[str, List[NormLayer]]:
     """The BN layers under the path of the sub-model that holds them, in order."""
     found: Dict[str, List[NormLayer]] = {}

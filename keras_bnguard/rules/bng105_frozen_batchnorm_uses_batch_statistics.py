@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Iterable, List
 
 from keras_bnguard.records import Facts, Inventory, NormLayer, RunFacts
-from keras_bnguard.rules.base import Hit, Rule, called_with_false, count, sites_of, some
+from keras_bnguard.rules.base import (
+    Hit,
+    Rule,
+    called_with_false,
+    count,
+    reach,
+    sites_of,
+    some,
+    wrappers_of,
+)
 
 
 class FrozenBatchnormUsesBatchStatistics(Rule):
@@ -109,12 +118,14 @@ def _told(norm: NormLayer, inventory: Inventory, run: RunFacts) -> bool:
 
 
 def _torch_fix(norms: List[NormLayer]) -> str:
-    hosts = tuple(dict.fromkeys(norm.container for norm in norms))
+    wrappers = "".join(f"{reach(path)}, " for path in wrappers_of(norms))
     return (
-        f"switch the torch modules to eval and keep them there (wrapper: {some(hosts)}):\n"
-        "    for module in wrapper.module.modules():\n"
-        "        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):\n"
-        "            module.eval()\n"
-        "            module.train = lambda mode=True, module=module: module\n"
+        "switch the torch modules to eval and keep them there:\n"
+        "    kinds = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)\n"
+        f"    for wrapper in ({wrappers.rstrip()}):\n"
+        "        for module in wrapper.module.modules():\n"
+        "            if isinstance(module, kinds):\n"
+        "                module.eval()\n"
+        "                module.train = lambda mode=True, module=module: module\n"
         "or let the guard hold them: BNGuard(fix=True), or bng.guard(model)"
     )

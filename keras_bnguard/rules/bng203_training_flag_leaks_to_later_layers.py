@@ -74,7 +74,7 @@ class TrainingFlagLeaksToLaterLayers(Rule):
                 "    def call(self, x, training=None):\n"
                 "        x = self.base(x, training=False)\n"
                 "        return self.head(x, training=training)\n"
-                "or freeze the layer by its flag, drop training=False, and compile again:\n"
+                "or freeze that layer by its flag, drop training=False, and compile again:\n"
                 f"    {reach(sources[0])}.trainable = False"
             ),
             evidence={"leaked_from": sources, "calls": len(leaks)},

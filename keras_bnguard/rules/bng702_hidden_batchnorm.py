@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Dict, Iterable, List, Optional
 
 from keras_bnguard.records import Facts, NormLayer
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Hit, Rule, count, some, wrappers_of
 
 
 class HiddenBatchnorm(Rule):
@@ -98,9 +98,8 @@ def _fix(hosts: Dict[str, List[NormLayer]]) -> str:
         ]
     torch = [norm for norms in hosts.values() for norm in norms if norm.kind == "torch"]
     if torch:
-        wrappers = list(dict.fromkeys(norm.container or norm.path for norm in torch))
         lines += [
             "or, to keep torch modules still, hold them:",
-            f"    model = bng.guard(model, hold={wrappers})",
+            f"    model = bng.guard(model, hold={wrappers_of(torch)})",
         ]
     return "\n".join(lines)

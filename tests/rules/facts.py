@@ -1,0 +1,157 @@
+"""Small builders of facts, so that a rule's test says only what matters to it."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from typing import Any, Iterable, List, Optional, Tuple, Type
+
+from keras_bnguard.records import (
+    Behaviour,
+    CallSite,
+    Facts,
+    FlagChange,
+    GraphCall,
+    Inventory,
+    LayerFlag,
+    Movement,
+    NormLayer,
+    OptimizerFacts,
+    RunFacts,
+    SharedNorm,
+    Stack,
+    Switch,
+)
+from keras_bnguard.rules.base import Hit, Rule
+
+STACKS = {
+    "k2": ("tf.keras", "2.15.0", "tensorflow", "compile"),
+    "tfk": ("tf_keras", "2.21.0", "tensorflow", "compile"),
+    "k3-tf": ("keras", "3.15.1", "tensorflow", "trace"),
+    "k3-jax": ("keras", "3.15.1", "jax", "positional"),
+    "k3-torch": ("keras", "3.15.1", "torch", "live"),
+}
+
+
+def stack(name: str = "k3-tf", **behaviour: bool) -> Stack:
+    """A stack as its self-test finds it today, with changes to its behaviour."""
+    package, version, engine, flags = STACKS[name]
+    old = name in ("k2", "tfk")
+    known = {
+        "graph_false_honoured": old,
+        "graph_true_at_inference": old,
+        "false_leaks_in_graph": False,
+        "false_leaks_in_call": not old,
+        "default_leaks": not old,
+        "setter_skips_equal": name == "k3-tf",
+    }
+    return Stack(name, package, version, engine, flags, Behaviour(**{**known, **behaviour}))
+
+
+def norm(path: str, **settings: Any) -> NormLayer:
+    """A trainable, built BN with trained statistics; its container is read off the path."""
+    known = {
+        "class_name": "BatchNormalization",
+        "container": path.rpartition("/")[0],
+        "momentum": 0.99,
+        "epsilon": 1e-3,
+        "channels": 8,
+        "at_default": False,
+    }
+    return NormLayer(path, **{**known, **settings})
+
+
+def layer(path: str, position: int, **settings: Any) -> LayerFlag:
+    """A trainable layer that owns weights."""
+    known = {
+        "class_name": "Conv2D",
+        "container": path.rpartition("/")[0],
+        "trainable": True,
+        "compiled": None,
+        "weighted": True,
+        "is_norm": False,
+    }
+    return LayerFlag(path, position=position, **{**known, **settings})
+
+
+def call(training: Optional[bool], owner: str = "backbone", order: int = 1) -> GraphCall:
+    return GraphCall(training, owner, order)
+
+
+def switch(path: str, order: int) -> Switch:
+    return Switch(path, "RandomFlip", order)
+
+
+def shared(path: str, here: bool, there: bool, contains: bool = False) -> SharedNorm:
+    return SharedNorm(path, "gan", here, there, contains)
+
+
+def flip(path: str, now: bool = False, outcome: str = "ignored", **settings: Any) -> FlagChange:
+    return FlagChange(path, compiled=not now, now=now, outcome=outcome, **settings)
+
+
+def moved(path: str, expected: str = "train", **settings: Any) -> Movement:
+    """A BN whose statistics moved."""
+    known = {"why": "trainable", "moved": True, "moved_since_last": True, "ran": "training"}
+    return Movement(path, expected, **{**known, **settings})
+
+
+def stuck(path: str, expected: str = "train", **settings: Any) -> Movement:
+    """A BN whose statistics are bit-identical."""
+    return moved(path, expected, **{"moved": False, "moved_since_last": False, **settings})
+
+
+def site(arrived: Any = True, explicit: Any = None, **settings: Any) -> CallSite:
+    return CallSite(explicit, arrived, **settings)
+
+
+def inventory(
+    *norms: NormLayer, on: Optional[Stack] = None, layers: Iterable[LayerFlag] = (), **settings: Any
+) -> Inventory:
+    return Inventory("model", on or stack(), norms, tuple(layers), **settings)
+
+
+def run(*movements: Movement, **settings: Any) -> RunFacts:
+    """Ten steps of training, of which none was observed unless `calls` are given."""
+    known = {"moment": "epoch 1", "steps": 10, "called": "calls" in settings}
+    return RunFacts(movements=movements, **{**known, **settings})
+
+
+def adam(**settings: Any) -> OptimizerFacts:
+    return OptimizerFacts("Adam", **{"built": True, "iterations": 10, **settings})
+
+
+def facts(
+    *norms: NormLayer,
+    on: Optional[Stack] = None,
+    layers: Iterable[LayerFlag] = (),
+    run: Optional[RunFacts] = None,
+    optimizer: Optional[OptimizerFacts] = None,
+    **settings: Any,
+) -> Facts:
+    """Facts with an inventory of these BN; other settings are the inventory's."""
+    return Facts(inventory(*norms, on=on, layers=layers, **settings), optimizer, run)
+
+
+def hits(rule: Type[Rule], known: Facts) -> List[Hit]:
+    return list(rule().check(known))
+
+
+def the_hit(rule: Type[Rule], known: Facts) -> Hit:
+    """The one hit of a rule that must fire, its fix read as code."""
+    (hit,) = hits(rule, known)
+    assert hit.message.endswith("."), hit.message
+    code_of(hit.fix)
+    return hit
+
+
+def layers_of(rule: Type[Rule], known: Facts) -> Tuple[str, ...]:
+    """All layers that a rule names, empty where it stays silent."""
+    return tuple(path for hit in hits(rule, known) for path in hit.layers)
+
+
+def code_of(fix: str) -> ast.Module:
+    """The indented blocks of a fix, parsed; SyntaxError where one cannot be pasted."""
+    lines = [line for line in fix.splitlines() if line.startswith("    ")]
+    assert all("._" not in line for line in lines), "a fix uses public names only"
+    return ast.parse(textwrap.dedent("\n".join(lines)))

@@ -1,0 +1,67 @@
+"""BNG406 with hand-made records."""
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.bng406_statistics_drifted import StatisticsDrifted
+from tests.rules.facts import facts, hits, moved, norm, run, stuck, the_hit
+
+RULE = StatisticsDrifted
+
+
+def drifted(path="backbone/bn", **settings):
+    return moved(path, **{"mean_shift": 1.5, **settings})
+
+
+def known(*movements, **settings):
+    norms = [norm(movement.path) for movement in movements]
+    return facts(*norms, run=run(*movements, **settings))
+
+
+def test_it_fires_on_a_mean_shift_of_more_than_one_standard_deviation():
+    small = drifted("backbone/bn2", mean_shift=1.2)
+    hit = the_hit(RULE, known(small, drifted(), drifted("ok", mean_shift=0.25)))
+    assert hit.layers == ("backbone/bn", "backbone/bn2")
+    assert "Largest mean shift 1.5 standard deviations (limit 1)" in hit.message
+    assert "after 10 steps" in hit.message
+
+
+def test_it_fires_on_a_tenfold_variance():
+    hit = the_hit(RULE, known(drifted(mean_shift=0.0, log_variance_ratio=2.5)))
+    assert "log variance ratio 2.5 (limit 2.303)" in hit.message
+
+
+def test_the_thresholds_themselves_are_silent():
+    assert not hits(RULE, known(drifted(mean_shift=1.0, log_variance_ratio=2.303)))
+
+
+def test_correct_fine_tuning_is_silent():
+    assert not hits(RULE, known(drifted(mean_shift=0.25, log_variance_ratio=0.6)))
+
+
+def test_training_from_scratch_is_silent():
+    assert not hits(RULE, known(drifted(started_at_default=True)))
+
+
+def test_a_run_that_goes_on_from_an_earlier_one_is_silent():
+    assert not hits(RULE, known(drifted(), optimizer_started=100))
+
+
+def test_recalibration_asked_for_is_silent():
+    assert not hits(RULE, known(drifted(ran="inference")))
+
+
+def test_frozen_still_and_non_finite_bn_are_silent():
+    assert not hits(RULE, known(drifted(expected="inference")))
+    assert not hits(RULE, known(stuck("bn", mean_shift=2.0)))
+    assert not hits(RULE, known(drifted(nonfinite=("moving_mean",))))
+
+
+def test_it_fires_without_an_inventory():
+    hit = the_hit(RULE, Facts(run=run(drifted())))
+    assert "this stack" in hit.message
+    assert "model.compile" in hit.fix
+
+
+def test_it_cannot_look_before_the_first_step():
+    assert RULE().cannot_look(known(steps=0)) == "no training step ran yet"
+    assert RULE().cannot_look(known()) is None
+    assert RULE().cannot_look(Facts()) is None
