@@ -69,8 +69,10 @@ class TrainableChangedAfterCompile(Rule):
         if not flips:
             return
         flips.sort(key=lambda flip: not flip.is_norm)
-        paths = tuple(dict.fromkeys(flip.path for flip in flips))
+        paths = tuple(dict.fromkeys(flip.path for flip in flips if flip.path))
         norms = len({flip.path for flip in flips if flip.is_norm})
+        changed = ["the model itself"] * any(not flip.path for flip in flips)
+        changed += [f"{count(len(paths), 'layer')} ({norms} BN): {some(paths)}"] * bool(paths)
         outcomes: Dict[str, List[FlagChange]] = {}
         for flip in flips:
             outcomes.setdefault(flip.outcome, []).append(flip)
@@ -79,8 +81,8 @@ class TrainableChangedAfterCompile(Rule):
         yield Hit(
             layers=paths,
             message=(
-                f"trainable changed after compile() for {count(len(paths), 'layer')} "
-                f"({norms} BN): {some(paths)}. On {stack_of(facts)}: {told}."
+                f"trainable changed after compile() for {' and '.join(changed)}. "
+                f"With {stack_of(facts)}: {told}."
             ),
             fix=_fix(inside),
             evidence={
@@ -101,6 +103,13 @@ class TrainableChangedAfterCompile(Rule):
             return "the model is not compiled, so there are no flags to compare with"
         if inventory.step_built and not inventory.compiled_flags_known:
             return "the flags that the existing train function was built with are not known"
+        if facts.run.moment == "audit":
+            pending = [f for f in inventory.layers if f.compiled not in (None, f.trainable)]
+            if pending:
+                return (
+                    f"{count(len(pending), 'flag')} changed since compile(); what this engine "
+                    "does with that is only known in fit"
+                )
         return None
 
 

@@ -70,7 +70,7 @@ class LiveBatchnormUnderFrozenParent(Rule):
             layers=paths,
             message=(
                 f"{count(len(hit), 'BN layer')} with trainable=True under a frozen parent "
-                f"({named}): {some(paths)}. {inventory.stack} {does} all the same."
+                f"({named}): {some(paths)}. {inventory.stack} {does} nevertheless."
             ),
             fix=(
                 "make the flags agree; to keep these BN still:\n"

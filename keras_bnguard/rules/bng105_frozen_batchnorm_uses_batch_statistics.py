@@ -80,7 +80,7 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
             layers=paths,
             message=(
                 f"{count(len(hit), 'frozen BN layer')} not in inference mode: {some(paths)}. "
-                f"In training on {inventory.stack}: {some(classes)}."
+                f"Training with {inventory.stack}: {some(classes)}."
             ),
             fix="\n".join(fixes),
             evidence={

@@ -70,7 +70,7 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
             layers=paths,
             message=(
                 f"{count(len(hit), 'live BN layer')} after {some(names)}, whose call defaults to "
-                f"training=True: {some(paths)}. On {inventory.stack} a plain model(x) then runs "
+                f"training=True: {some(paths)}. With {inventory.stack} a plain model(x) then runs "
                 "them in training mode and moves their statistics."
             ),
             fix=(

@@ -67,7 +67,7 @@ class SubclassDropsTraining(Rule):
             layers=paths,
             message=(
                 f"{count(len(hit), 'BN layer')} of {some(classes)} without moving statistics: "
-                f"{some(paths)}. Called with training=True on {inventory.stack}, a fresh layer "
+                f"{some(paths)}. Called with training=True by {inventory.stack}, a fresh layer "
                 "of that class left mean and variance as they were."
             ),
             fix=(

@@ -66,7 +66,7 @@ class TrainStepRunsInference(Rule):
             message=(
                 f"{count(len(hit), 'live BN layer')} in inference mode during training: "
                 f"{some(paths)}. After {count(run.steps, 'step')} mean and variance are "
-                f"bit-identical; gamma or beta moved in {affine} of {len(hit)}. On "
+                f"bit-identical; gamma or beta moved in {affine} of {len(hit)}. In "
                 f"{stack_of(facts)} a call without training=True in a train_step is inference."
             ),
             fix=(

@@ -81,11 +81,17 @@ class StatisticsNeverLoaded(Rule):
             message=(
                 f"{count(len(hit), 'BN layer')} at mean 0 and variance 1: {some(paths)} ({told}; "
                 f"{trained} of {len(known)} BN in the model carry trained statistics). "
-                f"{inventory.stack} loads without naming BN that it left out."
+                f"{inventory.stack} {LOADS[inventory.stack.name in ('k2', 'tfk')]}."
             ),
             fix=_fix(hit),
             evidence={"reasons": reasons, "trained": trained, "norms": len(known)},
         )
+
+
+LOADS = {
+    True: "names what a load left out in a warning at most",
+    False: "tells of a partial load by a count, and does not name the BN",
+}
 
 
 def _reason(

@@ -62,7 +62,7 @@ class NonFiniteStatistics(Rule):
             layers=paths,
             message=(
                 f"NaN or Inf in {count(len(hit), 'BN layer')} after "
-                f"{count(facts.run.steps, 'step')}: {some(vectors)}. On {stack_of(facts)} these "
+                f"{count(facts.run.steps, 'step')}: {some(vectors)}. With {stack_of(facts)} these "
                 "values stay non-finite in every later step, and predict gives NaN."
             ),
             fix=(

@@ -64,7 +64,7 @@ class FrozenStatisticsMoved(Rule):
             layers=paths,
             message=(
                 f"moving statistics changed in {count(len(hit), 'BN layer')} that must stand "
-                f"still: {some(paths)}, {size} in {count(run.steps, 'step')} on "
+                f"still: {some(paths)}, {size} in {count(run.steps, 'step')} with "
                 f"{stack_of(facts)}.{because}"
             ),
             fix=(

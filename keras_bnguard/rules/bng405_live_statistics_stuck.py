@@ -69,7 +69,7 @@ class LiveStatisticsStuck(Rule):
             message=(
                 f"mean and variance bit-identical after {count(run.steps, 'step')} in "
                 f"{count(len(hit), 'live BN layer')}: {some(paths)} (momentum "
-                f"{', '.join(f'{m:g}' for m in momenta[:3])}). On {stack_of(facts)} one step in "
+                f"{', '.join(f'{m:g}' for m in momenta[:3])}). With {stack_of(facts)} one step in "
                 f"training mode moves them; {seen}."
             ),
             fix=(

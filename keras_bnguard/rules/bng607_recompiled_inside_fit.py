@@ -61,7 +61,7 @@ class RecompiledInsideFit(Rule):
         yield Hit(
             layers=(),
             message=(
-                f"compile() ran inside fit ({run.recompiled}) and left no train function. On "
+                f"compile() ran inside fit ({run.recompiled}) and left no train function. With "
                 f"{stack_of(facts)} the next batch ends in {error}."
             ),
             fix=(

@@ -61,7 +61,7 @@ class HiddenBatchnorm(Rule):
         yield Hit(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} out of Keras's sight on {inventory.stack}: "
+                f"{count(len(hit), 'BN layer')} out of Keras's sight in {inventory.stack}: "
                 f"{some(paths)}. {told}.{unread}"
             ),
             fix=_fix(hosts),

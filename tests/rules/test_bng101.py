@@ -7,7 +7,7 @@ from keras_bnguard.rules.bng101_trainable_changed_after_compile import (
     OUTCOMES,
     TrainableChangedAfterCompile,
 )
-from tests.rules.facts import facts, flip, hits, layers_of, norm, run, stack, the_hit
+from tests.rules.facts import facts, flip, hits, layer, layers_of, norm, run, stack, the_hit
 
 RULE = TrainableChangedAfterCompile
 
@@ -93,3 +93,20 @@ def test_it_cannot_look_where_the_flags_of_an_existing_step_are_not_known():
     assert RULE().cannot_look(fresh) is None
     assert RULE().cannot_look(facts(run=run())) is None
     assert RULE().cannot_look(Facts()) is None
+
+
+def test_the_models_own_flag_is_told_but_is_no_layer():
+    alone = the_hit(RULE, facts(run=run(flips=(flip(""),))))
+    assert alone.layers == ()
+    assert "for the model itself. With" in alone.message
+    both = the_hit(RULE, facts(run=run(flips=(flip(""), flip("bn", is_norm=True)))))
+    assert both.layers == ("bn",)
+    assert "for the model itself and 1 layer (1 BN): bn." in both.message
+
+
+def test_an_audit_does_not_pass_flags_that_differ_from_the_compiled_ones():
+    layers = [layer("conv", 0, compiled=True, trainable=False), layer("dense", 1, compiled=None)]
+    looked = run(moment="audit", steps=0)
+    assert "1 flag changed" in RULE().cannot_look(facts(layers=layers, run=looked))
+    assert RULE().cannot_look(facts(layers=layers[1:], run=looked)) is None
+    assert RULE().cannot_look(facts(layers=layers, run=run())) is None

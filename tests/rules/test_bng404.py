@@ -35,7 +35,7 @@ def test_nan_counts_as_moved():
 def test_it_fires_without_an_observed_step_and_without_an_inventory():
     unseen = still(ran="unknown")
     assert hits(RULE, facts(norm("bn"), run=run(unseen)))
-    assert "on this stack" in the_hit(RULE, Facts(run=run(unseen))).message
+    assert "with this stack" in the_hit(RULE, Facts(run=run(unseen))).message
 
 
 def test_a_live_bn_is_silent():
