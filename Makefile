@@ -23,9 +23,9 @@ help: ## list the targets
 demo: STACK ?= k3-tf
 demo: ## watch BatchNormalization go wrong and be put right (STACK=k3-tf)
 	@$(if $(KERAS_$(STACK)),,echo 'STACK is one of $(STACKS), not $(STACK)' >&2; exit 2)
-	@tools/make_venv.sh .venv/$(STACK) $(if $(filter k2,$(STACK)),"3.11 3.10","3.11 3.12 3.13 3.10") \
+	@tools/make_venv.sh .env-demo/$(STACK) $(if $(filter k2,$(STACK)),"3.11 3.10","3.11 3.12 3.13 3.10") \
 		-e '.[demo]' $(KERAS_$(STACK))
-	@tools/with_stack.sh $(STACK) .venv/$(STACK)/bin/bnguard demo $(ARGS)
+	@tools/with_stack.sh $(STACK) .env-demo/$(STACK)/bin/bnguard demo $(ARGS)
 
 test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK=... for one)
 	@tools/run_tox.sh $(STACK)
@@ -37,6 +37,6 @@ $(TOX):
 	@tools/make_venv.sh $(TOOLS) "3.11 3.12 3.13 3.10" 'tox>=4.20,<5'
 
 clean: ## remove every environment and everything that was built
-	rm -rf .venv $(TOOLS) .tox build dist demo_out *.egg-info
+	rm -rf .env-demo $(TOOLS) .tox build dist demo_out *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

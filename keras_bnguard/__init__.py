@@ -1,2 +1,45 @@
 """keras_bnguard: the truth about every BatchNormalization layer, and a step that obeys it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, List
+
 __version__ = "0.1.0"
+
+_NAMES = {
+    "BNGuard": "callbacks.guard",
+    "BNGuardError": "errors",
+    "BNGuardWarning": "errors",
+    "Finding": "records",
+    "FindingError": "errors",
+    "GuardedTrainStep": "train_step",
+    "MissingExtraError": "errors",
+    "MissingKerasError": "errors",
+    "Report": "records",
+    "SelectorError": "errors",
+    "SettingError": "errors",
+    "UnsupportedModelError": "errors",
+    "audit": "audit",
+    "guard": "train_step",
+    "hold_inference": "train_step",
+    "unguard": "train_step",
+}
+
+__all__ = ["GuardedModel", "__version__", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve public names on first use, so that importing the package loads no framework."""
+    if name == "GuardedModel":
+        return importlib.import_module("keras_bnguard.guarded_model").guarded_model_class()
+    module = _NAMES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'keras_bnguard' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"keras_bnguard.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> List[str]:
+    return sorted(__all__)

@@ -241,6 +241,8 @@ class CallSite:
     leaked_from: path of the layer whose explicit argument decided it by a leak, else None.
     switched_by: path of the layer whose default `training=True` decided it, else None.
     values_per_channel: product of the input's shape without the channel axis, None if unknown.
+    flag: the layer's own `trainable` at that moment, as the engine saw it.
+    around: the `training` value in force around the call, which Keras should hand on.
     """
 
     explicit: Any
@@ -248,6 +250,8 @@ class CallSite:
     leaked_from: Optional[str] = None
     switched_by: Optional[str] = None
     values_per_channel: Optional[int] = None
+    flag: bool = True
+    around: Any = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import weakref
@@ -34,6 +35,7 @@ class Engine:
         self.version = str(keras.__version__)
         self._stack: Optional[Stack] = None
         self._class_behaviour: Dict[Any, Optional[NormBehaviour]] = {}
+        self._switches: Dict[type, bool] = {}
 
     # ---------------------------------------------------------------- identity
     @property
@@ -68,6 +70,17 @@ class Engine:
         """The layers directly inside a layer, in the order Keras keeps them."""
         raise NotImplementedError
 
+    def all_layers(self, layer: Any) -> List[Any]:
+        """A layer and everything inside it, each once."""
+        found: Dict[int, Any] = {}
+        pending = [layer]
+        while pending:
+            each = pending.pop()
+            if id(each) not in found:
+                found[id(each)] = each
+                pending.extend(self.children(each))
+        return list(found.values())
+
     def is_functional(self, layer: Any) -> bool:
         """Whether a layer is a graph (functional or built sequential model) with nodes."""
         return bool(self.graph_nodes(layer))
@@ -98,9 +111,17 @@ class Engine:
         raise NotImplementedError
 
     def defaults_to_training(self, layer: Any) -> bool:
-        """Whether the `call` of a layer has `training=True` as its default."""
-        parameter = self._call_parameters(layer).get("training")
-        return parameter is not None and parameter.default is True
+        """Whether the `call` of a layer's class has `training=True` as its default."""
+        cls = type(layer)
+        known = self._switches.get(cls)
+        if known is None:
+            try:
+                parameter = inspect.signature(cls.call).parameters.get("training")
+            except (TypeError, ValueError, AttributeError):
+                parameter = None
+            known = parameter is not None and parameter.default is True
+            self._switches[cls] = known
+        return known
 
     def _call_parameters(self, layer: Any) -> Dict[str, inspect.Parameter]:
         try:
@@ -117,7 +138,7 @@ class Engine:
 
     def is_stock(self, layer: Any) -> bool:
         """Whether the layer is Keras's own BN of today's semantics, not a subclass."""
-        return type(layer).__module__.split(".", 1)[0] == self.package
+        return bool(type(layer).__module__.split(".", 1)[0] == self.package)
 
     def handles(self, layer: Any, path: str) -> List[NormHandle]:
         """Handles on the BN that a layer is, or hides; empty for any other layer."""
@@ -208,7 +229,26 @@ class Engine:
         know the variables that are trainable now."""
         raise NotImplementedError
 
+    def set_own_flag(self, layer: Any, flag: bool) -> None:
+        """Set the `trainable` of one layer without touching those inside it."""
+        raise NotImplementedError
+
+    def remember_compiled_flags(self, model: Any) -> None:
+        """Tell Keras that the flags as they are now are those the model was compiled with."""
+        raise NotImplementedError
+
     # --------------------------------------------------------------- optimizer
+    def renew_optimizer(self, model: Any, carry: bool = True) -> Tuple[int, int]:
+        """Give a model an optimizer built for the variables that train now.
+
+        The new one has the same class, settings and present learning rate. With `carry` the
+        slots of variables both know and the iteration count go over.
+
+        Returns:
+            (variables carried, variables with fresh slots).
+        """
+        raise NotImplementedError
+
     def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
         raise NotImplementedError
 
@@ -267,6 +307,10 @@ class Engine:
         """The object that carries `training` from a layer to those inside it, None outside
         a call or where this Keras has none that leaks."""
         return None
+
+    def opened_call_context(self, training: Any) -> Any:
+        """Context manager: a call context with `training` where none is open."""
+        return contextlib.nullcontext()
 
     def rewritable_nodes(self, model: Any) -> Iterator[Any]:
         """Graph nodes whose written `training=False` this Keras would override in `fit`."""

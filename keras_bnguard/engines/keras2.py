@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.engines.base import Engine
+from keras_bnguard.engines.optimizers import carry_slots
 from keras_bnguard.engines.tf_reading import tf_flat, tf_to_numpy
 from keras_bnguard.records import OptimizerFacts
 
@@ -78,17 +79,45 @@ class Keras2Engine(Engine):
     def flip_outcome(self, model: Any, unknown: bool) -> str:
         return "ignored"
 
-    def recompile_flags(self, model: Any) -> None:
-        """Make the flags as they are now the ones Keras 2 restores in `fit`."""
-        model._compiled_trainable_state = model._get_trainable_state()
+    def set_own_flag(self, layer: Any, flag: bool) -> None:
+        layer._trainable = bool(flag)
+
+    def remember_compiled_flags(self, model: Any) -> None:
+        # Past Keras's own __setattr__, which would track the layers in it.
+        object.__setattr__(model, "_compiled_trainable_state", model._get_trainable_state())
 
     # --------------------------------------------------------------- optimizer
+    def renew_optimizer(self, model: Any, carry: bool = True) -> Tuple[int, int]:
+        old = model.optimizer
+        inner = getattr(old, "inner_optimizer", None) or old
+        variables = list(model.trainable_variables)
+        if not hasattr(inner, "_build_index_dict"):
+            # Legacy optimizers make slots when they first meet a variable.
+            if carry:
+                return len(variables), 0
+            model.optimizer = type(old).from_config(old.get_config())
+            return 0, len(variables)
+        known = getattr(inner, "_index_dict", None) or {}
+        new = type(old).from_config(old.get_config())
+        new_inner = getattr(new, "inner_optimizer", None) or new
+        new_inner.build(variables)
+        carried = 0
+        if carry:
+            keys = list(known)
+            place = {inner._var_key(v): v for v in variables}
+            old_variables = [place.get(key, key) for key in keys]
+            carried, _ = carry_slots(inner, old_variables, new_inner, variables)
+            new_inner.iterations.assign(inner.iterations)
+            _carry_loss_scale(old, new)
+        model.optimizer = new
+        return carried, len(variables) - carried
+
     def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
             return None
         inner = getattr(optimizer, "inner_optimizer", None) or optimizer
-        known = getattr(inner, "_index_dict", None)
+        known = getattr(inner, "_index_dict", None) or {}
         built = bool(known)
         unknown: Tuple[str, ...] = ()
         if built:
@@ -110,3 +139,12 @@ class Keras2Engine(Engine):
 
     def flat(self, variables: Sequence[Any]) -> np.ndarray:
         return tf_flat(variables)
+
+
+def _carry_loss_scale(old: Any, new: Any) -> None:
+    """The dynamic scale of a LossScaleOptimizer and its counter, where there is one."""
+    before, after = getattr(old, "_loss_scale", None), getattr(new, "_loss_scale", None)
+    for name in ("_current_loss_scale", "_counter"):
+        source, target = getattr(before, name, None), getattr(after, name, None)
+        if source is not None and target is not None:
+            target.assign(source)

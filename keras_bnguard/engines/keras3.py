@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from keras_bnguard.engines.base import Engine, named_statistics
 from keras_bnguard.engines.handles import NormHandle
+from keras_bnguard.engines.optimizers import carry_slots, trained_variables
 from keras_bnguard.records import OptimizerFacts
 
 
@@ -62,6 +64,19 @@ class Keras3Engine(Engine):
 
         return global_state.get_global_attribute("current_call_ctx")
 
+    @contextlib.contextmanager
+    def opened_call_context(self, training: Any) -> Iterator[None]:
+        from keras.src.backend.common import global_state
+        from keras.src.layers.layer import CallContext
+
+        context = CallContext(entry_layer=None)
+        context.training = training
+        global_state.set_global_attribute("current_call_ctx", context)
+        try:
+            yield
+        finally:
+            global_state.set_global_attribute("current_call_ctx", None)
+
     # -------------------------------------------------------------- BN handles
     def hidden_handles(self, layer: Any, path: str) -> List[NormHandle]:
         found = super().hidden_handles(layer, path)
@@ -70,7 +85,39 @@ class Keras3Engine(Engine):
             for name, pair in jax_state_pairs(layer).items()
         ]
 
+    # ------------------------------------------------------------------- flags
+    def set_own_flag(self, layer: Any, flag: bool) -> None:
+        layer._trainable = bool(flag)
+        for variable in layer._trainable_variables:
+            variable.trainable = bool(flag)
+
+    def remember_compiled_flags(self, model: Any) -> None:
+        if hasattr(model, "_compiled_trainable_state"):
+            flags = {layer: layer.trainable for layer in model._flatten_layers()}
+            object.__setattr__(model, "_compiled_trainable_state", flags)
+
     # --------------------------------------------------------------- optimizer
+    def renew_optimizer(self, model: Any, carry: bool = True) -> Tuple[int, int]:
+        old = model.optimizer
+        inner = getattr(old, "inner_optimizer", None) or old
+        variables = list(model.trainable_variables)
+        new = type(old).from_config(old.get_config())
+        new.build(variables)
+        new_inner = getattr(new, "inner_optimizer", None) or new
+        carried = 0
+        if carry:
+            old_variables = trained_variables(inner) or []
+            carried, _ = carry_slots(inner, old_variables, new_inner, variables)
+            new_inner.iterations.assign(inner.iterations)
+            if new is not new_inner:
+                new.iterations.assign(old.iterations)
+                for name in ("dynamic_scale", "step_counter"):
+                    source, target = getattr(old, name, None), getattr(new, name, None)
+                    if source is not None and target is not None:
+                        target.assign(source)
+        model.optimizer = new
+        return carried, len(variables) - carried
+
     def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
@@ -113,7 +160,7 @@ def jax_state_pairs(layer: Any) -> Dict[str, Dict[str, Any]]:
         if "mean" in node and variance is not None:
             found["/".join(names)] = {"mean": node["mean"], "variance": variance}
         for key, value in node.items():
-            walk(value, names + (str(key),))
+            walk(value, (*names, str(key)))
 
     walk(state, ())
     return found

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _CHANNELS = 3
 
 
-def measure_norm(engine: "Engine", layer: Any) -> Optional[NormBehaviour]:
+def measure_norm(engine: Engine, layer: Any) -> Optional[NormBehaviour]:
     """Behaviour of the class of `layer`, or None where no fresh layer can be made and run.
 
     The fresh layer comes from the layer's own `get_config`; the user's layer is not touched.
@@ -30,7 +30,7 @@ def measure_norm(engine: "Engine", layer: Any) -> Optional[NormBehaviour]:
         return None
 
 
-def _fresh(engine: "Engine", layer: Any, trainable: bool) -> Any:
+def _fresh(engine: Engine, layer: Any, trainable: bool) -> Any:
     config = dict(layer.get_config())
     config["name"] = "bng_measured"
     config["trainable"] = trainable
@@ -41,7 +41,7 @@ def _fresh(engine: "Engine", layer: Any, trainable: bool) -> Any:
     return fresh
 
 
-def _batch(engine: "Engine", layer: Any) -> Any:
+def _batch(engine: Engine, layer: Any) -> Any:
     axis = getattr(layer, "axis", -1)
     axes: List[int] = [int(a) for a in axis] if isinstance(axis, (list, tuple)) else [int(axis)]
     spec = getattr(layer, "input_spec", None)
@@ -53,7 +53,7 @@ def _batch(engine: "Engine", layer: Any) -> Any:
     return keras_tensor(engine.keras, values.reshape(shape).astype(np.float32))
 
 
-def _moved(engine: "Engine", layer: Any, trainable: bool) -> bool:
+def _moved(engine: Engine, layer: Any, trainable: bool) -> bool:
     fresh = _fresh(engine, layer, trainable)
     batch = _batch(engine, layer)
     fresh(batch, training=False) if _accepts_training(fresh) else fresh(batch)
@@ -63,7 +63,7 @@ def _moved(engine: "Engine", layer: Any, trainable: bool) -> bool:
     return bool(np.any(engine.to_numpy(fresh.moving_mean) != before))
 
 
-def _mode_matters(engine: "Engine", layer: Any) -> bool:
+def _mode_matters(engine: Engine, layer: Any) -> bool:
     fresh = _fresh(engine, layer, trainable=False)
     batch = _batch(engine, layer)
     still = np.array(_as_array(engine, _call(fresh, batch, False)))
@@ -85,5 +85,5 @@ def _call(layer: Any, batch: Any, training: bool) -> Any:
         return layer(batch)
 
 
-def _as_array(engine: "Engine", tensor: Any) -> np.ndarray:
+def _as_array(engine: Engine, tensor: Any) -> np.ndarray:
     return engine.to_numpy(tensor)

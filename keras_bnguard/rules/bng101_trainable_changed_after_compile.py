@@ -103,13 +103,6 @@ class TrainableChangedAfterCompile(Rule):
             return "the model is not compiled, so there are no flags to compare with"
         if inventory.step_built and not inventory.compiled_flags_known:
             return "the flags that the existing train function was built with are not known"
-        if facts.run.moment == "audit":
-            pending = [f for f in inventory.layers if f.compiled not in (None, f.trainable)]
-            if pending:
-                return (
-                    f"{count(len(pending), 'flag')} changed since compile(); what this engine "
-                    "does with that is only known in fit"
-                )
         return None
 
 

@@ -87,4 +87,4 @@ class TrainingFlagLeaksToLaterLayers(Rule):
 
 
 def _leaks(site: CallSite) -> bool:
-    return site.leaked_from is not None and site.arrived is False
+    return site.leaked_from is not None and not site.arrived

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some, stack_of, stuck
+from keras_bnguard.rules.base import Hit, Rule, count, norms_of, sites_of, some, stack_of, stuck
 
 
 class TrainStepRunsInference(Rule):
@@ -61,18 +61,38 @@ class TrainStepRunsInference(Rule):
             return
         paths = tuple(movement.path for movement in hit)
         affine = sum(movement.affine_moved is True for movement in hit)
+        norms = norms_of(facts)
+        lost = [
+            movement.path
+            for movement in hit
+            if any(site.around is True for site in sites_of(run, norms[movement.path]))
+        ]
+        if lost:
+            cause = (
+                f"training=True was in force around {len(lost)} of them and "
+                f"{stack_of(facts)} did not hand it on: `call` has to pass it."
+            )
+            fix = (
+                "pass the argument on in `call`:\n"
+                "    def call(self, x, training=None):\n"
+                "        return self.bn(self.dense(x), training=training)"
+            )
+        else:
+            cause = (
+                f"In {stack_of(facts)} a call without training=True in a train_step is inference."
+            )
+            fix = (
+                "say training=True in the training step, and only there:\n"
+                "    y_pred = self(x, training=True)"
+            )
         yield Hit(
             layers=paths,
             message=(
                 f"{count(len(hit), 'live BN layer')} in inference mode during training: "
                 f"{some(paths)}. After {count(run.steps, 'step')} mean and variance are "
-                f"bit-identical; gamma or beta moved in {affine} of {len(hit)}. In "
-                f"{stack_of(facts)} a call without training=True in a train_step is inference."
+                f"bit-identical; gamma or beta moved in {affine} of {len(hit)}. {cause}"
             ),
-            fix=(
-                "say training=True in the training step, and only there:\n"
-                "    y_pred = self(x, training=True)"
-            ),
+            fix=fix,
             evidence={"steps": run.steps, "affine_moved": affine},
         )
 

@@ -7,7 +7,7 @@ from keras_bnguard.rules.bng101_trainable_changed_after_compile import (
     OUTCOMES,
     TrainableChangedAfterCompile,
 )
-from tests.rules.facts import facts, flip, hits, layer, layers_of, norm, run, stack, the_hit
+from tests.rules.facts import facts, flip, hits, layers_of, norm, run, stack, the_hit
 
 RULE = TrainableChangedAfterCompile
 
@@ -102,11 +102,3 @@ def test_the_models_own_flag_is_told_but_is_no_layer():
     both = the_hit(RULE, facts(run=run(flips=(flip(""), flip("bn", is_norm=True)))))
     assert both.layers == ("bn",)
     assert "for the model itself and 1 layer (1 BN): bn." in both.message
-
-
-def test_an_audit_does_not_pass_flags_that_differ_from_the_compiled_ones():
-    layers = [layer("conv", 0, compiled=True, trainable=False), layer("dense", 1, compiled=None)]
-    looked = run(moment="audit", steps=0)
-    assert "1 flag changed" in RULE().cannot_look(facts(layers=layers, run=looked))
-    assert RULE().cannot_look(facts(layers=layers[1:], run=looked)) is None
-    assert RULE().cannot_look(facts(layers=layers, run=run())) is None

@@ -1,0 +1,59 @@
+"""The stages in one call: look at a model without training it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_bnguard.findings import Ignore, Muting, Select, find
+from keras_bnguard.flag_changes import flag_changes
+from keras_bnguard.holding import all_held, is_guarded
+from keras_bnguard.intent import modes
+from keras_bnguard.inventory import take_inventory
+from keras_bnguard.observation import StatWatch
+from keras_bnguard.records import Facts, Report, RunFacts
+
+
+def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore = None) -> Report:
+    """Audit every BN of a model as it is now; nothing is run and nothing is changed.
+
+    Args:
+        model: a Keras model, built or not, compiled or not.
+        data: batches for the rules that look at data. Defaults to None: they are skipped.
+        select: rule codes or prefixes to run, "ALL" for the info rules too.
+        ignore: rule codes or prefixes to mute, or a mapping from one to layer globs.
+
+    Returns:
+        A `Report`: findings, the mode of every BN, and every rule that could not look.
+
+    Raises:
+        UnsupportedModelError: `model` is no Keras model.
+        SettingError: `select` or `ignore` names no rule.
+    """
+    muting = Muting.of(select, ignore)
+    survey = take_inventory(
+        model,
+        held=all_held(model),
+        guarded=is_guarded(model),
+        look_for_others=muting.names("BNG106"),
+    )
+    watch = StatWatch(survey)
+    wanted = {id(layer): bool(layer.trainable) for _, layer in survey.layers}
+    run = RunFacts(
+        moment="audit",
+        flips=flag_changes(survey, wanted, survey.engine.compiled_flags(model)),
+        movements=watch.movements({}, 0),
+    )
+    facts = Facts(
+        inventory=survey.inventory,
+        optimizer=survey.engine.optimizer_facts(model),
+        run=run,
+        batches=data,
+    )
+    findings, outcomes = find(facts, muting)
+    return Report(
+        model=survey.inventory.model,
+        stack=survey.inventory.stack,
+        findings=findings,
+        outcomes=outcomes,
+        modes=modes(survey.inventory),
+    )

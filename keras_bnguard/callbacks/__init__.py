@@ -1,0 +1,1 @@
+"""The callbacks: hooks of a few lines that call the stages."""

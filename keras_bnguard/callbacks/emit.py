@@ -1,0 +1,46 @@
+"""Hand a finding to the user: a warning, an exception, the log, or a function of theirs."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any, Callable, Union
+
+from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
+from keras_bnguard.records import Finding
+from keras_bnguard.report.text import finding_text
+
+LOGGER = logging.getLogger("keras_bnguard")
+
+
+class Emitter:
+    """What `on_finding` says to do.
+
+    Args:
+        on_finding: "warn", "raise", "log" or a function of the finding.
+
+    Raises:
+        SettingError: anything else.
+    """
+
+    def __init__(self, on_finding: Union[str, Callable[[Finding], Any]]) -> None:
+        if not callable(on_finding) and on_finding not in ("warn", "raise", "log"):
+            raise SettingError(
+                f"on_finding={on_finding!r}: expected 'warn', 'raise', 'log' or a function "
+                "that takes the finding."
+            )
+        self._how = on_finding
+
+    def __call__(self, finding: Finding) -> None:
+        if callable(self._how):
+            self._how(finding)
+            return
+        if finding.severity == "info":
+            LOGGER.info(finding_text(finding))
+        elif self._how == "raise" and finding.repaired is None:
+            raise FindingError(finding_text(finding), finding)
+        elif self._how == "log":
+            level = logging.ERROR if finding.severity == "error" else logging.WARNING
+            LOGGER.log(level, finding_text(finding))
+        else:
+            warnings.warn(finding_text(finding), BNGuardWarning, stacklevel=2)

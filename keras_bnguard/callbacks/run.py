@@ -1,0 +1,271 @@
+"""One guarded run over one model: look at train begin, look again, say what was found."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+from keras_bnguard.engines import run_watch
+from keras_bnguard.engines.base import Engine
+from keras_bnguard.engines.first_step import FirstStep
+from keras_bnguard.engines.spy import CallSpy
+from keras_bnguard.findings import Muting, find, merge_outcomes
+from keras_bnguard.flag_changes import flag_changes
+from keras_bnguard.holding import all_held, is_guarded
+from keras_bnguard.intent import modes
+from keras_bnguard.inventory import Survey, take_inventory
+from keras_bnguard.observation import StatWatch
+from keras_bnguard.records import (
+    CallSite,
+    DriftLook,
+    Facts,
+    Finding,
+    FlagChange,
+    Outcome,
+    Report,
+    RunFacts,
+)
+from keras_bnguard.rules import ALL_RULES
+
+
+class GuardRun:
+    """What a guard knows of one model while it trains.
+
+    Args:
+        engine: the adapter of the model. model: the model. muting: what to run and mute.
+        hyper: epochs, steps and batch size of `fit`, where known.
+        in_fit: Keras's own loop runs it, so that `compile()` inside is a fault.
+        emit: called with each new finding.
+        protect: runs a function of ours that user code set off, so that a fault in it never
+            reaches them, and hands out what it found.
+        defer: flags that change are judged at the next hook, which also repairs them.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: Any,
+        muting: Muting,
+        emit: Callable[[Finding], Any],
+        protect: Callable[[Callable[[], Any]], Any],
+        hyper: Optional[Mapping[str, Any]] = None,
+        in_fit: bool = True,
+        defer: bool = False,
+    ) -> None:
+        self.engine = engine
+        self._model = weakref.ref(model)
+        self._muting = muting
+        self._emit = emit
+        self._protect = protect
+        self._hyper = hyper
+        self._in_fit = in_fit
+        self._defer = defer
+        self._fired: Set[str] = set()
+        self._outcomes: Tuple[Outcome, ...] = ()
+        self._sources: Dict[int, str] = {}
+        self._recompiled: Optional[str] = None
+        self._corrupts = False
+        self._in_danger = False
+        self.findings: List[Finding] = []
+        self.drift: List[DriftLook] = []
+        self.notes: List[str] = []
+        self.repairs: List[str] = []
+        self.phase: Optional[str] = None
+        self.steps = 0
+        self.moment = "train begin"
+        self.epoch: Optional[int] = None
+        self._survey_model(model)
+        self._started = engine.iterations(model)
+
+    # ------------------------------------------------------------------ begin
+    def _survey_model(self, model: Any) -> None:
+        engine = self.engine
+        engine.sync(model)
+        self.compiled = engine.compiled_flags(model)
+        pending = engine.pending_flags(model) if self._in_fit else {}
+        self.survey: Survey = take_inventory(
+            model,
+            flags=pending,
+            compiled=self.compiled,
+            held=all_held(model),
+            guarded=is_guarded(model),
+            look_for_others=self._muting.names("BNG106"),
+        )
+        self.wanted: Dict[int, bool] = {
+            id(layer): pending.get(id(layer), bool(layer.trainable))
+            for layer in [model, *(layer for _, layer in self.survey.layers)]
+        }
+        self.stats = StatWatch(self.survey)
+        self.spy = CallSpy(engine, model, self.survey.handles, self.survey.paths)
+        self.first_step = FirstStep(engine, model, self.spy, self._before_step)
+
+    def start(self) -> None:
+        """Begin to listen: the first step, assignments of `trainable`, calls of `compile`."""
+        run_watch.start(self.engine, self)
+        self.first_step.arm()
+
+    def stop(self) -> None:
+        """Take every listener off again; safe to call twice."""
+        run_watch.stop(self.engine, self)
+        self.first_step.disarm()
+
+    # -------------------------------------------------------------- listening
+    def before_flip(self, layer: Any) -> None:
+        """Somebody assigns `trainable`: bring JAX's values home before its lists change."""
+        model = self._model()
+        if model is None or id(layer) not in self.wanted:
+            return
+        mid_epoch = getattr(self.engine, "mid_epoch", None)
+        self._in_danger = bool(mid_epoch and mid_epoch(model))
+        if self._in_danger:
+            self.engine.sync(model)
+
+    def after_flip(self, layers: Dict[int, bool], source: Optional[str]) -> None:
+        """Somebody assigned `trainable`: note it, and look before the next step runs."""
+        mine = {key: flag for key, flag in layers.items() if key in self.wanted}
+        if not mine or self._model() is None:
+            return
+        for key, flag in mine.items():
+            self.wanted[key] = flag
+            if source:
+                self._sources[key] = source
+        if self._defer:
+            return
+        if self._in_danger:
+            self._in_danger = False
+            self._protect(lambda: self.check_flags("inside an epoch", corrupts=True))
+        elif "BNG101" not in self._fired:
+            self.first_step.arm()
+
+    def after_compile(self, model: Any, source: Optional[str]) -> None:
+        """Somebody called `compile()`: its flags are the compiled ones from now on."""
+        if model is not self._model():
+            return
+        self.compiled = self.engine.compiled_flags(model)
+        self._fired.discard("BNG101")
+        if self._in_fit and not self.engine.has_train_function(model):
+            self._recompiled = source or "inside fit"
+            self._protect(lambda: self._judge("inside fit", only=("BNG607",)))
+
+    def _before_step(self) -> None:
+        if "BNG101" not in self._fired:
+            self._protect(lambda: self.check_flags("before a step"))
+
+    # ------------------------------------------------------------------ looks
+    def begin(self) -> Sequence[Finding]:
+        """Judge the model as it is at train begin."""
+        return self._judge("train begin")
+
+    def flags_pending(self) -> bool:
+        """Whether a flag differs now from the one the compiled step was built with."""
+        compiled = self.compiled or {}
+        return any(self.wanted.get(key, flag) != flag for key, flag in compiled.items())
+
+    def leak_seen(self) -> bool:
+        """Whether the observed step showed an explicit `training=` that leaks."""
+        return "BNG203" not in self._fired and any(
+            site.leaked_from for sites in self.spy.sites.values() for site in sites
+        )
+
+    def check_leak(self, moment: str) -> Sequence[Finding]:
+        """Judge leaks alone, right after the step that showed one."""
+        return self._judge(moment, only=("BNG203",))
+
+    def check_flags(self, moment: str, corrupts: bool = False) -> Sequence[Finding]:
+        """Judge the flags alone, with what is known of them now."""
+        self._corrupts = corrupts
+        try:
+            return self._judge(moment, only=("BNG101",))
+        finally:
+            self._corrupts = False
+
+    def look(self, moment: str, epoch: Optional[int] = None) -> DriftLook:
+        """Read the moving statistics and judge what happened since train begin."""
+        model = self._model()
+        self.epoch = epoch
+        if model is not None:
+            self.engine.sync(model)
+            done = self.engine.iterations(model) - self._started
+            self.steps = max(done, self.steps, 1 if self.spy.outermost else 0)
+        self.stats.look()
+        drift = self.stats.drift(moment, epoch, self.steps)
+        self.drift.append(drift)
+        self._judge(moment)
+        return drift
+
+    def _judge(self, moment: str, only: Optional[Tuple[str, ...]] = None) -> Sequence[Finding]:
+        self.moment = moment
+        facts = self.facts(numbers=only is None)
+        rules = ALL_RULES if only is None else tuple(r for r in ALL_RULES if r.code in only)
+        found, outcomes = find(facts, self._muting, rules, already=self._fired)
+        self._outcomes = merge_outcomes(self._outcomes, outcomes)
+        for finding in found:
+            self._fired.add(finding.code)
+            self.findings.append(finding)
+        for finding in found:
+            self._emit(finding)
+        return found
+
+    # ------------------------------------------------------------------ facts
+    def facts(self, numbers: bool = True) -> Facts:
+        """Everything the rules may look at now; without `numbers` nothing is read."""
+        model = self._model()
+        calls: Dict[str, Tuple[CallSite, ...]] = {k: tuple(v) for k, v in self.spy.sites.items()}
+        run = RunFacts(
+            moment=self.moment,
+            epoch=self.epoch,
+            steps=self.steps,
+            flips=self._flips(),
+            movements=self.stats.movements(calls, self.steps) if numbers else (),
+            calls=calls,
+            called=bool(calls),
+            recompiled=self._recompiled,
+            optimizer_started=self._started,
+        )
+        optimizer = None if model is None else self.engine.optimizer_facts(model)
+        return Facts(self.survey.inventory, optimizer, run, None, self._hyper)
+
+    def _flips(self) -> Tuple[FlagChange, ...]:
+        if self._model() is None:
+            return ()
+        where = "before fit" if self.moment == "train begin" else self.moment
+        return flag_changes(
+            self.survey,
+            self.wanted,
+            self.compiled,
+            where=where,
+            sources=self._sources,
+            corrupts=self._corrupts,
+        )
+
+    def repaired(self, done: Mapping[str, str], held: Tuple[str, ...]) -> None:
+        """Note what was repaired; BN held since are surveyed as such from now on."""
+        self.repairs += [f"{code}: {how}" for code, how in sorted(done.items())]
+        self.findings = [
+            replace(f, repaired=done[f.code]) if f.code in done else f for f in self.findings
+        ]
+        model = self._model()
+        self.compiled = self.engine.compiled_flags(model)
+        stopped = set(held)
+        norms = tuple(
+            replace(norm, held=norm.held or norm.path in stopped)
+            for norm in self.survey.inventory.norms
+        )
+        self.survey.replace_inventory(norms=norms, guarded=True)
+
+    # ----------------------------------------------------------------- report
+    def report(self) -> Report:
+        """What is known so far."""
+        inventory = self.survey.inventory
+        return Report(
+            model=inventory.model,
+            stack=inventory.stack,
+            findings=tuple(self.findings),
+            outcomes=self._outcomes,
+            modes=modes(inventory),
+            drift=tuple(self.drift),
+            repairs=tuple(self.repairs),
+            notes=tuple(self.notes),
+            steps=self.steps,
+        )

@@ -1,0 +1,70 @@
+"""Be there when the next training step begins, once, and leave no trace behind.
+
+The model's `train_function` is replaced by one that puts itself away, then runs the real one.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Callable
+
+from keras_bnguard.engines.spy import CallSpy
+
+
+class FirstStep:
+    """One-shot look at the next step of a model.
+
+    Args:
+        engine: the adapter. model: held weakly. spy: open during the first step ever seen.
+        before: called right before a step that was armed for.
+    """
+
+    def __init__(self, engine: Any, model: Any, spy: CallSpy, before: Callable[[], None]) -> None:
+        self._engine = engine
+        self._model = weakref.ref(model)
+        self._spy = spy
+        self._before = before
+        self._spied = False
+        self._mine: Any = None
+
+    def arm(self) -> None:
+        """Look at the next step; nothing happens where there is no train function yet."""
+        model = self._model()
+        if model is None or not self._engine.has_train_function(model):
+            return
+        if self._mine is not None and model.train_function is self._mine:
+            return
+        original = model.train_function
+        watcher = weakref.ref(self)
+
+        def train_function(*args: Any, **kwargs: Any) -> Any:
+            owner = owner_ref()
+            if owner is not None and owner.train_function is train_function:
+                object.__setattr__(owner, "train_function", original)
+            me = watcher()
+            if me is None:
+                return original(*args, **kwargs)
+            return me.run(original, args, kwargs)
+
+        owner_ref = self._model
+        self._mine = train_function
+        self._original = original
+        object.__setattr__(model, "train_function", train_function)
+
+    def disarm(self) -> None:
+        """Put the real train function back, where ours is still in place."""
+        model = self._model()
+        armed = model is not None and self._mine is not None
+        if armed and getattr(model, "train_function", None) is self._mine:
+            object.__setattr__(model, "train_function", self._original)
+        self._mine = None
+
+    def run(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """One real step, with the spy open if it has not seen one yet."""
+        self._mine = None
+        self._before()
+        if self._spied:
+            return original(*args, **kwargs)
+        self._spied = True
+        with self._spy:
+            return original(*args, **kwargs)

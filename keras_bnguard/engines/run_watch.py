@@ -1,0 +1,149 @@
+"""Notice, while training runs, that somebody assigns `trainable` or calls `compile()`.
+
+One pair of class-level hooks per Keras serves all runs under way; the last run to stop puts
+the very same property and function objects back. Only a run that is still alive is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import weakref
+from typing import Any, Dict, List, Optional, Protocol
+
+_LOCK = threading.RLock()
+
+
+class Listener(Protocol):
+    """What a run offers to be told about."""
+
+    def before_flip(self, layer: Any) -> None: ...
+
+    def after_flip(self, layers: Dict[int, bool], source: Optional[str]) -> None: ...
+
+    def after_compile(self, model: Any, source: Optional[str]) -> None: ...
+
+
+class _Hooks:
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.listeners: List[weakref.ref[Any]] = []
+        self.local = threading.local()
+        self.layer_class = engine.keras.layers.Layer
+        self.model_class = engine.keras.Model
+
+    def alive(self) -> List[Any]:
+        return [x for x in (ref() for ref in list(self.listeners)) if x is not None]
+
+    # ----------------------------------------------------------- installation
+    def install(self) -> None:
+        self.property = self.layer_class.__dict__["trainable"]
+        hooks = self
+
+        def set_trainable(layer: Any, value: Any) -> None:
+            hooks.assign(layer, value)
+
+        self.layer_class.trainable = property(
+            self.property.fget, set_trainable, self.property.fdel, self.property.__doc__
+        )
+        self.own_compile = self.model_class.__dict__.get("compile")
+        original = self.model_class.compile
+
+        @functools.wraps(original)
+        def compile(model: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(model, *args, **kwargs)
+            if _called_from("on_train_end", 12):
+                return result  # Training is over: compiling for what comes next is right.
+            source = user_line(hooks.engine.package)
+            for listener in hooks.alive():
+                listener.after_compile(model, source)
+            return result
+
+        self.model_class.compile = compile
+
+    def uninstall(self) -> None:
+        self.layer_class.trainable = self.property
+        if self.own_compile is None:
+            del self.model_class.compile
+        else:
+            self.model_class.compile = self.own_compile
+
+    # --------------------------------------------------------------- listening
+    def assign(self, layer: Any, value: Any) -> None:
+        setter = self.property.fset
+        listeners = self.alive()
+        if not listeners:
+            setter(layer, value)
+            return
+        if getattr(self.local, "inside", False) or _keras_restores_flags():
+            setter(layer, value)
+            return
+        self.local.inside = True
+        try:
+            for listener in listeners:
+                listener.before_flip(layer)
+            setter(layer, value)
+        finally:
+            self.local.inside = False
+        flips = {id(each): bool(each.trainable) for each in self.engine.all_layers(layer)}
+        source = user_line(self.engine.package)
+        for listener in listeners:
+            listener.after_flip(flips, source)
+
+
+_HOOKS: Dict[int, _Hooks] = {}
+
+
+def start(engine: Any, listener: Listener) -> None:
+    """Tell `listener` from now on; it is held weakly."""
+    with _LOCK:
+        hooks = _HOOKS.get(id(engine.keras))
+        if hooks is None:
+            hooks = _HOOKS[id(engine.keras)] = _Hooks(engine)
+            hooks.install()
+        hooks.listeners = [ref for ref in hooks.listeners if ref() is not None]
+        hooks.listeners.append(weakref.ref(listener))
+
+
+def stop(engine: Any, listener: Listener) -> None:
+    """No longer tell `listener`; the last one to leave takes the hooks off the classes."""
+    with _LOCK:
+        hooks = _HOOKS.get(id(engine.keras))
+        if hooks is None:
+            return
+        hooks.listeners = [
+            ref for ref in hooks.listeners if ref() is not None and ref() is not listener
+        ]
+        if not hooks.listeners:
+            hooks.uninstall()
+            del _HOOKS[id(engine.keras)]
+
+
+def _keras_restores_flags() -> bool:
+    """Keras 2 sets flags itself at the begin and end of `fit`; nobody flipped them."""
+    return _called_from("_set_trainable_state", 6)
+
+
+def _called_from(name: str, depth: int) -> bool:
+    """Whether a function of that name is among the nearest frames of the call stack."""
+    frame: Any = sys._getframe(1)
+    for _ in range(depth):
+        if frame is None:
+            return False
+        if frame.f_code.co_name == name:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def user_line(*packages: str) -> Optional[str]:
+    """`file.py:41` of the innermost frame that is not Keras's, an engine's or ours."""
+    skip = {"keras_bnguard", "keras", "tf_keras", "tensorflow", "torch", "jax", *packages}
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", "")).split(".", 1)[0]
+        if module not in skip and not frame.f_code.co_filename.startswith("<"):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return None

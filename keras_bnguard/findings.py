@@ -1,0 +1,186 @@
+"""Stage four: run the rules over the facts; select, ignore, and note what could not look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Iterable, List, Mapping, Optional, Sequence, Tuple, Type, Union
+
+from keras_bnguard.errors import SettingError
+from keras_bnguard.records import NEEDS, Facts, Finding, Outcome
+from keras_bnguard.rules import ALL_RULES
+from keras_bnguard.rules.base import Hit, Rule
+from keras_bnguard.selectors import path_matches
+
+Ignore = Union[None, str, Sequence[str], Mapping[str, Union[str, Sequence[str]]]]
+Select = Union[None, str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Muting:
+    """What the user selected and ignored.
+
+    select: codes or prefixes to run; None runs all but the info rules, "ALL" runs all.
+    ignore: code or prefix -> layer globs, empty globs mean everywhere.
+    """
+
+    select: Optional[Tuple[str, ...]] = None
+    ignore: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
+
+    @classmethod
+    def of(cls, select: Select = None, ignore: Ignore = None) -> Muting:
+        """Read the user's `select` and `ignore`.
+
+        Args:
+            select: a code, a prefix ("BNG2"), "ALL", or several of those.
+            ignore: codes or prefixes to mute, or a mapping from one to layer globs.
+
+        Raises:
+            SettingError: a name that is no code and no prefix of one.
+        """
+        chosen = None if select is None else _names(select)
+        if isinstance(ignore, Mapping):
+            muted = tuple(
+                (code, (globs,) if isinstance(globs, str) else tuple(globs))
+                for code, globs in ignore.items()
+            )
+        else:
+            muted = tuple((code, ()) for code in ([] if ignore is None else _names(ignore)))
+        for name in (*(chosen or ()), *(code for code, _ in muted)):
+            _check_code(name)
+        return cls(chosen, muted)
+
+    def selects(self, rule: Type[Rule]) -> bool:
+        """Whether a rule is to run at all."""
+        if self.select is None:
+            return rule.severity != "info"
+        return any(name == "ALL" or rule.code.startswith(name) for name in self.select)
+
+    def names(self, code: str) -> bool:
+        """Whether the user asked for a rule by its code or a prefix, or for all."""
+        return self.select is not None and any(
+            name == "ALL" or code.startswith(name) for name in self.select
+        )
+
+    def keep(self, rule: Type[Rule], layers: Sequence[str], model: str) -> Tuple[str, ...]:
+        """The layers of a hit that are not ignored."""
+        kept = list(layers)
+        for code, globs in self.ignore:
+            if not rule.code.startswith(code):
+                continue
+            if not globs:
+                return ()
+            kept = [p for p in kept if not any(path_matches(g, p, model) for g in globs)]
+        return tuple(kept)
+
+
+def find(
+    facts: Facts,
+    muting: Optional[Muting] = None,
+    rules: Iterable[Type[Rule]] = ALL_RULES,
+    already: Iterable[str] = (),
+) -> Tuple[Tuple[Finding, ...], Tuple[Outcome, ...]]:
+    """Run rules over facts.
+
+    Args:
+        facts: what is known; a rule that needs a missing part is skipped, never passed.
+        muting: what to run and what to mute.
+        rules: the rules, in code order.
+        already: codes that fired before in this run and phase; they do not fire again.
+
+    Returns:
+        The findings in code order, and one outcome for every rule. A rule that raises is
+        skipped with its exception as the reason: a fault of ours is never the user's.
+    """
+    muting = muting or Muting()
+    done = set(already)
+    findings: List[Finding] = []
+    outcomes: List[Outcome] = []
+    for rule in rules:
+        if not muting.selects(rule):
+            reason = "not selected" if muting.select is not None else "info, select it to see it"
+            outcomes.append(Outcome(rule.code, "skipped", reason))
+            continue
+        if rule.code in done:
+            outcomes.append(Outcome(rule.code, "fired"))
+            continue
+        missing = [need for need in rule.needs if not facts.has(need)]
+        if missing:
+            needs = "; ".join(f"needs {need} ({NEEDS[need]})" for need in missing)
+            outcomes.append(Outcome(rule.code, "skipped", needs))
+            continue
+        found, outcome = _run(rule, facts, muting)
+        findings += found
+        outcomes.append(outcome)
+    return tuple(findings), tuple(outcomes)
+
+
+def _run(rule: Type[Rule], facts: Facts, muting: Muting) -> Tuple[List[Finding], Outcome]:
+    try:
+        hits = list(rule().check(facts))
+        blind = None if hits else rule().cannot_look(facts)
+    except Exception as error:
+        reason = f"the rule failed: {type(error).__name__}: {error}"
+        return [], Outcome(rule.code, "skipped", reason)
+    if blind:
+        return [], Outcome(rule.code, "skipped", blind)
+    if not hits:
+        return [], Outcome(rule.code, "clear")
+    model = facts.inventory.model if facts.inventory else ""
+    found = []
+    for hit in hits:
+        kept = muting.keep(rule, hit.layers, model)
+        if kept or (not hit.layers and not _muted_everywhere(rule, muting)):
+            found.append(_finding(rule, hit, kept, facts))
+    if not found:
+        return [], Outcome(rule.code, "muted", f"{len(hits)} muted by ignore")
+    return found, Outcome(rule.code, "fired")
+
+
+def _muted_everywhere(rule: Type[Rule], muting: Muting) -> bool:
+    return any(rule.code.startswith(code) and not globs for code, globs in muting.ignore)
+
+
+def _finding(rule: Type[Rule], hit: Hit, layers: Tuple[str, ...], facts: Facts) -> Finding:
+    return Finding(
+        code=rule.code,
+        name=rule.name,
+        severity=hit.severity or rule.severity,
+        layers=layers,
+        message=hit.message,
+        fix=hit.fix,
+        evidence=dict(hit.evidence),
+        moment=facts.run.moment if facts.run else "audit",
+        source=hit.source,
+    )
+
+
+def merge_outcomes(before: Sequence[Outcome], now: Sequence[Outcome]) -> Tuple[Outcome, ...]:
+    """One outcome per rule over several looks: fired beats muted beats clear beats skipped."""
+    rank = {"skipped": 0, "clear": 1, "muted": 2, "fired": 3}
+    best = {o.code: o for o in before}
+    for outcome in now:
+        old = best.get(outcome.code)
+        if old is None or rank[outcome.status] >= rank[old.status]:
+            best[outcome.code] = outcome
+    return tuple(best[code] for code in sorted(best))
+
+
+def repaired(finding: Finding, how: str) -> Finding:
+    """The same finding, with what was done about it."""
+    return replace(finding, repaired=how)
+
+
+def _names(value: Union[str, Sequence[str]]) -> Tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return tuple(value)
+
+
+def _check_code(name: str) -> None:
+    if name == "ALL" or any(rule.code.startswith(name) for rule in ALL_RULES):
+        return
+    codes = ", ".join(rule.code for rule in ALL_RULES)
+    raise SettingError(
+        f"{name!r} is no rule code and no prefix of one. Expected 'ALL', a prefix such as "
+        f"'BNG2', or one of: {codes}."
+    )

@@ -1,0 +1,113 @@
+"""Stage two: what each BN is meant to do, what this stack will make it do, and why."""
+
+from __future__ import annotations
+
+from typing import Iterable, Mapping, Optional, Sequence, Tuple
+
+from keras_bnguard.records import CallSite, Inventory, Mode, NormLayer, Stack
+
+TRAIN = "train"
+INFERENCE = "inference"
+
+
+def meant(norm: NormLayer, sites: Optional[Sequence[CallSite]] = None) -> Tuple[str, str]:
+    """What a BN is meant to do, and the fact that says so.
+
+    The first that applies: its own flag, a frozen layer around it, a hold of this package,
+    `training=False` at every call of a graph, `training=False` at every observed call.
+
+    Args:
+        norm: the BN.
+        sites: its calls in a real step, where one was observed.
+
+    Returns:
+        ("train" or "inference", reason in a few words).
+    """
+    if not norm.trainable:
+        return INFERENCE, "its own trainable is False"
+    if norm.frozen_ancestors:
+        return INFERENCE, f"{norm.frozen_ancestors[-1]} around it is frozen"
+    if norm.held:
+        return INFERENCE, "held by keras_bnguard"
+    if norm.calls and all(call.training is False for call in norm.calls):
+        return INFERENCE, f"called with training=False at {norm.calls[0].owner}"
+    if sites and all(site.explicit is False for site in sites):
+        return INFERENCE, "every call of it passes training=False"
+    return TRAIN, "trainable"
+
+
+def will_run(norm: NormLayer, stack: Stack) -> str:
+    """The mode a BN will really run in during `fit` here: "training" or "inference"."""
+    if norm.held:
+        return "inference"
+    behaviour = norm.behaviour
+    if behaviour is not None and not behaviour.live_updates:
+        return "inference"
+    if norm.kind == "keras":
+        flag = norm.trainable
+        if stack.flags == "compile" and norm.compiled_trainable is not None:
+            flag = norm.compiled_trainable
+        if not flag:
+            uses_batch = behaviour is not None and (
+                behaviour.frozen_uses_batch or behaviour.frozen_updates
+            )
+            return "training" if uses_batch else "inference"
+    if norm.calls and all(call.training is False for call in norm.calls):
+        return "inference" if stack.behaviour.graph_false_honoured else "training"
+    return "training"
+
+
+def did_run(norm: NormLayer, sites: Optional[Sequence[CallSite]]) -> str:
+    """The mode a BN ran in, from the calls of a real step: "training", "inference", "unknown"."""
+    if not sites:
+        return "unknown"
+    behaviour = norm.behaviour
+    if any(site.arrived == "tensor" for site in sites):
+        return "unknown"
+    for site in sites:
+        if site.arrived is not True and norm.kind != "torch":
+            continue
+        if norm.kind == "torch" and site.arrived is False:
+            continue
+        if site.flag or norm.kind == "torch":
+            if behaviour is None or behaviour.live_updates:
+                return "training"
+        elif behaviour is None or behaviour.frozen_updates or behaviour.frozen_uses_batch:
+            return "training"
+    return "inference"
+
+
+def modes(inventory: Inventory) -> Tuple[Mode, ...]:
+    """The mode table: one row per BN."""
+    rows = []
+    for norm in inventory.norms:
+        want, why = meant(norm)
+        will = will_run(norm, inventory.stack)
+        rows.append(
+            Mode(
+                path=norm.path,
+                trainable=norm.trainable,
+                frozen=norm.frozen,
+                meant=want,
+                why=why,
+                will=will,
+                agrees=(want == TRAIN) == (will == "training"),
+                momentum=norm.momentum,
+                at_default=norm.at_default,
+                held=norm.held,
+            )
+        )
+    return tuple(rows)
+
+
+def to_hold(norms: Iterable[NormLayer], calls: Mapping[str, Sequence[CallSite]]) -> Tuple[str, ...]:
+    """Paths of BN that are meant to stand still but would not by themselves.
+
+    A stock BN whose own flag is False needs no hold: every Keras runs it in inference mode.
+    """
+    paths = []
+    for norm in norms:
+        want, _ = meant(norm, calls.get(norm.path))
+        if want == INFERENCE and (norm.trainable or not norm.stock):
+            paths.append(norm.path)
+    return tuple(paths)

@@ -1,0 +1,342 @@
+"""Stage one: find every BN of a model, wherever it is, and what surrounds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+
+from keras_bnguard.engines import engine_for
+from keras_bnguard.engines.base import Engine
+from keras_bnguard.engines.handles import NormHandle
+from keras_bnguard.records import (
+    STOCK,
+    GraphCall,
+    Inventory,
+    LayerFlag,
+    NormBehaviour,
+    NormLayer,
+    SharedNorm,
+    Switch,
+)
+
+_TORCH = NormBehaviour(live_updates=True, frozen_updates=True, frozen_uses_batch=True)
+
+
+@dataclass
+class Survey:
+    """An inventory together with the live objects it describes; it never leaves a stage.
+
+    layers: every layer below the model with its path, in walking order, each once.
+    handles: one per BN, same order as `inventory.norms`.
+    """
+
+    engine: Engine
+    model: Any
+    inventory: Inventory
+    handles: List[NormHandle]
+    layers: List[Tuple[str, Any]]
+    paths: Dict[int, str] = field(default_factory=dict)
+
+    def replace_inventory(self, **changes: Any) -> None:
+        """Put other values into the (frozen) inventory record."""
+        self.inventory = replace(self.inventory, **changes)
+
+
+def take_inventory(
+    model: Any,
+    *,
+    flags: Optional[Mapping[int, bool]] = None,
+    compiled: Optional[Mapping[int, bool]] = None,
+    held: Collection[str] = (),
+    guarded: bool = False,
+    look_for_others: bool = False,
+) -> Survey:
+    """Walk a model and describe every BN in it.
+
+    Nested, functional, sequential and subclassed models, wrappers and shared layers are
+    walked; so are torch modules, and variables of layers that hide their BN.
+
+    Args:
+        model: a Keras model, built or not, compiled or not.
+        flags: id(layer) -> `trainable` to believe instead of the layer's own (Keras 2 puts
+            the user's flags aside during `fit`).
+        compiled: id(layer) -> flag at `compile()`; by default what the Keras in hand keeps.
+        held: paths of BN that a hold of this package forces into inference.
+        guarded: the model's step obeys `training=False` of graph calls.
+        look_for_others: also find other compiled models that share BN; walks all objects.
+
+    Raises:
+        UnsupportedModelError: `model` is no Keras model or layer.
+    """
+    engine = engine_for(model)
+    flags = flags or {}
+    if compiled is None:
+        compiled = engine.compiled_flags(model)
+    walk = _Walk(engine, model, flags, compiled or {})
+    walk.run()
+    calls, switches = _graph_calls(engine, model, walk)
+    handles = [handle for _, _, handle in walk.norms]
+    defaults = _at_defaults(engine, handles)
+    norms = tuple(
+        _norm_record(engine, walk, item, calls, default, held)
+        for item, default in zip(walk.norms, defaults)
+    )
+    inventory = Inventory(
+        model=str(getattr(model, "name", type(model).__name__)),
+        stack=engine.stack(),
+        norms=norms,
+        layers=tuple(walk.records),
+        switches=switches,
+        functional=engine.is_functional(model),
+        compiled=bool(getattr(model, "optimizer", None)) or bool(compiled),
+        built=bool(getattr(model, "built", True)),
+        compiled_flags_known=bool(compiled),
+        step_built=engine.step_is_built(model),
+        guarded=guarded,
+        unreadable=tuple(walk.unreadable),
+    )
+    survey = Survey(engine, model, inventory, handles, walk.layers, walk.paths)
+    if look_for_others:
+        survey.replace_inventory(shared=find_shared(survey))
+    return survey
+
+
+class _Walk:
+    """Depth-first walk that gives every layer its path and its frozen ancestors."""
+
+    def __init__(
+        self, engine: Engine, model: Any, flags: Mapping[int, bool], compiled: Mapping[int, bool]
+    ) -> None:
+        self.engine, self.model = engine, model
+        self.flags, self.compiled = flags, compiled
+        self.layers: List[Tuple[str, Any]] = []
+        self.paths: Dict[int, str] = {id(model): ""}
+        self.container: Dict[int, str] = {}
+        self.aliases: Dict[int, List[str]] = {}
+        self.frozen_above: Dict[int, Tuple[str, ...]] = {}
+        self.norms: List[Tuple[Any, str, NormHandle]] = []
+        self.records: List[LayerFlag] = []
+        self.unreadable: List[str] = []
+        self.position: Dict[int, int] = {}
+        self._taken: Dict[str, int] = {}
+
+    def flag(self, layer: Any) -> bool:
+        known = self.flags.get(id(layer))
+        return bool(layer.trainable) if known is None else known
+
+    def run(self) -> None:
+        model = self.model
+        above = () if self.flag(model) else (str(getattr(model, "name", "model")),)
+        self._add_handles(model, str(getattr(model, "name", "model")), "")
+        self.records.append(self._record(model, "", "", False))
+        self._children(model, "", above)
+
+    def _children(self, layer: Any, prefix: str, above: Tuple[str, ...]) -> None:
+        for child in self.engine.children(layer):
+            path = f"{prefix}/{child.name}" if prefix else str(child.name)
+            if id(child) in self.paths:
+                self._seen_again(child, path, above)
+                continue
+            path = self._unique(path)
+            self.paths[id(child)] = path
+            self.container[id(child)] = prefix
+            self.frozen_above[id(child)] = above
+            self.layers.append((path, child))
+            is_norm = self._add_handles(child, path, prefix)
+            self.records.append(self._record(child, path, prefix, is_norm))
+            self._children(child, path, above if self.flag(child) else (*above, path))
+
+    def _seen_again(self, child: Any, path: str, above: Tuple[str, ...]) -> None:
+        if child is self.model:
+            return
+        if path != self.paths[id(child)]:
+            self.aliases.setdefault(id(child), []).append(path)
+        if not above:
+            # One way to it on which nothing is frozen: then no parent freezes it.
+            self._thaw_below(child, set())
+
+    def _thaw_below(self, layer: Any, done: set[int]) -> None:
+        if id(layer) in done:
+            return
+        done.add(id(layer))
+        self.frozen_above[id(layer)] = ()
+        if self.flag(layer):
+            for child in self.engine.children(layer):
+                self._thaw_below(child, done)
+
+    def _unique(self, path: str) -> str:
+        number = self._taken.get(path, 0) + 1
+        self._taken[path] = number
+        return path if number == 1 else f"{path}#{number}"
+
+    def _add_handles(self, layer: Any, path: str, container: str) -> bool:
+        try:
+            found = self.engine.handles(layer, path)
+        except Exception:
+            self.unreadable.append(path)
+            return False
+        for handle in found:
+            self.norms.append((layer, container, handle))
+        return any(handle.kind == "keras" for handle in found)
+
+    def _record(self, layer: Any, path: str, container: str, is_norm: bool) -> LayerFlag:
+        self.position[id(layer)] = len(self.records)
+        return LayerFlag(
+            path=path,
+            class_name=type(layer).__name__,
+            container=container,
+            position=len(self.records),
+            trainable=self.flag(layer),
+            compiled=self.compiled.get(id(layer)),
+            weighted=self.engine.owns_weights(layer),
+            is_norm=is_norm,
+        )
+
+
+def _graph_calls(
+    engine: Engine, model: Any, walk: _Walk
+) -> Tuple[Dict[int, List[GraphCall]], Tuple[Switch, ...]]:
+    """Calls of every layer as graphs wrote them, in execution order; nearest value wins."""
+    calls: Dict[int, List[GraphCall]] = {}
+    switches: List[Switch] = []
+    seen: set[Tuple[int, Optional[bool], str]] = set()
+    counter = [0]
+
+    def visit(layer: Any, training: Optional[bool], owner: str) -> None:
+        counter[0] += 1
+        calls.setdefault(id(layer), []).append(GraphCall(training, owner, counter[0]))
+        if engine.defaults_to_training(layer):
+            path = walk.paths.get(id(layer), str(layer.name))
+            switches.append(Switch(path, type(layer).__name__, counter[0]))
+        inside(layer, training, owner)
+
+    def inside(layer: Any, training: Optional[bool], owner: str) -> None:
+        key = (id(layer), training, owner)
+        if key in seen:
+            return
+        seen.add(key)
+        nodes = engine.graph_nodes(layer)
+        if nodes:
+            for node, called in nodes:
+                if not engine.is_layer(called):
+                    continue
+                written = engine.node_training(node)
+                path = walk.paths.get(id(called), str(called.name))
+                if written is None:
+                    visit(called, training, owner)
+                else:
+                    visit(called, written, path)
+        else:
+            for child in engine.children(layer):
+                visit(child, training, owner)
+
+    inside(model, None, "")
+    return calls, tuple(switches)
+
+
+def _at_defaults(engine: Engine, handles: List[NormHandle]) -> List[Optional[bool]]:
+    """Per BN: mean all 0 and variance all 1; None where there is nothing to read yet."""
+    wanted, result = [], []
+    for handle in handles:
+        mean, variance, _, _ = handle.vectors()
+        built = mean is not None and variance is not None
+        result.append(built)
+        if built:
+            wanted.append((mean, variance))
+    try:
+        means = [m for m, _ in wanted]
+        variances = [v for _, v in wanted]
+        sizes = [_size(m) for m in means]
+        flat_mean, flat_variance = engine.flat(means), engine.flat(variances)
+    except Exception:
+        return [None] * len(handles)
+    ends = np.cumsum(sizes, dtype=int) if sizes else np.zeros(0, int)
+    at_default = iter(
+        bool(
+            np.all(flat_mean[end - size : end] == 0)
+            and np.all(flat_variance[end - size : end] == 1)
+        )
+        for size, end in zip(sizes, ends)
+    )
+    return [next(at_default) if built else None for built in result]
+
+
+def _size(variable: Any) -> int:
+    return int(np.prod([int(d) for d in variable.shape]))
+
+
+def _norm_record(
+    engine: Engine,
+    walk: _Walk,
+    item: Tuple[Any, str, NormHandle],
+    calls: Dict[int, List[GraphCall]],
+    at_default: Optional[bool],
+    held: Collection[str],
+) -> NormLayer:
+    layer, container, handle = item
+    mean = handle.vectors()[0]
+    flag = walk.flags.get(id(layer))
+    trainable = handle.own_flag() if flag is None or handle.kind == "torch" else flag
+    behaviour: Optional[NormBehaviour] = STOCK
+    if handle.kind == "torch":
+        behaviour = _TORCH
+    elif not handle.stock:
+        behaviour = engine.norm_behaviour(handle)
+    return NormLayer(
+        path=handle.path,
+        class_name=handle.class_name,
+        kind=handle.kind,
+        container=container,
+        position=walk.position.get(id(layer), 0),
+        trainable=trainable,
+        frozen_ancestors=walk.frozen_above.get(id(layer), ()),
+        compiled_trainable=walk.compiled.get(id(layer)),
+        momentum=handle.settings["momentum"],
+        epsilon=handle.settings["epsilon"],
+        channels=0 if mean is None else _size(mean),
+        built=mean is not None,
+        at_default=at_default,
+        stats_dtype=None if mean is None else engine.dtype_of(mean),
+        renorm=handle.settings["renorm"],
+        synchronized=handle.settings["synchronized"],
+        stock=handle.stock,
+        behaviour=behaviour,
+        calls=tuple(calls.get(id(layer), ())),
+        held=handle.path in held,
+        aliases=tuple(walk.aliases.get(id(layer), ())),
+        host=type(layer).__name__ if handle.kind != "keras" else "",
+    )
+
+
+def find_shared(survey: Survey) -> Tuple[SharedNorm, ...]:
+    """BN of the model that other compiled models hold too, with their flags there.
+
+    Walks every object of the process once: some tens of milliseconds.
+    """
+    engine, here = survey.engine, survey.inventory
+    by_id = {id(h.layer): h.path for h in survey.handles}
+    flag_here = {n.path: n.compiled_trainable for n in here.norms}
+    found: List[SharedNorm] = []
+    for other in engine.other_models(survey.model):
+        flags = engine.compiled_flags(other)
+        if flags is None:
+            flags = {}
+        contains = id(survey.model) in flags or any(
+            layer is survey.model for layer in engine.children(other)
+        )
+        for key, there in flags.items():
+            path = by_id.get(key)
+            if path is not None:
+                mine = flag_here[path]
+                found.append(
+                    SharedNorm(
+                        path=path,
+                        other=str(getattr(other, "name", "?")),
+                        here=bool(here.norm(path).trainable if mine is None else mine),
+                        there=there,
+                        other_contains_model=contains,
+                    )
+                )
+    return tuple(found)
