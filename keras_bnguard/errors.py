@@ -23,8 +23,16 @@ class MissingExtraError(BNGuardError, ImportError):
     """A part of this package needs an optional dependency that is not installed."""
 
 
+class ModelFileError(BNGuardError, ValueError):
+    """A model file is missing, broken, or would run code that came with it."""
+
+
 class SettingError(BNGuardError, ValueError):
     """An argument of this package has a value it cannot work with."""
+
+
+class ScheduleError(SettingError):
+    """A schedule of phases cannot be run: it never ends, trains nothing, or fights the model."""
 
 
 class FindingError(BNGuardError):

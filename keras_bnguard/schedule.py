@@ -1,0 +1,282 @@
+"""Phases as data: what trains, at which rate, how BN runs, and when the phase ends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
+
+from keras_bnguard.errors import ScheduleError
+from keras_bnguard.selectors import Selectors
+
+BATCH_NORM = ("inference", "train", "affine-only", "follow")
+OPTIMIZER_STATE = ("carry", "reset")
+
+
+@dataclass(frozen=True)
+class last:
+    """Selector: the last `count` layers that own weights, in the order of the model.
+
+    A BN counts as a layer; layers without weights do not.
+    """
+
+    count: int
+
+
+@dataclass(frozen=True)
+class blocks:
+    """Selector: the last `count` blocks of the model, with everything after them.
+
+    A block is a residual block or a run of layers of one name prefix; a convolution and its
+    BN are never parted. See `keras_bnguard.blocks`.
+    """
+
+    count: int
+
+
+@dataclass(frozen=True)
+class times:
+    """Learning rate: this factor of the rate the phase before ended with."""
+
+    factor: float
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Ends a phase when a monitored value has not improved for `patience` epochs.
+
+    Every phase is judged by its own best, not by that of the phases before.
+
+    Args:
+        monitor: a key of `logs`. Defaults to "val_loss".
+        patience: epochs without improvement. Defaults to 3.
+        min_delta: smallest change that counts as an improvement. Defaults to 0.0.
+        mode: "min", "max" or "auto" (max for names that end in acc, accuracy, auc, f1, score).
+    """
+
+    monitor: str = "val_loss"
+    patience: int = 3
+    min_delta: float = 0.0
+    mode: str = "auto"
+
+    def better(self, value: float, best: Optional[float]) -> bool:
+        """Whether a value improves on the best so far; NaN never does."""
+        if math.isnan(value):
+            return False
+        if best is None:
+            return True
+        if _direction(self.mode, self.monitor) == "max":
+            return value > best + self.min_delta
+        return value < best - self.min_delta
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Ends a phase when a monitored value reaches `value`.
+
+    Args:
+        monitor: a key of `logs`. value: the value to reach.
+        mode: "min" (reached when at or below), "max" (at or above) or "auto".
+    """
+
+    monitor: str
+    value: float
+    mode: str = "auto"
+
+    def reached(self, value: float) -> bool:
+        """Whether the value is there; NaN is not."""
+        if _direction(self.mode, self.monitor) == "max":
+            return value >= self.value
+        return value <= self.value
+
+
+Until = Union[Plateau, Threshold, Callable[[int, Mapping[str, float]], bool]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a fine-tuning schedule.
+
+    Args:
+        name: shown in the plan, in reports and in `logs`.
+        train: what trains: a glob on layer paths, "re:...", a layer class, a predicate,
+            `last(20)`, `blocks(2)`, or a list of these. Everything else is frozen.
+        learning_rate: a float, a `LearningRateSchedule`, `times(0.1)` of the phase before,
+            or None: as it is.
+        epochs: how many epochs at most.
+        until: ends the phase earlier: `Plateau`, `Threshold`, or a function of
+            (epochs in this phase, logs) that returns True when it is over.
+        batch_norm: "inference" (default): BN that carried trained statistics when training
+            began run in inference mode throughout, their gamma and beta train where `train`
+            selects them; a fresh BN trains as its flag says. "affine-only": every BN runs in
+            inference mode, gamma and beta of the selected ones train. "train": every BN of the
+            model is live, selected or not. "follow": live where selected, as plain Keras.
+        warmup: steps over which the rate rises linearly from 0 to `learning_rate` at the
+            begin of the phase. Defaults to 0.
+        optimizer_state: "carry" keeps slots and iteration count of the weights that go on,
+            "reset" starts the optimizer anew, None as the scheduler says.
+        restore_best: put the best weights of this phase back before the next one; needs a
+            `Plateau`. Defaults to False.
+
+    Raises:
+        ScheduleError: a value is not one of those listed.
+    """
+
+    name: str
+    train: Selectors
+    learning_rate: Any = None
+    epochs: Optional[int] = None
+    until: Optional[Until] = None
+    batch_norm: str = "inference"
+    warmup: int = 0
+    optimizer_state: Optional[str] = None
+    restore_best: bool = False
+
+    def __post_init__(self) -> None:
+        where = f"phase {self.name!r}"
+        if self.batch_norm not in BATCH_NORM:
+            raise ScheduleError(
+                f"{where}: batch_norm={self.batch_norm!r}, expected one of {', '.join(BATCH_NORM)}."
+            )
+        if self.optimizer_state not in (None, *OPTIMIZER_STATE):
+            raise ScheduleError(
+                f"{where}: optimizer_state={self.optimizer_state!r}, expected 'carry' or 'reset'."
+            )
+        if self.epochs is not None and (not isinstance(self.epochs, int) or self.epochs < 1):
+            raise ScheduleError(f"{where}: epochs={self.epochs!r}, expected a positive integer.")
+        if not isinstance(self.warmup, int) or self.warmup < 0:
+            raise ScheduleError(f"{where}: warmup={self.warmup!r}, expected a number of steps.")
+        if self.restore_best and not isinstance(self.until, Plateau):
+            raise ScheduleError(f"{where}: restore_best=True needs until=Plateau(...) to judge by.")
+        if self.until is not None and not callable(self.until):
+            if not isinstance(self.until, (Plateau, Threshold)):
+                raise ScheduleError(
+                    f"{where}: until={self.until!r}, expected Plateau(...), Threshold(...) or a "
+                    "function of (epochs in this phase, logs)."
+                )
+        rate = self.learning_rate
+        if isinstance(rate, (int, float)) and not (math.isfinite(rate) and rate > 0):
+            raise ScheduleError(f"{where}: learning_rate={rate!r}, expected a positive number.")
+        if self.warmup and rate is not None and not isinstance(rate, (int, float, times)):
+            raise ScheduleError(
+                f"{where}: warmup together with a LearningRateSchedule. Give the schedule its own "
+                "warm-up, or the phase a float."
+            )
+
+    @property
+    def monitor(self) -> Optional[str]:
+        """The key of `logs` this phase watches, None for a function or a plain epoch count."""
+        return getattr(self.until, "monitor", None)
+
+    @property
+    def ends(self) -> str:
+        """When it ends, in words."""
+        parts = []
+        if self.epochs is not None:
+            parts.append(f"{self.epochs} epoch" + "s" * (self.epochs != 1))
+        if isinstance(self.until, Plateau):
+            parts.append(f"{self.until.monitor} flat for {self.until.patience}")
+        elif isinstance(self.until, Threshold):
+            sign = ">=" if _direction(self.until.mode, self.until.monitor) == "max" else "<="
+            parts.append(f"{self.until.monitor} {sign} {self.until.value:g}")
+        elif self.until is not None:
+            parts.append(f"{getattr(self.until, '__name__', 'function')}()")
+        return " or ".join(parts) or "end of fit"
+
+
+def check_phases(phases: Sequence[Phase]) -> Tuple[Phase, ...]:
+    """The phases as a tuple, if they can follow one another.
+
+    Raises:
+        ScheduleError: there are none, two share a name, or one but the last has no end.
+    """
+    found = tuple(phases)
+    if not found or not all(isinstance(phase, Phase) for phase in found):
+        raise ScheduleError(
+            f"expected a non-empty list of Phase(...), got {phases!r}. "
+            'For example: [Phase("head", train="head*", learning_rate=1e-3, epochs=5), '
+            'Phase("all", train="*", learning_rate=1e-5)].'
+        )
+    names = [phase.name for phase in found]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ScheduleError(f"phases share a name: {', '.join(doubled)}. Give each its own.")
+    for phase in found[:-1]:
+        if phase.epochs is None and phase.until is None:
+            raise ScheduleError(
+                f"phase {phase.name!r} never ends, so {found[-1].name!r} is never reached. "
+                "Give it epochs=... or until=Plateau(...)."
+            )
+    return found
+
+
+@dataclass
+class Tracker:
+    """Where a run is in its schedule; plain values, so that it can be written to a file.
+
+    phase: index. epochs: epochs done in it. best: best monitored value in it. wait: epochs
+    since. over: the phase has ended, the next epoch begins another.
+    """
+
+    phase: int = 0
+    epochs: int = 0
+    best: Optional[float] = None
+    wait: int = 0
+    over: bool = False
+    improved: bool = field(default=False)
+
+    def epoch_done(self, phase: Phase, logs: Mapping[str, Any]) -> None:
+        """Count one finished epoch.
+
+        Raises:
+            ScheduleError: the monitored key is not in `logs`; lists what is.
+        """
+        self.epochs += 1
+        self.improved = False
+        until = phase.until
+        if isinstance(until, Plateau):
+            value = _value(until.monitor, logs, phase)
+            if until.better(value, self.best):
+                self.best, self.wait, self.improved = value, 0, True
+            else:
+                self.wait += 1
+            self.over = self.wait >= until.patience
+        elif isinstance(until, Threshold):
+            self.over = until.reached(_value(until.monitor, logs, phase))
+        elif until is not None:
+            self.over = bool(until(self.epochs, dict(logs)))
+        if phase.epochs is not None and self.epochs >= phase.epochs:
+            self.over = True
+
+    def enter(self, phase: int) -> None:
+        """Begin a phase: its own best, its own count."""
+        self.phase, self.epochs, self.best, self.wait = phase, 0, None, 0
+        self.over, self.improved = False, False
+
+    def as_dict(self) -> Dict[str, Any]:
+        """For the state file."""
+        return {
+            "phase": self.phase,
+            "epochs": self.epochs,
+            "best": self.best,
+            "wait": self.wait,
+            "over": self.over,
+        }
+
+
+def _value(monitor: str, logs: Mapping[str, Any], phase: Phase) -> float:
+    if monitor not in logs:
+        raise ScheduleError(
+            f"phase {phase.name!r} watches {monitor!r}, which is not in the logs of this fit. "
+            f"There are: {', '.join(sorted(logs)) or 'none'}."
+        )
+    return float(logs[monitor])
+
+
+def _direction(mode: str, monitor: str) -> str:
+    if mode in ("min", "max"):
+        return mode
+    if mode != "auto":
+        raise ScheduleError(f"mode={mode!r}: expected 'min', 'max' or 'auto'.")
+    endings = ("acc", "accuracy", "auc", "f1", "score", "precision", "recall")
+    return "max" if monitor.lower().endswith(endings) else "min"
