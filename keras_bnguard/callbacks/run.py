@@ -119,7 +119,7 @@ class GuardRun:
         mid_epoch = getattr(self.engine, "mid_epoch", None)
         self._in_danger = bool(mid_epoch and mid_epoch(model))
         if self._in_danger:
-            self.engine.sync(model)
+            self._protect(lambda: self.engine.sync(model))
 
     def after_flip(self, layers: Dict[int, bool], source: Optional[str]) -> None:
         """Somebody assigned `trainable`: note it, and look before the next step runs."""
@@ -182,6 +182,8 @@ class GuardRun:
 
     def look(self, moment: str, epoch: Optional[int] = None) -> DriftLook:
         """Read the moving statistics and judge what happened since train begin."""
+        if self.spy.fault is not None:
+            raise self.spy.fault
         model = self._model()
         self.epoch = epoch
         if model is not None:

@@ -1,9 +1,9 @@
 """Hold layers in inference mode for the length of one trace or one eager step.
 
 While a `Hold` is open, the `call` of each held layer is replaced on the instance by one that
-passes `training=False`. Everything is put back in `__exit__`; entering twice (replica threads,
-nested holds) is counted, and the last one to leave restores. A traced step keeps the effect
-and costs nothing extra.
+passes `training=False`. Everything is put back in `__exit__`; entering the same hold again
+(replica threads) is counted, another hold wraps once more, and the last to leave restores. A
+traced step keeps the effect and costs nothing extra.
 """
 
 from __future__ import annotations
@@ -16,37 +16,73 @@ _LOCK = threading.RLock()
 _MISSING = object()
 
 
+class _Patched:
+    """One replaced attribute: what was there, and who wraps it, innermost first."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.owner, self.name = owner, name
+        self.before = owner.__dict__.get(name, _MISSING)
+        self.original = getattr(owner, name)
+        self.wrappers: Dict[int, List[Any]] = {}
+
+    def put(self) -> None:
+        """Build the chain anew; without wrappers, put back what was there."""
+        if self.wrappers:
+            value = self.original
+            for entry in sorted(self.wrappers.values(), key=lambda entry: entry[2]):
+                value = entry[1](value)
+            object.__setattr__(self.owner, self.name, value)
+        elif self.before is _MISSING:
+            object.__delattr__(self.owner, self.name)
+        else:
+            object.__setattr__(self.owner, self.name, self.before)
+
+
 class _Patches:
-    """Instance attributes replaced by this package, with how often and what was there."""
+    """Instance attributes replaced by this package, by whom, and what was there.
+
+    `who` tells a second wrapper (a hold inside a hold, a spy around a step that holds) from
+    the same one entered again (replica threads), which is only counted.
+    """
 
     def __init__(self) -> None:
-        self._open: Dict[Tuple[int, str], List[Any]] = {}
+        self._open: Dict[Tuple[int, str], _Patched] = {}
 
-    def enter(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        key = (id(owner), name)
+    def enter(
+        self, owner: Any, name: str, make: Callable[[Any], Any], who: Any, inner: bool = False
+    ) -> None:
+        """Wrap an attribute; `inner`: below every wrapper that is not, whichever came first."""
         with _LOCK:
-            entry = self._open.get(key)
+            patched = self._open.get((id(owner), name))
+            if patched is None:
+                patched = _Patched(owner, name)
+            entry = patched.wrappers.get(id(who))
             if entry is not None:
                 entry[0] += 1
                 return
-            before = owner.__dict__.get(name, _MISSING)
-            self._open[key] = [1, owner, before]
-            object.__setattr__(owner, name, make(getattr(owner, name)))
+            patched.wrappers[id(who)] = [1, make, not inner, who]
+            try:
+                patched.put()
+            except BaseException:
+                del patched.wrappers[id(who)]
+                if patched.wrappers:
+                    patched.put()
+                raise
+            self._open[id(owner), name] = patched
 
-    def leave(self, owner: Any, name: str) -> None:
-        key = (id(owner), name)
+    def leave(self, owner: Any, name: str, who: Any) -> None:
         with _LOCK:
-            entry = self._open.get(key)
-            if entry is None:
+            patched = self._open.get((id(owner), name))
+            entry = None if patched is None else patched.wrappers.get(id(who))
+            if patched is None or entry is None:
                 return
             entry[0] -= 1
             if entry[0]:
                 return
-            del self._open[key]
-            if entry[2] is _MISSING:
-                object.__delattr__(owner, name)
-            else:
-                object.__setattr__(owner, name, entry[2])
+            del patched.wrappers[id(who)]
+            if not patched.wrappers:
+                del self._open[id(owner), name]
+            patched.put()
 
     def count(self) -> int:
         return len(self._open)
@@ -82,6 +118,7 @@ def held_call(call: Any) -> Any:
             kwargs["training"] = False
         return call(*args, **kwargs)
 
+    call_in_inference_mode.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
     return call_in_inference_mode
 
 
@@ -203,11 +240,11 @@ class Hold:
         entered: List[Tuple[Any, str]] = []
         try:
             for owner, name, make in self._targets:
-                _PATCHES.enter(owner, name, make)
+                _PATCHES.enter(owner, name, make, self)
                 entered.append((owner, name))
         except BaseException:
             for owner, name in reversed(entered):
-                _PATCHES.leave(owner, name)
+                _PATCHES.leave(owner, name, self)
             raise
         self._entered += entered
         return self
@@ -215,4 +252,4 @@ class Hold:
     def __exit__(self, *exception: Any) -> None:
         for _ in range(len(self._targets)):
             owner, name = self._entered.pop()
-            _PATCHES.leave(owner, name)
+            _PATCHES.leave(owner, name, self)

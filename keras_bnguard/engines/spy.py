@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 from keras_bnguard.engines.handles import NormHandle
 from keras_bnguard.engines.holds import _PATCHES, _training_index
@@ -20,7 +20,7 @@ _LOCK = threading.RLock()
 
 
 class _Frame:
-    __slots__ = ("explicit", "layer", "resolved", "said_false", "switched_by")
+    __slots__ = ("explicit", "layer", "resolved", "said_false", "switched_by", "written")
 
     def __init__(self, layer: Any, explicit: Any, resolved: Any) -> None:
         self.layer = layer
@@ -28,6 +28,24 @@ class _Frame:
         self.resolved = resolved
         self.said_false: Optional[Any] = None
         self.switched_by: Optional[Any] = None
+        self.written: Any = None
+
+
+def _never_raises(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of the spy that runs inside the user's step: it notes a fault, and the spy is
+    blind from then on; whoever opened it tells."""
+
+    @functools.wraps(work)
+    def careful(self: CallSpy, *args: Any) -> Any:
+        if self.fault is not None:
+            return None
+        try:
+            return work(self, *args)
+        except Exception as error:
+            self.fault = error
+            return None
+
+    return careful
 
 
 class CallSpy:
@@ -36,6 +54,10 @@ class CallSpy:
     Args:
         engine: the adapter. model: the outermost model. handles: the BN to watch.
         paths: path of every layer by id, for naming.
+
+    Attributes:
+        sites: what was seen. outermost: calls that no other call was around.
+        fault: the exception that blinded it, None while all is well.
     """
 
     def __init__(
@@ -49,87 +71,100 @@ class CallSpy:
             self._by_layer.setdefault(id(handle.layer), []).append(handle)
         self._layers = {id(h.layer): h.layer for h in handles}
         self._local = threading.local()
-        self._owner: Optional[type] = None
-        self._original: Any = None
         self._functional: Dict[int, bool] = {}
         self.sites: Dict[str, List[CallSite]] = {}
         self.outermost = 0
+        self.fault: Optional[Exception] = None
 
     # ------------------------------------------------------------ installation
     def __enter__(self) -> CallSpy:
-        with _LOCK:
-            owner = self._engine.keras.layers.Layer
-            original = owner.__call__
-            spy = self
-
-            @functools.wraps(original)
-            def watched(layer: Any, *args: Any, **kwargs: Any) -> Any:
-                return spy._outer(original, layer, args, kwargs)
-
-            # functools.wraps also gives it Keras's module, so that AutoGraph, which leaves
-            # Keras's own code alone, leaves this alone too.
-            del watched.__wrapped__
-            owner.__call__ = watched
-            self._owner, self._original, self._installed = owner, original, watched
-        _PATCHES.enter(self._model, "call", self._rooted)
-        for layer in self._layers.values():
-            _PATCHES.enter(layer, "call", functools.partial(self._noted, layer))
+        self._install()
         return self
 
     def __exit__(self, *exception: Any) -> None:
         for layer in self._layers.values():
-            _PATCHES.leave(layer, "call")
-        _PATCHES.leave(self._model, "call")
-        with _LOCK:
-            if self._owner is not None and self._owner.__call__ is self._installed:
-                self._owner.__call__ = self._original  # type: ignore[method-assign]
-            self._owner = None
+            _PATCHES.leave(layer, "call", self)
+        _PATCHES.leave(self._model, "call", self)
+        _Watched.leave(self._engine.keras.layers.Layer, self)
+
+    @_never_raises
+    def _install(self) -> None:
+        _Watched.enter(self._engine.keras.layers.Layer, self)
+        _PATCHES.enter(self._model, "call", self._rooted, self, inner=True)
+        for layer in self._layers.values():
+            _PATCHES.enter(layer, "call", functools.partial(self._noted, layer), self, inner=True)
 
     # --------------------------------------------------------------- recording
     def _stack(self) -> List[_Frame]:
         return self._local.__dict__.setdefault("stack", [])  # type: ignore[no-any-return]
 
-    def _outer(self, original: Any, layer: Any, args: Any, kwargs: Any) -> Any:
-        stack = self._stack()
-        parent = stack[-1] if stack else None
-        written = kwargs.get("training")
-        if parent is not None and self._is_graph(parent.layer) and written == parent.resolved:
-            written = None  # Keras's graph walk hands its own value on; nobody wrote it.
-        resolved = written if written is not None else (parent.resolved if parent else None)
-        frame = _Frame(layer, None if layer is self._model else written, resolved)
-        stack.append(frame)
-        if parent is None:
-            self.outermost += 1
+    def outer(self, original: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """A layer's `__call__`, with the stack kept around it."""
+        frame = self._push(layer, kwargs.get("training"))
         try:
             return original(layer, *args, **kwargs)
         finally:
-            stack.pop()
-            if parent is not None:
-                if frame.said_false is not None and parent.said_false is None:
-                    parent.said_false = frame.said_false
-                if _is_false(written):
-                    parent.said_false = layer
-                if self._engine.defaults_to_training(layer) and written is None:
-                    parent.switched_by = layer
-                elif frame.switched_by is not None:
-                    parent.switched_by = frame.switched_by
+            if frame is not None:
+                self._pop(frame)
+
+    @_never_raises
+    def _push(self, layer: Any, written: Any) -> _Frame:
+        stack = self._stack()
+        parent = stack[-1] if stack else None
+        around = parent.resolved if parent is not None else None
+        if (
+            parent is not None
+            and _plain(written) == _plain(around)
+            and self._is_graph(parent.layer)
+        ):
+            written = None  # Keras's graph walk hands its own value on; nobody wrote it.
+        resolved = written if written is not None else around
+        frame = _Frame(layer, None if layer is self._model else written, resolved)
+        frame.written = written
+        stack.append(frame)
+        if parent is None:
+            self.outermost += 1
+        return frame
+
+    @_never_raises
+    def _pop(self, frame: _Frame) -> None:
+        stack = self._stack()
+        stack.pop()
+        if not stack:
+            return
+        parent = stack[-1]
+        if frame.said_false is not None and parent.said_false is None:
+            parent.said_false = frame.said_false
+        if _is_false(frame.written):
+            parent.said_false = frame.layer
+        if self._engine.defaults_to_training(frame.layer) and frame.written is None:
+            parent.switched_by = frame.layer
+        elif frame.switched_by is not None:
+            parent.switched_by = frame.switched_by
 
     def _rooted(self, call: Any) -> Any:
         """The model's own `call`: JAX's stateless step enters it without `__call__`."""
 
         def call_rooted(*args: Any, **kwargs: Any) -> Any:
-            stack = self._stack()
-            if any(frame.layer is self._model for frame in stack):
-                return call(*args, **kwargs)
-            stack.append(_Frame(self._model, None, kwargs.get("training")))
-            self.outermost += 1
+            frame = self._root(kwargs.get("training"))
             try:
                 return call(*args, **kwargs)
             finally:
-                stack.pop()
+                if frame is not None:
+                    self._pop(frame)
 
         call_rooted.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
         return call_rooted
+
+    @_never_raises
+    def _root(self, training: Any) -> Optional[_Frame]:
+        stack = self._stack()
+        if any(frame.layer is self._model for frame in stack):
+            return None
+        frame = _Frame(self._model, None, training)
+        stack.append(frame)
+        self.outermost += 1
+        return frame
 
     def _is_graph(self, layer: Any) -> bool:
         key = id(layer)
@@ -150,6 +185,7 @@ class CallSpy:
         call_noted.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
         return call_noted
 
+    @_never_raises
     def _note(self, layer: Any, arrived: Any, inputs: Any) -> None:
         stack = self._stack()
         explicit = next((f.explicit for f in reversed(stack) if f.explicit is not None), None)
@@ -184,6 +220,51 @@ class CallSpy:
                 if frame.switched_by is not None:
                     return None, self._paths.get(id(frame.switched_by), "?")
         return None, None
+
+
+class _Watched:
+    """The base layer class of one Keras while spies are open: one hook serves them all."""
+
+    _open: ClassVar[Dict[type, _Watched]] = {}
+
+    def __init__(self, owner: type) -> None:
+        self.owner = owner
+        self.original = original = owner.__call__
+        self.spies: Tuple[CallSpy, ...] = ()
+        mine = self
+
+        @functools.wraps(original)
+        def watched(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            run = original
+            for spy in mine.spies:
+                run = functools.partial(spy.outer, run)
+            return run(layer, *args, **kwargs)
+
+        # functools.wraps also gives it Keras's module, so that AutoGraph, which leaves
+        # Keras's own code alone, leaves this alone too.
+        del watched.__wrapped__
+        self.installed = watched
+        owner.__call__ = watched  # type: ignore[method-assign]
+
+    @classmethod
+    def enter(cls, owner: type, spy: CallSpy) -> None:
+        with _LOCK:
+            watched = cls._open.get(owner)
+            if watched is None:
+                watched = cls._open[owner] = cls(owner)
+            watched.spies = (*watched.spies, spy)
+
+    @classmethod
+    def leave(cls, owner: type, spy: CallSpy) -> None:
+        with _LOCK:
+            watched = cls._open.get(owner)
+            if watched is None:
+                return
+            watched.spies = tuple(other for other in watched.spies if other is not spy)
+            if not watched.spies:
+                del cls._open[owner]
+                if owner.__call__ is watched.installed:
+                    owner.__call__ = watched.original  # type: ignore[method-assign]
 
 
 def _is_false(value: Any) -> bool:
