@@ -113,17 +113,17 @@ class BNGuard(Hooks):
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         with self._safely():
-            if self._run is not None:
-                self._repair(self._run.check_flags(f"epoch {epoch} begin"))
+            if (run := self._alive()) is not None:
+                self._repair(run.check_flags(f"epoch {epoch} begin"))
         self._say()
 
     def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         with self._safely():
-            if self._run is not None:
-                drift = self._run.look(f"epoch {epoch} end", epoch)
+            if (run := self._alive()) is not None:
+                drift = run.look(f"epoch {epoch} end", epoch)
                 if logs is not None:
                     logs["bn_drift"] = drift.total
-                self._repair(self._run.findings)
+                self._repair(run.findings)
         self._say()
 
     def on_train_end(self, logs: Optional[Mapping[str, Any]] = None) -> None:
@@ -135,14 +135,14 @@ class BNGuard(Hooks):
         self._batches += 1
         if self._batches % self._every == 0:
             with self._safely():
-                if self._run is not None:
-                    self._run.look(f"batch {batch}", self._run.epoch)
+                if (run := self._alive()) is not None:
+                    run.look(f"batch {batch}", run.epoch)
             self._say()
 
     def _repair_before_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         """With `fix=True`: what other callbacks changed counts before the next step is taken."""
         with self._safely():
-            run = self._run
+            run = self._alive()
             if run is not None and run.flags_pending():
                 self._repair(run.check_flags(f"before batch {batch}"))
             if run is not None and run.leak_seen():
@@ -177,8 +177,8 @@ class BNGuard(Hooks):
             self._stop()
             raise
         with self._safely():
-            if self._run is not None:
-                self._run.look("loop end")
+            if (run := self._alive()) is not None:
+                run.look("loop end")
             self._end()
         self._say()
 
@@ -186,8 +186,8 @@ class BNGuard(Hooks):
         """Look at the statistics now, inside `watch`; returns the drift in standard deviations."""
         drift = None
         with self._safely():
-            if self._run is not None:
-                drift = self._run.look(moment).total
+            if (run := self._alive()) is not None:
+                drift = run.look(moment).total
         self._say()
         return drift
 
@@ -258,11 +258,16 @@ class BNGuard(Hooks):
                 self._stop()
                 raise
 
+    def _alive(self) -> Optional[GuardRun]:
+        """The run, unless the guard has stood down."""
+        return None if self._broken else self._run
+
     @contextlib.contextmanager
     def _safely(self) -> Iterator[None]:
         """A fault of ours never ends the user's training: say it once and stand down."""
         if self._broken:
-            yield
+            with contextlib.suppress(Exception):
+                yield
             return
         try:
             yield
