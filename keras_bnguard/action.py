@@ -36,9 +36,42 @@ def put_flags_into_effect(survey: Survey, wanted: Mapping[int, bool]) -> str:
     )
 
 
-def set_flags(model: Any, engine: Any, wanted: Mapping[int, bool], layers: Any) -> None:
-    """Set own flags only, without any effect on a step that is compiled already."""
-    for layer in layers:
-        flag = wanted.get(id(layer))
-        if flag is not None:
-            engine.set_own_flag(layer, flag)
+def enter_flags(survey: Survey, flags: Mapping[str, bool]) -> None:
+    """Set the own flag of every layer that is named by path; containers do not pass theirs on.
+
+    Raises:
+        RuntimeError: a flag is not what was asked for afterwards.
+    """
+    engine = survey.engine
+    engine.sync(survey.model)
+    engine.set_own_flag(survey.model, True)
+    for path, layer in survey.layers:
+        if path in flags:
+            engine.set_own_flag(layer, flags[path])
+    wrong = [p for p, layer in survey.layers if p in flags and layer.trainable != flags[p]]
+    if wrong:
+        raise RuntimeError(f"Keras did not take the flags of {', '.join(wrong[:5])}")
+
+
+def enter_step(survey: Survey, *, carry: bool, schedule: Any, rate: Any, inside: bool) -> str:
+    """Make an optimizer and a train function for the flags as they are now.
+
+    Args:
+        carry: keep slots and iteration count of the variables that go on training.
+        schedule: a LearningRateSchedule for the new optimizer, or None.
+        rate: a float learning rate, or None to keep what is.
+        inside: training is under way, so the new train function has to exist at once.
+
+    Returns:
+        One line for the report.
+    """
+    engine, model = survey.engine, survey.model
+    carried, fresh = engine.renew_optimizer(model, carry=carry, schedule=schedule)
+    if rate is not None:
+        engine.set_rate(model, rate)
+    engine.remember_compiled_flags(model)
+    if inside:
+        engine.rebuild_train_function(model)
+    else:
+        engine.drop_train_function(model)
+    return f"optimizer state of {carried} variables carried, {fresh} start fresh"

@@ -148,12 +148,12 @@ class Phase:
             raise ScheduleError(f"{where}: warmup={self.warmup!r}, expected a number of steps.")
         if self.restore_best and not isinstance(self.until, Plateau):
             raise ScheduleError(f"{where}: restore_best=True needs until=Plateau(...) to judge by.")
-        if self.until is not None and not callable(self.until):
-            if not isinstance(self.until, (Plateau, Threshold)):
-                raise ScheduleError(
-                    f"{where}: until={self.until!r}, expected Plateau(...), Threshold(...) or a "
-                    "function of (epochs in this phase, logs)."
-                )
+        known = self.until is None or isinstance(self.until, (Plateau, Threshold))
+        if not known and not callable(self.until):
+            raise ScheduleError(
+                f"{where}: until={self.until!r}, expected Plateau(...), Threshold(...) or a "
+                "function of (epochs in this phase, logs)."
+            )
         rate = self.learning_rate
         if isinstance(rate, (int, float)) and not (math.isfinite(rate) and rate > 0):
             raise ScheduleError(f"{where}: learning_rate={rate!r}, expected a positive number.")

@@ -79,7 +79,7 @@ class GuardRun:
         self._started = engine.iterations(model)
 
     # ------------------------------------------------------------------ begin
-    def _survey_model(self, model: Any) -> None:
+    def _survey_model(self, model: Any, stats: Optional[StatWatch] = None) -> None:
         engine = self.engine
         engine.sync(model)
         self.compiled = engine.compiled_flags(model)
@@ -147,6 +147,21 @@ class GuardRun:
         if self._in_fit and not self.engine.has_train_function(model):
             self._recompiled = source or "inside fit"
             self._protect(lambda: self._judge("inside fit", only=("BNG607",)))
+
+    def after_phase(self, model: Any, phase: str) -> None:
+        """A scheduler changed flags and step on purpose: look at the model as it is now."""
+        if model is not self._model() or phase == "":
+            return
+        self._protect(lambda: self._begin_phase(model, phase))
+
+    def _begin_phase(self, model: Any, phase: str) -> None:
+        self.phase = phase
+        self._fired.clear()
+        self.first_step.disarm()
+        calls = self.spy.sites
+        self._survey_model(model, stats=self.stats)
+        self.spy.sites.update(calls)
+        self.first_step.arm()
 
     def _before_step(self) -> None:
         if "BNG101" not in self._fired:

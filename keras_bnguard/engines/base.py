@@ -238,15 +238,58 @@ class Engine:
         raise NotImplementedError
 
     # --------------------------------------------------------------- optimizer
-    def renew_optimizer(self, model: Any, carry: bool = True) -> Tuple[int, int]:
+    def renew_optimizer(
+        self, model: Any, carry: bool = True, schedule: Optional[Any] = None
+    ) -> Tuple[int, int]:
         """Give a model an optimizer built for the variables that train now.
 
-        The new one has the same class, settings and present learning rate. With `carry` the
-        slots of variables both know and the iteration count go over.
+        The new one has the same class, settings and present learning rate, or `schedule`, a
+        LearningRateSchedule. With `carry` the slots of variables both know and the iteration
+        count go over.
 
         Returns:
             (variables carried, variables with fresh slots).
         """
+        raise NotImplementedError
+
+    def rate(self, model: Any) -> Optional[float]:
+        """The learning rate, None where it is a LearningRateSchedule."""
+        optimizer = inner_optimizer(model.optimizer)
+        if self.rate_is_schedule(model):
+            return None
+        return float(self.to_numpy(optimizer.learning_rate))
+
+    def set_rate(self, model: Any, rate: float) -> None:
+        """Assign the learning rate; values JAX keeps elsewhere are brought home first."""
+        self.sync(model)
+        inner_optimizer(model.optimizer).learning_rate = float(rate)
+
+    def rate_is_schedule(self, model: Any) -> bool:
+        """Whether the optimizer was made with a LearningRateSchedule."""
+        kept = getattr(inner_optimizer(model.optimizer), "_learning_rate", None)
+        return isinstance(kept, self.keras.optimizers.schedules.LearningRateSchedule)
+
+    def optimizer_state(self, model: Any) -> List[np.ndarray]:
+        """Copies of all optimizer variables, in the optimizer's own order."""
+        self.sync(model)
+        return [self.to_numpy(v) for v in self._optimizer_variables(model)]
+
+    def load_optimizer_state(self, model: Any, state: Sequence[np.ndarray]) -> bool:
+        """Put optimizer variables back; False, and nothing changed, where they do not fit."""
+        variables = self._optimizer_variables(model)
+        shapes = [tuple(int(d) for d in v.shape) for v in variables]
+        if shapes != [tuple(value.shape) for value in state]:
+            return False
+        for variable, value in zip(variables, state):
+            variable.assign(value)
+        return True
+
+    def _optimizer_variables(self, model: Any) -> List[Any]:
+        variables = model.optimizer.variables
+        return list(variables() if callable(variables) else variables)
+
+    def trainable_count(self, layer: Any) -> int:
+        """How many values of a layer's own weights could train (for BN: gamma and beta)."""
         raise NotImplementedError
 
     def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
@@ -316,6 +359,15 @@ class Engine:
         """Graph nodes whose written `training=False` this Keras would override in `fit`."""
         return iter(())
 
+    # -------------------------------------------------------------------- files
+    def load_model(self, path: str) -> Any:
+        """The model in a `.keras` or `.h5` file, not compiled, with Keras's safe mode on.
+
+        Safe mode does not cover every file and release: check a file you did not write first,
+        as `bnguard audit` does.
+        """
+        return self.keras.models.load_model(path, compile=False, safe_mode=True)
+
     # ----------------------------------------------------------- other models
     def other_models(self, model: Any) -> List[Any]:
         """Compiled models alive in this process, but for `model` (walks all objects)."""
@@ -326,6 +378,11 @@ class Engine:
             and thing is not model
             and getattr(thing, "optimizer", None) is not None
         ]
+
+
+def inner_optimizer(optimizer: Any) -> Any:
+    """The optimizer a LossScaleOptimizer wraps, or the optimizer itself."""
+    return getattr(optimizer, "inner_optimizer", None) or optimizer
 
 
 def _is_live(thing: Any, cls: type) -> bool:

@@ -7,8 +7,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.engines.base import Engine
-from keras_bnguard.engines.optimizers import carry_slots
+from keras_bnguard.engines.base import Engine, inner_optimizer
+from keras_bnguard.engines.optimizers import carry_slots, fresh_optimizer
 from keras_bnguard.engines.tf_reading import tf_flat, tf_to_numpy
 from keras_bnguard.records import OptimizerFacts
 
@@ -87,30 +87,35 @@ class Keras2Engine(Engine):
         object.__setattr__(model, "_compiled_trainable_state", model._get_trainable_state())
 
     # --------------------------------------------------------------- optimizer
-    def renew_optimizer(self, model: Any, carry: bool = True) -> Tuple[int, int]:
+    def renew_optimizer(
+        self, model: Any, carry: bool = True, schedule: Optional[Any] = None
+    ) -> Tuple[int, int]:
         old = model.optimizer
-        inner = getattr(old, "inner_optimizer", None) or old
+        inner = inner_optimizer(old)
         variables = list(model.trainable_variables)
-        if not hasattr(inner, "_build_index_dict"):
+        legacy = not hasattr(inner, "_build_index_dict")
+        if legacy and carry and schedule is None:
             # Legacy optimizers make slots when they first meet a variable.
-            if carry:
-                return len(variables), 0
-            model.optimizer = type(old).from_config(old.get_config())
+            return len(variables), 0
+        new = fresh_optimizer(old, schedule)
+        if legacy:
+            model.optimizer = new
             return 0, len(variables)
         known = getattr(inner, "_index_dict", None) or {}
-        new = type(old).from_config(old.get_config())
-        new_inner = getattr(new, "inner_optimizer", None) or new
+        new_inner = inner_optimizer(new)
         new_inner.build(variables)
         carried = 0
         if carry:
-            keys = list(known)
             place = {inner._var_key(v): v for v in variables}
-            old_variables = [place.get(key, key) for key in keys]
+            old_variables = [place.get(key, key) for key in known]
             carried, _ = carry_slots(inner, old_variables, new_inner, variables)
             new_inner.iterations.assign(inner.iterations)
             _carry_loss_scale(old, new)
         model.optimizer = new
         return carried, len(variables) - carried
+
+    def trainable_count(self, layer: Any) -> int:
+        return int(sum(np.prod(v.shape) for v in layer._trainable_weights))
 
     def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
         optimizer = getattr(model, "optimizer", None)

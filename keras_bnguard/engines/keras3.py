@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from keras_bnguard.engines.base import Engine, named_statistics
+from keras_bnguard.engines.base import Engine, inner_optimizer, named_statistics
 from keras_bnguard.engines.handles import NormHandle
-from keras_bnguard.engines.optimizers import carry_slots, trained_variables
+from keras_bnguard.engines.optimizers import (
+    carry_slots,
+    fresh_optimizer,
+    trained_variables,
+)
 from keras_bnguard.records import OptimizerFacts
 
 
@@ -37,6 +42,15 @@ class Keras3Engine(Engine):
 
     def _node_layer(self, node: Any) -> Any:
         return node.operation
+
+    def node_training(self, node: Any) -> Optional[bool]:
+        """As the base class; a default in the layer's own signature counts as not written,
+        for Keras 3 notes it at the node as if it were."""
+        written = super().node_training(node)
+        if written is None:
+            return None
+        parameter = self._call_parameters(node.operation).get("training")
+        return None if parameter is not None and parameter.default is written else written
 
     def owns_weights(self, layer: Any) -> bool:
         return bool(layer._trainable_variables or layer._non_trainable_variables)
@@ -97,13 +111,15 @@ class Keras3Engine(Engine):
             object.__setattr__(model, "_compiled_trainable_state", flags)
 
     # --------------------------------------------------------------- optimizer
-    def renew_optimizer(self, model: Any, carry: bool = True) -> Tuple[int, int]:
+    def renew_optimizer(
+        self, model: Any, carry: bool = True, schedule: Optional[Any] = None
+    ) -> Tuple[int, int]:
         old = model.optimizer
-        inner = getattr(old, "inner_optimizer", None) or old
+        inner = inner_optimizer(old)
         variables = list(model.trainable_variables)
-        new = type(old).from_config(old.get_config())
+        new = fresh_optimizer(old, schedule)
         new.build(variables)
-        new_inner = getattr(new, "inner_optimizer", None) or new
+        new_inner = inner_optimizer(new)
         carried = 0
         if carry:
             old_variables = trained_variables(inner) or []
@@ -117,6 +133,9 @@ class Keras3Engine(Engine):
                         target.assign(source)
         model.optimizer = new
         return carried, len(variables) - carried
+
+    def trainable_count(self, layer: Any) -> int:
+        return sum(math.prod(int(d) for d in v.shape) for v in layer._trainable_variables)
 
     def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
         optimizer = getattr(model, "optimizer", None)

@@ -9,6 +9,29 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from keras_bnguard.errors import ScheduleError
+
+
+def fresh_optimizer(old: Any, schedule: Optional[Any] = None) -> Any:
+    """An optimizer of the same class and settings that has not seen a variable.
+
+    Args:
+        old: the optimizer. schedule: a LearningRateSchedule for the new one, None keeps the
+            present rate, bit for bit.
+
+    Raises:
+        ScheduleError: a schedule is to go into a LossScaleOptimizer, which keeps its rate inside.
+    """
+    config = dict(old.get_config())
+    if schedule is not None:
+        if "learning_rate" not in config:
+            raise ScheduleError(
+                f"cannot give {type(old).__name__} a LearningRateSchedule, its rate belongs to the "
+                "optimizer inside. Use a float, or wrap an optimizer that was made with a schedule."
+            )
+        config["learning_rate"] = schedule
+    return type(old).from_config(config)
+
 
 def trained_variables(optimizer: Any) -> Optional[List[Any]]:
     """The variables an optimizer was built for, in slot order; None while it is not built."""

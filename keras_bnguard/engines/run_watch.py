@@ -24,6 +24,8 @@ class Listener(Protocol):
 
     def after_compile(self, model: Any, source: Optional[str]) -> None: ...
 
+    def after_phase(self, model: Any, phase: str) -> None: ...
+
 
 class _Hooks:
     def __init__(self, engine: Any) -> None:
@@ -118,6 +120,13 @@ def stop(engine: Any, listener: Listener) -> None:
         if not hooks.listeners:
             hooks.uninstall()
             del _HOOKS[id(engine.keras)]
+
+
+def announce_phase(engine: Any, model: Any, phase: str) -> None:
+    """Tell every run that a scheduler has changed a model's flags and step on purpose."""
+    hooks = _HOOKS.get(id(engine.keras))
+    for listener in hooks.alive() if hooks is not None else ():
+        listener.after_phase(model, phase)
 
 
 def _keras_restores_flags() -> bool:
