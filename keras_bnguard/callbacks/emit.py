@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
-from typing import Any, Callable, Union
+from types import FrameType
+from typing import Any, Callable, Optional, Union
 
 from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
 from keras_bnguard.records import Finding
 from keras_bnguard.report.text import finding_text
 
+NOT_THE_USER = ("keras_bnguard", "keras", "tf_keras", "tensorflow", "torch", "jax", "contextlib")
 LOGGER = logging.getLogger("keras_bnguard")
 
 
@@ -43,4 +46,15 @@ class Emitter:
             level = logging.ERROR if finding.severity == "error" else logging.WARNING
             LOGGER.log(level, finding_text(finding))
         else:
-            warnings.warn(finding_text(finding), BNGuardWarning, stacklevel=2)
+            warnings.warn(finding_text(finding), BNGuardWarning, stacklevel=user_level())
+
+
+def user_level() -> int:
+    """Stack level of the user's own line, for `warnings.warn` in the function that calls this."""
+    frame: Optional[FrameType] = sys._getframe(1)
+    level = 1
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).split(".", 1)[0] not in NOT_THE_USER:
+            return level
+        frame, level = frame.f_back, level + 1
+    return 2
