@@ -41,17 +41,20 @@ def verdict(report: Report) -> str:
 
 def render(report: Report) -> str:
     """A whole report for a terminal of 80 columns, without colour."""
-    lines = [f"keras_bnguard: {verdict(report)}", f"model {report.model}, {report.stack}", ""]
+    lines = [*_hang(f"keras_bnguard: {verdict(report)}")]
+    lines += [*_hang(f"model {report.model}, {report.stack}"), ""]
     for finding in report.findings:
         lines += [finding_text(finding), ""]
     if report.modes:
         lines += [mode_table(report), ""]
-    lines += [f"repair {text}" for text in report.repairs]
+    for text in report.repairs:
+        lines += _hang(f"repair {text}")
     if report.drift:
         last = report.drift[-1]
         lines.append(f"largest mean shift at {last.moment}: {last.total:.3g} standard deviations")
-    skipped = [o for o in report.skipped if "info" not in o.reason]
-    lines += [f"not checked {o.code}: {o.reason}" for o in skipped]
+    for outcome in report.skipped:
+        if "info" not in outcome.reason:
+            lines += _hang(f"not checked {outcome.code}: {outcome.reason}")
     lines += list(report.notes)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -63,24 +66,34 @@ def mode_table(report: Report) -> str:
     for mode in report.modes:
         rows.append(
             (
-                _shorten(mode.path, 32),
+                mode.path,
                 "live" if mode.trainable else "frozen",
                 mode.meant,
-                ("held " if mode.held else "")
-                + mode.will
-                + ("" if mode.agrees else "  <-- differs"),
+                ("held " if mode.held else "") + mode.will + ("" if mode.agrees else " <--"),
                 "-" if mode.momentum is None else f"{mode.momentum:g}",
                 {True: "default", False: "trained", None: "not built"}[mode.at_default],
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    )
+    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(header[1:]))
+    lines = [
+        "  ".join(
+            cell.ljust(width)
+            for cell, width in zip((_shorten(row[0], widths[0]), *row[1:]), widths)
+        ).rstrip()
+        for row in rows
+    ]
+    if not all(mode.agrees for mode in report.modes):
+        lines.append("<-- is not what was meant")
+    return "\n".join(lines)
 
 
 def _shorten(path: str, width: int) -> str:
     return path if len(path) <= width else "..." + path[-(width - 3) :]
+
+
+def _hang(text: str) -> List[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False)
 
 
 def _wrap(text: str) -> List[str]:
