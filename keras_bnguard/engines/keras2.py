@@ -61,6 +61,10 @@ class Keras2Engine(Engine):
         return super().is_stock(layer) and bool(getattr(layer, "_USE_V2_BEHAVIOR", True))
 
     # ------------------------------------------------------------------- flags
+    def compiled_flags(self, model: Any) -> Optional[Dict[int, bool]]:
+        # A graph keeps such a state from its making on, before any `compile()`.
+        return super().compiled_flags(model) if getattr(model, "optimizer", None) else None
+
     def pending_flags(self, model: Any) -> Dict[int, bool]:
         """What the user flipped since `compile()`: inside `fit` Keras 2 keeps it in the
         object that restores the flags, which only holds the model's compile-time state."""
