@@ -56,6 +56,9 @@ class StatWatch:
         self._now = self._last = self._start = self._read()
         self._affine = {h.path: self._engine.state(h) for h in self._readable}
         self._sick = {p for p, state in self._affine.items() if not _finite(state)}
+        self._note_defaults()
+
+    def _note_defaults(self) -> None:
         defaults = self._segments((self._start[0] == 0) & (self._start[1] == 1), np.logical_and)
         self._started_at_default = {h.path: bool(defaults[i]) for h, i in self._items()}
 
@@ -63,7 +66,7 @@ class StatWatch:
         """Read the present values; the ones of the look before become the last ones."""
         unread = [h for h in self._survey.handles if h.path not in self._index]
         if any(_pair(h) is not None for h in unread):
-            self._take_up(unread)
+            self._take_up()
         self._last = self._now
         self._now = self._read()
 
@@ -132,22 +135,33 @@ class StatWatch:
         half = len(joined) // 2
         return joined[:half], joined[half:]
 
-    def _take_up(self, unread: Sequence[NormHandle]) -> None:
-        """BN built since the start: what they have now is all that is known of their start."""
+    def follow(self, survey: Survey) -> None:
+        """Go on with a later survey of the same model, which may know more BN than the first."""
+        self._survey = survey
+
+    def started_at_default(self, path: str) -> Optional[bool]:
+        """Whether a BN had mean 0 and variance 1 at the start; None where it was never read."""
+        return self._started_at_default.get(path)
+
+    def _take_up(self) -> None:
+        """BN built since the start began with mean 0 and variance 1, as every BN is built."""
         old = {h.path: i for h, i in self._items()}
         start, affine, offsets = self._start, self._affine, self._offsets
         sizes = {h.path: _channels(h) for h in self._readable}
         self.begin(self._survey.handles)
+        mean, variance = (part.copy() for part in self._start)
         for handle, i in self._items():
+            here = slice(self._offsets[i], self._offsets[i] + _channels(handle))
             j = old.get(handle.path)
             if j is None:
-                continue
-            size = sizes[handle.path]
-            for part in (0, 1):
-                self._start[part][self._offsets[i] : self._offsets[i] + size] = start[part][
-                    offsets[j] : offsets[j] + size
-                ]
-            self._affine[handle.path] = affine[handle.path]
+                mean[here], variance[here] = 0.0, 1.0
+                self._affine.pop(handle.path)
+            else:
+                there = slice(offsets[j], offsets[j] + sizes[handle.path])
+                mean[here], variance[here] = start[0][there], start[1][there]
+                self._affine[handle.path] = affine[handle.path]
+        self._start = (mean, variance)
+        self._note_defaults()
 
     def _segments(self, values: np.ndarray, combine: Any) -> np.ndarray:
         if not len(self._offsets):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import traceback
 import warnings
+import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
@@ -13,6 +15,7 @@ from keras_bnguard.callbacks.repair import Repairs
 from keras_bnguard.callbacks.run import GuardRun
 from keras_bnguard.engines import engine_for
 from keras_bnguard.engines.host import Hooks, joined
+from keras_bnguard.engines.run_watch import when_fit_is_left
 from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
 from keras_bnguard.findings import Ignore, Muting, Select
 from keras_bnguard.records import Finding, Report
@@ -221,6 +224,8 @@ class BNGuard(Hooks):
             print(mode_table(self._run.report()))
         self._repair(found)
         self._run.start()
+        if in_fit:
+            when_fit_is_left(functools.partial(_leave, weakref.ref(self), weakref.ref(self._run)))
 
     def _repair(self, found: Sequence[Finding]) -> None:
         """Repair what can be, and hand the findings out as repaired."""
@@ -294,6 +299,13 @@ class BNGuard(Hooks):
 
 def _rebuild(cls: type, settings: Mapping[str, Any]) -> Any:
     return cls(**settings)
+
+
+def _leave(guard_ref: Any, run_ref: Any) -> None:
+    """The `fit` of a run is left: stop what is still listening, unless a later run does."""
+    guard, run = guard_ref(), run_ref()
+    if guard is not None and run is not None and guard._run is run:
+        guard._stop()
 
 
 def _every(every: Union[str, int]) -> int:

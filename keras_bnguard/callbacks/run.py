@@ -67,6 +67,7 @@ class GuardRun:
         self._recompiled: Optional[str] = None
         self._corrupts = False
         self._in_danger = False
+        self._grown = False
         self.findings: List[Finding] = []
         self.drift: List[DriftLook] = []
         self.notes: List[str] = []
@@ -124,7 +125,7 @@ class GuardRun:
     def after_flip(self, layers: Dict[int, bool], source: Optional[str]) -> None:
         """Somebody assigned `trainable`: note it, and look before the next step runs."""
         mine = {key: flag for key, flag in layers.items() if key in self.wanted}
-        if not mine or self._model() is None:
+        if not mine or self._model() is None or self._is_over():
             return
         for key, flag in mine.items():
             self.wanted[key] = flag
@@ -140,13 +141,20 @@ class GuardRun:
 
     def after_compile(self, model: Any, source: Optional[str]) -> None:
         """Somebody called `compile()`: its flags are the compiled ones from now on."""
-        if model is not self._model():
+        if model is not self._model() or self._is_over():
             return
         self.compiled = self.engine.compiled_flags(model)
         self._fired.discard("BNG101")
         if self._in_fit and not self.engine.has_train_function(model):
             self._recompiled = source or "inside fit"
             self._protect(lambda: self._judge("inside fit", only=("BNG607",)))
+
+    def _is_over(self) -> bool:
+        """Whether `fit` was left without a word, as by an exception; then nothing is watched."""
+        over = self._in_fit and not run_watch.inside_fit(self._model())
+        if over:
+            self.stop()
+        return over
 
     def after_phase(self, model: Any, phase: str) -> None:
         """A scheduler changed flags and step on purpose: look at the model as it is now."""
@@ -205,11 +213,42 @@ class GuardRun:
             self.engine.sync(model)
             done = self.engine.iterations(model) - self._started
             self.steps = max(done, self.steps, 1 if self.spy.outermost else 0)
+            self._survey_what_was_built(model)
         self.stats.look()
+        self._note_late_defaults()
         drift = self.stats.drift(moment, epoch, self.steps)
         self.drift.append(drift)
         self._judge(moment)
         return drift
+
+    def _survey_what_was_built(self, model: Any) -> None:
+        """Once: layers that a model made, and BN that it built, at its first step."""
+        known = self.survey.inventory
+        if self._grown or (known.built and all(norm.built for norm in known.norms)):
+            return
+        self._grown = True
+        self.survey = take_inventory(
+            model,
+            flags=self.wanted,
+            compiled=self.compiled,
+            held=all_held(model),
+            guarded=known.guarded,
+            look_for_others=known.shared is not None,
+        )
+        for _, layer in self.survey.layers:
+            self.wanted.setdefault(id(layer), bool(layer.trainable))
+        self.stats.follow(self.survey)
+
+    def _note_late_defaults(self) -> None:
+        """After a late survey: what counts is how a BN began, not what a step made of it."""
+        norms = self.survey.inventory.norms
+        if self._grown:
+            self.survey.replace_inventory(
+                norms=tuple(
+                    replace(norm, at_default=self.stats.started_at_default(norm.path))
+                    for norm in norms
+                )
+            )
 
     def _judge(self, moment: str, only: Optional[Tuple[str, ...]] = None) -> Sequence[Finding]:
         self.moment = moment

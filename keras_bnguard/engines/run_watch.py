@@ -10,7 +10,7 @@ import functools
 import sys
 import threading
 import weakref
-from typing import Any, Dict, List, Optional, Protocol
+from typing import Any, Callable, Dict, List, Optional, Protocol
 
 _LOCK = threading.RLock()
 
@@ -105,13 +105,23 @@ def start(engine: Any, listener: Listener) -> None:
             hooks = _HOOKS[id(engine.keras)] = _Hooks(engine)
             hooks.install()
         hooks.listeners = [ref for ref in hooks.listeners if ref() is not None]
-        hooks.listeners.append(weakref.ref(listener))
+        # A run nobody stopped, as where `fit` raised, ends when it is collected.
+        gone = functools.partial(_collected, id(engine.keras))
+        hooks.listeners.append(weakref.ref(listener, gone))
 
 
 def stop(engine: Any, listener: Listener) -> None:
     """No longer tell `listener`; the last one to leave takes the hooks off the classes."""
+    _leave(id(engine.keras), listener)
+
+
+def _collected(key: int, ref: Any) -> None:
+    _leave(key, None)
+
+
+def _leave(key: int, listener: Optional[Listener]) -> None:
     with _LOCK:
-        hooks = _HOOKS.get(id(engine.keras))
+        hooks = _HOOKS.get(key)
         if hooks is None:
             return
         hooks.listeners = [
@@ -119,7 +129,32 @@ def stop(engine: Any, listener: Listener) -> None:
         ]
         if not hooks.listeners:
             hooks.uninstall()
-            del _HOOKS[id(engine.keras)]
+            del _HOOKS[key]
+
+
+def inside_fit(model: Any) -> bool:
+    """Whether the code that runs now was called, at any depth, from the `fit` of a model."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def when_fit_is_left(work: Callable[[], None]) -> None:
+    """Call `work` when the `fit` under way is left, also by an exception, which no hook tells.
+
+    The list of callbacks that Keras makes for a `fit` lives as long as its frame; the nearest
+    one among the callers is waited for. Nothing happens where there is none.
+    """
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        owner = frame.f_locals.get("self") if frame.f_code.co_name == "on_train_begin" else None
+        if type(owner).__name__ == "CallbackList":
+            weakref.finalize(owner, work).atexit = False
+            return
+        frame = frame.f_back
 
 
 def announce_phase(engine: Any, model: Any, phase: str) -> None:

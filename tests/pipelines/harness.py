@@ -1,0 +1,137 @@
+"""Run a pipeline under a guard and keep what it said, so that a test can ask about it."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+import keras_bnguard as bng
+from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+
+SAME_FLAGS = STACK in ("k2", "tfk")
+"""Keras 2 puts the flags of `compile()` back for the length of `fit`."""
+
+
+class Run:
+    """What a guard said during one run: findings by code, and the warnings as they came."""
+
+    def __init__(self, guard: bng.BNGuard) -> None:
+        self.guard = guard
+        self.messages: List[str] = []
+        self.error: Optional[BaseException] = None
+        self.history: Any = None
+
+    @property
+    def codes(self) -> Tuple[str, ...]:
+        return self.guard.report.codes
+
+    def layers(self, code: str) -> List[str]:
+        return sorted(p for f in self.guard.report.findings if f.code == code for p in f.layers)
+
+    def finding(self, code: str) -> Any:
+        return next(f for f in self.guard.report.findings if f.code == code)
+
+
+@contextlib.contextmanager
+def listening(guard: bng.BNGuard, fails: bool = False) -> Iterator[Run]:
+    """Everything inside runs with warnings kept; a fault of the guard's own fails the test."""
+    run = Run(guard)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if fails:
+            try:
+                yield run
+            except Exception as error:
+                run.error = error
+        else:
+            yield run
+    run.messages = [str(w.message) for w in caught if issubclass(w.category, bng.BNGuardWarning)]
+    for message in run.messages:
+        assert "stands down" not in message, message
+    if guard.report is not None:
+        sound(guard.report)
+
+
+def sound(report: bng.Report) -> None:
+    """No rule failed, nothing was unreadable, and no rule spoke twice."""
+    failed = [o for o in report.outcomes if "the rule failed" in o.reason]
+    assert not failed, failed
+    assert not report.notes, report.notes
+    assert len(report.findings) == len({f.code for f in report.findings}), report.findings
+
+
+def fit(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    guard: Optional[bng.BNGuard] = None,
+    before: Sequence[Any] = (),
+    after: Sequence[Any] = (),
+    fails: bool = False,
+    **kwargs: Any,
+) -> Run:
+    """`model.fit` for one epoch under a guard, with other callbacks before and after it."""
+    guard = bng.BNGuard() if guard is None else guard
+    kwargs.setdefault("epochs", 1)
+    kwargs.setdefault("verbose", 0)
+    if isinstance(x, (np.ndarray, dict, list)):
+        kwargs.setdefault("batch_size", 16)
+    if y is not None:
+        kwargs["y"] = y
+    with listening(guard, fails) as run:
+        run.history = model.fit(x, callbacks=[*before, guard, *after], **kwargs)
+    return run
+
+
+def clean(run: Run) -> None:
+    assert run.error is None, run.error
+    assert not run.messages, run.messages
+    assert not run.guard.report.findings, run.guard.report.findings
+    assert run.guard.report.steps > 0
+
+
+def found(run: Run, expected: Dict[str, Iterable[str]]) -> None:
+    """These codes and no others, with these layers each, and one warning for each."""
+    said = {f.code: sorted(f.layers) for f in run.guard.report.findings}
+    assert said == {code: sorted(layers) for code, layers in expected.items()}, [
+        str(f) for f in run.guard.report.findings
+    ]
+    warned = [f for f in run.guard.report.findings if f.severity != "info"]
+    assert len(run.messages) == len(warned), run.messages
+
+
+def statistics(model: Any, name: str) -> Tuple[np.ndarray, np.ndarray]:
+    """Moving mean and variance of the layer at a path of names."""
+    layer = at(model, name)
+    return numpy_of(layer.moving_mean).copy(), numpy_of(layer.moving_variance).copy()
+
+
+def same(before: Tuple[np.ndarray, np.ndarray], after: Tuple[np.ndarray, np.ndarray]) -> bool:
+    return all(a.tobytes() == b.tobytes() for a, b in zip(before, after))
+
+
+def at(model: Any, path: str) -> Any:
+    for name in path.split("/"):
+        model = model.get_layer(name)
+    return model
+
+
+def numpy_of(variable: Any) -> np.ndarray:
+    if IS_KERAS3:
+        return np.array(keras.ops.convert_to_numpy(variable))
+    return np.array(variable.numpy())
+
+
+def tensor(array: Any) -> Any:
+    if IS_KERAS3:
+        return keras.ops.convert_to_tensor(array)
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(array)
+
+
+__all__ = ["ENGINE", "IS_KERAS3", "STACK", "keras"]

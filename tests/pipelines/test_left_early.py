@@ -1,0 +1,128 @@
+"""A `fit` that ends by an exception leaves nothing of the guard behind."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+
+import keras_bnguard as bng
+from keras_bnguard.engines import run_watch
+from tests.pipelines.harness import clean, fit, listening
+from tests.pipelines.models import compiled, nested, backbone, plain, rows
+from tests.stack import STACK, keras
+
+
+class Boom(keras.callbacks.Callback):
+    """Raises in one hook."""
+
+    def __init__(self, hook: str, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+        setattr(self, hook, self.boom)
+
+    def boom(self, *args: Any, **kwargs: Any) -> None:
+        raise self.error
+
+
+def untouched(model: Any) -> None:
+    assert not run_watch._HOOKS
+    assert "trainable" in keras.layers.Layer.__dict__
+    assert "keras_bnguard" not in keras.layers.Layer.__dict__["trainable"].fset.__module__
+    assert "keras_bnguard" not in keras.Model.compile.__code__.co_filename
+    train_function = getattr(model, "train_function", None)
+    code = getattr(train_function, "__code__", None)
+    assert code is None or "keras_bnguard" not in code.co_filename
+    assert "_bng_step" not in model.__dict__
+
+
+@pytest.mark.parametrize("fix", [False, True])
+@pytest.mark.parametrize(
+    ("hook", "error"),
+    [
+        ("on_train_begin", ValueError("stop")),
+        ("on_epoch_begin", KeyboardInterrupt()),
+        ("on_train_batch_end", ValueError("stop")),
+        ("on_epoch_end", KeyboardInterrupt()),
+    ],
+)
+def test_nothing_is_left_where_a_callback_raises(hook: str, error: Any, fix: bool) -> None:
+    base = backbone()
+    base.trainable = not fix
+    if fix:
+        base.get_layer("bn1").trainable = True
+    model = compiled(nested(base))
+    guard = bng.BNGuard(fix=fix)
+    with listening(guard), pytest.raises(type(error)):
+        model.fit(*rows(), verbose=0, epochs=2, callbacks=[guard, Boom(hook, error)])
+    error.__traceback__ = None
+    gc.collect()
+    untouched(model)
+    # The user goes on, with the guard still in a variable.
+    with listening(guard) as run:
+        base.trainable = True
+        compiled(model)
+    assert not run.messages
+    clean(fit(model, *rows(), guard=guard))
+
+
+def test_a_generator_that_raises() -> None:
+    model = compiled(plain())
+    x, y = rows()
+
+    def batches() -> Any:
+        yield x[:16], y[:16]
+        raise RuntimeError("disk is gone")
+
+    run = fit(model, batches(), steps_per_epoch=3, fails=True)
+    assert "disk is gone" in str(run.error)
+    run.error = None
+    gc.collect()
+    untouched(model)
+
+
+def test_data_of_the_wrong_shape() -> None:
+    model = compiled(plain())
+    run = fit(model, np.zeros((16, 3), "float32"), np.zeros((16, 1), "float32"), fails=True)
+    assert run.error is not None
+    assert not run.messages
+    run.error = None
+    gc.collect()
+    untouched(model)
+
+
+def test_a_finding_that_raises_ends_training_and_leaves_nothing() -> None:
+    model = compiled(nested(backbone()))
+    model.get_layer("backbone").trainable = False
+    model.get_layer("backbone").get_layer("bn1").trainable = True
+    compiled(model)
+    guard = bng.BNGuard(on_finding="raise")
+    with listening(guard), pytest.raises(bng.FindingError, match="BNG102") as caught:
+        model.fit(*rows(), verbose=0, callbacks=[guard])
+    assert caught.value.finding.layers == ("backbone/bn1",)
+    untouched(model)
+
+
+def test_no_epochs_at_all() -> None:
+    model = compiled(plain())
+    run = fit(model, *rows(), epochs=0)
+    assert not run.messages
+    assert not run.guard.report.findings
+    untouched(model)
+
+
+def test_evaluate_and_predict_alone_leave_the_guard_without_a_report() -> None:
+    model = compiled(plain())
+    guard = bng.BNGuard()
+    x, y = rows()
+    with listening(guard) as run:
+        model.evaluate(x, y, verbose=0, callbacks=[guard])
+        model.predict(x, verbose=0, callbacks=[guard])
+    assert not run.messages
+    assert guard.report is None
+    untouched(model)
+
+
+assert STACK
