@@ -11,6 +11,7 @@ _NAMES = {
     "BNGuard": "callbacks.guard",
     "BNGuardError": "errors",
     "BNGuardWarning": "errors",
+    "DataError": "errors",
     "Finding": "records",
     "FindingError": "errors",
     "GuardedTrainStep": "train_step",
@@ -30,6 +31,8 @@ _NAMES = {
     "guard": "train_step",
     "hold_inference": "train_step",
     "last": "schedule",
+    "mode_gap": "mode_gap",
+    "recalibrate": "recalibration",
     "times": "schedule",
     "unguard": "train_step",
 }

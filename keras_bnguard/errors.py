@@ -31,6 +31,10 @@ class SettingError(BNGuardError, ValueError):
     """An argument of this package has a value it cannot work with."""
 
 
+class DataError(BNGuardError, ValueError):
+    """Data that cannot be looked at: read only once, empty, or of a shape the model refuses."""
+
+
 class ScheduleError(SettingError):
     """A schedule of phases cannot be run: it never ends, trains nothing, or fights the model."""
 

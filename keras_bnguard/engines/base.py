@@ -6,13 +6,15 @@ import contextlib
 import gc
 import inspect
 import weakref
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from keras_bnguard.engines.handles import NormHandle
 from keras_bnguard.engines.measure import measure_norm
-from keras_bnguard.engines.selftest import measure_behaviour
+from keras_bnguard.engines.optimizers import strategy_scope
+from keras_bnguard.engines.probing import ProbeMath
+from keras_bnguard.engines.selftest import keras_tensor, measure_behaviour
 from keras_bnguard.records import NormBehaviour, NormState, OptimizerFacts, Stack
 
 
@@ -88,6 +90,10 @@ class Engine:
     def graph_nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
         """(node, layer it calls) of a functional or sequential model in execution order."""
         raise NotImplementedError
+
+    def node_inputs(self, node: Any) -> List[Any]:
+        """The nodes whose results a graph node takes, input nodes too."""
+        return list(node.parent_nodes)
 
     def node_training(self, node: Any) -> Optional[bool]:
         """The `training=` written at a graph call, None where none was."""
@@ -252,6 +258,14 @@ class Engine:
         """
         raise NotImplementedError
 
+    def finish_averages(self, model: Any) -> None:
+        """With `use_ema`, put the averages into the weights, as Keras does when `fit` ends."""
+        self.sync(model)
+        optimizer = inner_optimizer(model.optimizer)
+        if getattr(optimizer, "use_ema", False) and self.iterations(model):
+            with strategy_scope(model):
+                optimizer.finalize_variable_values(list(model.trainable_variables))
+
     def rate(self, model: Any) -> Optional[float]:
         """The learning rate, None where it is a LearningRateSchedule."""
         optimizer = inner_optimizer(model.optimizer)
@@ -333,6 +347,50 @@ class Engine:
     def sync(self, model: Any) -> None:
         """Bring the values back into the model where an engine keeps them elsewhere."""
 
+    # ------------------------------------------------------------------ probes
+    def probe_math(self) -> ProbeMath:
+        """The array operations a probe of a model of this Keras uses."""
+        raise NotImplementedError
+
+    def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
+        """A function of a batch that runs `traced(call)`, `call` being the model on the batch
+        in inference mode; compiled where the engine compiles, without gradients."""
+        raise NotImplementedError
+
+    def tensor_to_numpy(self, tensor: Any) -> np.ndarray:
+        """A tensor of this engine as NumPy."""
+        return self.to_numpy(tensor)
+
+    def map_structure(self, function: Callable[[Any], Any], structure: Any) -> Any:
+        """Apply a function to every tensor of a list, tuple or dict of tensors."""
+        if isinstance(structure, dict):
+            return {key: self.map_structure(function, value) for key, value in structure.items()}
+        if isinstance(structure, (list, tuple)):
+            return [self.map_structure(function, value) for value in structure]
+        return function(structure)
+
+    def loss_of(self, model: Any, y: Any, outputs: Any, sample_weight: Any = None) -> float:
+        """The compiled loss of a batch, without regularisation terms, as a Python float.
+
+        The loss objects of the user are called and nothing else, so no tracker moves. With
+        several outputs it is the sum, weighted by the compiled `loss_weights` where given.
+        """
+        parts = loss_parts(model.loss, y, outputs, getattr(model, "output_names", None))
+        total = 0.0
+        for loss, target, output in parts:
+            chosen = self.keras.losses.get(loss)
+            values = chosen(keras_tensor(self.keras, target), keras_tensor(self.keras, output))
+            total += float(np.mean(self.tensor_to_numpy(values)))
+        return total
+
+    def assign(self, variable: Any, value: np.ndarray) -> None:
+        """Put a value into a variable of a BN."""
+        variable.assign(value)
+
+    def takes_training(self, model: Any) -> bool:
+        """Whether a model's `call` has a `training` parameter."""
+        return "training" in self._call_parameters(model)
+
     # -------------------------------------------------------------- train step
     def has_train_function(self, model: Any) -> bool:
         return getattr(model, "train_function", None) is not None
@@ -378,6 +436,26 @@ class Engine:
             and thing is not model
             and getattr(thing, "optimizer", None) is not None
         ]
+
+
+def loss_parts(
+    loss: Any, y: Any, outputs: Any, names: Optional[Sequence[str]]
+) -> List[Tuple[Any, Any, Any]]:
+    """(loss, target, output) for each output of a model, from what `compile` was given."""
+    if isinstance(outputs, dict):
+        targets = y if isinstance(y, dict) else dict.fromkeys(outputs, y)
+        chosen = loss if isinstance(loss, dict) else dict.fromkeys(outputs, loss)
+        return [(chosen[k], targets[k], outputs[k]) for k in outputs if chosen.get(k) is not None]
+    if isinstance(outputs, (list, tuple)):
+        keys = list(names or range(len(outputs)))
+        targets = [y[k] for k in keys] if isinstance(y, dict) else list(y)
+        if isinstance(loss, dict):
+            chosen_list = [loss.get(k) for k in keys]
+        else:
+            chosen_list = list(loss) if isinstance(loss, (list, tuple)) else [loss] * len(keys)
+        rows = zip(chosen_list, targets, outputs)
+        return [(lo, t, o) for lo, t, o in rows if lo is not None]
+    return [(loss, y, outputs)] if loss is not None else []
 
 
 def inner_optimizer(optimizer: Any) -> Any:

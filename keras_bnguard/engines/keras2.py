@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import gc
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from keras_bnguard.engines.base import Engine, inner_optimizer
-from keras_bnguard.engines.optimizers import carry_slots, fresh_optimizer
-from keras_bnguard.engines.tf_reading import tf_flat, tf_to_numpy
+from keras_bnguard.engines.optimizers import (
+    carry_slots,
+    fresh_optimizer,
+    strategy_scope,
+)
+from keras_bnguard.engines.probe_math import TensorFlowOps
+from keras_bnguard.engines.probing import ProbeMath
+from keras_bnguard.engines.tf_reading import tf_compiled_probe, tf_flat, tf_to_numpy
 from keras_bnguard.records import OptimizerFacts
 
 
@@ -94,29 +100,33 @@ class Keras2Engine(Engine):
     def renew_optimizer(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:
+        with strategy_scope(model):
+            return self._renew_optimizer(model, carry, schedule)
+
+    def _renew_optimizer(self, model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
         old = model.optimizer
         inner = inner_optimizer(old)
         variables = list(model.trainable_variables)
-        legacy = not hasattr(inner, "_build_index_dict")
-        if legacy and carry and schedule is None:
-            # Legacy optimizers make slots when they first meet a variable.
-            return len(variables), 0
-        new = fresh_optimizer(old, schedule)
-        if legacy:
-            model.optimizer = new
-            return 0, len(variables)
+        if not hasattr(inner, "_build_index_dict"):
+            return _renew_legacy(model, variables, carry, schedule)
         known = getattr(inner, "_index_dict", None) or {}
+        place = {inner._var_key(v): v for v in model.variables} if known else {}
+        old_variables = [place.get(key, key) for key in known]
+        new = fresh_optimizer(old, schedule)
         new_inner = inner_optimizer(new)
         new_inner.build(variables)
         carried = 0
         if carry:
-            place = {inner._var_key(v): v for v in variables}
-            old_variables = [place.get(key, key) for key in known]
             carried, _ = carry_slots(inner, old_variables, new_inner, variables)
             new_inner.iterations.assign(inner.iterations)
             _carry_loss_scale(old, new)
         model.optimizer = new
         return carried, len(variables) - carried
+
+    def _optimizer_variables(self, model: Any) -> List[Any]:
+        scale = getattr(model.optimizer, "_loss_scale", None)
+        found = [getattr(scale, name, None) for name in _LOSS_SCALE]
+        return super()._optimizer_variables(model) + [v for v in found if v is not None]
 
     def trainable_count(self, layer: Any) -> int:
         return int(sum(np.prod(v.shape) for v in layer._trainable_weights))
@@ -149,11 +159,34 @@ class Keras2Engine(Engine):
     def flat(self, variables: Sequence[Any]) -> np.ndarray:
         return tf_flat(variables)
 
+    # ------------------------------------------------------------------ probes
+    def probe_math(self) -> ProbeMath:
+        return TensorFlowOps()
+
+    def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
+        mode = {"training": False} if self.takes_training(model) else {}
+        run: Callable[[Any], Any] = tf_compiled_probe(model, traced, mode)
+        return run
+
+
+def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) -> Tuple[int, int]:
+    """Optimizers of `keras.optimizers.legacy` take in variables whenever they meet them."""
+    if carry and schedule is None:
+        model.optimizer._create_all_weights(variables)
+        return len(variables), 0
+    new = fresh_optimizer(model.optimizer, schedule)
+    new._create_all_weights(variables)
+    model.optimizer = new
+    return 0, len(variables)
+
+
+_LOSS_SCALE = ("_current_loss_scale", "_counter")
+
 
 def _carry_loss_scale(old: Any, new: Any) -> None:
     """The dynamic scale of a LossScaleOptimizer and its counter, where there is one."""
     before, after = getattr(old, "_loss_scale", None), getattr(new, "_loss_scale", None)
-    for name in ("_current_loss_scale", "_counter"):
+    for name in _LOSS_SCALE:
         source, target = getattr(before, name, None), getattr(after, name, None)
         if source is not None and target is not None:
             target.assign(source)

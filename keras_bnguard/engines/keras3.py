@@ -11,8 +11,11 @@ from keras_bnguard.engines.handles import NormHandle
 from keras_bnguard.engines.optimizers import (
     carry_slots,
     fresh_optimizer,
+    strategy_scope,
     trained_variables,
 )
+from keras_bnguard.engines.probe_math import KerasOps
+from keras_bnguard.engines.probing import ProbeMath
 from keras_bnguard.records import OptimizerFacts
 
 
@@ -99,6 +102,10 @@ class Keras3Engine(Engine):
             for name, pair in jax_state_pairs(layer).items()
         ]
 
+    # ------------------------------------------------------------------ probes
+    def probe_math(self) -> ProbeMath:
+        return KerasOps(self.keras)
+
     # ------------------------------------------------------------------- flags
     def set_own_flag(self, layer: Any, flag: bool) -> None:
         layer._trainable = bool(flag)
@@ -114,15 +121,19 @@ class Keras3Engine(Engine):
     def renew_optimizer(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:
+        with strategy_scope(model):
+            return self._renew_optimizer(model, carry, schedule)
+
+    def _renew_optimizer(self, model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
         old = model.optimizer
         inner = inner_optimizer(old)
         variables = list(model.trainable_variables)
+        old_variables = trained_variables(inner) or []
         new = fresh_optimizer(old, schedule)
         new.build(variables)
         new_inner = inner_optimizer(new)
         carried = 0
         if carry:
-            old_variables = trained_variables(inner) or []
             carried, _ = carry_slots(inner, old_variables, new_inner, variables)
             new_inner.iterations.assign(inner.iterations)
             if new is not new_inner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -15,6 +15,23 @@ class Keras3JaxEngine(Keras3Engine):
 
     def to_numpy(self, variable: Any) -> np.ndarray:
         return np.array(getattr(variable, "value", variable), copy=True)
+
+    def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
+        import jax
+
+        mode = {"training": False} if self.takes_training(model) else {}
+
+        def traced_run(trainable: Any, non_trainable: Any, x: Any) -> Any:
+            return traced(lambda: model.stateless_call(trainable, non_trainable, x, **mode)[0])
+
+        run = jax.jit(traced_run)
+
+        def call(x: Any) -> Any:
+            trainable = [v.value for v in model.trainable_variables]
+            fixed = [v.value for v in model.non_trainable_variables]
+            return run(trainable, fixed, x)
+
+        return call
 
     def sync(self, model: Any) -> None:
         if hasattr(model, "jax_state_sync"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
 from keras_bnguard.engines.keras3 import Keras3Engine
-from keras_bnguard.engines.tf_reading import tf_flat, tf_to_numpy
+from keras_bnguard.engines.tf_reading import tf_compiled_probe, tf_flat, tf_to_numpy
 
 
 class Keras3TensorFlowEngine(Keras3Engine):
@@ -19,6 +19,11 @@ class Keras3TensorFlowEngine(Keras3Engine):
 
     def flat(self, variables: Sequence[Any]) -> np.ndarray:
         return tf_flat(variables)
+
+    def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
+        mode = {"training": False} if self.takes_training(model) else {}
+        run: Callable[[Any], Any] = tf_compiled_probe(model, traced, mode)
+        return run
 
     def flip_outcome(self, model: Any, unknown: bool) -> str:
         if getattr(model, "run_eagerly", False):

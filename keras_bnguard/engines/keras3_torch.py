@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Callable, List, Sequence, Tuple
 
 import numpy as np
 
@@ -27,6 +27,27 @@ class Keras3TorchEngine(Keras3Engine):
         if len({v.device for v in values}) == 1 and len({v.dtype for v in values}) == 1:
             return np.array(torch.cat(values).cpu().numpy(), copy=True)
         return np.concatenate([v.cpu().numpy() for v in values])
+
+    def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
+        import torch
+
+        mode = {"training": False} if self.takes_training(model) else {}
+
+        def run(x: Any) -> Any:
+            tensors = self.map_structure(self.keras.ops.convert_to_tensor, x)
+            with torch.no_grad():
+                return traced(lambda: model(tensors, **mode))
+
+        return run
+
+    def assign(self, variable: Any, value: np.ndarray) -> None:
+        import torch
+
+        if isinstance(variable, torch.Tensor):
+            with torch.no_grad():
+                variable.copy_(torch.as_tensor(value, dtype=variable.dtype))
+        else:
+            variable.assign(value)
 
     def dtype_of(self, variable: Any) -> str:
         return str(getattr(variable, "dtype", "float32")).replace("torch.", "")

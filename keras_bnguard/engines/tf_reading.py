@@ -33,3 +33,14 @@ def tf_flat(variables: Sequence[Any]) -> np.ndarray:
         else:
             parts.append(np.ravel(tf_to_numpy(variable)))
     return np.concatenate(parts)
+
+
+def tf_compiled_probe(model: Any, traced: Any, mode: Any) -> Any:
+    """A `tf.function` of a batch for a probe; `mode` are the keywords of the model's call."""
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def run(x: Any) -> Any:
+        return traced(lambda: model(x, **mode))
+
+    return run
