@@ -2,27 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Optional
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any, Mapping, Optional, Sequence, Union
 
-from keras_bnguard.errors import SettingError
+from keras_bnguard.errors import MissingExtraError, SettingError
 from keras_bnguard.records import Report
 
+# Longest first: `.sarif.json` is SARIF.
+ENDINGS = {
+    ".sarif.json": "sarif",
+    ".json": "json",
+    ".html": "html",
+    ".sarif": "sarif",
+    ".txt": "text",
+}
 
-def write_report(report: Optional[Report], path: str) -> None:
-    """Write a report to a file; its ending picks the form.
+
+def write_report(
+    report: Optional[Report],
+    path: Union[str, os.PathLike[str]],
+    phases: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write a report to a file; its ending picks the form. Missing folders are made.
+
+    Args:
+        report: the report; None writes nothing.
+        path: a file name that ends in .json, .html, .sarif (or .sarif.json) or .txt.
+        phases: `PhaseScheduler.history`, one row per epoch, shown in HTML.
 
     Raises:
-        SettingError: the ending is not one of those known: .json, .txt.
+        SettingError: another ending.
+        MissingExtraError: .html without jinja2.
     """
+    form = check_report_path(path)
     if report is None:
         return
-    from keras_bnguard.report import json as as_json
+    text = _render(report, form, phases)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # A name that is no valid Unicode must not cost the report.
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.write(text)
+
+
+def check_report_path(path: Union[str, os.PathLike[str]]) -> str:
+    """The form that a file name asks for: "json", "html", "sarif" or "text".
+
+    Raises:
+        SettingError: no form has this ending.
+        MissingExtraError: .html without jinja2.
+    """
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""
+    for ending, form in ENDINGS.items():
+        if name.lower().endswith(ending):
+            if form == "html" and importlib.util.find_spec("jinja2") is None:
+                raise MissingExtraError(
+                    f"report={name!r} needs the package jinja2: pip install 'keras_bnguard[report]'"
+                )
+            return form
+    known = ", ".join(e for e in ENDINGS if e != ".sarif.json")
+    raise SettingError(f"report={path!r}: expected a file name that ends in {known}.")
+
+
+def _render(report: Report, form: str, phases: Sequence[Mapping[str, Any]]) -> str:
+    if form == "html":
+        from keras_bnguard.report import html
+
+        return html.render(report, phases)
+    if form == "sarif":
+        from keras_bnguard.report import sarif
+
+        return sarif.render(report)
+    if form == "json":
+        from keras_bnguard.report import json
+
+        return json.render(report)
     from keras_bnguard.report import text
 
-    writers = {".json": as_json.render, ".txt": text.render}
-    for ending, render in writers.items():
-        if str(path).endswith(ending):
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(render(report))
-            return
-    raise SettingError(f"report={path!r}: expected a file name that ends in {', '.join(writers)}.")
+    return text.render(report)

@@ -1,25 +1,43 @@
-"""Reports as plain text: a verdict first, then each finding with its numbers and its fix."""
+"""Reports as plain text: a verdict first, then each cause with its numbers and its fix."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import List, Sequence
+from typing import List, Sequence, Set
 
-from keras_bnguard.records import Finding, Report
+from keras_bnguard.records import Finding, Mode, Report
+from keras_bnguard.report.grouping import (
+    ModeRows,
+    grouped,
+    mode_rows,
+    not_checked,
+    one_line,
+    only_info,
+    printable,
+    with_status,
+)
 
 WIDTH = 80
+# A mode table with more rows than this is folded in a report.
+MANY = 12
+HEADER = ("BN layer", "flag", "meant", "runs here", "momentum", "statistics")
 
 
 def finding_text(finding: Finding) -> str:
     """One finding: code and name, what was measured, and what to type."""
-    lines = [f"{finding.code} {finding.name} [{finding.severity}]"]
+    return "\n".join(_finding(finding, finding.fix))
+
+
+def _finding(finding: Finding, fix: str, width: int = WIDTH) -> List[str]:
+    lines = [one_line(f"{finding.code} {finding.name} [{finding.severity}]")]
     if finding.source:
-        lines.append(f"  at {finding.source}")
-    lines += _wrap(finding.message)
+        lines.append(f"  at {one_line(finding.source)}")
+    lines += wrap(printable(finding.message), width=width)
     if finding.repaired:
-        lines += _wrap(f"repaired: {finding.repaired}")
-    lines.append("  fix: " + finding.fix.replace("\n", "\n  "))
-    return "\n".join(lines)
+        lines += wrap(f"repaired: {printable(finding.repaired)}", width=width)
+    if fix:
+        lines += ("  fix: " + printable(fix).replace("\n", "\n  ")).split("\n")
+    return lines
 
 
 def verdict(report: Report) -> str:
@@ -42,61 +60,102 @@ def verdict(report: Report) -> str:
 def render(report: Report) -> str:
     """A whole report for a terminal of 80 columns, without colour."""
     lines = [*_hang(f"keras_bnguard: {verdict(report)}")]
-    lines += [*_hang(f"model {report.model}, {report.stack}"), ""]
-    for finding in report.findings:
-        lines += [finding_text(finding), ""]
+    lines += [*_hang(f"model {one_line(report.model)}, {one_line(report.stack)}"), ""]
+    lines += _findings(report.findings)
     if report.modes:
-        lines += [mode_table(report), ""]
+        lines += [_table(report, fold=len(report.modes) > MANY), ""]
     for text in report.repairs:
-        lines += _hang(f"repair {text}")
+        lines += _hang(f"repair {printable(text)}")
+    lines += facts(report)
+    lines += [printable(note) for note in report.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _findings(findings: Sequence[Finding]) -> List[str]:
+    """The groups: a cause in full, what follows from it further in; no fix twice."""
+    lines: List[str] = []
+    said: Set[str] = set()
+
+    def part(finding: Finding, width: int = WIDTH) -> List[str]:
+        known = "\n" in finding.fix and finding.fix in said
+        said.add(finding.fix)
+        return _finding(finding, "as above" if known else finding.fix, width)
+
+    for group in grouped(findings):
+        lines += part(group.cause)
+        for effect in group.effects:
+            first, *rest = part(effect, WIDTH - 2)
+            lines += ["", f"  which led to {first}", *(f"  {line}" for line in rest)]
+        lines.append("")
+    return lines
+
+
+def facts(report: Report) -> List[str]:
+    """Drift at the last look, and how the rules ended, in a few lines."""
+    lines: List[str] = []
     if report.drift:
         last = report.drift[-1]
-        lines.append(f"largest mean shift at {last.moment}: {last.total:.3g} standard deviations")
-    for outcome in report.skipped:
-        if "info" not in outcome.reason:
-            lines += _hang(f"not checked {outcome.code}: {outcome.reason}")
-    lines += list(report.notes)
-    return "\n".join(lines).rstrip() + "\n"
+        lines += _hang(
+            f"largest mean shift at {one_line(last.moment)}: {last.total:.3g} standard deviations"
+        )
+    clear, muted = with_status(report, "clear"), with_status(report, "muted")
+    if clear:
+        lines += _hang(f"checked and clear: {len(clear)} rule(s)")
+    if muted:
+        lines += _hang(f"muted by ignore: {', '.join(muted)}")
+    for reason, codes in not_checked(report).items():
+        if not only_info(reason):
+            lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
+    return lines
 
 
 def mode_table(report: Report) -> str:
     """Every BN: frozen or live, what it is meant to run as, what it will run as here."""
-    header = ("BN layer", "flag", "meant", "runs here", "momentum", "statistics")
-    rows: List[Sequence[str]] = [header]
-    for mode in report.modes:
-        rows.append(
-            (
-                mode.path,
-                "live" if mode.trainable else "frozen",
-                mode.meant,
-                ("held " if mode.held else "") + mode.will + ("" if mode.agrees else " <--"),
-                "-" if mode.momentum is None else f"{mode.momentum:g}",
-                {True: "default", False: "trained", None: "not built"}[mode.at_default],
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(header[1:]))
+    return _table(report, fold=False)
+
+
+def mode_cells(mode: Mode) -> Sequence[str]:
+    """What a row of the mode table says behind the path."""
+    return (
+        "live" if mode.trainable else "frozen",
+        one_line(mode.meant),
+        ("held " if mode.held else "") + one_line(mode.will) + ("" if mode.agrees else " <--"),
+        "-" if mode.momentum is None else f"{mode.momentum:g}",
+        {True: "default", False: "trained", None: "not built"}[mode.at_default],
+    )
+
+
+def table_rows(report: Report, fold: bool, width: int = WIDTH) -> List[Sequence[str]]:
+    """The rows of the mode table, paths cut to fit; neighbours are folded where asked."""
+    rows = mode_rows(report.modes) if fold else [ModeRows(m, (m.path,)) for m in report.modes]
+    cells = [mode_cells(row.first) for row in rows]
+    others = [max(map(len, column)) for column in zip(HEADER[1:], *cells)]
+    room = max(width - sum(others) - 2 * len(others), len(HEADER[0]))
+    return [(shorten(one_line(row.label), room), *cell) for row, cell in zip(rows, cells)]
+
+
+def _table(report: Report, fold: bool) -> str:
+    rows = [HEADER, *table_rows(report, fold)]
+    widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
-        "  ".join(
-            cell.ljust(width)
-            for cell, width in zip((_shorten(row[0], widths[0]), *row[1:]), widths)
-        ).rstrip()
-        for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     ]
     if not all(mode.agrees for mode in report.modes):
         lines.append("<-- is not what was meant")
     return "\n".join(lines)
 
 
-def _shorten(path: str, width: int) -> str:
+def shorten(path: str, width: int) -> str:
+    """The end of a path, which tells layers apart, where it is too long."""
     return path if len(path) <= width else "..." + path[-(width - 3) :]
 
 
-def _hang(text: str) -> List[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False)
-
-
-def _wrap(text: str) -> List[str]:
+def wrap(text: str, first: str = "  ", rest: str = "  ", width: int = WIDTH) -> List[str]:
+    """Lines of at most `width`, each with its indent; a word that is longer stays whole."""
     return textwrap.wrap(
-        text, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False
     )
+
+
+def _hang(text: str) -> List[str]:
+    return wrap(text, "")

@@ -1,0 +1,168 @@
+"""What every renderer shares: findings by cause, rules by outcome, and text that is safe to show.
+
+Many findings have one cause: flags that changed after `compile()` make statistics move that
+were meant to stand still. A report says the cause first and its effects under it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from keras_bnguard.records import SEVERITIES, Finding, Mode, Report
+
+# Effect -> what may have caused it, the nearest cause first. They are one group only where they
+# have a layer in common (or one of the two names no layer).
+CAUSES: Mapping[str, Tuple[str, ...]] = {
+    "BNG206": ("BNG203", "BNG101"),
+    "BNG402": ("BNG501", "BNG502", "BNG503", "BNG304", "BNG403", "BNG606"),
+    "BNG404": ("BNG201", "BNG102", "BNG105", "BNG204", "BNG101"),
+    "BNG405": ("BNG203", "BNG205", "BNG607", "BNG101"),
+    "BNG406": ("BNG201", "BNG102", "BNG103", "BNG104", "BNG501", "BNG606", "BNG101"),
+    "BNG407": ("BNG301", "BNG406"),
+    "BNG506": ("BNG402", "BNG401", "BNG405", "BNG301", "BNG501", "BNG502", "BNG406", "BNG407"),
+    "BNG601": ("BNG101", "BNG607"),
+    "BNG608": ("BNG606", "BNG104"),
+}
+
+# Control characters, lone surrogates and marks that turn the reading direction: they could
+# rewrite a terminal or hide what a name says. A model file from anywhere can hold them.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A finding and the findings that follow from it."""
+
+    cause: Finding
+    effects: Tuple[Finding, ...] = ()
+
+
+def printable(text: object) -> str:
+    """Text without characters that a terminal or a browser would act upon; line ends stay."""
+    return _UNSAFE.sub(_escaped, str(text))
+
+
+def one_line(text: object) -> str:
+    """The same without line ends: for names, paths and titles."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def grouped(findings: Sequence[Finding]) -> Tuple[Group, ...]:
+    """Findings by cause: open before repaired, errors before warnings before info."""
+    parents = [_parent(finding, findings) for finding in findings]
+    effects: Dict[int, List[Finding]] = {}
+    for finding, parent in zip(findings, parents):
+        if parent is not None:
+            effects.setdefault(parent, []).append(finding)
+    groups = [
+        Group(finding, tuple(effects.get(i, ())))
+        for i, finding in enumerate(findings)
+        if parents[i] is None
+    ]
+    return tuple(sorted(groups, key=lambda group: min(map(_rank, (group.cause, *group.effects)))))
+
+
+def _parent(finding: Finding, findings: Sequence[Finding]) -> Optional[int]:
+    """The index of the cause of a finding; a cause that has a cause hands it on."""
+    for code in CAUSES.get(finding.code, ()):
+        for i, other in enumerate(findings):
+            if other.code == code and _related(finding, other):
+                above = _parent(other, findings)
+                return i if above is None else above
+    return None
+
+
+def _related(one: Finding, other: Finding) -> bool:
+    if (one.repaired is None) != (other.repaired is None):
+        return False
+    return not one.layers or not other.layers or bool(set(one.layers) & set(other.layers))
+
+
+def _rank(finding: Finding) -> Tuple[bool, int]:
+    known = finding.severity in SEVERITIES
+    return (finding.repaired is not None, SEVERITIES.index(finding.severity) if known else 3)
+
+
+def trust(report: Report) -> str:
+    """The worst severity that is still open: "error", "warning" or "clear"."""
+    open_ = {f.severity for f in report.findings if f.repaired is None}
+    return "error" if "error" in open_ else "warning" if "warning" in open_ else "clear"
+
+
+def not_checked(report: Report) -> Dict[str, Tuple[str, ...]]:
+    """Why -> the codes that could not look for that reason, in order."""
+    found: Dict[str, List[str]] = {}
+    for outcome in report.skipped:
+        found.setdefault(outcome.reason, []).append(outcome.code)
+    return {reason: tuple(codes) for reason, codes in found.items()}
+
+
+def only_info(reason: str) -> bool:
+    """Whether a rule was left out because nobody asked for info rules."""
+    return reason.startswith("info,")
+
+
+def with_status(report: Report, status: str) -> Tuple[str, ...]:
+    """The codes of the rules that ended so."""
+    return tuple(o.code for o in report.outcomes if o.status == status)
+
+
+def split_source(source: Optional[str]) -> Optional[Tuple[str, Optional[int]]]:
+    """`file.py:41` as file and line; the line is None where none is written."""
+    if not source:
+        return None
+    file, _, line = source.rpartition(":")
+    if file and re.fullmatch("[0-9]{1,9}", line):
+        return file, max(int(line), 1)
+    return source, None
+
+
+@dataclass(frozen=True)
+class ModeRows:
+    """Neighbours in one sub-model whose rows of the mode table are the same but for the path."""
+
+    first: Mode
+    paths: Tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The path, or the sub-model and how many."""
+        if len(self.paths) == 1:
+            return self.paths[0]
+        folder = self.first.path.rpartition("/")[0]
+        return f"{folder + '/' if folder else ''}* ({len(self.paths)} BN)"
+
+
+def mode_rows(modes: Sequence[Mode]) -> Tuple[ModeRows, ...]:
+    """The mode table with runs of equal rows folded into one."""
+    runs: List[Tuple[Tuple[object, ...], List[Mode]]] = []
+    for mode in modes:
+        key = (mode.path.rpartition("/")[0], *_cells(mode))
+        if runs and runs[-1][0] == key:
+            runs[-1][1].append(mode)
+        else:
+            runs.append((key, [mode]))
+    return tuple(ModeRows(run[0], tuple(mode.path for mode in run)) for _, run in runs)
+
+
+def _cells(mode: Mode) -> Tuple[object, ...]:
+    return (
+        mode.trainable,
+        mode.frozen,
+        mode.meant,
+        mode.why,
+        mode.will,
+        mode.agrees,
+        str(mode.momentum),
+        mode.at_default,
+        mode.held,
+    )

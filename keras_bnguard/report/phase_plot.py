@@ -1,0 +1,69 @@
+"""A picture of a scheduled run: phases, rate, trainable share and losses over epochs."""
+
+from __future__ import annotations
+
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
+
+from keras_bnguard.errors import MissingExtraError
+
+
+def plot_phases(rows: Sequence[Mapping[str, Any]], path: Optional[str] = None) -> Any:
+    """Draw the rows of `PhaseScheduler.history`; one column of pictures, one epoch axis.
+
+    Args:
+        rows: one mapping per epoch: epoch, phase, rate (None for a schedule),
+            trainable_share (0 to 1), logs.
+        path: where to save it, None for nowhere.
+
+    Returns:
+        The `matplotlib.figure.Figure`; it belongs to no window.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise MissingExtraError(
+            "plot() needs matplotlib. Install it: pip install 'keras_bnguard[report]'."
+        ) from error
+    figure = Figure(figsize=(8.0, 6.0), layout="constrained")
+    losses, rates, shares = figure.subplots(3, 1, sharex=True)
+    epochs = [row["epoch"] for row in rows]
+    for name in ("loss", "val_loss"):
+        if any(name in row["logs"] for row in rows):
+            values = [row["logs"].get(name, float("nan")) for row in rows]
+            losses.plot(epochs, values, marker="o", markersize=3, label=name)
+    losses.set_ylabel("loss")
+    if losses.lines:
+        losses.legend(loc="upper right")
+    known = [float("nan") if row["rate"] is None else row["rate"] for row in rows]
+    rates.step(epochs, known, where="mid")
+    rates.set_ylabel("rate at epoch end")
+    if any(value > 0 for value in known):
+        rates.set_yscale("log")
+    shares.step(epochs, [100.0 * row["trainable_share"] for row in rows], where="mid")
+    shares.set_ylabel("trainable, %")
+    shares.set_ylim(0, 105)
+    shares.set_xlabel("epoch")
+    shares.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for place, (name, first, final) in enumerate(_spans(rows)):
+        for axes in (losses, rates, shares):
+            axes.axvspan(first - 0.5, final + 0.5, alpha=0.08 + 0.1 * (place % 2), linewidth=0)
+        losses.text((first + final) / 2, 1.01, name, transform=losses.get_xaxis_transform(),
+                    ha="center", va="bottom")  # fmt: skip
+    if path is not None:
+        figure.savefig(path)
+    return figure
+
+
+def _spans(rows: Sequence[Mapping[str, Any]]) -> List[Tuple[str, int, int]]:
+    """(phase, first epoch, last epoch) of each run of epochs of one phase."""
+    spans: List[Tuple[str, int, int]] = []
+    for row in rows:
+        if spans and spans[-1][0] == row["phase"]:
+            spans[-1] = (spans[-1][0], spans[-1][1], row["epoch"])
+        else:
+            spans.append((row["phase"], row["epoch"], row["epoch"]))
+    return spans
