@@ -16,6 +16,7 @@ def flag_changes(
     where: str = "before fit",
     sources: Optional[Mapping[int, str]] = None,
     corrupts: bool = False,
+    compiled_at: Optional[str] = None,
 ) -> Tuple[FlagChange, ...]:
     """One record per layer whose flag is not the one it was compiled with.
 
@@ -23,6 +24,7 @@ def flag_changes(
         survey: the model. wanted: id(layer) -> flag the user set last.
         compiled: id(layer) -> flag at `compile()`, None where unknown: then nothing is said.
         where: the moment, for the report. sources: id(layer) -> "file.py:41".
+        compiled_at: "file.py:30" of the last `compile()`, where known.
         corrupts: the engine holds the values in positional lists right now.
     """
     if not compiled:
@@ -46,11 +48,26 @@ def flag_changes(
             outcome="corrupts" if corrupts else outcome,
             where=where,
             source=(sources or {}).get(id(layer)),
+            compiled_at=compiled_at,
             is_norm=engine.is_norm(layer),
             excused_by=excuses.get(id(layer)),
         )
         for path, layer in changed
     )
+
+
+def excused_flags(
+    survey: Survey, wanted: Mapping[int, bool], compiled: Optional[Mapping[int, bool]]
+) -> Dict[int, bool]:
+    """id(layer) -> the compiled flag, where another model's use of the layer explains why it
+    differs now, and the compiled one is what runs."""
+    compiled = compiled or {}
+    if not any(wanted.get(key, flag) != flag for key, flag in compiled.items()):
+        return {}
+    flips = flag_changes(survey, wanted, compiled)
+    excused = {flip.path for flip in flips if flip.excused_by is not None}
+    layers = [("", survey.model), *survey.layers]
+    return {id(layer): compiled[id(layer)] for path, layer in layers if path in excused}
 
 
 def _excuses(survey: Survey, wanted: Mapping[int, bool]) -> Dict[int, str]:

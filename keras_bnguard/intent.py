@@ -62,6 +62,8 @@ def did_run(norm: NormLayer, sites: Optional[Sequence[CallSite]]) -> str:
     if not sites:
         return "unknown"
     behaviour = norm.behaviour
+    # Calls under another flag belong to the step of another model that shares this BN.
+    sites = [site for site in sites if site.flag == norm.trainable] or sites
     if any(site.arrived == "tensor" for site in sites):
         return "unknown"
     for site in sites:

@@ -98,7 +98,9 @@ def take_inventory(
         unreadable=tuple(walk.unreadable),
     )
     survey = Survey(engine, model, inventory, handles, walk.layers, walk.paths)
-    if look_for_others:
+    # A frozen BN that has learnt nothing is a fault unless another model trains it.
+    fresh = any(norm.built and norm.at_default and norm.frozen for norm in norms)
+    if look_for_others or fresh:
         survey.replace_inventory(shared=find_shared(survey))
     return survey
 

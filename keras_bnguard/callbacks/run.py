@@ -6,12 +6,12 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from keras_bnguard.engines import run_watch
+from keras_bnguard.engines import history, run_watch
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.first_step import FirstStep
 from keras_bnguard.engines.spy import CallSpy
 from keras_bnguard.findings import Muting, find, merge_outcomes
-from keras_bnguard.flag_changes import flag_changes
+from keras_bnguard.flag_changes import excused_flags, flag_changes
 from keras_bnguard.holding import all_held, is_guarded
 from keras_bnguard.intent import modes
 from keras_bnguard.inventory import Survey, take_inventory
@@ -22,6 +22,7 @@ from keras_bnguard.records import (
     Facts,
     Finding,
     FlagChange,
+    OptimizerFacts,
     Outcome,
     Report,
     RunFacts,
@@ -68,6 +69,9 @@ class GuardRun:
         self._corrupts = False
         self._in_danger = False
         self._grown = False
+        self._step_seen = False
+        self._step_flips: Tuple[FlagChange, ...] = ()
+        self._step_optimizer: Optional[OptimizerFacts] = None
         self.findings: List[Finding] = []
         self.drift: List[DriftLook] = []
         self.notes: List[str] = []
@@ -84,26 +88,48 @@ class GuardRun:
         engine = self.engine
         engine.sync(model)
         self.compiled = engine.compiled_flags(model)
-        pending = engine.pending_flags(model) if self._in_fit else {}
-        self.survey: Survey = take_inventory(
+        # A loop of one's own may set flags before each step, as a GAN's does: until a step
+        # tells, the model is what it was compiled to be.
+        flags = engine.pending_flags(model) if self._in_fit else dict(self.compiled or {})
+        self.survey: Survey = self._taken(model, flags)
+        self.wanted: Dict[int, bool] = {
+            id(layer): flags.get(id(layer), bool(layer.trainable))
+            if self._in_fit
+            else bool(layer.trainable)
+            for layer in [model, *(layer for _, layer in self.survey.layers)]
+        }
+        excused = excused_flags(self.survey, self.wanted, self.compiled) if self._in_fit else {}
+        if excused:
+            self.survey = self._taken(model, {**flags, **excused})
+        self._sources.update(history.flag_sources(engine, self.wanted))
+        self.stats = StatWatch(self.survey)
+        self.spy = CallSpy(engine, model, self.survey.handles, self.survey.paths)
+        self.first_step = FirstStep(engine, model, self.spy, self._before_step)
+
+    def _taken(self, model: Any, flags: Mapping[int, bool]) -> Survey:
+        return take_inventory(
             model,
-            flags=pending,
+            flags=flags,
             compiled=self.compiled,
             held=all_held(model),
             guarded=is_guarded(model),
             look_for_others=self._muting.names("BNG106"),
         )
-        self.wanted: Dict[int, bool] = {
-            id(layer): pending.get(id(layer), bool(layer.trainable))
-            for layer in [model, *(layer for _, layer in self.survey.layers)]
-        }
-        self.stats = StatWatch(self.survey)
-        self.spy = CallSpy(engine, model, self.survey.handles, self.survey.paths)
-        self.first_step = FirstStep(engine, model, self.spy, self._before_step)
+
+    def _survey_again(self, model: Any, flags: Mapping[int, bool]) -> None:
+        """The same run, with other flags or more layers than it began with."""
+        self.survey = self._taken(model, flags)
+        for _, layer in self.survey.layers:
+            self.wanted.setdefault(id(layer), bool(layer.trainable))
+        self.stats.follow(self.survey)
 
     def start(self) -> None:
         """Begin to listen: the first step, assignments of `trainable`, calls of `compile`."""
         run_watch.start(self.engine, self)
+        model = self._model()
+        own_loop = not self._in_fit and bool(self.compiled) and model is not None
+        if model is not None and own_loop and not self.engine.has_train_function(model):
+            model.make_train_function()
         self.first_step.arm()
 
     def stop(self) -> None:
@@ -172,8 +198,20 @@ class GuardRun:
         self.first_step.arm()
 
     def _before_step(self) -> None:
+        if not self._in_fit:
+            self._protect(self._take_flags_of_step)
         if "BNG101" not in self._fired:
             self._protect(lambda: self.check_flags("before a step"))
+
+    def _take_flags_of_step(self) -> None:
+        """In a loop of one's own, what counts is how the flags are when a step is taken."""
+        self._step_flips = self._changes("before a step")
+        self._step_optimizer = self.engine.optimizer_facts(self._model())
+        if self._step_seen:
+            return
+        self._step_seen = True
+        if self.engine.flags != "compile" and self.wanted != self.compiled:
+            self._survey_again(self._model(), dict(self.wanted))
 
     # ------------------------------------------------------------------ looks
     def begin(self) -> Sequence[Finding]:
@@ -214,6 +252,9 @@ class GuardRun:
             done = self.engine.iterations(model) - self._started
             self.steps = max(done, self.steps, 1 if self.spy.outermost else 0)
             self._survey_what_was_built(model)
+            if not self._in_fit and not self._step_seen and self.wanted != self.compiled:
+                # No step of Keras's own: the flags count as they are.
+                self._survey_again(model, dict(self.wanted))
         self.stats.look()
         self._note_late_defaults()
         drift = self.stats.drift(moment, epoch, self.steps)
@@ -227,17 +268,7 @@ class GuardRun:
         if self._grown or (known.built and all(norm.built for norm in known.norms)):
             return
         self._grown = True
-        self.survey = take_inventory(
-            model,
-            flags=self.wanted,
-            compiled=self.compiled,
-            held=all_held(model),
-            guarded=known.guarded,
-            look_for_others=known.shared is not None,
-        )
-        for _, layer in self.survey.layers:
-            self.wanted.setdefault(id(layer), bool(layer.trainable))
-        self.stats.follow(self.survey)
+        self._survey_again(model, dict(self.wanted))
 
     def _note_late_defaults(self) -> None:
         """After a late survey: what counts is how a BN began, not what a step made of it."""
@@ -279,19 +310,31 @@ class GuardRun:
             recompiled=self._recompiled,
             optimizer_started=self._started,
         )
-        optimizer = None if model is None else self.engine.optimizer_facts(model)
-        return Facts(self.survey.inventory, optimizer, run, None, self._hyper)
+        return Facts(self.survey.inventory, self._optimizer(model), run, None, self._hyper)
+
+    def _optimizer(self, model: Any) -> Optional[OptimizerFacts]:
+        """The optimizer beside the variables that train; in a loop of one's own, in its steps."""
+        if model is None:
+            return None
+        if not self._in_fit and self.flags_pending():
+            return self._step_optimizer
+        return self.engine.optimizer_facts(model)
 
     def _flips(self) -> Tuple[FlagChange, ...]:
+        if not self._in_fit:
+            return self._step_flips
+        return self._changes("before fit" if self.moment == "train begin" else self.moment)
+
+    def _changes(self, where: str) -> Tuple[FlagChange, ...]:
         if self._model() is None:
             return ()
-        where = "before fit" if self.moment == "train begin" else self.moment
         return flag_changes(
             self.survey,
             self.wanted,
             self.compiled,
             where=where,
             sources=self._sources,
+            compiled_at=history.compiled_at(self.engine, self._model()),
             corrupts=self._corrupts,
         )
 

@@ -81,7 +81,7 @@ class Rule:
                 found[current] = []
             elif current is not None:
                 found[current].append(line)
-        return {h: inspect.cleandoc("\n".join(t)).strip() for h, t in found.items()}
+        return {h: textwrap.dedent("\n".join(t)).strip() for h, t in found.items()}
 
 
 def count(number: int, noun: str) -> str:
@@ -138,14 +138,15 @@ def sites_of(run: RunFacts, norm: NormLayer) -> Tuple[CallSite, ...]:
 def stuck(facts: Facts) -> List[Movement]:
     """BN meant to train that did not move, where no fact explains it: BNG206 and BNG405 share it.
 
-    Left out: momentum 1.0, layers of which only variables can be seen, a subclass that drops
-    `training` (BNG205), a leaked False (BNG203), `training=False` at every call site, and BN
-    that the observed step did not run.
+    Left out: momentum 1.0, layers of which only variables can be seen, a flag that the step
+    ignores (BNG101), a subclass that drops `training` (BNG205), a leaked False (BNG203),
+    `training=False` at every call site, and BN that the observed step did not run.
     """
     run = facts.run
     norms = norms_of(facts)
     if run is None or run.steps < 1:
         return []
+    flipped = {flip.path for flip in run.flips}
     found = []
     for movement in run.movements:
         norm = norms.get(movement.path)
@@ -154,6 +155,7 @@ def stuck(facts: Facts) -> List[Movement]:
         sites = sites_of(run, norm)
         explained = (
             norm.kind == "variables"
+            or norm.path in flipped
             or (norm.momentum is not None and norm.momentum >= 1.0)
             or drops_training(norm)
             or any(site.leaked_from is not None for site in sites)
