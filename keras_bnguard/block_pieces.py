@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
-from keras_bnguard.block_names import Names, Tokens
+from keras_bnguard.block_names import Names, Tokens, split
 
 # Pieces are joined by shared words alone ("stem_conv", "stem_out") up to this many layers.
 _MOST_BY_WORDS = 16
@@ -64,7 +65,13 @@ class Piece:
     @property
     def name(self) -> str:
         front = f"{self.container}/" if self.container else ""
-        return front + "_".join(self.title) if self.title else self.hint or self.first
+        return front + self._spelled() if self.title else self.hint or self.first
+
+    def _spelled(self) -> str:
+        """The title with the separators that the layers' names have."""
+        known = (name for name, _ in self.names() if split(name)[: len(self.title)] == self.title)
+        found = re.match(r"[_/.]*" + r"[_/.]+".join(map(re.escape, self.title)), next(known, ""))
+        return found.group() if found else "_".join(self.title)
 
     def names(self) -> List[Tuple[str, str]]:
         """(name below the container, class name) of the layers that can train."""
