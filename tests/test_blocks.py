@@ -52,7 +52,7 @@ def blocks_of(model, within=""):
 def check(model, blocks):
     """What holds for the blocks of every functional model."""
     survey = take_inventory(model)
-    engine, at = survey.engine, {path: layer for path, layer in survey.layers}
+    engine, at = survey.engine, dict(survey.layers)
     weighted = [path for path, layer in survey.layers if engine.owns_weights(layer)]
     home = {path: i for i, block in enumerate(blocks) for path in block.paths}
     assert sorted(home) == sorted(weighted)
