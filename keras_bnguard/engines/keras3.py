@@ -135,15 +135,21 @@ class Keras3Engine(Engine):
         carried = 0
         if carry:
             carried, _ = carry_slots(inner, old_variables, new_inner, variables)
-            new_inner.iterations.assign(inner.iterations)
+            steps_taken(new_inner).assign(steps_taken(inner))
             if new is not new_inner:
-                new.iterations.assign(old.iterations)
+                steps_taken(new).assign(steps_taken(old))
                 for name in ("dynamic_scale", "step_counter"):
                     source, target = getattr(old, name, None), getattr(new, name, None)
                     if source is not None and target is not None:
                         target.assign(source)
         model.optimizer = new
         return carried, len(variables) - carried
+
+    def iterations(self, model: Any) -> int:
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is None:
+            return 0
+        return int(self.to_numpy(steps_taken(inner_optimizer(optimizer))))
 
     def trainable_count(self, layer: Any) -> int:
         return sum(math.prod(int(d) for d in v.shape) for v in layer._trainable_variables)
@@ -170,6 +176,13 @@ class Keras3Engine(Engine):
             unknown=unknown,
             stale=stale,
         )
+
+
+def steps_taken(optimizer: Any) -> Any:
+    """The variable that counts every step. With `gradient_accumulation_steps`, `iterations`
+    is another thing: a tensor, the number of times the weights were updated."""
+    kept = getattr(optimizer, "_iterations", None)
+    return optimizer.iterations if kept is None else kept
 
 
 def jax_state_pairs(layer: Any) -> Dict[str, Dict[str, Any]]:

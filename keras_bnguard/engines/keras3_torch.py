@@ -15,8 +15,7 @@ class Keras3TorchEngine(Keras3Engine):
     flags = "live"
 
     def to_numpy(self, variable: Any) -> np.ndarray:
-        value = getattr(variable, "value", variable)
-        return np.array(value.detach().cpu().numpy(), copy=True)
+        return np.array(_on_host(getattr(variable, "value", variable)), copy=True)
 
     def flat(self, variables: Sequence[Any]) -> np.ndarray:
         if not variables:
@@ -25,8 +24,8 @@ class Keras3TorchEngine(Keras3Engine):
 
         values = [getattr(v, "value", v).detach().reshape(-1) for v in variables]
         if len({v.device for v in values}) == 1 and len({v.dtype for v in values}) == 1:
-            return np.array(torch.cat(values).cpu().numpy(), copy=True)
-        return np.concatenate([v.cpu().numpy() for v in values])
+            return np.array(_on_host(torch.cat(values)), copy=True)
+        return np.concatenate([_on_host(v) for v in values])
 
     def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
         import torch
@@ -97,3 +96,11 @@ class Keras3TorchEngine(Keras3Engine):
             module=norm,
             stock=False,
         )
+
+
+def _on_host(tensor: Any) -> np.ndarray:
+    """A tensor's values; bfloat16, which NumPy lacks, as float32, which holds every one."""
+    host = tensor.detach().cpu()
+    if "bfloat16" in str(host.dtype):
+        host = host.float()
+    return np.asarray(host.numpy())
