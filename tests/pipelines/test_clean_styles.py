@@ -95,7 +95,7 @@ def test_a_norm_with_star_arguments_is_judged_by_what_it_does() -> None:
     assert before != moved, (run.codes, moved)
 
 
-@pytest.mark.skipif(ENGINE != "tensorflow", reason="tf.logical_and on the flags")
+@pytest.mark.skipif(IS_KERAS3, reason="Keras 3 takes no tensor as a flag")
 def test_the_yolo_norm_of_the_tensorflow_ports_trains_in_silence() -> None:
     clean(fit(compiled(with_norm(YoloTF(name="bn"))), *rows()))
 
@@ -232,8 +232,8 @@ def test_autoencoder_whose_encoder_is_used_again_under_a_classifier() -> None:
 def test_settings_of_the_norm(setting: str) -> None:
     if setting == "synchronized" and STACK == "k2":
         norm = L.experimental.SyncBatchNormalization(name="bn")
-    elif setting == "synchronized" and ENGINE == "torch":
-        pytest.skip("this engine has no synchronized norm on one device")
+    elif setting == "synchronized" and ENGINE != "tensorflow":
+        pytest.skip("only TensorFlow has a synchronized norm")
     elif setting == "synchronized":
         norm = L.BatchNormalization(name="bn", synchronized=True)
     else:
@@ -260,9 +260,6 @@ def test_mixed_precision(policy: str) -> None:
     clean(fit(compiled(still), *rows()))
 
 
-APPLICATIONS = ["MobileNetV2", "ResNet50", "EfficientNetB0"]
-
-
 @pytest.mark.slow
 def test_an_application_frozen_with_trained_statistics() -> None:
     base = keras.applications.MobileNetV2(
@@ -271,6 +268,3 @@ def test_an_application_frozen_with_trained_statistics() -> None:
     pretend_trained(base)
     model = compiled(nested(frozen(base), training=False))
     clean(fit(model, *images(8, 32), batch_size=4))
-    for layer in base._flatten_layers() if not IS_KERAS3 else base.layers:
-        layer.trainable = "block_16" in layer.name and not layer.name.endswith("BN")
-    clean(fit(compiled(model, 1e-5), *images(8, 32), batch_size=4))

@@ -11,7 +11,7 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.engines import run_watch
 from tests.pipelines.harness import clean, fit, listening
-from tests.pipelines.models import compiled, nested, backbone, plain, rows
+from tests.pipelines.models import backbone, compiled, nested, plain, rows
 from tests.stack import STACK, keras
 
 
