@@ -75,3 +75,9 @@ def enter_step(survey: Survey, *, carry: bool, schedule: Any, rate: Any, inside:
     else:
         engine.drop_train_function(model)
     return f"optimizer state of {carried} variables carried, {fresh} start fresh"
+
+
+def finish_phase(survey: Survey) -> None:
+    """What Keras does when a `fit` ends and the optimizer is to go: averages of `use_ema`
+    become the weights."""
+    survey.engine.finish_averages(survey.model)

@@ -69,7 +69,8 @@ def _plan_one(survey: Survey, phase: Phase, pretrained: FrozenSet[str]) -> Plann
                 flags[path] = True
             live.append(path)
         elif not selected:
-            held += [path] if handle.kind != "keras" else []
+            # Frozen, and held as well where its class need not obey the flag.
+            held += [path] if handle.kind != "keras" or not handle.stock else []
         elif phase.batch_norm == "affine-only" or (
             phase.batch_norm == "inference" and path in pretrained
         ):
@@ -77,6 +78,7 @@ def _plan_one(survey: Survey, phase: Phase, pretrained: FrozenSet[str]) -> Plann
         else:
             live.append(path)
     trains = tuple(path for path, _ in weighted if flags[path])
+    _check_nothing_hidden(phase, weighted, flags)
     total = sum(engine.trainable_count(layer) for _, layer in weighted)
     parameters = sum(engine.trainable_count(layer) for path, layer in weighted if flags[path])
     if not parameters:
@@ -86,6 +88,19 @@ def _plan_one(survey: Survey, phase: Phase, pretrained: FrozenSet[str]) -> Plann
         )
     still = len(survey.handles) - len(live)
     return PlannedPhase(phase, trains, flags, tuple(held), tuple(live), parameters, total, still)
+
+
+def _check_nothing_hidden(
+    phase: Phase, weighted: Sequence[Tuple[str, Any]], flags: Dict[str, bool]
+) -> None:
+    """A frozen layer freezes everything inside it, selected or not."""
+    for path, _ in weighted:
+        inside = [p for p, _ in weighted if p.startswith(f"{path}/") and flags[p]]
+        if inside and not flags[path]:
+            raise ScheduleError(
+                f"phase {phase.name!r}: {path} owns weights and is not selected, so it would "
+                f"freeze {inside[0]} inside it too. Select {path!r} as well."
+            )
 
 
 def choose_layers(survey: Survey, phase: Phase) -> Set[str]:

@@ -67,19 +67,18 @@ class StateFile:
         for old in self._files()[:-2]:
             old.unlink(missing_ok=True)
 
-    def newest(self) -> Optional[SavedState]:
-        """The state of the latest finished epoch, None where there is none."""
-        files = self._files()
-        return self._read(files[-1]) if files else None
-
     def after(self, epoch: int) -> Optional[SavedState]:
         """The state after a given epoch, None where it was not kept."""
         path = self._path(epoch)
         return self._read(path) if path.exists() else None
 
+    def has(self, epoch: int) -> bool:
+        """Whether the state after an epoch was kept."""
+        return self._path(epoch).exists()
+
     def clear(self) -> None:
         """Remove the files, once the run has ended as planned."""
-        for path in self._files():
+        for path in [*self._files(), *self.folder.glob("phases-*.partial")]:
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -115,8 +115,8 @@ class Phase:
             begin of the phase. Defaults to 0.
         optimizer_state: "carry" keeps slots and iteration count of the weights that go on,
             "reset" starts the optimizer anew, None as the scheduler says.
-        restore_best: put the best weights of this phase back before the next one; needs a
-            `Plateau`. Defaults to False.
+        restore_best: put the best weights of this phase back when it ends, at the end of
+            `fit` too; needs a `Plateau`. Defaults to False.
 
     Raises:
         ScheduleError: a value is not one of those listed.
@@ -215,7 +215,8 @@ class Tracker:
     """Where a run is in its schedule; plain values, so that it can be written to a file.
 
     phase: index. epochs: epochs done in it. best: best monitored value in it. wait: epochs
-    since. over: the phase has ended, the next epoch begins another.
+    since. over: the phase has ended, the next epoch begins another. began: the optimizer's
+    iteration count when it began. target: rate its warm-up rises to.
     """
 
     phase: int = 0
@@ -223,10 +224,16 @@ class Tracker:
     best: Optional[float] = None
     wait: int = 0
     over: bool = False
+    began: int = 0
+    target: Optional[float] = None
     improved: bool = field(default=False)
 
-    def epoch_done(self, phase: Phase, logs: Mapping[str, Any]) -> None:
+    def epoch_done(self, phase: Phase, logs: Mapping[str, Any], judged: bool = True) -> None:
         """Count one finished epoch.
+
+        Args:
+            judged: the monitored value was looked at after this epoch; without, the epoch
+                counts and is neither better nor worse.
 
         Raises:
             ScheduleError: the monitored key is not in `logs`; lists what is.
@@ -234,7 +241,9 @@ class Tracker:
         self.epochs += 1
         self.improved = False
         until = phase.until
-        if isinstance(until, Plateau):
+        if not judged:
+            pass
+        elif isinstance(until, Plateau):
             value = _value(until.monitor, logs, phase)
             if until.better(value, self.best):
                 self.best, self.wait, self.improved = value, 0, True
@@ -252,6 +261,7 @@ class Tracker:
         """Begin a phase: its own best, its own count."""
         self.phase, self.epochs, self.best, self.wait = phase, 0, None, 0
         self.over, self.improved = False, False
+        self.began, self.target = 0, None
 
     def as_dict(self) -> Dict[str, Any]:
         """For the state file."""
@@ -261,6 +271,8 @@ class Tracker:
             "best": self.best,
             "wait": self.wait,
             "over": self.over,
+            "began": self.began,
+            "target": self.target,
         }
 
 

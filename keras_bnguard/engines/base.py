@@ -432,7 +432,7 @@ class Engine:
         return [
             thing
             for thing in gc.get_objects()
-            if _is_live(thing, self.keras.Model)
+            if is_live(thing, self.keras.Model)
             and thing is not model
             and getattr(thing, "optimizer", None) is not None
         ]
@@ -463,7 +463,7 @@ def inner_optimizer(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", None) or optimizer
 
 
-def _is_live(thing: Any, cls: type) -> bool:
+def is_live(thing: Any, cls: type) -> bool:
     try:
         return issubclass(type(thing), cls) and not isinstance(thing, weakref.ProxyTypes)
     except Exception:

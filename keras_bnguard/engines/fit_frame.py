@@ -8,43 +8,86 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any, List, Optional
+from typing import Any, Iterator, List, Optional
+
+from keras_bnguard.engines.backup import find_backup
+
+DEPTH = 40
 
 
 @dataclass(frozen=True)
 class FitArguments:
-    """has_validation: `evaluate` runs after epochs. callbacks: the user's list, flat."""
+    """has_validation: `evaluate` runs after epochs, after every one if every_epoch.
+    callbacks: the user's list, flat. epochs, initial_epoch: as `fit` counts them."""
 
     has_validation: bool
     callbacks: List[Any]
     epochs: Optional[int]
     initial_epoch: int
+    every_epoch: bool = True
 
 
-def fit_arguments(model: Any, depth: int = 40) -> Optional[FitArguments]:
+def fit_arguments(model: Any) -> Optional[FitArguments]:
     """Arguments of the `fit` of this model that is on the call stack, None outside one."""
-    frame: Any = sys._getframe(1)
-    for _ in range(depth):
-        if frame is None:
-            return None
-        values = frame.f_locals
-        if frame.f_code.co_name == "fit" and values.get("self") is model:
+    values = None
+    for frame in _frames():
+        name, found = frame.f_code.co_name, frame.f_locals
+        if found.get("self") is not model:
+            continue
+        if name in ("evaluate", "predict"):
+            return None  # A callback of that loop, which a fit may have around it.
+        if name == "fit":
+            values = found
             break
-        frame = frame.f_back
-    else:
-        return None
-    if frame is None:
+    if values is None:
         return None
     callbacks = values.get("callbacks")
     listed = getattr(callbacks, "callbacks", callbacks)
-    if listed is None:
-        listed = []
-    elif not isinstance(listed, (list, tuple)):
-        listed = [listed]
+    frequency = values.get("validation_freq", 1)
+    # Keras 3 goes on where a backup that was restored into this model once began.
+    restored = getattr(model, "_initial_epoch", None)
     return FitArguments(
         has_validation=values.get("validation_data") is not None
         or bool(values.get("validation_split")),
-        callbacks=list(listed),
+        callbacks=_flat(listed),
         epochs=values.get("epochs"),
-        initial_epoch=int(values.get("initial_epoch") or 0),
+        initial_epoch=int(restored or values.get("initial_epoch") or 0),
+        every_epoch=frequency == 1,
     )
+
+
+def put_backup_behind(callback: Any) -> None:
+    """Let a `BackupAndRestore` of this `fit` run its hooks after those of `callback`.
+
+    Its backup of an epoch then never exists without what `callback` noted of that epoch,
+    wherever the process is killed. Called from `set_model`, while Keras walks the list; a
+    place that was walked already is taken out before, so that nobody is left out.
+    """
+    for frame in _frames():
+        listed = getattr(frame.f_locals.get("self"), "callbacks", None)
+        if isinstance(listed, list) and any(each is callback for each in listed):
+            break
+    else:
+        return
+    backup = find_backup(listed)
+    places = [i for i, each in enumerate(listed) if each is backup or each is callback]
+    if backup is None or listed[places[0]] is not backup or len(places) < 2:
+        return
+    listed.insert(places[-1], listed.pop(places[0]))
+
+
+def _frames() -> Iterator[Any]:
+    frame: Any = sys._getframe(2)
+    for _ in range(DEPTH):
+        if frame is None:
+            return
+        yield frame
+        frame = frame.f_back
+
+
+def _flat(callbacks: Any) -> List[Any]:
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, (list, tuple)):
+        return [each for item in callbacks for each in _flat(item)]
+    return [callbacks]

@@ -1,0 +1,319 @@
+"""One scheduled `fit` of one model: entering phases, leaving them, going on after a kill."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
+
+from keras_bnguard.action import enter_flags, enter_step, finish_phase
+from keras_bnguard.callbacks.phase_hold import put_hold, take_hold_off
+from keras_bnguard.engines.backup import Backup, find_backup, read_backup
+from keras_bnguard.engines.fit_frame import FitArguments
+from keras_bnguard.engines.run_watch import announce_phase
+from keras_bnguard.errors import BNGuardWarning, ScheduleError
+from keras_bnguard.inventory import Survey
+from keras_bnguard.phase_plan import (
+    PlannedPhase,
+    check_against_fit,
+    make_plan,
+    pretrained_norms,
+    rate_of,
+)
+from keras_bnguard.phase_state import SavedState, StateFile, check_same_schedule
+from keras_bnguard.schedule import Phase, Tracker
+
+
+class PhaseRun:
+    """Where a `fit` is in its schedule, and what is done to the model about it.
+
+    Args:
+        survey: the model, built and compiled. phases: checked ones. arguments: of `fit`.
+        file: where the state is kept, None for nowhere. default_state: "carry" or "reset".
+
+    Attributes:
+        plan: the phases resolved against the model. rate_before: that of `compile`.
+        tracker: the place in the schedule. finished: the schedule had ended before this `fit`
+            began. said: lines about what was done, for who prints them.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        phases: Tuple[Phase, ...],
+        arguments: FitArguments,
+        file: Optional[StateFile],
+        default_state: str,
+    ) -> None:
+        self._survey, self._engine, self._model = survey, survey.engine, survey.model
+        self.phases = phases
+        self._arguments = arguments
+        self._file = file
+        self._default_state = default_state
+        self.tracker = Tracker()
+        self.said: List[str] = []
+        self._best: List[Any] = []
+        self._warm_base: Optional[int] = None
+        self._written: Optional[Tuple[int, Optional[float]]] = None
+        self._saved: Optional[SavedState] = None
+        self._final: Optional[Tuple[List[Any], List[Any]]] = None
+        # A hold that an exception in an earlier fit left behind says nothing about this one.
+        take_hold_off(self._model)
+        backup = _backup_of(arguments)
+        self._start = Backup(arguments.initial_epoch, False) if backup is None else backup
+        self._saved = self._read(self._start.epoch - 1)
+        saved = self._saved
+        self.pretrained = saved.pretrained if saved else tuple(sorted(pretrained_norms(survey)))
+        self.plan: Tuple[PlannedPhase, ...] = make_plan(survey, phases, self.pretrained)
+        self.rate_before = self._engine.rate(self._model)
+        check_against_fit(
+            self.plan,
+            has_validation=arguments.has_validation,
+            rate_is_schedule=self._engine.rate_is_schedule(self._model),
+            rate=self.rate_before,
+        )
+
+    # ------------------------------------------------------------------ begin
+    def begin(self) -> None:
+        """Enter the phase training begins in, before any other callback begins.
+
+        A `BackupAndRestore` loads an optimizer afterwards: that of the epoch before the one it
+        begins with, or, taken midway, that of the epoch itself.
+        """
+        self._begin_at(self._start.epoch, inside=False)
+        if self._start.midway and self.tracker.over and not self._is_last:
+            self.enter(self.tracker.phase + 1, inside=False)
+
+    def first_epoch(self, epoch: int) -> None:
+        """What was restored since `begin` is compared with what the schedule expects."""
+        if epoch != self._start.epoch:
+            midway = self._start.midway and epoch == self._start.epoch + 1
+            if not (midway and self._skip_unseen_epoch(epoch)):
+                self._saved = self._read(epoch - 1)
+                self._begin_at(epoch, inside=True)
+        elif self._saved is not None and not self._start.midway:
+            if self._engine.iterations(self._model) > self._steps_saved:
+                warnings.warn(
+                    f"the backup holds weights that are newer than the epoch {epoch} it says to "
+                    "begin with, as after a kill between its two files. That epoch is trained "
+                    "again, on top of itself.",
+                    BNGuardWarning,
+                    stacklevel=2,
+                )
+            else:
+                self._load(self._saved)
+        if self.tracker.over and self._is_last:
+            # Keras takes a step before it looks whether to stop; what that does is undone.
+            self._final = (self._weights(), self._engine.optimizer_state(self._model))
+            self._model.stop_training = True
+
+    def _skip_unseen_epoch(self, epoch: int) -> bool:
+        """A backup taken at the last batch of an epoch, whose end nobody saw: it counts."""
+        if self._file is not None and self._file.has(epoch - 1):
+            return False
+        self.tracker.epoch_done(self.phases[self.tracker.phase], {}, judged=False)
+        return True
+
+    def _begin_at(self, epoch: int, *, inside: bool) -> None:
+        """Be in the state the run had before this epoch."""
+        saved, engine = self._saved, self._engine
+        if saved is None:
+            if epoch == 0 and self._file is not None:
+                self._file.clear()
+            tracker = self._counted(epoch)
+        else:
+            tracker = Tracker(**saved.tracker.as_dict())
+        for index in range(tracker.phase + 1):
+            # Through all of them: rates build on one another, as do the slots of some optimizers.
+            self.enter(index, inside=inside and index == tracker.phase)
+        began, target = self.tracker.began, self.tracker.target
+        self.tracker = tracker
+        if saved is not None:
+            self._load(saved)
+        else:
+            tracker.began, tracker.target = began, target
+        self._steps_saved = engine.iterations(self._model)
+        if epoch:
+            kept = "" if saved is not None else "; nothing was kept of its optimizer"
+            self.said.append(
+                f"goes on at epoch {epoch} after {tracker.epochs} epochs of phase "
+                f"{self.phases[tracker.phase].name!r}{kept}"
+            )
+
+    def _read(self, last: int) -> Optional[SavedState]:
+        """The state after an epoch, None where nothing was kept of it."""
+        if last < 0 or self._file is None:
+            return None
+        saved = self._file.after(last)
+        if saved is not None:
+            check_same_schedule(saved, [phase.name for phase in self.phases], self._file.folder)
+        return saved
+
+    def _counted(self, epoch: int) -> Tracker:
+        """Without a state: only a schedule of plain epoch counts says where an epoch is."""
+        tracker = Tracker()
+        for _ in range(epoch):
+            if tracker.over and tracker.phase + 1 < len(self.phases):
+                tracker.enter(tracker.phase + 1)
+            phase = self.phases[tracker.phase]
+            if phase.until is not None:
+                where = "" if self._file is None else f" {self._file.folder} has none."
+                raise ScheduleError(
+                    f"fit begins at epoch {epoch}, and phase {phase.name!r} ends by what it "
+                    f"watched before, so the state after epoch {epoch - 1} is needed.{where} "
+                    "Give PhaseScheduler(state=folder), the same in both runs."
+                )
+            tracker.epoch_done(phase, {})
+        return tracker
+
+    def _load(self, saved: SavedState) -> None:
+        engine, model = self._engine, self._model
+        self._best = saved.best
+        if not engine.load_optimizer_state(model, saved.optimizer):
+            raise ScheduleError(
+                f"the optimizer state after epoch {saved.epoch} does not fit this model's "
+                "optimizer. Compile as the run was started, or remove the state folder."
+            )
+        if saved.rate is not None:
+            engine.set_rate(model, saved.rate)
+
+    # ------------------------------------------------------------ transitions
+    @property
+    def _is_last(self) -> bool:
+        return self.tracker.phase + 1 == len(self.phases)
+
+    def epoch_begins(self, epoch: int) -> bool:
+        """Enter the next phase if it is due; whether it was."""
+        self._warm_base = None
+        rate = self._engine.rate(self._model)
+        if self._written is not None and self._written != (epoch - 1, rate):
+            self.write(epoch - 1)  # Somebody set the rate after that epoch was written.
+        if not self.tracker.over or self._is_last:
+            return False
+        if self._best:
+            self.restore_best()
+        elif self._optimizer_state(self.tracker.phase + 1) == "reset":
+            finish_phase(self._survey)
+        line = self.enter(self.tracker.phase + 1, inside=True)
+        self.said.append(f"epoch {epoch}: {line}")
+        return True
+
+    def _optimizer_state(self, index: int) -> str:
+        return self.phases[index].optimizer_state or self._default_state
+
+    def enter(self, index: int, *, inside: bool) -> str:
+        """Enter a phase: flags, holds, optimizer, rate, train function, in this order."""
+        survey, model, engine = self._survey, self._model, self._engine
+        planned, phase = self.plan[index], self.phases[index]
+        before = self.tracker.target or engine.rate(model)
+        rate = rate_of(phase, before)
+        schedule = phase.learning_rate if rate is None and phase.learning_rate is not None else None
+        enter_flags(survey, planned.flags)
+        put_hold(model, {id(h.layer) for h in survey.handles if h.path in planned.held})
+        if rate is None and schedule is None and self.tracker.target:
+            rate = self.tracker.target  # The phase before ended while it was warming up.
+        carried = enter_step(
+            survey,
+            carry=self._optimizer_state(index) == "carry",
+            schedule=schedule,
+            rate=rate,
+            inside=inside,
+        )
+        self.tracker.enter(index)
+        self._best = []
+        now = engine.rate(model)
+        if phase.warmup:
+            self.tracker.began, self.tracker.target = engine.iterations(model), now
+        announce_phase(engine, model, phase.name)
+        return (
+            f"phase {phase.name!r} begins, {planned.parameters:,} parameters train, "
+            f"{planned.still} BN in inference mode, "
+            f"rate {'schedule' if now is None else format(now, '.3g')}; {carried}"
+        )
+
+    def epoch_ends(self, epoch: int, logs: Mapping[str, Any]) -> bool:
+        """Judge the epoch and note it on disk; whether training is over."""
+        if self._final is not None:
+            return True
+        phase = self.phases[self.tracker.phase]
+        judged = self._arguments.every_epoch or phase.monitor is None or phase.monitor in logs
+        self.tracker.epoch_done(phase, logs, judged)
+        if self.tracker.improved and phase.restore_best:
+            self._best = self._weights()
+        self.write(epoch)
+        return self.tracker.over and self._is_last
+
+    def ends(self, keep_files: bool) -> None:
+        """Training has ended as planned: nothing of ours stays on the model."""
+        if self._final is not None:
+            weights, optimizer = self._final
+            self._model.set_weights(weights)
+            self._engine.load_optimizer_state(self._model, optimizer)
+        self.restore_best()
+        if self._file is not None and not keep_files:
+            self._file.clear()
+        take_hold_off(self._model)
+        announce_phase(self._engine, self._model, "")
+
+    def restore_best(self) -> None:
+        if self._best:
+            self._engine.sync(self._model)
+            self._model.set_weights(self._best)
+
+    def _weights(self) -> List[Any]:
+        self._engine.sync(self._model)
+        return [value.copy() for value in self._model.get_weights()]
+
+    # ---------------------------------------------------------------- warm-up
+    def warm_up(self, batch: int) -> None:
+        """At the begin of a batch, while a warm-up is under way: the rate rises linearly."""
+        target, steps = self.tracker.target, self.phases[self.tracker.phase].warmup
+        if target is None:
+            return
+        if self._warm_base is None:
+            done = self._engine.iterations(self._model) - self.tracker.began
+            self._warm_base = done - batch
+        step = self._warm_base + batch + 1
+        self._engine.set_rate(self._model, target * min(1.0, step / steps))
+        if step >= steps:
+            self.tracker.target = None
+
+    # ------------------------------------------------------------------ state
+    def write(self, epoch: int) -> None:
+        if self._file is None:
+            return
+        engine, model = self._engine, self._model
+        rate = engine.rate(model)
+        self._file.write(
+            SavedState(
+                epoch=epoch,
+                tracker=self.tracker,
+                names=tuple(phase.name for phase in self.phases),
+                pretrained=tuple(self.pretrained),
+                rate=rate,
+                optimizer=engine.optimizer_state(model),
+                best=self._best,
+            )
+        )
+        self._written = (epoch, rate)
+
+
+def _backup_of(arguments: FitArguments) -> Optional[Backup]:
+    callback = find_backup(arguments.callbacks)
+    return None if callback is None else read_backup(callback)
+
+
+def check_reach(plan: Sequence[PlannedPhase], epochs: Optional[int]) -> None:
+    """Warn of phases that plain epoch counts put behind the end of `fit`."""
+    done = 0
+    for planned, following in zip(plan, plan[1:]):
+        if planned.phase.until is not None or epochs is None:
+            return
+        done += planned.phase.epochs or 0
+        if done >= epochs:
+            warnings.warn(
+                f"fit ends after {epochs} epochs, before phase {following.phase.name!r} begins "
+                f"at epoch {done}. Pass epochs={done + 1} or more to fit.",
+                BNGuardWarning,
+                stacklevel=2,
+            )
+            return

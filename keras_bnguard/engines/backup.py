@@ -1,0 +1,62 @@
+"""Where a `BackupAndRestore` of the running `fit` will begin, known before it restores."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, List, Optional
+
+
+@dataclass(frozen=True)
+class Backup:
+    """epoch: training begins there. midway: the values were taken inside that epoch.
+
+    A backup that was taken inside an epoch (`save_freq` a number of batches) holds the
+    optimizer of that epoch, one taken at an epoch end that of the epoch before.
+    """
+
+    epoch: int
+    midway: bool
+
+
+def find_backup(callbacks: List[Any]) -> Optional[Any]:
+    """The `BackupAndRestore` among callbacks, None without one."""
+    for callback in callbacks:
+        names = {cls.__name__ for cls in type(callback).__mro__}
+        if "BackupAndRestore" in names and getattr(callback, "backup_dir", None) is not None:
+            return callback
+    return None
+
+
+def read_backup(callback: Any) -> Optional[Backup]:
+    """What a `BackupAndRestore` will restore; None where there is no backup yet."""
+    if hasattr(callback, "_training_metadata_path"):
+        return _keras3(callback)
+    return _keras2(callback)
+
+
+def _keras3(callback: Any) -> Optional[Backup]:
+    try:
+        with open(callback._training_metadata_path, encoding="utf-8") as file:
+            epoch = int(json.load(file)["epoch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Backup(epoch, midway=callback.save_freq != "epoch")
+
+
+def _keras2(callback: Any) -> Optional[Backup]:
+    train = sys.modules["tensorflow"].train
+    path = train.latest_checkpoint(os.path.join(os.fspath(callback.backup_dir), "chief"))
+    if path is None:
+        return None
+    try:
+        reader = train.load_checkpoint(path)
+        epoch = int(reader.get_tensor("ckpt_saved_epoch/.ATTRIBUTES/VARIABLE_VALUE"))
+    except Exception:
+        return None  # Keras will say what is wrong with it.
+    if epoch < 0:
+        return None
+    midway = callback.save_freq != "epoch"
+    return Backup(epoch if midway else epoch + 1, midway)

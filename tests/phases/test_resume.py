@@ -1,0 +1,280 @@
+"""A run that was killed and started again ends, bit for bit, like one that was not.
+
+Three kills in CI. The longer set, ten random steps for each of several cases:
+
+    BNGUARD_KILLS=10 python -m pytest tests/phases/test_resume.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+
+import keras_bnguard as bng
+from tests.phases import recipe as r
+from tests.phases.killed_run import EPOCHS, build, phases
+from tests.stack import IS_KERAS3, STACK, keras
+
+ROOT = Path(__file__).parents[2]
+LONG = int(os.environ.get("BNGUARD_KILLS", "0"))
+CASES = ["Adam", "SGD-after"] + ([] if IS_KERAS3 else ["legacy"])
+# In mid-epoch of the second phase; in the first step of the third, just after its transition;
+# in the first step of the second, when the backup is still that of the first.
+KILLS = [("Adam", 4 * r.STEPS + 1), ("Adam", 2 * r.STEPS), ("Adam", 5 * r.STEPS + 2)]
+if LONG:
+    dice = random.Random(20261121)
+    KILLS = [(case, dice.randrange(1, EPOCHS * r.STEPS)) for case in CASES for _ in range(LONG)]
+
+
+def start(folder: Path, case: str, step: Any = "") -> Any:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.phases.killed_run", str(folder), case, str(step)]
+    settings = {**os.environ, "BNGUARD_STACK": STACK, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=settings, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+
+
+def ended(process: Any, code: int = 0) -> None:
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == code, said.decode()[-3000:]
+
+
+def end(folder: Path) -> List[np.ndarray]:
+    with np.load(folder / "end.npz") as stored:
+        return [stored[name] for name in sorted(stored.files)]
+
+
+def rows(folder: Path) -> Dict[str, Any]:
+    return json.loads((folder / "end.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(tmp_path):
+    folders = {case: tmp_path / case for case in {case for case, _ in KILLS}}
+    runs = [(case, step, tmp_path / f"{i}-{case}-{step}") for i, (case, step) in enumerate(KILLS)]
+    jobs = [(folder, case, "") for case, folder in folders.items()]
+    jobs += [(folder, case, step) for case, step, folder in runs]
+    in_pairs(jobs, [0] * len(folders) + [-signal.SIGKILL] * len(runs))
+    assert not any((folder / "end.npz").exists() for _, _, folder in runs)
+    in_pairs([(folder, case, "") for case, _, folder in runs], [0] * len(runs))
+    for case, step, folder in runs:
+        whole, resumed = rows(folders[case]), rows(folder)
+        begun = resumed["first"]["epoch"]
+        assert begun == step // r.STEPS, (case, step)
+        assert resumed["rows"] == whole["rows"][begun:], (case, step)
+        assert r.same(end(folder), end(folders[case])), (case, step)
+        assert not (folder / "backup-phases").exists()
+
+
+def in_pairs(jobs: List[Any], codes: List[int]) -> None:
+    """Two processes at a time."""
+    for i in range(0, len(jobs), 2):
+        pair = [start(*job) for job in jobs[i : i + 2]]
+        for process, code in zip(pair, codes[i : i + 2]):
+            ended(process, code)
+
+
+# --------------------------------------------------------- in one process: quick
+class Stop(Exception):
+    pass
+
+
+def stop_at(epoch: int, batch: int = 0) -> Any:
+    """Raises inside `fit`, which leaves files as a kill there would."""
+
+    class Stops(keras.callbacks.Callback):
+        def on_epoch_begin(self, now: int, logs: Any = None) -> None:
+            self.now = now
+
+        def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+            if self.now == epoch and step >= batch:
+                raise Stop
+
+    return Stops()
+
+
+def whole(case: str = "Adam", **kwargs: Any) -> Any:
+    model = build(case)
+    schedule = r.scheduler(phases(case))
+    r.fit(model, EPOCHS, [schedule], validation_data=r.data(seed=1), **kwargs)
+    return model, schedule
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 6])
+def test_initial_epoch_with_loaded_weights_and_a_state_folder_goes_on(tmp_path, epoch):
+    model, _ = whole()
+    first = build("Adam")
+    names = str(tmp_path / "at-{epoch}.weights.h5")
+    with pytest.raises(Stop):
+        r.fit(
+            first,
+            EPOCHS,
+            [
+                keras.callbacks.ModelCheckpoint(names, save_weights_only=True),
+                r.scheduler(phases("Adam"), state=tmp_path / "state"),
+                stop_at(epoch, 1),
+            ],
+            validation_data=r.data(seed=1),
+        )
+    second = build("Adam")
+    schedule = r.scheduler(phases("Adam"), state=str(tmp_path / "state"))
+    load(second, first, tmp_path / f"at-{epoch}.weights.h5")
+    r.fit(
+        second, EPOCHS, [schedule], initial_epoch=epoch, validation_data=r.data(seed=1)
+    )
+    assert schedule.history[0]["epoch"] == epoch
+    assert r.same(r.weights(second), r.weights(model))
+    assert r.same(r.slots(second), r.slots(model))
+
+
+def load(model: Any, trained: Any, path: Path) -> None:
+    """Weights alone, as into a model that was not compiled."""
+    bare = r.transfer(dropout=0.3 if IS_KERAS3 else 0.0)
+    bare.load_weights(path)
+    model.set_weights(bare.get_weights())
+    if IS_KERAS3:
+        seeds = [v for v in bare.variables if "seed" in v.path]
+        for target, source in zip([v for v in model.variables if "seed" in v.path], seeds):
+            target.assign(source)
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("moment", ["wrote", "backed-up"])
+def test_a_stop_between_our_note_and_the_backup_of_one_epoch(tmp_path, order, moment):
+    model, _ = whole()
+
+    def run(stops: bool) -> Any:
+        again = build("Adam")
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"))
+        schedule = r.scheduler(phases("Adam"))
+        victim = schedule if moment == "wrote" else backup
+        inner = victim.on_epoch_end
+
+        def ends(epoch: int, logs: Any = None) -> None:
+            if moment == "wrote":
+                inner(epoch, logs)
+            if stops and epoch == 2:
+                raise Stop
+            if moment != "wrote":
+                inner(epoch, logs)
+
+        victim.on_epoch_end = ends
+        listed = [schedule, backup] if order == "before" else [backup, schedule]
+        r.fit(again, EPOCHS, listed, validation_data=r.data(seed=1))
+        return again
+
+    with pytest.raises(Stop):
+        run(True)
+    assert r.same(r.weights(run(False)), r.weights(model))
+
+
+def test_a_backup_inside_an_epoch_keeps_the_newer_optimizer(tmp_path):
+    seen = []
+
+    def note(model: Any, epoch: int) -> None:
+        seen.append((epoch, r.trainable_names(model), int(r.to_numpy(model.optimizer.iterations))))
+
+    def run(*more: Any) -> None:
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"), save_freq=2)
+        listed = [r.scheduler(r.head_then_all(2, 2)), backup, r.At(begin=note), *more]
+        r.fit(r.compiled(r.transfer()), 4, listed)
+
+    with pytest.raises(Stop):
+        run(stop_at(2, 2))
+    seen.clear()
+    run()
+    epoch, trains, iterations = seen[0]
+    assert epoch == 2
+    assert "dense1" in trains
+    assert iterations == 2 * r.STEPS + 2
+
+
+def test_a_rate_that_was_reduced_comes_back(tmp_path):
+    class Halves(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            optimizer = self.model.optimizer
+            optimizer.learning_rate = float(r.to_numpy(optimizer.learning_rate)) / 2
+
+    rates = []
+    for more in ([stop_at(3, 1)], []):
+        seen = r.At(begin=lambda model, epoch: r.rate(model))
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"))
+        listed = [r.scheduler(r.head_then_all(4, 1)), backup, Halves(), seen, *more]
+        if more:
+            with pytest.raises(Stop):
+                r.fit(r.compiled(r.transfer()), 4, listed)
+        else:
+            r.fit(r.compiled(r.transfer()), 4, listed)
+        rates.append(seen.seen)
+    assert rates[0][-1] == rates[1][0] == pytest.approx(1e-2 / 8)
+
+
+def test_counted_phases_need_no_state(tmp_path):
+    model = r.compiled(r.transfer())
+    seen = r.At(begin=lambda model, epoch: (r.trainable_names(model), r.rate(model)))
+    r.fit(model, 4, [r.scheduler(r.head_then_all(2, 2)), seen], initial_epoch=3)
+    assert "dense1" in seen.seen[0][0]
+    assert seen.seen[0][1] == pytest.approx(1e-5)
+
+
+def test_a_plateau_without_its_state_is_an_error_before_the_first_step(tmp_path):
+    model = r.compiled(r.transfer())
+    before = r.weights(model)
+    with pytest.raises(bng.ScheduleError, match="state after epoch 2 is needed"):
+        r.fit(
+            model, 5, [r.scheduler(phases("Adam"))], initial_epoch=3, validation_data=r.data()
+        )
+    assert r.same(before, r.weights(model))
+
+
+def test_the_state_of_a_finished_run_does_not_steer_a_new_one(tmp_path):
+    for _ in range(2):
+        model = r.compiled(r.transfer())
+        seen = r.At(begin=lambda model, epoch: r.trainable_names(model))
+        r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1), state=tmp_path), seen])
+        assert "dense1" not in seen.seen[0]
+        assert "dense1" in seen.seen[1]
+
+
+def test_the_state_of_another_schedule_is_refused(tmp_path):
+    others = [bng.Phase("first", train="head*", epochs=3), bng.Phase("second", train="*")]
+    r.fit(r.compiled(r.transfer()), 4, [r.scheduler(others, state=tmp_path)])
+    with pytest.raises(bng.ScheduleError, match="another schedule: first, second"):
+        r.fit(
+            r.compiled(r.transfer()),
+            6,
+            [r.scheduler(r.head_then_all(2, 2), state=tmp_path)],
+            initial_epoch=4,
+        )
+
+
+def test_a_broken_state_file_is_named(tmp_path):
+    (tmp_path / "phases-000001.npz").write_bytes(b"no archive")
+    with pytest.raises(bng.ScheduleError, match=r"phases-000001\.npz is no state file"):
+        r.fit(
+            r.compiled(r.transfer()),
+            4,
+            [r.scheduler(r.head_then_all(2, 2), state=tmp_path)],
+            initial_epoch=2,
+        )
+
+
+def test_one_scheduler_serves_two_fits():
+    schedule = r.scheduler(r.head_then_all(1, 1))
+    ends = []
+    for _ in range(2):
+        model = r.compiled(r.transfer())
+        r.fit(model, 2, [schedule])
+        ends.append(r.weights(model))
+        assert [row["phase"] for row in schedule.history] == ["head", "all"]
+    assert r.same(*ends)
