@@ -28,6 +28,8 @@ _NAMES = {
     "UnsupportedModelError": "errors",
     "audit": "audit",
     "blocks": "schedule",
+    "disable_warnings": "zero_touch",
+    "enable_warnings": "zero_touch",
     "guard": "train_step",
     "hold_inference": "train_step",
     "last": "schedule",

@@ -259,7 +259,8 @@ class FlagChange:
     """A layer's flag that differs from the one its compiled step was built with.
 
     outcome: what this engine does with it: "ignored", "live", "raises" or "corrupts".
-    where: "before fit" or the moment inside it; source: "file.py:41" where known.
+    where: "before fit" or the moment inside it; source: "file.py:41" where known;
+    compiled_at: the line of the last `compile()`, where known.
     """
 
     path: str
@@ -270,6 +271,7 @@ class FlagChange:
     source: Optional[str] = None
     is_norm: bool = False
     excused_by: Optional[str] = None
+    compiled_at: Optional[str] = None
 
 
 @dataclass(frozen=True)

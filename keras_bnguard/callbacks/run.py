@@ -137,6 +137,10 @@ class GuardRun:
         run_watch.stop(self.engine, self)
         self.first_step.disarm()
 
+    def watches(self, model: Any) -> bool:
+        """Whether this run is of that very model."""
+        return model is self._model()
+
     # -------------------------------------------------------------- listening
     def before_flip(self, layer: Any) -> None:
         """Somebody assigns `trainable`: bring JAX's values home before its lists change."""

@@ -40,15 +40,14 @@ class _Hooks:
 
     # ----------------------------------------------------------- installation
     def install(self) -> None:
-        self.property = self.layer_class.__dict__["trainable"]
+        # Keras 2's BN has a `trainable` of its own, beside the one of all layers.
+        classes = [self.layer_class]
+        for norm in self.engine.norm_classes():
+            classes += [c for c in norm.__mro__ if "trainable" in c.__dict__ and c not in classes]
+        self.properties = {cls: cls.__dict__["trainable"] for cls in classes}
+        for cls, own in self.properties.items():
+            cls.trainable = self._observed(own)
         hooks = self
-
-        def set_trainable(layer: Any, value: Any) -> None:
-            hooks.assign(layer, value)
-
-        self.layer_class.trainable = property(
-            self.property.fget, set_trainable, self.property.fdel, self.property.__doc__
-        )
         self.own_compile = self.model_class.__dict__.get("compile")
         original = self.model_class.compile
 
@@ -64,16 +63,22 @@ class _Hooks:
 
         self.model_class.compile = compile
 
+    def _observed(self, own: Any) -> property:
+        def set_trainable(layer: Any, value: Any) -> None:
+            self.assign(own.fset, layer, value)
+
+        return property(own.fget, set_trainable, own.fdel, own.__doc__)
+
     def uninstall(self) -> None:
-        self.layer_class.trainable = self.property
+        for cls, own in self.properties.items():
+            cls.trainable = own
         if self.own_compile is None:
             del self.model_class.compile
         else:
             self.model_class.compile = self.own_compile
 
     # --------------------------------------------------------------- listening
-    def assign(self, layer: Any, value: Any) -> None:
-        setter = self.property.fset
+    def assign(self, setter: Any, layer: Any, value: Any) -> None:
         listeners = self.alive()
         if not listeners:
             setter(layer, value)
@@ -130,6 +135,13 @@ def _leave(key: int, listener: Optional[Listener]) -> None:
         if not hooks.listeners:
             hooks.uninstall()
             del _HOOKS[key]
+
+
+def runs_of(model: Any) -> List[Any]:
+    """The runs under way that watch this very model."""
+    with _LOCK:
+        listeners = [x for hooks in _HOOKS.values() for x in hooks.alive()]
+    return [run for run in listeners if getattr(run, "watches", lambda other: False)(model)]
 
 
 def inside_fit(model: Any) -> bool:

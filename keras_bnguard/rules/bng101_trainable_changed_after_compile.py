@@ -82,7 +82,7 @@ class TrainableChangedAfterCompile(Rule):
             layers=paths,
             message=(
                 f"trainable changed after compile() for {' and '.join(changed)}. "
-                f"With {stack_of(facts)}: {told}."
+                f"With {stack_of(facts)}: {told}.{_lines(flips)}"
             ),
             fix=_fix(inside),
             evidence={
@@ -114,6 +114,20 @@ def _tell(outcome: str, flips: List[FlagChange]) -> str:
         f"{flip.where} at {flip.source}" if flip.source else flip.where for flip in flips
     )
     return f"{' and '.join(changed)} ({some(places)}): {OUTCOMES.get(outcome, outcome)}"
+
+
+def _lines(flips: List[FlagChange]) -> str:
+    """Both lines, where both are known: ` trainable changed at a.py:41, last compile at ...`."""
+    places = _each(_short(f.source) for f in flips if f.source and f.compiled_at)
+    if not places:
+        return ""
+    compiled = next(_short(f.compiled_at) for f in flips if f.compiled_at)
+    return f" trainable changed at {some(places)}, last compile at {compiled}."
+
+
+def _short(source: str) -> str:
+    """`train.py:41`, without the folders."""
+    return source.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _each(texts: Iterable[str]) -> Tuple[str, ...]:
