@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_bnguard.engines import engine_for
 from keras_bnguard.findings import Ignore, Muting, Select, find
 from keras_bnguard.flag_changes import flag_changes
 from keras_bnguard.holding import all_held, is_guarded
@@ -30,6 +31,7 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
         SettingError: `select` or `ignore` names no rule.
     """
     muting = Muting.of(select, ignore)
+    engine_for(model)
     survey = take_inventory(
         model,
         held=all_held(model),
