@@ -107,6 +107,32 @@ class Keras3Engine(Engine):
         return KerasOps(self.keras)
 
     # ------------------------------------------------------------------- flags
+    def compiled_flags(self, model: Any) -> Optional[Dict[int, bool]]:
+        """Keras 3 keeps them since 3.15. Before that, a model that has not trained since
+        `compile()` takes its flags as they are, and for one that has the optimizer tells: a
+        layer trained if the optimizer was built for one of its own variables."""
+        if hasattr(model, "_compiled_trainable_state"):
+            return super().compiled_flags(model)
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is None:
+            return None
+        layers = self.all_layers(model)
+        known = trained_variables(inner_optimizer(optimizer))
+        if known is None or not self._trained_since_compile(model):
+            return {id(layer): bool(layer.trainable) for layer in layers}
+        ids = {id(variable) for variable in known}
+        return {
+            id(layer): any(id(variable) in ids for variable in layer._trainable_variables)
+            for layer in layers
+            if layer._trainable_variables
+        }
+
+    def _trained_since_compile(self, model: Any) -> bool:
+        """`compile()` makes a new loss tracker, and every step counts in it."""
+        tracker = getattr(model, "_loss_tracker", None)
+        count = getattr(tracker, "count", None)
+        return count is not None and float(self.to_numpy(count)) > 0
+
     def set_own_flag(self, layer: Any, flag: bool) -> None:
         layer._trainable = bool(flag)
         for variable in layer._trainable_variables:
