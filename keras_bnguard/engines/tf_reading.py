@@ -27,7 +27,8 @@ def tf_flat(variables: Sequence[Any]) -> np.ndarray:
     read = tf.raw_ops.ReadVariableOp
     parts: List[np.ndarray] = []
     for variable in variables:
-        inner = getattr(variable, "value", variable)
+        # Keras 3 wraps a tf.Variable in `value`; on a tf.Variable itself that is a method.
+        inner = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", None)
         if isinstance(inner, tf.Variable) and not hasattr(inner, "values"):
             parts.append(np.ravel(read(resource=inner.handle, dtype=inner.dtype).numpy()))
         else:
