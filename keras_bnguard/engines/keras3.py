@@ -175,7 +175,10 @@ class Keras3Engine(Engine):
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
             return 0
-        return int(self.to_numpy(steps_taken(inner_optimizer(optimizer))))
+        try:
+            return int(self.to_numpy(steps_taken(inner_optimizer(optimizer))))
+        except Exception:  # JAX: inside an epoch the count lives outside the model.
+            return 0
 
     def trainable_count(self, layer: Any) -> int:
         return sum(math.prod(int(d) for d in v.shape) for v in layer._trainable_variables)
