@@ -278,14 +278,14 @@ class ZeroTouch:
             self._end_loop(watch, "before fit")
         own = next((c for c in _flat(callbacks) if isinstance(c, BNGuard)), None)
         nested = self._fitting.get(id(model), 0)
-        with self._lock:
-            self._fits += 1
-            self._fitting[id(model)] = nested + 1
         inserted: Any = None
         guard: Any = own
         if own is None and not nested:
             guard = silent_guard(self.settings, functools.partial(self.tell, model))
             callbacks, inserted = _with_guard(callbacks, guard, model)
+        with self._lock:
+            self._fits += 1
+            self._fitting[id(model)] = nested + 1
 
         def done() -> None:
             with self._lock:

@@ -1,0 +1,98 @@
+"""One script with many styles of training, with `bnguard run` and without: nothing differs but
+what is said about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.stack import ENGINE, IS_KERAS3, STACK
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parent / "scripts" / "pipelines.py"
+
+
+def line_of(text):
+    lines = SCRIPT.read_text().splitlines()
+    return next(i for i, line in enumerate(lines, 1) if text in line)
+
+
+def start(*words):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BNGUARD_STACK": STACK}
+    environment.pop("BNGUARD", None)
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=SCRIPT.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    ours = ["-m", "keras_bnguard", "run", "--fail-on", "error", "--report", folder / "all.json"]
+    script = [SCRIPT.name, folder / "plain.npz", "--report", "x"]
+    plain = start(*script)
+    run = start(*ours, script[0], folder / "run.npz", *script[2:])
+    return folder, plain, run
+
+
+def findings(folder):
+    return json.loads((folder / "all.json").read_text())["findings"]
+
+
+def test_same_output_and_exit_code(both):
+    _, plain, run = both
+    assert plain.returncode == 3, plain.stderr
+    assert run.returncode == 3
+    assert run.stdout == plain.stdout
+
+
+def test_same_weights_bit_for_bit(both):
+    folder, _, _ = both
+    plain, run = np.load(folder / "plain.npz"), np.load(folder / "run.npz")
+    assert sorted(plain.files) == sorted(run.files)
+    assert all(plain[name].tobytes() == run[name].tobytes() for name in plain.files)
+
+
+def test_right_pipelines_are_silent_and_faults_are_found(both):
+    folder, _, _ = both
+    found = {(f["evidence"]["model"], f["code"]) for f in findings(folder)}
+    expected = {
+        ("flipped", "BNG101"),
+        ("frozen_parent", "BNG102"),
+        ("frozen_parent", "BNG401"),
+    }
+    if IS_KERAS3:
+        expected.add(("frozen_parent", "BNG404"))
+    else:
+        expected |= {("frozen_parent", "BNG404")} & found
+    if STACK not in ("k3-jax", "k3-torch"):
+        expected.add(("flipped", "BNG404"))
+    assert found == expected
+
+
+def test_a_finding_names_the_lines_of_the_script(both):
+    folder, _, run = both
+    finding = next(f for f in findings(folder) if f["code"] == "BNG101")
+    change = line_of("# the fault")
+    assert finding["source"] == {"file": str(SCRIPT), "line": change}
+    said = f"trainable changed at pipelines.py:{change}, last compile at pipelines.py:{change - 2}"
+    assert said in finding["message"]
+    assert "BNG101" in run.stderr
+    assert "keras_bnguard failed" not in run.stderr
+
+
+def test_what_could_not_be_seen_is_said(both):
+    folder, _, _ = both
+    notes = " ".join(json.loads((folder / "all.json").read_text())["notes"])
+    seen = "a stateless loop" if ENGINE == "jax" else "a loop of your own, seen through"
+    assert seen in notes
