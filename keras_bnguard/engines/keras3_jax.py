@@ -33,6 +33,16 @@ class Keras3JaxEngine(Keras3Engine):
 
         return call
 
+    def iterations(self, model: Any) -> int:
+        """As elsewhere; 0 inside an epoch, while the value is out of the model's reach."""
+        return 0 if self.mid_epoch(model) else self._kept_iterations(model)
+
+    def _kept_iterations(self, model: Any) -> int:
+        try:
+            return super().iterations(model)
+        except TypeError:  # a step that raised took the values with it
+            return 0
+
     def sync(self, model: Any) -> None:
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()

@@ -115,7 +115,7 @@ def test_training_goes_on_and_is_taken_up_from_a_file(tmp_path: Any) -> None:
     guard = bng.BNGuard()
     for _ in range(2):
         clean(fit(model, *rows(), guard=guard))
-    path = str(tmp_path / ("m.keras" if STACK != "k2" else "m.h5"))
+    path = str(tmp_path / "m.keras")
     model.save(path)
     loaded = keras.models.load_model(path)
     clean(fit(loaded, *rows(), guard=guard))
