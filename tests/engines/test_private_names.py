@@ -253,7 +253,8 @@ def test_keras_3_marks_hooks_that_are_not_overridden():
             pass
 
     hooks = keras.callbacks.CallbackList([keras.callbacks.Callback()])
-    assert hooks._async_train or ENGINE not in ("tensorflow", "torch")
+    # TensorFlow dispatches batches asynchronously by itself, so Keras does not.
+    assert hooks._async_train is (ENGINE != "tensorflow")
     assert keras.callbacks.CallbackList([Own()])._async_train is False
 
 
@@ -276,6 +277,14 @@ def test_a_model_goes_on_from_the_epoch_of_its_backup():
     assert model._initial_epoch is None
     model._initial_epoch = 2
     assert len(model.fit(*data(8), epochs=3, verbose=0).history["loss"]) == 1
+
+
+@private("_loss_tracker", on=IS_KERAS3)
+def test_the_mean_of_the_loss_is_kept_by_this_metric():
+    model = compiled()
+    model.train_on_batch(*data(8))
+    assert model._loss_tracker.name == "loss"
+    assert model._loss_tracker in model.metrics
 
 
 @private("_create_all_weights", on=KERAS2)
