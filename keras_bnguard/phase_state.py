@@ -21,7 +21,8 @@ FORMAT = 1
 class SavedState:
     """What a file holds: the state after `epoch` was finished.
 
-    optimizer: its variables in its own order. best: weights of the phase's best epoch.
+    optimizer: its variables in its own order. random: states of the layers' seed generators,
+    which Keras 3 does not back up. best: weights of the phase's best epoch.
     rate: the learning rate, None for a schedule. names: the phases, to refuse another schedule.
     """
 
@@ -31,6 +32,7 @@ class SavedState:
     pretrained: Tuple[str, ...]
     rate: Optional[float]
     optimizer: List[np.ndarray]
+    random: List[np.ndarray]
     best: List[np.ndarray]
 
 
@@ -56,6 +58,7 @@ class StateFile:
             "rate": state.rate,
         }
         arrays = {f"optimizer_{i}": value for i, value in enumerate(state.optimizer)}
+        arrays.update({f"random_{i}": value for i, value in enumerate(state.random)})
         arrays.update({f"best_{i}": value for i, value in enumerate(state.best)})
         target = self._path(state.epoch)
         partial = target.with_suffix(".partial")
@@ -102,6 +105,7 @@ class StateFile:
                     pretrained=tuple(head["pretrained"]),
                     rate=head["rate"],
                     optimizer=_numbered(stored, "optimizer"),
+                    random=_numbered(stored, "random"),
                     best=_numbered(stored, "best"),
                 )
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

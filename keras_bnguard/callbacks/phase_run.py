@@ -173,6 +173,10 @@ class PhaseRun:
                 f"the optimizer state after epoch {saved.epoch} does not fit this model's "
                 "optimizer. Compile as the run was started, or remove the state folder."
             )
+        seeds = engine.random_variables(model)
+        if [tuple(v.shape) for v in seeds] == [value.shape for value in saved.random]:
+            for variable, value in zip(seeds, saved.random):
+                variable.assign(value)
         if saved.rate is not None:
             engine.set_rate(model, saved.rate)
 
@@ -291,6 +295,7 @@ class PhaseRun:
                 pretrained=tuple(self.pretrained),
                 rate=rate,
                 optimizer=engine.optimizer_state(model),
+                random=[engine.to_numpy(v) for v in engine.random_variables(model)],
                 best=self._best,
             )
         )

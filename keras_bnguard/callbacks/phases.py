@@ -186,8 +186,12 @@ class PhaseScheduler(Hooks):
 
         Args:
             model: a built model; it need not be compiled.
+
+        Raises:
+            ScheduleError: it is not built, or a phase trains nothing.
+            SelectorError: `train` matches no layer.
         """
-        survey = take_inventory(model)
+        survey = _built(model)
         optimizer = getattr(model, "optimizer", None)
         rate = None if optimizer is None else survey.engine.rate(model)
         return plan_table(make_plan(survey, self.phases), rate)
@@ -249,11 +253,14 @@ def _ready(model: Any) -> Survey:
         raise ScheduleError(
             "PhaseScheduler needs a compiled model: call model.compile(...) before fit."
         )
+    return _built(model)
+
+
+def _built(model: Any) -> Survey:
     survey = take_inventory(model)
     if not survey.inventory.built or any(not n.built for n in survey.inventory.norms):
         raise ScheduleError(
-            "PhaseScheduler needs a built model: call it on one batch, or model.build(...), "
-            "before fit."
+            "PhaseScheduler needs a built model: call it on one batch, or model.build(...), first."
         )
     return survey
 

@@ -298,6 +298,11 @@ class Engine:
             variable.assign(value)
         return True
 
+    def random_variables(self, model: Any) -> List[Any]:
+        """States of the seed generators of a model's layers, which no weight file holds."""
+        weights = {id(v) for v in model.weights}
+        return [v for v in model.variables if id(v) not in weights]
+
     def _optimizer_variables(self, model: Any) -> List[Any]:
         variables = model.optimizer.variables
         return list(variables() if callable(variables) else variables)

@@ -128,24 +128,18 @@ def test_initial_epoch_with_loaded_weights_and_a_state_folder_goes_on(tmp_path, 
         )
     second = build("Adam")
     schedule = r.scheduler(phases("Adam"), state=str(tmp_path / "state"))
-    load(second, first, tmp_path / f"at-{epoch}.weights.h5")
-    r.fit(
-        second, EPOCHS, [schedule], initial_epoch=epoch, validation_data=r.data(seed=1)
-    )
+    load(second, tmp_path / f"at-{epoch}.weights.h5")
+    r.fit(second, EPOCHS, [schedule], initial_epoch=epoch, validation_data=r.data(seed=1))
     assert schedule.history[0]["epoch"] == epoch
     assert r.same(r.weights(second), r.weights(model))
     assert r.same(r.slots(second), r.slots(model))
 
 
-def load(model: Any, trained: Any, path: Path) -> None:
+def load(model: Any, path: Path) -> None:
     """Weights alone, as into a model that was not compiled."""
     bare = r.transfer(dropout=0.3 if IS_KERAS3 else 0.0)
     bare.load_weights(path)
     model.set_weights(bare.get_weights())
-    if IS_KERAS3:
-        seeds = [v for v in bare.variables if "seed" in v.path]
-        for target, source in zip([v for v in model.variables if "seed" in v.path], seeds):
-            target.assign(source)
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
@@ -212,9 +206,9 @@ def test_a_rate_that_was_reduced_comes_back(tmp_path):
         listed = [r.scheduler(r.head_then_all(4, 1)), backup, Halves(), seen, *more]
         if more:
             with pytest.raises(Stop):
-                r.fit(r.compiled(r.transfer()), 4, listed)
+                r.fit(r.compiled(r.transfer()), 5, listed)
         else:
-            r.fit(r.compiled(r.transfer()), 4, listed)
+            r.fit(r.compiled(r.transfer()), 5, listed)
         rates.append(seen.seen)
     assert rates[0][-1] == rates[1][0] == pytest.approx(1e-2 / 8)
 
@@ -231,9 +225,7 @@ def test_a_plateau_without_its_state_is_an_error_before_the_first_step(tmp_path)
     model = r.compiled(r.transfer())
     before = r.weights(model)
     with pytest.raises(bng.ScheduleError, match="state after epoch 2 is needed"):
-        r.fit(
-            model, 5, [r.scheduler(phases("Adam"))], initial_epoch=3, validation_data=r.data()
-        )
+        r.fit(model, 5, [r.scheduler(phases("Adam"))], initial_epoch=3, validation_data=r.data())
     assert r.same(before, r.weights(model))
 
 

@@ -1,0 +1,85 @@
+"""What cannot work is said before the first step, and nothing of the model has changed."""
+
+from __future__ import annotations
+
+import pytest
+
+import keras_bnguard as bng
+from tests.phases import recipe as r
+from tests.phases.recipe import keras
+
+ALL = bng.Phase("all", train="*", learning_rate=1e-3)
+
+
+def fails(error: type, match: str, phases: object, model: object = None, **kwargs: object) -> None:
+    model = r.compiled(r.transfer()) if model is None else model
+    before, flags = r.weights(model), r.trainable_names(model)
+    with pytest.raises(error, match=match):
+        r.fit(model, 3, [r.scheduler(phases)], **kwargs)
+    assert r.same(before, r.weights(model))
+    assert flags == r.trainable_names(model)
+
+
+def test_a_selector_that_matches_nothing_names_the_phase_and_near_misses():
+    phases = [bng.Phase("top", train="haed*", epochs=1), ALL]
+    fails(bng.SelectorError, r"phase 'top'.*haed.*head", phases)
+
+
+def test_a_validation_monitor_without_validation_data():
+    phases = [bng.Phase("top", train="head*", until=bng.Plateau("val_loss")), ALL]
+    fails(bng.ScheduleError, "fit has no validation data", phases)
+
+
+def test_a_rate_that_a_compiled_schedule_would_fight():
+    decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
+    model = r.transfer()
+    model.compile(keras.optimizers.SGD(decay), "mse")
+    fails(bng.ScheduleError, "compiled with a LearningRateSchedule", [ALL], model)
+
+
+def test_a_phase_that_trains_nothing():
+    phases = [bng.Phase("none", train="backbone/relu1", epochs=1), ALL]
+    fails(bng.ScheduleError, "phase 'none' trains nothing", phases)
+
+
+def test_a_model_that_is_not_built():
+    model = keras.Sequential([keras.layers.Dense(2), keras.layers.BatchNormalization()])
+    with pytest.raises(bng.ScheduleError, match="a built model"):
+        bng.PhaseScheduler([ALL]).plan(model)
+
+
+def test_a_monitor_that_is_in_no_logs_lists_what_is():
+    phases = [bng.Phase("top", train="head*", until=bng.Plateau("acc")), ALL]
+    with pytest.raises(bng.ScheduleError, match=r"There are: .*loss"):
+        r.fit(r.compiled(r.transfer()), 2, [r.scheduler(phases)])
+
+
+def test_a_phase_behind_the_end_of_fit_is_warned_of():
+    with pytest.warns(bng.BNGuardWarning, match="before phase 'all' begins at epoch 5"):
+        r.fit(r.compiled(r.transfer()), 1, [r.scheduler(r.head_then_all(5, 1))])
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"batch_norm": "frozen"}, "batch_norm="),
+        ({"epochs": 0}, "epochs="),
+        ({"warmup": -1}, "warmup="),
+        ({"learning_rate": 0.0}, "learning_rate="),
+        ({"optimizer_state": "keep"}, "optimizer_state="),
+        ({"restore_best": True}, "restore_best=True needs"),
+        ({"until": 3}, "until="),
+    ],
+)
+def test_a_phase_says_which_value_is_wrong(settings, match):
+    with pytest.raises(bng.ScheduleError, match=match):
+        bng.Phase("x", train="*", **settings)
+
+
+def test_phases_have_to_follow_one_another():
+    with pytest.raises(bng.ScheduleError, match="never ends"):
+        bng.PhaseScheduler([bng.Phase("a", train="*"), bng.Phase("b", train="*")])
+    with pytest.raises(bng.ScheduleError, match="share a name"):
+        bng.PhaseScheduler([bng.Phase("a", train="*", epochs=1), bng.Phase("a", train="*")])
+    with pytest.raises(bng.ScheduleError, match="non-empty list"):
+        bng.PhaseScheduler([])
