@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Set, Tuple
 
 from keras_bnguard.callbacks.run import GuardRun
 from keras_bnguard.engines.base import Engine
@@ -68,7 +68,9 @@ class LoopWatch:
         self._run = GuardRun(
             engine, model, muting, emit=self.found.append, protect=protect, in_fit=False
         )
-        self._keys = {id(model), *(id(layer) for _, layer in self._run.survey.layers)}
+        self._muting = muting
+        self._elsewhere: Set[str] = set()
+        self._keys: Set[int] = {id(model), *(id(layer) for _, layer in self._run.survey.layers)}
         self._flags = self._present_flags()
         self._steps_before = self._iterations()
         self._run.begin()
@@ -79,6 +81,17 @@ class LoopWatch:
     def knows(self, keys: Any) -> bool:
         """Whether one of these layers belongs to the model."""
         return not self._keys.isdisjoint(keys)
+
+    def also_trained(self, keys: Set[int]) -> None:
+        """Another model that trains holds these layers: it may move what stands still here."""
+        shared = self._keys & keys
+        handles = self._run.survey.handles
+        self._elsewhere |= {each.path for each in handles if id(each.layer) in shared}
+
+    @property
+    def keys(self) -> Set[int]:
+        """Ids of the model and its layers."""
+        return self._keys
 
     def is_over(self) -> bool:
         """Whether the model is not what it was when the watch began: a new one has to begin."""
@@ -107,6 +120,10 @@ class LoopWatch:
             return
         self.looks.append(steps)
         self._run.steps = max(self._run.steps, steps)
+        if self._elsewhere and not self._run.spy.sites:
+            # Only a step that was seen tells whose training moved a shared BN.
+            moved = ("BNG404", tuple(sorted(self._elsewhere)))
+            self._run._muting = replace(self._muting, ignore=(*self._muting.ignore, moved))
         if self.kind == "train_on_batch" or not _in_a_trace(self.engine):
             self._run.look(moment)
         else:

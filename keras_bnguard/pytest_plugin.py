@@ -70,7 +70,7 @@ class _Seen:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        from keras_bnguard.zero_touch import merged
+        from keras_bnguard.report.several import merged
 
         settings = _STATE.settings
         reports = _STATE.reports()

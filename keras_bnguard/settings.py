@@ -34,7 +34,7 @@ class Settings(NamedTuple):
     fix: bool = False
     fail_on: Optional[str] = None
     report: Optional[str] = None
-    on_finding: Union[None, str, Callable[[Any], Any]] = None
+    on_finding: Union[str, Callable[[Any], Any], None] = None
 
 
 KEYS = Settings._fields
@@ -248,9 +248,14 @@ def _fail_on(value: Any) -> str:
 
 
 def _report(value: Any) -> str:
-    path = os.fspath(value)
-    if path.endswith(REPORT_ENDINGS):
-        return str(path)
+    path = str(os.fspath(value))
+    if path.lower().endswith(".html"):
+        import importlib.util
+
+        if importlib.util.find_spec("jinja2") is None:
+            raise ValueError("HTML needs jinja2: pip install 'keras_bnguard[report]'")
+    if path.lower().endswith(REPORT_ENDINGS):
+        return path
     raise ValueError(f"expected a file name that ends in {', '.join(REPORT_ENDINGS)}")
 
 

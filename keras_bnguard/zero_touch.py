@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import os
 import sys
 import threading
 import traceback
@@ -126,6 +127,8 @@ class ZeroTouch:
     def enable(self, settings: Settings, by_warning: bool) -> None:
         """Switch on, or go on with other settings. by_warning: tell by `BNGuardWarning`
         unless the settings say how; otherwise only collect."""
+        if settings.report:  # The script may go to another folder before it is written.
+            settings = settings._replace(report=os.path.abspath(settings.report))
         with self._lock:
             self.settings = settings
             self._by_warning = by_warning
@@ -181,6 +184,7 @@ class ZeroTouch:
     def _write(self) -> None:
         if self.settings.report:
             from keras_bnguard.report import write_report
+            from keras_bnguard.report.several import merged
 
             write_report(merged(self.reports()), self.settings.report)
 
@@ -272,17 +276,23 @@ class ZeroTouch:
             return callbacks, _nothing
 
     def _enter_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
-        from keras_bnguard.callbacks.guard import BNGuard
+        from keras_bnguard.callbacks.silent import own_guard, silent_guard, with_guard
 
-        for watch in self._take_loops(lambda watch: watch.model is model):
+        for watch in self._take_loops(lambda watch: bool(watch.model is model)):
             self._end_loop(watch, "before fit")
-        own = next((c for c in _flat(callbacks) if isinstance(c, BNGuard)), None)
+        if self._loops:
+            from keras_bnguard.engines.select import engine_for
+
+            keys = {id(layer) for layer in engine_for(model).all_layers(model)}
+            for other in list(self._loops.values()):
+                other.also_trained(keys)
+        own = own_guard(callbacks)
         nested = self._fitting.get(id(model), 0)
         inserted: Any = None
         guard: Any = own
         if own is None and not nested:
             guard = silent_guard(self.settings, functools.partial(self.tell, model))
-            callbacks, inserted = _with_guard(callbacks, guard, model)
+            callbacks, inserted = with_guard(callbacks, guard, model)
         with self._lock:
             self._fits += 1
             self._fitting[id(model)] = nested + 1
@@ -315,7 +325,7 @@ class ZeroTouch:
         if not self.on or id(model) in self._fitting or self._watched(model):
             return None, _nothing
         watch = self._loops.get(id(model))
-        if watch is not None and watch.kind != "train_on_batch" or watch and watch.is_over():
+        if watch is not None and (watch.kind != "train_on_batch" or watch.is_over()):
             self._drop_loop(watch)
             watch = None
         if watch is None:
@@ -384,7 +394,9 @@ class ZeroTouch:
 
         return elsewhere(find)
 
-    def _begin_loop(self, model: Any, kind: str, optimizer: Any = None, anchor: Any = (0, 0)) -> Any:
+    def _begin_loop(
+        self, model: Any, kind: str, optimizer: Any = None, anchor: Any = (0, 0)
+    ) -> Any:
         from keras_bnguard.engines.select import engine_for
         from keras_bnguard.findings import Muting
         from keras_bnguard.loop_watch import LoopWatch
@@ -401,6 +413,9 @@ class ZeroTouch:
             anchor=anchor,
         )
         with self._lock:
+            for other in self._loops.values():
+                other.also_trained(watch.keys)
+                watch.also_trained(other.keys)
             self._loops[id(model)] = watch
             old = list(self._loops.values())[:-KEEP_LOOPS]
         for each in old:
@@ -482,98 +497,6 @@ class _Inside:
 
     def __exit__(self, *exception: Any) -> None:
         self._local.inside -= 1
-
-
-# -------------------------------------------------------------------- callbacks
-def silent_guard(settings: Settings, tell: Callable[[Finding], None]) -> Any:
-    """A guard that adds nothing to the logs."""
-    from keras_bnguard.callbacks.silent import SilentGuard
-
-    return SilentGuard(
-        on_finding=tell,
-        fix=settings.fix,
-        select=settings.select,
-        ignore=settings.ignore,
-        every=settings.every,
-    )
-
-
-def _flat(callbacks: Any) -> List[Any]:
-    listed = getattr(callbacks, "callbacks", callbacks)
-    if listed is None:
-        return []
-    if isinstance(listed, (list, tuple)):
-        return [each for item in listed for each in _flat(item)]
-    return [listed]
-
-
-def _with_guard(callbacks: Any, guard: Any, model: Any) -> Tuple[Any, Optional[Callable[[], None]]]:
-    """The callbacks with a guard in front, and what takes it out again where it has to be.
-
-    A list is never changed; a CallbackList is, for it may be what Keras goes on with.
-    """
-    inner = getattr(callbacks, "callbacks", None)
-    if isinstance(inner, list) and hasattr(callbacks, "set_model"):
-        inner.insert(0, guard)
-        guard.set_params(getattr(callbacks, "params", None))
-        guard.set_model(model)
-
-        def take_out() -> None:
-            with contextlib.suppress(ValueError):
-                inner.remove(guard)
-
-        return callbacks, take_out
-    return [guard, *_flat(callbacks)], None
-
-
-# ---------------------------------------------------------------------- several
-def merged(several: List[Report]) -> Report:
-    """Several reports as one: each finding says of which model, and in which of its runs.
-
-    One report stays as it is. The same finding in several runs of a model is listed once.
-    """
-    if len(several) == 1:
-        return several[0]
-    from dataclasses import replace
-
-    from keras_bnguard.findings import merge_outcomes
-    from keras_bnguard.records import Report
-
-    findings: Dict[Any, Finding] = {}
-    runs: Dict[Any, List[str]] = {}
-    for report in several:
-        run = report.notes[0] if report.notes else "fit"
-        for finding in report.findings:
-            key = (report.model, finding.code, finding.layers, finding.repaired)
-            findings.setdefault(key, finding)
-            runs.setdefault(key, []).append(run)
-    models = tuple(dict.fromkeys(report.model for report in several))
-    told = []
-    for key, finding in findings.items():
-        where = f"{key[0]}: " if len(models) > 1 else ""
-        evidence = {**finding.evidence, "model": key[0], "runs": tuple(runs[key])}
-        again = f" (in {len(runs[key])} runs)" if len(runs[key]) > 1 else ""
-        told.append(
-            replace(finding, message=f"{where}{finding.message}{again}", evidence=evidence)
-        )
-    outcomes: Tuple[Any, ...] = ()
-    modes: Dict[str, Any] = {}
-    for report in several:
-        outcomes = merge_outcomes(outcomes, report.outcomes)
-        prefix = f"{report.model}/" if len(models) > 1 else ""
-        modes.update({prefix + m.path: replace(m, path=prefix + m.path) for m in report.modes})
-    order = {"error": 0, "warning": 1, "info": 2}
-    return Report(
-        model=", ".join(models) or "no model",
-        stack=next((r.stack for r in several if r.stack is not None), None),
-        findings=tuple(sorted(told, key=lambda f: order[f.severity])),
-        outcomes=outcomes,
-        modes=tuple(modes.values()),
-        drift=several[-1].drift if len(models) == 1 and several else (),
-        repairs=tuple(dict.fromkeys(text for r in several for text in r.repairs)),
-        notes=tuple(dict.fromkeys(text for r in several for text in r.notes[1:])),
-        steps=sum(r.steps for r in several),
-    )
 
 
 _STATE = ZeroTouch()

@@ -48,7 +48,7 @@ def split(argv: List[str]) -> Tuple[List[str], Optional[str], List[str]]:
     while place < len(argv):
         word = argv[place]
         if word == "-m":
-            return argv[:place], (argv[place + 1 : place + 2] or [None])[0], argv[place + 2 :]
+            return argv[:place], "".join(argv[place + 1 : place + 2]), argv[place + 2 :]
         if word.startswith("-m") and not word.startswith("--"):
             return argv[:place], word[2:], argv[place + 1 :]
         if word == "--":
@@ -65,7 +65,7 @@ def main(argv: List[str]) -> int:
     add_arguments(parser)
     own, module, rest = split(argv)
     arguments = parser.parse_args(own)
-    if module is None and not rest:
+    if module == "" or (module is None and not rest):
         parser.error("expected a script, or -m and a module")
     from keras_bnguard.settings import read_settings
     from keras_bnguard.zero_touch import _STATE
@@ -213,7 +213,9 @@ def _run(prepared: _Prepared, state: Any) -> int:
         if error.code in (None, 0) and _fails(state):
             raise SystemExit(1) from None
         raise
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            _INTERRUPTED.append(True)
         # Python itself prints it, ends the process and chooses the code; ours are not shown.
         _hide_our_frames()
         with contextlib.suppress(BaseException):
@@ -221,6 +223,17 @@ def _run(prepared: _Prepared, state: Any) -> int:
         raise
     state.finish()
     return int(_fails(state))
+
+
+def _still_interrupted() -> None:
+    """Python ends by SIGINT (130 in a shell) where the last code it ran was left by Ctrl-C.
+    What the report needs may have run since, so the same is said again."""
+    if _INTERRUPTED:
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
+
+
+_INTERRUPTED: List[bool] = []
 
 
 def _hide_our_frames() -> None:
@@ -284,21 +297,26 @@ def _tell(state: Any, quiet: bool) -> None:
     """At the very end: the findings to stderr, the report to its file."""
     with contextlib.suppress(BrokenPipeError, ValueError):
         try:
-            from keras_bnguard.zero_touch import merged
-
-            if not (state.reports() or state.settings.report or state.faults):
-                if not quiet:
-                    print("keras_bnguard: no training was seen in this process", file=sys.stderr)
-                return
-            report = merged(state.reports())
-            if state.settings.report:
-                from keras_bnguard.report import write_report
-
-                write_report(report, state.settings.report)
-            if not quiet:
-                print(summary(state, report), end="", file=sys.stderr)
+            _report(state, quiet)
         except (OSError, BNGuardError) as error:
             print(f"bnguard run: {error}", file=sys.stderr)
+    _still_interrupted()
+
+
+def _report(state: Any, quiet: bool) -> None:
+    if not (state.reports() or state.settings.report or state.faults):
+        if not quiet:
+            print("keras_bnguard: no training was seen in this process", file=sys.stderr)
+        return
+    from keras_bnguard.report.several import merged
+
+    report = merged(state.reports())
+    if state.settings.report:
+        from keras_bnguard.report import write_report
+
+        write_report(report, state.settings.report)
+    if not quiet:
+        print(summary(state, report), end="", file=sys.stderr)
 
 
 def summary(state: Any, report: Any) -> str:

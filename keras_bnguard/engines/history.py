@@ -105,6 +105,3 @@ def compiled_flags(engine: Any, model: Any) -> Optional[Dict[int, bool]]:
     """Flags at the last `compile()`, for a Keras that keeps none; None while nobody takes notes."""
     history = HISTORIES.get(id(engine.keras))
     return history.compiled_flags(model) if history is not None else None
-
-
-

@@ -26,9 +26,7 @@ _ABSENT = object()
 class Watcher(Protocol):
     """Who is told; a method that fails has to keep it to itself."""
 
-    def around_fit(
-        self, model: Any, callbacks: Any
-    ) -> Tuple[Any, Callable[[], None]]: ...
+    def around_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]: ...
 
     def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]: ...
 
@@ -82,7 +80,7 @@ class _Installed:
         original = getattr(owner, name, None)
         if original is None:
             return
-        mine = functools.wraps(original)(wrapper(original))
+        mine: Any = functools.wraps(original)(wrapper(original))
         # AutoGraph leaves Keras's code alone by its module, and would follow __wrapped__.
         with contextlib.suppress(TypeError, ValueError):
             mine.__signature__ = inspect.signature(original)
@@ -103,8 +101,7 @@ class _Installed:
             if legacy is not None:
                 owners.append(legacy.Optimizer)
             return [
-                (owner, "apply_gradients", self._apply_pairs)
-                for owner in dict.fromkeys(owners)
+                (owner, "apply_gradients", self._apply_pairs) for owner in dict.fromkeys(owners)
             ]
         return [
             (optimizers.Optimizer, "apply", self._apply),

@@ -12,6 +12,7 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard import zero_touch
+from keras_bnguard.callbacks import silent
 from keras_bnguard.engines.select import any_engine
 from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
 from tests.stack import STACK, keras
@@ -56,7 +57,9 @@ def everything():
         (real.optimizers.Optimizer, "stateless_apply"),
     ]
     objects = [cls.__dict__.get(name) for cls, name in places]
-    objects += [next((c.__dict__[n] for c in cls.__mro__ if n in c.__dict__), 0) for cls, n in places]
+    objects += [
+        next((c.__dict__[n] for c in cls.__mro__ if n in c.__dict__), 0) for cls, n in places
+    ]
     return [*objects, *sys.meta_path]
 
 
@@ -168,6 +171,22 @@ def test_flags_that_change_and_compile_begin_a_new_watch():
     assert [report.modes[0].meant for report in zero_touch.reports()] == ["inference", "train"]
 
 
+def test_a_gan_that_was_traced_before_is_silent_too():
+    inner = model_of("inner")
+    inner.train_on_batch(X, Y)
+    inputs = keras.Input((4,))
+    outer = keras.Model(inputs, inner(keras.layers.Dense(4)(inputs)), name="outer")
+    inner.trainable = False
+    outer.compile("sgd", "mse")
+    outer.train_on_batch(X, Y)
+    bng.enable_warnings(on_finding="raise", ignore="BNG406")
+    for _ in range(5):
+        inner.trainable = True
+        inner.train_on_batch(X, Y)
+        inner.trainable = False
+        outer.train_on_batch(X, Y)
+
+
 def test_loaded_weights_are_not_taken_for_training():
     bng.enable_warnings(on_finding="raise")
     model = model_of("m")
@@ -212,7 +231,7 @@ def test_a_fault_of_ours_never_reaches_the_user(monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(zero_touch, "silent_guard", broken)
+    monkeypatch.setattr(silent, "silent_guard", broken)
     monkeypatch.setattr(zero_touch.ZeroTouch, "_begin_loop", broken)
     bng.enable_warnings()
     model = model_of("m")

@@ -81,8 +81,9 @@ def test_what_cannot_be_started_ends_as_with_python(tmp_path):
     for words in (("absent.py",), ("broken.py",), ("-m", "no_such_module")):
         plain, run = python(*words, cwd=tmp_path), bnguard(*words, cwd=tmp_path)
         assert run.returncode == plain.returncode
-        assert without_ours(run.stderr).strip().splitlines()[-1] == (
-            plain.stderr.strip().splitlines()[-1]
+        assert (
+            without_ours(run.stderr).strip().splitlines()[-1]
+            == (plain.stderr.strip().splitlines()[-1])
         )
 
 
