@@ -165,7 +165,7 @@ class ZeroTouch:
     @never_fails()
     def finish(self, moment: str = "exit") -> None:
         """Last look at every loop; their reports are complete then."""
-        for watch in self._take_loops(lambda watch: True):
+        for watch in self._take_loops():
             self._end_loop(watch, moment)
 
     def _look_at_exit(self) -> None:
@@ -278,7 +278,7 @@ class ZeroTouch:
     def _enter_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
         from keras_bnguard.callbacks.silent import own_guard, silent_guard, with_guard
 
-        for watch in self._take_loops(lambda watch: bool(watch.model is model)):
+        for watch in self._take_loops(model):
             self._end_loop(watch, "before fit")
         if self._loops:
             from keras_bnguard.engines.select import engine_for
@@ -324,7 +324,7 @@ class ZeroTouch:
         """Before a `train_on_batch`; returns (None, what to call after it)."""
         if not self.on or id(model) in self._fitting or self._watched(model):
             return None, _nothing
-        watch = self._loops.get(id(model))
+        watch: Any = self._loops.get(id(model))
         if watch is not None and (watch.kind != "train_on_batch" or watch.is_over()):
             self._drop_loop(watch)
             watch = None
@@ -350,7 +350,8 @@ class ZeroTouch:
         if not variables:
             return
         anchor = (id(optimizer), id(variables[0]))
-        watch = next((w for w in list(self._loops.values()) if w.anchor == anchor), None)
+        loops: List[Any] = list(self._loops.values())
+        watch = next((each for each in loops if each.anchor == anchor), None)
         if watch is None or watch.is_over():
             if watch is not None:
                 self._drop_loop(watch)
@@ -430,9 +431,10 @@ class ZeroTouch:
         except Exception as error:
             self.failed(error)
 
-    def _take_loops(self, wanted: Callable[[Any], bool]) -> Iterator[Any]:
+    def _take_loops(self, model: Any = None) -> Iterator[Any]:
         with self._lock:
-            taken = [watch for watch in self._loops.values() if wanted(watch)]
+            every = list(self._loops.values())
+            taken = [watch for watch in every if model is None or watch.model is model]
             for watch in taken:
                 self._loops.pop(id(watch.model), None)
         return iter(taken)

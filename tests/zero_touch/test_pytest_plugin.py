@@ -46,7 +46,7 @@ def run(tmp_path_factory):
 def test_findings_are_in_the_summary_with_their_test(run):
     assert "2 passed" in run.stdout
     assert "test_wrong.py::test_trains\nBNG102" in run.stdout
-    assert "test_right.py::" not in run.stdout
+    assert "test_right.py::test_trains\nBNG" not in run.stdout
 
 
 def test_fail_on_fails_a_run_whose_tests_pass(run):
