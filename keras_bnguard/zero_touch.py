@@ -114,7 +114,7 @@ class ZeroTouch:
         self._fits = 0
         self._fitting: Dict[int, int] = {}
         self._reports: List[Report] = []
-        self._loops: Dict[int, Any] = {}
+        self._loops: Dict[int, Any] = {}  # id(model) -> LoopWatch
         self._unknown: Dict[int, Any] = {}
         self._unseen: Set[str] = set()
         self._told: Dict[int, Tuple[Any, Set[Any]]] = {}
@@ -441,8 +441,9 @@ class ZeroTouch:
 
     def _drop_loop(self, watch: Any) -> None:
         with self._lock:
-            if self._loops.get(id(watch.model)) is watch:
-                del self._loops[id(watch.model)]
+            key = id(watch.model)
+            if key in self._loops and self._loops[key] is watch:
+                del self._loops[key]
         watch.abandon()
         if watch.looks or watch.found:
             self._collect(watch.model, watch.report(), "loop")
@@ -466,7 +467,8 @@ class ZeroTouch:
         """Whether the user watches the model already, with `BNGuard().watch(model)`."""
         from keras_bnguard.engines import run_watch
 
-        mine = {id(watch._run) for watch in self._loops.values()}
+        loops: List[Any] = list(self._loops.values())
+        mine = {id(watch._run) for watch in loops}
         return any(id(run) not in mine for run in run_watch.runs_of(model))
 
     # ------------------------------------------------------------------ changes
