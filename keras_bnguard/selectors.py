@@ -42,7 +42,8 @@ def path_matches(pattern: str, path: str, model: str = "") -> bool:
         if fnmatch.fnmatchcase(name, pattern):
             return True
         parts = name.split("/")
-        for end in range(1, len(parts)):
+        # The model's name alone is no layer: a layer may be called like its model.
+        for end in range(1 if name == path else 2, len(parts)):
             if fnmatch.fnmatchcase("/".join(parts[:end]), pattern):
                 return True
     return False

@@ -314,6 +314,16 @@ class Engine:
     def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
         raise NotImplementedError
 
+    def has_own_step(self, model: Any) -> bool:
+        """Whether the user wrote the `train_step`: it may use several optimizers, so what
+        `model.optimizer` does not know says nothing."""
+        for cls in type(model).__mro__:
+            if "train_step" in cls.__dict__:
+                package = cls.__module__.split(".", 1)[0]
+                if package != "keras_bnguard":
+                    return bool(package != self.package)
+        return False
+
     def iterations(self, model: Any) -> int:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:

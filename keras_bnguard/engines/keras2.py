@@ -139,7 +139,7 @@ class Keras2Engine(Engine):
         known = getattr(inner, "_index_dict", None) or {}
         built = bool(known)
         unknown: Tuple[str, ...] = ()
-        if built:
+        if built and not self.has_own_step(model):
             unknown = tuple(
                 v.name.split(":")[0]
                 for v in model.trainable_variables

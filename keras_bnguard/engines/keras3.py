@@ -192,7 +192,7 @@ class Keras3Engine(Engine):
         built = bool(getattr(inner, "built", False)) and known is not None
         unknown: Tuple[str, ...] = ()
         stale: Tuple[str, ...] = ()
-        if built and known is not None:
+        if built and known is not None and not self.has_own_step(model):
             ids = {id(v) for v in known}
             now = list(model.trainable_variables)
             unknown = tuple(v.path for v in now if id(v) not in ids)
