@@ -302,7 +302,6 @@ def test_other_compiled_models_that_share_bn_are_found():
     base.compile("sgd", "mse")
     base.trainable = False
     other.compile("sgd", "mse")
-    assert take_inventory(base).inventory.shared is None
     shared = take_inventory(base, look_for_others=True).inventory.shared
     known = {s.other for s in shared}
     if take_inventory(base).inventory.compiled_flags_known:
@@ -314,6 +313,14 @@ def test_other_compiled_models_that_share_bn_are_found():
             False,
             True,
         )
+
+
+def test_other_models_are_looked_for_only_where_it_matters():
+    base = backbone()
+    base.compile("sgd", "mse")
+    assert take_inventory(base).inventory.shared is None
+    base.trainable = False  # A frozen BN at its defaults: another model may train it.
+    assert take_inventory(base).inventory.shared is not None
 
 
 def test_looking_changes_nothing():
