@@ -1,0 +1,67 @@
+"""The command line: one file a subcommand, each with `add_arguments` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import Optional, Sequence
+
+import keras_bnguard
+from keras_bnguard.errors import BNGuardError
+
+OK, FOUND, USAGE = 0, 1, 2
+
+SUBCOMMANDS = {
+    "demo": "train on real digits and show what happens to BatchNormalization",
+    "rules": "list every rule",
+    "explain": "print what one rule checks, why, and what to do",
+    "run": "run a training script unchanged and say what was found in it",
+    "audit": "look at the BatchNormalization layers of a saved model",
+}
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        argv: the arguments after the program's name; those of the process where None.
+
+    Returns:
+        0 when all is well, 1 for findings or a failure, 2 where something was asked for that
+        does not exist. Wrong arguments exit with 2 as argparse does.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["run"]:
+        # Before anything else is loaded or set: what follows is the script's affair.
+        from keras_bnguard.cli import run
+
+        return run.main(words[1:])
+    # A framework writes pages to stderr while it loads; who wants them sets this.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    module = importlib.import_module(f"keras_bnguard.cli.{arguments.command}")
+    try:
+        return int(module.run(arguments))
+    except BNGuardError as error:
+        print(f"bnguard: {error}", file=sys.stderr)
+        return FOUND
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bnguard",
+        description="The truth about every BatchNormalization layer of a Keras model.",
+        epilog="Exit codes: 0 all is well, 1 findings or a failure, 2 wrong usage.",
+    )
+    parser.add_argument("--version", action="version", version=keras_bnguard.__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, what in SUBCOMMANDS.items():
+        module = importlib.import_module(f"keras_bnguard.cli.{name}")
+        module.add_arguments(commands.add_parser(name, help=what, description=what))
+    return parser

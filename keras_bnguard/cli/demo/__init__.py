@@ -1,0 +1,90 @@
+"""`bnguard demo`: the official recipe on real digits, as it is, held, and without fine-tuning."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import List, Optional
+
+from keras_bnguard.cli.demo.digits import load_digits
+from keras_bnguard.cli.demo.picture import draw, need_matplotlib
+from keras_bnguard.cli.demo.recipe import AS_IS, FIXED, Run, Setting, run_seed
+from keras_bnguard.cli.demo.summary import meaning, of_variant, rows, show_framed, show_table
+from keras_bnguard.engines.select import any_engine
+from keras_bnguard.report.text import finding_text
+
+INTRODUCTION = """\
+A small convolutional net with BatchNormalization is trained on the digits 0-4, then
+transferred to 5-9 under other lighting with {labelled} labelled images, by the recipe of the
+Keras guide: base(x, training=False), train the head with the base frozen, then unfreeze,
+compile again at a low rate, and fine-tune. {seeds} seed(s) on {stack}.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=_count, default=3, help="how many runs (default 3)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo_out"), help="folder for the picture (demo_out)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    demo(arguments.seeds, arguments.out)
+    return 0
+
+
+def demo(seeds: int, out: Path, setting: Optional[Setting] = None) -> List[Run]:
+    """Run the demo, print what it shows and save its picture.
+
+    Args:
+        seeds: how many runs. out: folder for the picture; made where it is not there.
+        setting: how long and on how much; Defaults to `Setting()`.
+
+    Raises:
+        MissingExtraError: scikit-learn or matplotlib is not installed.
+        MissingKerasError: no Keras can be imported.
+    """
+    setting = setting or Setting()
+    need_matplotlib()
+    load_digits(0, 1, 1)
+    begun = time.perf_counter()
+    engine = any_engine()
+    stack = engine.stack()
+    print(INTRODUCTION.format(labelled=setting.labelled, seeds=seeds, stack=stack))
+    runs: List[Run] = []
+    for seed in range(seeds):
+        runs += run_seed(engine.keras, seed, setting, _say)
+        if seed == 0:
+            _show_findings(runs)
+    print()
+    show_table(rows(runs))
+    print(f"\n{meaning(runs, stack)}\n")
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"demo_{stack.name}.png"
+    draw(runs, path, f"Digits 0-4 to 5-9, {stack}")
+    print(f"picture: {path}   ({time.perf_counter() - begun:.0f} s)")
+    return runs
+
+
+def _show_findings(runs: List[Run]) -> None:
+    """What the guard said in the first seed, once: all seeds say the same."""
+    (as_is,), (fixed,) = of_variant(runs, AS_IS), of_variant(runs, FIXED)
+    if not as_is.findings:
+        show_framed("BNGuard()", "nothing found in the recipe as it is")
+    for finding in as_is.findings:
+        show_framed("BNGuard() on the recipe as it is", finding_text(finding))
+    for finding in fixed.findings:
+        if finding.repaired:
+            print(f"with BNGuard(fix=True): {finding.code}, {finding.repaired}")
+
+
+def _say(what: str) -> None:
+    print(f"  {what}", flush=True)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected 1 or more")
+    return number

@@ -1,0 +1,53 @@
+"""`bnguard rules`: every rule, one line each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any, Dict, List
+
+from keras_bnguard.records import NEEDS
+from keras_bnguard.rules import ALL_RULES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output-format", choices=("text", "json"), default="text")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    print(as_json() if arguments.output_format == "json" else as_text())
+    return 0
+
+
+def as_json() -> str:
+    """All rules with their title, as a JSON list."""
+    rules: List[Dict[str, Any]] = [
+        {
+            "code": rule.code,
+            "name": rule.name,
+            "severity": rule.severity,
+            "needs": list(rule.needs),
+            "certain": rule.certain,
+            "repairable": rule.repairable,
+            "title": rule.title(),
+        }
+        for rule in ALL_RULES
+    ]
+    return json.dumps(rules, indent=2)
+
+
+def as_text() -> str:
+    """All rules as a table of at most 80 columns, and what the letters mean."""
+    width = max(len(rule.name) for rule in ALL_RULES)
+    lines = [f"{'code':6}  {'name':{width}}  {'severity':8}  {'needs':5}  fix=True"]
+    for rule in ALL_RULES:
+        repairs = "repairs" if rule.repairable else ""
+        needs = " ".join(rule.needs)
+        lines.append(
+            f"{rule.code}  {rule.name:{width}}  {rule.severity:8}  {needs:5}  {repairs}".rstrip()
+        )
+    lines += ["", "A rule looks at:"]
+    used = {need for rule in ALL_RULES for need in rule.needs}
+    lines += [f"  {letter}  {what}" for letter, what in NEEDS.items() if letter in used]
+    lines += ["", "bnguard explain CODE says more."]
+    return "\n".join(lines)
