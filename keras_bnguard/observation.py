@@ -35,6 +35,7 @@ class StatWatch:
         self._start: Tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))
         self._last = self._start
         self._now = self._start
+        self._measured: Optional[Tuple[Any, ...]] = None
         self._affine: Dict[str, NormState] = {}
         self._started_at_default: Dict[str, bool] = {}
         self._sick: Set[str] = set()
@@ -175,10 +176,13 @@ class StatWatch:
         return self._segments(bits, np.logical_or)
 
     def _measures(self) -> Tuple[np.ndarray, np.ndarray]:
-        with np.errstate(all="ignore"):
-            shift = mean_shift(self._now[0], self._start[0], self._start[1], self._epsilon)
-            ratio = log_variance_ratio(self._now[1], self._start[1], self._epsilon)
-        return shift, ratio
+        key = (id(self._now), id(self._start))
+        if self._measured is None or self._measured[0] != key:
+            with np.errstate(all="ignore"):
+                shift = mean_shift(self._now[0], self._start[0], self._start[1], self._epsilon)
+                ratio = log_variance_ratio(self._now[1], self._start[1], self._epsilon)
+            self._measured = (key, shift, ratio, self._now, self._start)
+        return self._measured[1], self._measured[2]
 
     def _floor(self) -> np.ndarray:
         """A cheap upper bound of each layer's dead threshold: its largest variance times 1e-6."""

@@ -30,6 +30,10 @@ from keras_bnguard.records import (
 from keras_bnguard.rules import ALL_RULES
 
 
+_WHILE_TRAINING = tuple(rule.code for rule in ALL_RULES if "R" in rule.needs)
+"""The rules that look at what happened since train begin."""
+
+
 class GuardRun:
     """What a guard knows of one model while it trains.
 
@@ -69,6 +73,7 @@ class GuardRun:
         self._corrupts = False
         self._in_danger = False
         self._grown = False
+        self._surveyed = True
         self._step_seen = False
         self._step_flips: Tuple[FlagChange, ...] = ()
         self._step_optimizer: Optional[OptimizerFacts] = None
@@ -84,7 +89,8 @@ class GuardRun:
         self._started = engine.iterations(model)
 
     # ------------------------------------------------------------------ begin
-    def _survey_model(self, model: Any, stats: Optional[StatWatch] = None) -> None:
+    def _survey_model(self, model: Any) -> None:
+        self._surveyed = True
         engine = self.engine
         engine.sync(model)
         self.compiled = engine.compiled_flags(model)
@@ -118,6 +124,7 @@ class GuardRun:
 
     def _survey_again(self, model: Any, flags: Mapping[int, bool]) -> None:
         """The same run, with other flags or more layers than it began with."""
+        self._surveyed = True
         self.survey = self._taken(model, flags)
         for _, layer in self.survey.layers:
             self.wanted.setdefault(id(layer), bool(layer.trainable))
@@ -196,9 +203,7 @@ class GuardRun:
         self.phase = phase
         self._fired.clear()
         self.first_step.disarm()
-        calls = self.spy.sites
-        self._survey_model(model, stats=self.stats)
-        self.spy.sites.update(calls)
+        self._survey_model(model)
         self.first_step.arm()
 
     def _before_step(self) -> None:
@@ -239,6 +244,8 @@ class GuardRun:
 
     def check_flags(self, moment: str, corrupts: bool = False) -> Sequence[Finding]:
         """Judge the flags alone, with what is known of them now."""
+        if self._in_fit and not corrupts and not self.flags_pending():
+            return ()
         self._corrupts = corrupts
         try:
             return self._judge(moment, only=("BNG101",))
@@ -263,7 +270,9 @@ class GuardRun:
         self._note_late_defaults()
         drift = self.stats.drift(moment, epoch, self.steps)
         self.drift.append(drift)
-        self._judge(moment)
+        # What does not change while training runs was judged when it was surveyed.
+        again = self._surveyed or not self._in_fit or self.flags_pending()
+        self._judge(moment, only=None if again else _WHILE_TRAINING)
         return drift
 
     def _survey_what_was_built(self, model: Any) -> None:
@@ -287,7 +296,12 @@ class GuardRun:
 
     def _judge(self, moment: str, only: Optional[Tuple[str, ...]] = None) -> Sequence[Finding]:
         self.moment = moment
-        facts = self.facts(numbers=only is None)
+        facts = self.facts(
+            numbers=only is None or only is _WHILE_TRAINING,
+            optimizer=only is not _WHILE_TRAINING,
+        )
+        if only is None:
+            self._surveyed = False
         rules = ALL_RULES if only is None else tuple(r for r in ALL_RULES if r.code in only)
         found, outcomes = find(facts, self._muting, rules, already=self._fired)
         self._outcomes = merge_outcomes(self._outcomes, outcomes)
@@ -299,8 +313,9 @@ class GuardRun:
         return found
 
     # ------------------------------------------------------------------ facts
-    def facts(self, numbers: bool = True) -> Facts:
-        """Everything the rules may look at now; without `numbers` nothing is read."""
+    def facts(self, numbers: bool = True, optimizer: bool = True) -> Facts:
+        """Everything the rules may look at now; without `numbers` nothing is read, without
+        `optimizer` its variables are not compared with those that train."""
         model = self._model()
         calls: Dict[str, Tuple[CallSite, ...]] = {k: tuple(v) for k, v in self.spy.sites.items()}
         run = RunFacts(
@@ -314,7 +329,8 @@ class GuardRun:
             recompiled=self._recompiled,
             optimizer_started=self._started,
         )
-        return Facts(self.survey.inventory, self._optimizer(model), run, None, self._hyper)
+        known = self._optimizer(model) if optimizer else None
+        return Facts(self.survey.inventory, known, run, None, self._hyper)
 
     def _optimizer(self, model: Any) -> Optional[OptimizerFacts]:
         """The optimizer beside the variables that train; in a loop of one's own, in its steps."""
@@ -327,6 +343,8 @@ class GuardRun:
     def _flips(self) -> Tuple[FlagChange, ...]:
         if not self._in_fit:
             return self._step_flips
+        if not self._corrupts and not self.flags_pending():
+            return ()
         return self._changes("before fit" if self.moment == "train begin" else self.moment)
 
     def _changes(self, where: str) -> Tuple[FlagChange, ...]:
@@ -350,6 +368,7 @@ class GuardRun:
         ]
         model = self._model()
         self.compiled = self.engine.compiled_flags(model)
+        self._surveyed = True
         stopped = set(held)
         norms = tuple(
             replace(norm, held=norm.held or norm.path in stopped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,12 @@ class Keras3JaxEngine(Keras3Engine):
 
     def to_numpy(self, variable: Any) -> np.ndarray:
         return np.array(getattr(variable, "value", variable), copy=True)
+
+    def flat(self, variables: Sequence[Any]) -> np.ndarray:
+        if not variables:
+            return np.zeros((0,), np.float32)
+        # Joining copies; a view of each buffer is enough, and none outlives this call.
+        return np.concatenate([np.asarray(getattr(v, "value", v)).ravel() for v in variables])
 
     def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
         import jax
