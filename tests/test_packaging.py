@@ -13,7 +13,18 @@ import pytest
 import keras_bnguard
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = {"tensorflow", "tf-keras", "addons", "jax", "torch", "report", "yaml", "demo", "test"}
+EXTRAS = {
+    "tensorflow",
+    "tf-keras",
+    "addons",
+    "jax",
+    "torch",
+    "report",
+    "tensorboard",
+    "yaml",
+    "demo",
+    "test",
+}
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from keras_bnguard.engines.host import Hooks, joined
 from keras_bnguard.engines.run_watch import when_fit_is_left
 from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
 from keras_bnguard.findings import Ignore, Muting, Select
-from keras_bnguard.records import Finding, Report
-from keras_bnguard.report import write_report
+from keras_bnguard.records import DriftLook, Finding, Report
+from keras_bnguard.report import check_report_path, write_report
+from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
 from keras_bnguard.report.text import mode_table
 
 
@@ -49,8 +50,9 @@ class BNGuard(Hooks):
         data: batches for the rules that look at data. Defaults to None: they are skipped.
         every: "epoch", or every how many training batches to look. Looking at batches makes
             Keras 3 wait for each batch; "epoch" costs well under 1 % of a step.
-        report: path of a report to write at train end: .json. Defaults to None.
-        tensorboard: log directory for drift scalars. Defaults to None.
+        report: path of a report to write at train end: .html, .json, .sarif or .txt.
+            Defaults to None.
+        tensorboard: log directory for drift scalars and the findings as text. Defaults to None.
         verbose: 1 prints the table of every BN at train begin. Defaults to 0.
 
     Attributes:
@@ -94,7 +96,13 @@ class BNGuard(Hooks):
         self._muting = Muting.of(select, ignore)
         self._fix = bool(fix)
         self._every = _every(every)
+        if report is not None:
+            check_report_path(report)
+        if tensorboard is not None:
+            check_tensorboard()
         self._report_path = report
+        self._tensorboard = tensorboard
+        self._writer: Optional[DriftWriter] = None
         self._verbose = verbose
         self._run: Optional[GuardRun] = None
         self._repairs: Optional[Repairs] = None
@@ -123,7 +131,7 @@ class BNGuard(Hooks):
     def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         with self._safely():
             if (run := self._alive()) is not None:
-                drift = run.look(f"epoch {epoch} end", epoch)
+                drift = self._looked(run, f"epoch {epoch} end", epoch)
                 if logs is not None:
                     logs["bn_drift"] = drift.total
                 self._repair(run.findings)
@@ -139,7 +147,7 @@ class BNGuard(Hooks):
         if self._batches % self._every == 0:
             with self._safely():
                 if (run := self._alive()) is not None:
-                    run.look(f"batch {batch}", run.epoch)
+                    self._looked(run, f"batch {batch}", run.epoch)
             self._say()
 
     def _repair_before_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
@@ -241,10 +249,23 @@ class BNGuard(Hooks):
             work()
         self._say()
 
+    def _looked(self, run: GuardRun, moment: str, epoch: Optional[int] = None) -> DriftLook:
+        """Look, and write the drift where TensorBoard is to see it."""
+        drift = run.look(moment, epoch)
+        if self._tensorboard is not None:
+            if self._writer is None:
+                self._writer = DriftWriter(self._tensorboard)
+            self._writer.look(drift)
+        return drift
+
     def _end(self) -> None:
         self._stop()
-        if self._run is not None and self._report_path:
-            write_report(self.report, self._report_path)
+        report = self.report
+        if report is not None and self._writer is not None:
+            self._writer.finish(report)
+            self._writer = None
+        if report is not None and self._report_path:
+            write_report(report, self._report_path)
 
     def _stop(self) -> None:
         if self._run is not None:

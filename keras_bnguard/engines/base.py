@@ -458,9 +458,9 @@ def loss_parts(
 ) -> List[Tuple[Any, Any, Any]]:
     """(loss, target, output) for each output of a model, from what `compile` was given."""
     if isinstance(outputs, dict):
-        targets = y if isinstance(y, dict) else dict.fromkeys(outputs, y)
+        wanted = y if isinstance(y, dict) else dict.fromkeys(outputs, y)
         chosen = loss if isinstance(loss, dict) else dict.fromkeys(outputs, loss)
-        return [(chosen[k], targets[k], outputs[k]) for k in outputs if chosen.get(k) is not None]
+        return [(chosen[k], wanted[k], outputs[k]) for k in outputs if chosen.get(k) is not None]
     if isinstance(outputs, (list, tuple)):
         keys = list(names or range(len(outputs)))
         targets = [y[k] for k in keys] if isinstance(y, dict) else list(y)

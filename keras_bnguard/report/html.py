@@ -68,12 +68,13 @@ def _fill(template: str, report: Report, phases: Sequence[Mapping[str, Any]]) ->
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     script = _read("copy.js")
-    return environment.get_template(template).render(
+    page: str = environment.get_template(template).render(
         style=_read("style.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **_content(report, phases),
     )
+    return page
 
 
 def _read(name: str) -> str:

@@ -36,7 +36,7 @@ def of_variant(runs: Sequence[Run], variant: str) -> List[Run]:
 
 def rows(runs: Sequence[Run]) -> List[Tuple[str, ...]]:
     """One row per variant, cells as in `HEADER`."""
-    found = []
+    found: List[Tuple[str, ...]] = []
     for variant in VARIANTS:
         mine = of_variant(runs, variant)
         drift = max(max(run.drift.values(), default=0.0) for run in mine)
