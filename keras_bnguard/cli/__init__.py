@@ -9,7 +9,7 @@ import sys
 from typing import Optional, Sequence
 
 import keras_bnguard
-from keras_bnguard.errors import BNGuardError
+from keras_bnguard.errors import BNGuardError, SettingError
 
 OK, FOUND, USAGE = 0, 1, 2
 
@@ -50,7 +50,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return int(module.run(arguments))
     except BNGuardError as error:
         print(f"bnguard: {error}", file=sys.stderr)
-        return FOUND
+        return USAGE if isinstance(error, (SettingError, FileNotFoundError)) else FOUND
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -48,6 +48,10 @@ PLAIN_OPERATION = re.compile(
 )
 
 
+class NoModelFileError(ModelFileError, FileNotFoundError):
+    """There is no file of that name."""
+
+
 def load(path: str) -> Any:
     """The model in a file, not compiled.
 
@@ -91,9 +95,9 @@ def load(path: str) -> Any:
 def read_description(path: Path) -> Any:
     """The JSON in which a file describes its model; nothing else of it is read."""
     if path.is_dir():
-        raise ModelFileError(f"{path} is a folder; expected a .keras or .h5 file.")
+        raise NoModelFileError(f"{path} is a folder; expected a .keras or .h5 file.")
     if not path.is_file():
-        raise ModelFileError(f"{path} does not exist.")
+        raise NoModelFileError(f"{path} does not exist.")
     try:
         with path.open("rb") as file:
             start = file.read(len(HDF5_MAGIC))
