@@ -29,9 +29,8 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules import ALL_RULES
 
-
+# The rules that look at what happened since train begin.
 _WHILE_TRAINING = tuple(rule.code for rule in ALL_RULES if "R" in rule.needs)
-"""The rules that look at what happened since train begin."""
 
 
 class GuardRun:
