@@ -1,0 +1,65 @@
+"""The transfer-learning recipe of the Keras guide on real digits, as it is and repaired.
+
+pip install 'keras_bnguard[demo]'
+python quickstart.py                         # Keras as installed
+KERAS_BACKEND=torch python quickstart.py     # Keras 3 on tensorflow, jax or torch
+TF_USE_LEGACY_KERAS=1 python quickstart.py   # Keras 2 as the package tf_keras
+"""
+
+import os
+
+if os.environ.get("TF_USE_LEGACY_KERAS") == "1":
+    import tf_keras as keras
+else:
+    import keras
+from sklearn.datasets import load_digits
+
+import keras_bnguard as bng
+
+images, digits = load_digits(return_X_y=True)
+images = images.reshape(-1, 8, 8, 1).astype("float32") / 16.0
+source, target = digits < 5, digits >= 5
+x, y = 1.0 - 0.5 * images[target], digits[target] - 5  # other digits, under other lighting
+train, held_out = slice(0, 120), slice(120, 620)
+layers = keras.layers
+
+
+def backbone():
+    inputs = outputs = keras.Input((8, 8, 1))
+    for filters, stride in ((16, 1), (32, 2), (64, 2)):
+        outputs = layers.Conv2D(filters, 3, stride, "same", use_bias=False)(outputs)
+        outputs = layers.ReLU()(layers.BatchNormalization()(outputs))
+    return keras.Model(inputs, outputs, name="base")
+
+
+def with_head(base, **call):
+    inputs = keras.Input((8, 8, 1))
+    pooled = layers.GlobalAveragePooling2D()(base(inputs, **call))
+    return keras.Model(inputs, layers.Dense(5, activation="softmax")(pooled))
+
+
+def fit(model, rate, x, y, epochs, callbacks=()):
+    loss = "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
+    model.fit(x, y, batch_size=8, epochs=epochs, callbacks=list(callbacks), verbose=0)
+
+
+def say(finding):
+    print(f"  {finding.code} {finding.name}: {finding.repaired or 'not repaired'}")
+
+
+keras.utils.set_random_seed(0)
+pretrained = backbone()
+fit(with_head(pretrained), 1e-3, images[source], digits[source], epochs=3)
+for fix in (False, True):
+    keras.utils.set_random_seed(1)
+    base = backbone()
+    base.set_weights(pretrained.get_weights())
+    base.trainable = False  # 1. train the head on the frozen base
+    model = with_head(base, training=False)
+    fit(model, 1e-2, x[train], y[train], epochs=10)
+    base.trainable = True  # 2. unfreeze, compile again at a low rate, fine-tune
+    print(f"BNGuard(fix={fix})")
+    fit(model, 1e-4, x[train], y[train], 5, [bng.BNGuard(fix=fix, on_finding=say)])
+    accuracy = model.evaluate(x[held_out], y[held_out], verbose=0)[1]
+    print(f"  {100 * accuracy:.1f} % on held-out digits")
