@@ -1,7 +1,6 @@
 """The transfer-learning recipe of the Keras guide on real digits, as it is and repaired.
 
 pip install 'keras_bnguard[demo]'
-python quickstart.py                         # Keras as installed
 KERAS_BACKEND=torch python quickstart.py     # Keras 3 on tensorflow, jax or torch
 TF_USE_LEGACY_KERAS=1 python quickstart.py   # Keras 2 as the package tf_keras
 """
@@ -18,10 +17,10 @@ import keras_bnguard as bng
 
 images, digits = load_digits(return_X_y=True)
 images = images.reshape(-1, 8, 8, 1).astype("float32") / 16.0
-source, target = digits < 5, digits >= 5
-x, y = 1.0 - 0.5 * images[target], digits[target] - 5  # other digits, under other lighting
-train, held_out = slice(0, 120), slice(120, 620)
-layers = keras.layers
+source = digits < 5
+x, y = 1.0 - 0.5 * images[~source], digits[~source] - 5  # other digits, under other lighting
+train, held_out = slice(120), slice(120, 620)
+layers, LOSS = keras.layers, "sparse_categorical_crossentropy"
 
 
 def backbone():
@@ -33,14 +32,12 @@ def backbone():
 
 
 def with_head(base, **call):
-    inputs = keras.Input((8, 8, 1))
-    pooled = layers.GlobalAveragePooling2D()(base(inputs, **call))
-    return keras.Model(inputs, layers.Dense(5, activation="softmax")(pooled))
+    x = layers.GlobalAveragePooling2D()(base(inputs := keras.Input((8, 8, 1)), **call))
+    return keras.Model(inputs, layers.Dense(5, activation="softmax")(x))
 
 
 def fit(model, rate, x, y, epochs, callbacks=()):
-    loss = "sparse_categorical_crossentropy"
-    model.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(rate), LOSS, metrics=["accuracy"])
     model.fit(x, y, batch_size=8, epochs=epochs, callbacks=list(callbacks), verbose=0)
 
 
@@ -49,17 +46,15 @@ def say(finding):
 
 
 keras.utils.set_random_seed(0)
-pretrained = backbone()
-fit(with_head(pretrained), 1e-3, images[source], digits[source], epochs=3)
+fit(with_head(pretrained := backbone()), 1e-3, images[source], digits[source], epochs=3)
 for fix in (False, True):
     keras.utils.set_random_seed(1)
-    base = backbone()
-    base.set_weights(pretrained.get_weights())
+    (base := backbone()).set_weights(pretrained.get_weights())
     base.trainable = False  # 1. train the head on the frozen base
     model = with_head(base, training=False)
     fit(model, 1e-2, x[train], y[train], epochs=10)
     base.trainable = True  # 2. unfreeze, compile again at a low rate, fine-tune
     print(f"BNGuard(fix={fix})")
     fit(model, 1e-4, x[train], y[train], 5, [bng.BNGuard(fix=fix, on_finding=say)])
-    accuracy = model.evaluate(x[held_out], y[held_out], verbose=0)[1]
+    _, accuracy = model.evaluate(x[held_out], y[held_out], verbose=0)
     print(f"  {100 * accuracy:.1f} % on held-out digits")

@@ -34,7 +34,7 @@ def test_every_example_is_run_here():
 
 def test_quickstart():
     lines = run_example("quickstart.py")
-    assert len((ROOT / "examples" / "quickstart.py").read_text().splitlines()) <= 70
+    assert len((ROOT / "examples" / "quickstart.py").read_text().splitlines()) <= 60
     titles = [line for line in lines if not line.startswith(" ")]
     assert titles == ["BNGuard(fix=False)", "BNGuard(fix=True)"]
     found = [line.split(":")[0].strip() for line in lines if line.startswith("  BNG")]
