@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import os
 from pathlib import Path
 from typing import Any, Iterator, List, Optional, Set
@@ -141,3 +142,7 @@ def _fresh_keras(request: pytest.FixtureRequest) -> Iterator[None]:
     keras.utils.set_random_seed(SEED)
     yield
     keras.backend.clear_session()
+    # What a test leaves behind (traced functions above all) is out of the collector's sight from
+    # now on: else every collection walks through all that the tests before have left.
+    gc.collect()
+    gc.freeze()
