@@ -11,11 +11,13 @@ from keras_bnguard.engines.backup import find_backup
 from keras_bnguard.engines.fit_frame import FitArguments, fit_arguments, put_backup_behind
 from keras_bnguard.engines.host import Hooks, joined
 from keras_bnguard.errors import ScheduleError
+from keras_bnguard.gradual import fine_tune, gradual
 from keras_bnguard.inventory import Survey, take_inventory
 from keras_bnguard.phase_plan import make_plan, plan_table
 from keras_bnguard.phase_state import StateFile
 from keras_bnguard.report.phase_plot import plot_phases
 from keras_bnguard.schedule import Phase, check_phases
+from keras_bnguard.schedule_yaml import from_yaml, to_yaml
 
 
 class PhaseScheduler(Hooks):
@@ -180,6 +182,40 @@ class PhaseScheduler(Hooks):
                 "logs": {key: float(value) for key, value in logs.items()},
             }
         )
+
+    @classmethod
+    def gradual(cls, model: Any, *, verbose: int = 1, **schedule: Any) -> PhaseScheduler:
+        """A scheduler made from the architecture: the head, then the backbone from the top.
+
+        Args:
+            model: a built model. schedule: what `keras_bnguard.gradual.gradual` takes:
+                backbone, stages, epochs, head_learning_rate, learning_rate, decay, patience,
+                monitor, batch_norm.
+        """
+        return cls(gradual(model, **schedule), verbose=verbose)
+
+    @classmethod
+    def fine_tune(cls, model: Any, *, verbose: int = 1, **schedule: Any) -> PhaseScheduler:
+        """The classic: the head first, then everything at a tenth of the rate or less.
+
+        Args:
+            model: a built model. schedule: what `keras_bnguard.gradual.fine_tune` takes:
+                head_epochs, base_lr, epochs, backbone, factor, batch_norm.
+        """
+        return cls(fine_tune(model, **schedule), verbose=verbose)
+
+    @classmethod
+    def from_yaml(cls, source: Any, *, verbose: int = 1) -> PhaseScheduler:
+        """A scheduler from YAML text or the path of a YAML file, read safely.
+
+        Raises:
+            ScheduleError: with file and line. MissingExtraError: PyYAML is not installed.
+        """
+        return cls(from_yaml(source), verbose=verbose)
+
+    def to_yaml(self) -> str:
+        """The phases as YAML; `from_yaml` reads them back equal."""
+        return to_yaml(self.phases)
 
     def plan(self, model: Any) -> str:
         """Dry run: the table `fit` would print, without data and without changing the model.
