@@ -40,6 +40,10 @@ class times:
 
     factor: float
 
+    def __post_init__(self) -> None:
+        if not (_is_number(self.factor) and math.isfinite(self.factor) and self.factor > 0):
+            raise ScheduleError(f"times({self.factor!r}): expected a positive factor.")
+
 
 @dataclass(frozen=True)
 class Plateau:
@@ -58,6 +62,11 @@ class Plateau:
     patience: int = 3
     min_delta: float = 0.0
     mode: str = "auto"
+
+    def __post_init__(self) -> None:
+        _direction(self.mode, self.monitor)
+        if not _is_count(self.patience) or self.patience < 1:
+            raise ScheduleError(f"Plateau(patience={self.patience!r}): expected 1 or more epochs.")
 
     def better(self, value: float, best: Optional[float]) -> bool:
         """Whether a value improves on the best so far; NaN never does."""
@@ -82,6 +91,9 @@ class Threshold:
     monitor: str
     value: float
     mode: str = "auto"
+
+    def __post_init__(self) -> None:
+        _direction(self.mode, self.monitor)
 
     def reached(self, value: float) -> bool:
         """Whether the value is there; NaN is not."""
@@ -142,9 +154,9 @@ class Phase:
             raise ScheduleError(
                 f"{where}: optimizer_state={self.optimizer_state!r}, expected 'carry' or 'reset'."
             )
-        if self.epochs is not None and (not isinstance(self.epochs, int) or self.epochs < 1):
+        if self.epochs is not None and (not _is_count(self.epochs) or self.epochs < 1):
             raise ScheduleError(f"{where}: epochs={self.epochs!r}, expected a positive integer.")
-        if not isinstance(self.warmup, int) or self.warmup < 0:
+        if not _is_count(self.warmup) or self.warmup < 0:
             raise ScheduleError(f"{where}: warmup={self.warmup!r}, expected a number of steps.")
         if self.restore_best and not isinstance(self.until, Plateau):
             raise ScheduleError(f"{where}: restore_best=True needs until=Plateau(...) to judge by.")
@@ -155,8 +167,12 @@ class Phase:
                 "function of (epochs in this phase, logs)."
             )
         rate = self.learning_rate
-        if isinstance(rate, (int, float)) and not (math.isfinite(rate) and rate > 0):
-            raise ScheduleError(f"{where}: learning_rate={rate!r}, expected a positive number.")
+        no_rate = isinstance(rate, (bool, str))
+        if no_rate or (_is_number(rate) and not (math.isfinite(rate) and rate > 0)):
+            raise ScheduleError(
+                f"{where}: learning_rate={rate!r}, expected a positive number, times(...), a "
+                "LearningRateSchedule or None."
+            )
         if self.warmup and rate is not None and not isinstance(rate, (int, float, times)):
             raise ScheduleError(
                 f"{where}: warmup together with a LearningRateSchedule. Give the schedule its own "
@@ -283,6 +299,14 @@ def _value(monitor: str, logs: Mapping[str, Any], phase: Phase) -> float:
             f"There are: {', '.join(sorted(logs)) or 'none'}."
         )
     return float(logs[monitor])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _direction(mode: str, monitor: str) -> str:

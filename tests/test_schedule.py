@@ -264,3 +264,21 @@ def test_resuming_from_the_written_state_equals_never_stopping(values, stop, pat
 def test_a_phase_never_lasts_longer_than_its_epochs(patience, epochs):
     phase = Phase("p", "*", epochs=epochs, until=Plateau(patience=patience))
     assert len(walk(phase, [float(-i) for i in range(40)])[1]) == epochs
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: times(-1),
+        lambda: times(float("nan")),
+        lambda: Plateau(patience=0),
+        lambda: Plateau(mode="lowest"),
+        lambda: Threshold("val_loss", 0.1, mode="lowest"),
+        lambda: Phase("all", "*", learning_rate="1e-3"),
+        lambda: Phase("all", "*", learning_rate=True),
+        lambda: Phase("all", "*", epochs=True),
+    ],
+)
+def test_values_that_only_look_right_are_refused_when_they_are_written(make):
+    with pytest.raises(ScheduleError, match="expected"):
+        make()
