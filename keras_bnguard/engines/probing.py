@@ -129,31 +129,15 @@ class Probe:
         return outputs, [entry[1:] for entry in self._seen]
 
     def _noted(self, handle: NormHandle, call: Any) -> Any:
-        math, layer = self._math, handle.layer
+        layer = handle.layer
         takes_training = "training" in _names(call)
 
         def call_noted(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            rank = len(inputs.shape)
             axis = getattr(layer, "axis", -1)
-            kept = {int(a) % rank for a in (axis if isinstance(axis, (list, tuple)) else [axis])}
-            axes = [i for i in range(rank) if i not in kept]
-            mask = kwargs.get("mask")
-            weights = None if mask is None else math.weights(mask, inputs)
-            x = math.cast(inputs)
-            mean = math.mean(x, axes, weights)
-            spread = [int(inputs.shape[i]) if i in kept else 1 for i in range(rank)]
-            centred = x - math.reshape(mean, spread)
-            variance = math.mean(centred * centred, axes, weights)
-            self._seen.append((handle.path, mean, variance, math.count(x, axes, weights)))
-            if handle.path in self._by_batch:
-                scale = math.rsqrt(variance + float(handle.settings["epsilon"] or 0.0))
-                _, _, gamma, beta = handle.vectors()
-                y = centred * math.reshape(scale, spread)
-                if gamma is not None:
-                    y = y * math.reshape(math.cast(gamma), spread)
-                if beta is not None:
-                    y = y + math.reshape(math.cast(beta), spread)
-                return math.cast(y, like=inputs)
+            kept = axis if isinstance(axis, (list, tuple)) else [axis]
+            by_batch = self._see(handle, inputs, [int(a) for a in kept], kwargs.get("mask"))
+            if by_batch is not None:
+                return by_batch
             if takes_training:
                 kwargs["training"] = False
                 args = ()
@@ -163,28 +147,34 @@ class Probe:
         return call_noted
 
     def _noted_module(self, handle: NormHandle, forward: Any) -> Any:
-        math = self._math
-
         def forward_noted(x: Any, *args: Any, **kwargs: Any) -> Any:
-            axes = [i for i in range(len(x.shape)) if i != 1]
-            spread = [int(x.shape[1]) if i == 1 else 1 for i in range(len(x.shape))]
-            wide = math.cast(x)
-            mean = math.mean(wide, axes, None)
-            centred = wide - math.reshape(mean, spread)
-            variance = math.mean(centred * centred, axes, None)
-            self._seen.append((handle.path, mean, variance, math.count(wide, axes, None)))
-            if handle.path in self._by_batch:
-                scale = math.rsqrt(variance + float(handle.settings["epsilon"] or 0.0))
-                _, _, gamma, beta = handle.vectors()
-                y = centred * math.reshape(scale, spread)
-                if gamma is not None:
-                    y = y * math.reshape(math.cast(gamma), spread)
-                if beta is not None:
-                    y = y + math.reshape(math.cast(beta), spread)
-                return math.cast(y, like=x)
-            return forward(x, *args, **kwargs)
+            by_batch = self._see(handle, x, [1], None)
+            return forward(x, *args, **kwargs) if by_batch is None else by_batch
 
         return forward_noted
+
+    def _see(self, handle: NormHandle, inputs: Any, axis: List[int], mask: Any) -> Any:
+        """Keep the moments of a BN's input; its output where it normalises by the batch."""
+        math, rank = self._math, len(inputs.shape)
+        kept = {a % rank for a in axis}
+        axes = [i for i in range(rank) if i not in kept]
+        spread = [int(inputs.shape[i]) if i in kept else 1 for i in range(rank)]
+        weights = None if mask is None else math.weights(mask, inputs)
+        x = math.cast(inputs)
+        mean = math.mean(x, axes, weights)
+        centred = x - math.reshape(mean, spread)
+        variance = math.mean(centred * centred, axes, weights)
+        self._seen.append((handle.path, mean, variance, math.count(x, axes, weights)))
+        if handle.path not in self._by_batch:
+            return None
+        scale = math.rsqrt(variance + float(handle.settings["epsilon"] or 0.0))
+        _, _, gamma, beta = handle.vectors()
+        y = centred * math.reshape(scale, spread)
+        if gamma is not None:
+            y = y * math.reshape(math.cast(gamma), spread)
+        if beta is not None:
+            y = y + math.reshape(math.cast(beta), spread)
+        return math.cast(y, like=inputs)
 
 
 def _names(call: Any) -> Tuple[str, ...]:
