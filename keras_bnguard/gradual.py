@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
-from keras_bnguard.blocks import Block, find_blocks
+from keras_bnguard.block_finder import Block, find_blocks
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.inventory import Survey, take_inventory
 from keras_bnguard.schedule import Phase, Plateau, times
@@ -26,7 +26,7 @@ def gradual(
 ) -> List[Phase]:
     """A schedule that trains the head, then thaws the backbone from the top in stages.
 
-    The backbone is cut at blocks (`keras_bnguard.blocks.find_blocks`), never inside one, so that
+    The backbone is cut at blocks (`block_finder.find_blocks`), never inside one, so that
     the stages thaw about equally many parameters each. The last phase trains everything.
 
     Args:

@@ -36,6 +36,7 @@ class StatWatch:
         self._last = self._start
         self._now = self._start
         self._measured: Optional[Tuple[Any, ...]] = None
+        self._known_intents: Optional[Tuple[Any, Any, Dict[str, Tuple[str, str, str]]]] = None
         self._affine: Dict[str, NormState] = {}
         self._started_at_default: Dict[str, bool] = {}
         self._sick: Set[str] = set()
@@ -90,7 +91,7 @@ class StatWatch:
 
         Gamma and beta are read again only where a BN that should move has not, after a step.
         """
-        norms = {norm.path: norm for norm in self._survey.inventory.norms}
+        intents = self._intents(calls)
         moved = self._changed(self._start)
         moved_last = self._changed(self._last)
         shift, ratio = self._measures()
@@ -102,9 +103,7 @@ class StatWatch:
         suspicious = self._segments(self._now[1] <= self._floor(), np.logical_or)
         records = []
         for handle, i in self._items():
-            norm = norms[handle.path]
-            sites = calls.get(handle.path)
-            want, why = meant(norm, sites)
+            want, why, ran = intents[handle.path]
             stuck = steps > 0 and want != INFERENCE and not moved[i]
             look_closer = not finite[i] or suspicious[i] or handle.path in self._sick
             health = self._health(handle, i) if look_closer else {}
@@ -115,7 +114,7 @@ class StatWatch:
                     why=why,
                     moved=bool(moved[i]),
                     moved_since_last=bool(moved_last[i]),
-                    ran=did_run(norm, sites),
+                    ran=ran,
                     affine_moved=self._affine_moved(handle) if stuck else None,
                     mean_shift=float(shift_mean[i]),
                     log_variance_ratio=float(ratio_mean[i]),
@@ -127,6 +126,18 @@ class StatWatch:
         return tuple(records)
 
     # ---------------------------------------------------------------- internal
+    def _intents(self, calls: Mapping[str, Sequence[CallSite]]) -> Dict[str, Tuple[str, str, str]]:
+        """Path -> (expected, why, ran); worked out anew only where survey or calls are new."""
+        inventory, seen = self._survey.inventory, {path: len(s) for path, s in calls.items()}
+        known = self._known_intents
+        if known is None or known[0] is not inventory or known[1] != seen:
+            found = {}
+            for norm in inventory.norms:
+                sites = calls.get(norm.path)
+                found[norm.path] = (*meant(norm, sites), did_run(norm, sites))
+            known = self._known_intents = (inventory, seen, found)
+        return known[2]
+
     def _items(self) -> List[Tuple[NormHandle, int]]:
         return [(handle, i) for i, handle in enumerate(self._readable)]
 

@@ -125,7 +125,7 @@ def _chosen_by(survey: Survey, selector: Any, phase: Phase) -> Sequence[str]:
             raise ScheduleError(f"phase {phase.name!r}: last({selector.count}) selects nothing.")
         return weighted[-selector.count :]
     if isinstance(selector, blocks):
-        from keras_bnguard.blocks import find_blocks
+        from keras_bnguard.block_finder import find_blocks
 
         found = find_blocks(survey)
         if not selector.count > 0:

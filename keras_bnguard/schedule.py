@@ -28,7 +28,7 @@ class blocks:
     """Selector: the last `count` blocks of the model, with everything after them.
 
     A block is a residual block or a run of layers of one name prefix; a convolution and its
-    BN are never parted. See `keras_bnguard.blocks`.
+    BN are never parted. See `keras_bnguard.block_finder`.
     """
 
     count: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_bnguard.blocks import find_blocks
+from keras_bnguard.block_finder import find_blocks
 from keras_bnguard.errors import SelectorError
 from keras_bnguard.inventory import take_inventory
 from tests.stack import IS_KERAS3, STACK, keras

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_bnguard.blocks import find_blocks
+from keras_bnguard.block_finder import find_blocks
 from keras_bnguard.errors import ScheduleError, SelectorError
 from keras_bnguard.gradual import _balanced_cuts, escape, fine_tune, gradual
 from keras_bnguard.inventory import take_inventory

@@ -89,3 +89,12 @@ def test_the_console_script_resolves(distribution):
 
 def test_the_types_are_advertised():
     assert (Path(keras_bnguard.__file__).parent / "py.typed").is_file()
+
+
+def test_no_public_name_is_also_a_module():
+    """Importing `keras_bnguard.x` puts the module in the place of the public name `x`."""
+    import keras_bnguard
+
+    package = ROOT / "keras_bnguard"
+    modules = {path.stem for path in package.glob("*.py")} | {p.name for p in package.iterdir()}
+    assert not modules & set(keras_bnguard.__all__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from keras_bnguard.audit import audit
+from keras_bnguard.auditing import audit
 from keras_bnguard.cli.model_file import load
 from keras_bnguard.report import json as as_json
 from keras_bnguard.report import text as as_text
