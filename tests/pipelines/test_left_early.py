@@ -107,7 +107,7 @@ def test_a_finding_that_raises_ends_training_and_leaves_nothing() -> None:
 
 def test_no_epochs_at_all() -> None:
     model = compiled(plain())
-    if STACK == "k2":  # Keras 2.15 refuses it, as it does without us.
+    if STACK == "tfk":  # tf_keras 2.21 refuses it, as it does without us.
         with pytest.raises(ValueError, match="epochs to be positive"):
             fit(model, *rows(), epochs=0)
         untouched(model)
