@@ -50,7 +50,7 @@ def page(report, phases=()):
 )
 def test_the_verdict_stands_first_in_words_and_colour(findings, words, state):
     shown = page(plain(*findings))
-    assert shown.inside("h1") == f"{html.MARKS[state]} {words}"
+    assert shown.inside("h1") == f"{html.MARKS[state]} {words[0].upper()}{words[1:]}"
     assert shown.inside("title") == f"net: {words} - keras_bnguard"
     assert ("header", {"class": f"verdict {state}"}) in shown.tags
     assert "keras 3.15.1 on jax" in shown.inside("header")
@@ -194,7 +194,7 @@ def test_what_was_not_checked_says_why():
 @needs_extra
 def test_nothing_found_is_not_the_same_as_everything_checked():
     shown = page(plain(outcomes=(Outcome("BNG601", "skipped", "needs O"),)))
-    assert "nothing found; 1 rule(s) could not look" in shown.inside("h1")
+    assert "Nothing found; 1 rule(s) could not look" in shown.inside("h1")
     assert "None. See below for what was not checked." in shown.text
     assert "Nothing is known of any rule" in page(plain()).text
 
