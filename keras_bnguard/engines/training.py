@@ -1,0 +1,174 @@
+"""How a model of this Keras trains: its flags, its optimizer, its step."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from keras_bnguard.engines.optimizers import strategy_scope
+from keras_bnguard.engines.structure import Structure
+from keras_bnguard.records import OptimizerFacts
+
+
+class Training(Structure):
+    """Flags, optimizer and train step of a model."""
+
+    # ----------------------------------------------------------------- numbers
+    def to_numpy(self, variable: Any) -> np.ndarray:
+        """A copy of a variable's value as a NumPy array."""
+        raise NotImplementedError
+
+    def sync(self, model: Any) -> None:
+        """Bring the values back into the model where an engine keeps them elsewhere."""
+
+    # ------------------------------------------------------------------- flags
+    def compiled_flags(self, model: Any) -> Optional[Dict[int, bool]]:
+        """id(layer) -> `trainable` at `compile()`; None where this Keras keeps no record."""
+        state = getattr(model, "_compiled_trainable_state", None)
+        if not state:
+            return None
+        return {id(layer): bool(flag) for layer, flag in state.items()}
+
+    def pending_flags(self, model: Any) -> Dict[int, bool]:
+        """Flags the user wants but Keras has put aside for the length of `fit`."""
+        return {}
+
+    def step_is_built(self, model: Any) -> bool:
+        """Whether the model has taken a step since `compile()`, so flags may be baked in."""
+        return self.iterations(model) > 0
+
+    def flip_outcome(self, model: Any, unknown: bool) -> str:
+        """What happens to a flag changed after compile; `unknown`: the optimizer does not
+        know the variables that are trainable now."""
+        raise NotImplementedError
+
+    def set_own_flag(self, layer: Any, flag: bool) -> None:
+        """Set the `trainable` of one layer without touching those inside it."""
+        raise NotImplementedError
+
+    def remember_compiled_flags(self, model: Any) -> None:
+        """Tell Keras that the flags as they are now are those the model was compiled with."""
+        raise NotImplementedError
+
+    # --------------------------------------------------------------- optimizer
+    def renew_optimizer(
+        self, model: Any, carry: bool = True, schedule: Optional[Any] = None
+    ) -> Tuple[int, int]:
+        """Give a model an optimizer built for the variables that train now.
+
+        The new one has the same class, settings and present learning rate, or `schedule`, a
+        LearningRateSchedule. With `carry` the slots of variables both know and the iteration
+        count go over.
+
+        Returns:
+            (variables carried, variables with fresh slots).
+        """
+        raise NotImplementedError
+
+    def finish_averages(self, model: Any) -> None:
+        """With `use_ema`, put the averages into the weights, as Keras does when `fit` ends."""
+        self.sync(model)
+        optimizer = inner_optimizer(model.optimizer)
+        if getattr(optimizer, "use_ema", False) and self.iterations(model):
+            with strategy_scope(model):
+                optimizer.finalize_variable_values(list(model.trainable_variables))
+
+    def rate(self, model: Any) -> Optional[float]:
+        """The learning rate, None where it is a LearningRateSchedule."""
+        optimizer = inner_optimizer(model.optimizer)
+        if self.rate_is_schedule(model):
+            return None
+        return float(self.to_numpy(optimizer.learning_rate))
+
+    def set_rate(self, model: Any, rate: float) -> None:
+        """Assign the learning rate; values JAX keeps elsewhere are brought home first."""
+        self.sync(model)
+        inner_optimizer(model.optimizer).learning_rate = float(rate)
+
+    def rate_is_schedule(self, model: Any) -> bool:
+        """Whether the optimizer was made with a LearningRateSchedule."""
+        kept = getattr(inner_optimizer(model.optimizer), "_learning_rate", None)
+        return isinstance(kept, self.keras.optimizers.schedules.LearningRateSchedule)
+
+    def optimizer_state(self, model: Any) -> List[np.ndarray]:
+        """Copies of all optimizer variables, in the optimizer's own order."""
+        self.sync(model)
+        return [self.to_numpy(v) for v in self._optimizer_variables(model)]
+
+    def load_optimizer_state(self, model: Any, state: Sequence[np.ndarray]) -> bool:
+        """Put optimizer variables back; False, and nothing changed, where they do not fit."""
+        variables = self._optimizer_variables(model)
+        shapes = [tuple(int(d) for d in v.shape) for v in variables]
+        if shapes != [tuple(value.shape) for value in state]:
+            return False
+        for variable, value in zip(variables, state):
+            variable.assign(value)
+        return True
+
+    def random_variables(self, model: Any) -> List[Any]:
+        """States of the seed generators of a model's layers, which no weight file holds."""
+        weights = {id(v) for v in model.weights}
+        return [v for v in model.variables if id(v) not in weights]
+
+    def _optimizer_variables(self, model: Any) -> List[Any]:
+        variables = model.optimizer.variables
+        return list(variables() if callable(variables) else variables)
+
+    def trainable_count(self, layer: Any) -> int:
+        """How many values of a layer's own weights could train (for BN: gamma and beta)."""
+        raise NotImplementedError
+
+    def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
+        raise NotImplementedError
+
+    def has_own_step(self, model: Any) -> bool:
+        """Whether the user wrote the `train_step`: it may use several optimizers, so what
+        `model.optimizer` does not know says nothing."""
+        for cls in type(model).__mro__:
+            if "train_step" in cls.__dict__:
+                package = cls.__module__.split(".", 1)[0]
+                if package != "keras_bnguard":
+                    return bool(package != self.package)
+        return False
+
+    def iterations(self, model: Any) -> int:
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is None:
+            return 0
+        try:
+            return int(self.to_numpy(optimizer.iterations))
+        except Exception:
+            return 0
+
+    # -------------------------------------------------------------- train step
+    def has_train_function(self, model: Any) -> bool:
+        return getattr(model, "train_function", None) is not None
+
+    def drop_train_function(self, model: Any) -> None:
+        """Forget the compiled step; the next `fit` or `train_on_batch` makes a new one."""
+        if getattr(model, "train_function", None) is not None:
+            model.train_function = None
+
+    def rebuild_train_function(self, model: Any) -> None:
+        """Make a new compiled step now, as is needed inside `fit`."""
+        model.make_train_function(force=True)
+
+    def call_context(self) -> Any:
+        """The object that carries `training` from a layer to those inside it, None outside
+        a call or where this Keras has none that leaks."""
+        return None
+
+    def opened_call_context(self, training: Any) -> Any:
+        """Context manager: a call context with `training` where none is open."""
+        return contextlib.nullcontext()
+
+    def rewritable_nodes(self, model: Any) -> Iterator[Any]:
+        """Graph nodes whose written `training=False` this Keras would override in `fit`."""
+        return iter(())
+
+
+def inner_optimizer(optimizer: Any) -> Any:
+    """The optimizer a LossScaleOptimizer wraps, or the optimizer itself."""
+    return getattr(optimizer, "inner_optimizer", None) or optimizer

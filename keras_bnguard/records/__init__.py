@@ -1,0 +1,68 @@
+"""The nouns that travel between the stages; frozen, without any framework object inside.
+
+Arrays are NumPy, float32 unless the layer stores another dtype, one value a channel.
+A *path* is the names of a layer and the layers around it below the model in hand,
+joined by ``/``: ``backbone/block1_bn``.
+"""
+
+from __future__ import annotations
+
+from keras_bnguard.records.model import (
+    GraphCall,
+    Inventory,
+    LayerFlag,
+    NormLayer,
+    SharedNorm,
+    Switch,
+)
+from keras_bnguard.records.reported import (
+    SEVERITIES,
+    DriftLook,
+    Finding,
+    Mode,
+    Outcome,
+    Report,
+)
+from keras_bnguard.records.running import (
+    NEEDS,
+    CallSite,
+    Facts,
+    FlagChange,
+    Movement,
+    NormState,
+    OptimizerFacts,
+    RunFacts,
+)
+from keras_bnguard.records.stack import (
+    STOCK,
+    Behaviour,
+    NormBehaviour,
+    Stack,
+)
+
+__all__ = [
+    "NEEDS",
+    "SEVERITIES",
+    "STOCK",
+    "Behaviour",
+    "CallSite",
+    "DriftLook",
+    "Facts",
+    "Finding",
+    "FlagChange",
+    "GraphCall",
+    "Inventory",
+    "LayerFlag",
+    "Mode",
+    "Movement",
+    "NormBehaviour",
+    "NormLayer",
+    "NormState",
+    "OptimizerFacts",
+    "Outcome",
+    "Report",
+    "RunFacts",
+    "SharedNorm",
+    "Stack",
+    "Switch",
+]

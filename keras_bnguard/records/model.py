@@ -1,0 +1,136 @@
+"""What a model is before its first step: every BN, its flags, its calls in graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+from keras_bnguard.records.stack import STOCK, NormBehaviour, Stack
+
+
+@dataclass(frozen=True)
+class GraphCall:
+    """One call of a BN in a functional graph.
+
+    training: the value written at the call or at a call around it, None where none is.
+    owner: path of the layer whose call carries that value.
+    order: position in execution order, for comparisons inside one inventory.
+    """
+
+    training: Optional[bool]
+    owner: str
+    order: int
+
+
+@dataclass(frozen=True)
+class NormLayer:
+    """One BatchNormalization layer, or something that keeps moving statistics like one.
+
+    kind: "keras", "torch" (a module inside TorchModuleWrapper), "variables" (only its
+        variables can be seen, as in TFSMLayer or FlaxLayer).
+    container: path of the sub-model or layer that holds it ("" is the model itself).
+    trainable: its own flag; frozen_ancestors: paths whose flag is False on every way to it.
+    compiled_trainable: its flag when the model was compiled, None where unknown.
+    channels: values per vector, 0 while unbuilt. at_default: mean all 0 and variance all 1.
+    behaviour: measured for subclasses and old classes, `STOCK` for Keras's own layer,
+        None where it could not be measured.
+    held: a hold of this package forces it into inference mode in this run.
+    aliases: the other paths of a layer that is reachable more than once.
+    """
+
+    path: str
+    class_name: str
+    kind: str = "keras"
+    container: str = ""
+    position: int = 0
+    trainable: bool = True
+    frozen_ancestors: Tuple[str, ...] = ()
+    compiled_trainable: Optional[bool] = None
+    momentum: Optional[float] = None
+    epsilon: Optional[float] = None
+    channels: int = 0
+    built: bool = True
+    at_default: Optional[bool] = None
+    stats_dtype: Optional[str] = None
+    renorm: bool = False
+    synchronized: bool = False
+    stock: bool = True
+    behaviour: Optional[NormBehaviour] = STOCK
+    calls: Tuple[GraphCall, ...] = ()
+    held: bool = False
+    aliases: Tuple[str, ...] = ()
+    host: str = ""
+
+    @property
+    def frozen(self) -> bool:
+        """Its own flag or one above it says frozen."""
+        return not self.trainable or bool(self.frozen_ancestors)
+
+
+@dataclass(frozen=True)
+class LayerFlag:
+    """A layer's `trainable` now and at `compile()` (None: not known there).
+
+    weighted: it owns weights itself, not only through layers inside it.
+    """
+
+    path: str
+    class_name: str
+    container: str
+    position: int
+    trainable: bool
+    compiled: Optional[bool]
+    weighted: bool
+    is_norm: bool
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A layer whose `call` has `training=True` as its default (RandomFlip and its like)."""
+
+    path: str
+    class_name: str
+    order: int
+
+
+@dataclass(frozen=True)
+class SharedNorm:
+    """A BN that another compiled model holds too, with the flag it was compiled with there."""
+
+    path: str
+    other: str
+    here: bool
+    there: bool
+    other_contains_model: bool
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything rules need to know about a model before its first step.
+
+    functional: the whole model is a functional or sequential graph, so that graph calls
+    and their order are complete. compiled_flags_known: `LayerFlag.compiled` is filled.
+    step_built: a train function exists, so that flags may be baked into it.
+    shared: None where nobody looked for other models (it costs a walk over all objects).
+    """
+
+    model: str
+    stack: Stack
+    norms: Tuple[NormLayer, ...]
+    layers: Tuple[LayerFlag, ...]
+    switches: Tuple[Switch, ...] = ()
+    functional: bool = True
+    compiled: bool = True
+    built: bool = True
+    compiled_flags_known: bool = True
+    step_built: bool = False
+    guarded: bool = False
+    shared: Optional[Tuple[SharedNorm, ...]] = None
+    unreadable: Tuple[str, ...] = ()
+
+    def norm(self, path: str) -> NormLayer:
+        """The BN at `path`; KeyError where there is none."""
+        for item in self.norms:
+            if item.path == path:
+                return item
+        raise KeyError(path)

@@ -1,0 +1,107 @@
+"""What is said in the end: findings, how every rule ended, and the report of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional, Tuple
+
+from keras_bnguard.records.stack import Stack
+
+SEVERITIES = ("error", "warning", "info")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: which layers, the numbers, what this stack does about it, and what to type.
+
+    repaired: what `fix=True` did about it, None where nothing was changed.
+    moment: when it was found. source: "file.py:41" of the user's code where known.
+    """
+
+    code: str
+    name: str
+    severity: str
+    layers: Tuple[str, ...]
+    message: str
+    fix: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    moment: str = "train begin"
+    source: Optional[str] = None
+    repaired: Optional[str] = None
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.name}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a rule ended: "fired", "clear", "muted" or "skipped", with the reason for the last."""
+
+    code: str
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One row of the mode table: what a BN is meant to do, why, and what it will do here.
+
+    `will` is "training" or "inference"; `agrees` says whether that is what was meant.
+    """
+
+    path: str
+    trainable: bool
+    frozen: bool
+    meant: str
+    why: str
+    will: str
+    agrees: bool
+    momentum: Optional[float]
+    at_default: Optional[bool]
+    held: bool = False
+
+
+@dataclass(frozen=True)
+class DriftLook:
+    """Drift of every BN at one look: `mean_shift` and `log_variance_ratio` by path."""
+
+    moment: str
+    epoch: Optional[int]
+    steps: int
+    mean_shift: Mapping[str, float]
+    log_variance_ratio: Mapping[str, float]
+
+    @property
+    def total(self) -> float:
+        """The largest mean shift of any BN at this look, in standard deviations; 0.0 without BN."""
+        return max(self.mean_shift.values(), default=0.0)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an audit or a guarded run knows at its end."""
+
+    model: str
+    stack: Optional[Stack]
+    findings: Tuple[Finding, ...] = ()
+    outcomes: Tuple[Outcome, ...] = ()
+    modes: Tuple[Mode, ...] = ()
+    drift: Tuple[DriftLook, ...] = ()
+    repairs: Tuple[str, ...] = ()
+    notes: Tuple[str, ...] = ()
+    steps: int = 0
+
+    @property
+    def skipped(self) -> Tuple[Outcome, ...]:
+        """The rules that could not look, each with what it needs."""
+        return tuple(o for o in self.outcomes if o.status == "skipped")
+
+    @property
+    def codes(self) -> Tuple[str, ...]:
+        """The codes of the findings, in order, without repeats."""
+        return tuple(dict.fromkeys(f.code for f in self.findings))
+
+    def __str__(self) -> str:
+        from keras_bnguard.report.text import render
+
+        return render(self)

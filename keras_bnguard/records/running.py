@@ -1,0 +1,157 @@
+"""What happened to a model while it trained, and all that rules may look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional, Tuple
+
+import numpy as np
+
+from keras_bnguard.records.model import Inventory
+
+NEEDS = {
+    "A": "the model and its compile state at train begin",
+    "O": "the optimizer",
+    "R": "what happened between two looks while training ran",
+    "P": "batches of your data: BNGuard(data=...)",
+    "H": "the hyper-parameters of fit (epochs, steps, batch size)",
+}
+
+
+@dataclass(frozen=True)
+class OptimizerFacts:
+    """class_name; built: it has made its slots; iterations: steps taken so far;
+    unknown: trainable variables of the model that it has no slots for;
+    stale: variables it has slots for that no longer train."""
+
+    class_name: str
+    built: bool
+    iterations: int = 0
+    unknown: Tuple[str, ...] = ()
+    stale: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NormState:
+    """The four vectors of one BN, shape `(channels,)`; None where the layer has none."""
+
+    mean: Optional[np.ndarray]
+    variance: Optional[np.ndarray]
+    gamma: Optional[np.ndarray] = None
+    beta: Optional[np.ndarray] = None
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """How one BN was called in a real training step.
+
+    explicit: the `training` argument written at this call, or at the call of a layer around
+        it below the model; None where none was written. "tensor" where it was no Python value.
+    arrived: the value that reached the BN's own `call`.
+    leaked_from: path of the layer whose explicit argument decided it by a leak, else None.
+    switched_by: path of the layer whose default `training=True` decided it, else None.
+    values_per_channel: product of the input's shape without the channel axis, None if unknown.
+    flag: the layer's own `trainable` at that moment, as the engine saw it.
+    around: the `training` value in force around the call, which Keras should hand on.
+    """
+
+    explicit: Any
+    arrived: Any
+    leaked_from: Optional[str] = None
+    switched_by: Optional[str] = None
+    values_per_channel: Optional[int] = None
+    flag: bool = True
+    around: Any = None
+
+
+@dataclass(frozen=True)
+class FlagChange:
+    """A layer's flag that differs from the one its compiled step was built with.
+
+    outcome: what this engine does with it: "ignored", "live", "raises" or "corrupts".
+    where: "before fit" or the moment inside it; source: "file.py:41" where known;
+    compiled_at: the line of the last `compile()`, where known.
+    """
+
+    path: str
+    compiled: bool
+    now: bool
+    outcome: str
+    where: str = "before fit"
+    source: Optional[str] = None
+    is_norm: bool = False
+    excused_by: Optional[str] = None
+    compiled_at: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Movement:
+    """What happened to one BN between train begin and this look, bit for bit.
+
+    moved: mean or variance differ in at least one bit (NaN counts as moved).
+    moved_since_last: the same, against the previous look. affine_moved: gamma or beta
+    differ (None: not read). mean_shift: mean over channels of |mean_t - mean_0| /
+    sqrt(variance_0 + epsilon). log_variance_ratio: mean over channels of
+    |log((variance_t + epsilon) / (variance_0 + epsilon))|.
+    expected: "train" or "inference", from intent; why: the fact that decided it.
+    ran: "training", "inference" or "unknown", from the calls of a real step.
+    """
+
+    path: str
+    expected: str
+    why: str
+    moved: bool
+    moved_since_last: bool
+    ran: str = "unknown"
+    affine_moved: Optional[bool] = None
+    mean_shift: float = 0.0
+    log_variance_ratio: float = 0.0
+    max_mean_shift: float = 0.0
+    started_at_default: bool = False
+    nonfinite: Tuple[str, ...] = ()
+    negative_channels: int = 0
+    dead_channels: int = 0
+    min_variance: float = 1.0
+    median_variance: float = 1.0
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known once training runs. steps: training steps since train begin.
+
+    called: a real step was observed, so `calls` is complete for it.
+    recompiled: `compile()` ran inside `fit` and left no train function.
+    optimizer_started: the optimizer's iteration count at train begin.
+    """
+
+    moment: str = "train begin"
+    epoch: Optional[int] = None
+    steps: int = 0
+    flips: Tuple[FlagChange, ...] = ()
+    movements: Tuple[Movement, ...] = ()
+    calls: Mapping[str, Tuple[CallSite, ...]] = field(default_factory=dict)
+    called: bool = False
+    recompiled: Optional[str] = None
+    optimizer_started: int = 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that rules may look at; a part that is None makes rules that need it *skipped*."""
+
+    inventory: Optional[Inventory] = None
+    optimizer: Optional[OptimizerFacts] = None
+    run: Optional[RunFacts] = None
+    batches: Optional[Any] = None
+    hyper: Optional[Mapping[str, Any]] = None
+
+    def has(self, need: str) -> bool:
+        """Whether the part a rule calls "A", "O", "R", "P" or "H" is there."""
+        part = {
+            "A": self.inventory,
+            "O": self.optimizer,
+            "R": self.run,
+            "P": self.batches,
+            "H": self.hyper,
+        }[need]
+        return part is not None
