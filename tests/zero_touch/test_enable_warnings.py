@@ -15,6 +15,7 @@ from keras_bnguard import zero_touch
 from keras_bnguard.callbacks import silent
 from keras_bnguard.engines.select import any_engine
 from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
+from keras_bnguard.zero_touch import loops
 from tests.stack import STACK, keras
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
@@ -232,7 +233,7 @@ def test_a_fault_of_ours_never_reaches_the_user(monkeypatch):
         raise RuntimeError("ours")
 
     monkeypatch.setattr(silent, "silent_guard", broken)
-    monkeypatch.setattr(zero_touch.ZeroTouch, "_begin_loop", broken)
+    monkeypatch.setattr(loops.Loops, "_begin", broken)
     bng.enable_warnings()
     model = model_of("m")
     with pytest.warns(BNGuardWarning, match="training goes on"):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from keras_bnguard.cli import run
+from keras_bnguard.cli import run, run_summary
 from keras_bnguard.records import Finding, Outcome, Report
 from keras_bnguard.report.several import merged
 from keras_bnguard.settings import Settings
@@ -68,13 +68,13 @@ def test_a_rule_that_fired_in_one_run_has_fired():
 )
 def test_fail_on_counts_findings_of_that_severity_and_worse(severity, fail_on, fails):
     state = ZeroTouch()
-    state.settings = Settings(fail_on=fail_on)
-    state._reports.append(report("a", finding("BNG101", severity)))
-    assert run._fails(state) is fails
-    state._reports[0] = replace(
-        state._reports[0], findings=(finding("BNG101", severity, repaired="mended"),)
+    state.ledger.settings = Settings(fail_on=fail_on)
+    state.ledger.reports.append(report("a", finding("BNG101", severity)))
+    assert run_summary.fails(state) is fails
+    state.ledger.reports[0] = replace(
+        state.ledger.reports[0], findings=(finding("BNG101", severity, repaired="mended"),)
     )
-    assert run._fails(state) is False
+    assert run_summary.fails(state) is False
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""What `bnguard run` says at the end: the findings to stderr, the report to its file."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+from keras_bnguard.errors import BNGuardError
+
+
+def fails(state: Any) -> bool:
+    """Whether `--fail-on` matches a finding that was not repaired."""
+    wanted = state.settings.fail_on
+    if wanted is None:
+        return False
+    bad = {"error"} if wanted == "error" else {"error", "warning"}
+    return any(
+        finding.severity in bad and finding.repaired is None
+        for report in state.reports()
+        for finding in report.findings
+    )
+
+
+def tell(state: Any, quiet: bool) -> None:
+    """At the very end: the findings to stderr, the report to its file."""
+    with contextlib.suppress(BrokenPipeError, ValueError):
+        try:
+            _report(state, quiet)
+        except (OSError, BNGuardError) as error:
+            print(f"bnguard run: {error}", file=sys.stderr)
+
+
+def _report(state: Any, quiet: bool) -> None:
+    if not (state.reports() or state.settings.report or state.faults):
+        if not quiet:
+            print("keras_bnguard: no training was seen in this process", file=sys.stderr)
+        return
+    from keras_bnguard.report.several import merged
+
+    report = merged(state.reports())
+    if state.settings.report:
+        from keras_bnguard.report import write_report
+
+        write_report(report, state.settings.report)
+    if not quiet:
+        print(summary(state, report), end="", file=sys.stderr)
+
+
+def summary(state: Any, report: Any) -> str:
+    """What `bnguard run` prints: the verdict, the findings, what could not be seen."""
+    from keras_bnguard.report import text
+
+    count = len(state.reports())
+    lines = []
+    if count:
+        runs = "1 run" if count == 1 else f"{count} runs"
+        lines = [f"keras_bnguard: {text.verdict(report)} ({runs}, model {report.model})"]
+    for finding in report.findings:
+        if finding.severity != "info":
+            lines += ["", text.finding_text(finding)]
+    lines += [f"not seen: {line}" for line in state.unseen]
+    lines += ["keras_bnguard failed: " + fault.strip() for fault in state.faults[:1]]
+    return "\n".join(lines) + "\n"

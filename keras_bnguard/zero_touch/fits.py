@@ -1,0 +1,57 @@
+"""A guard in every `fit` that has none."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, Dict, Tuple
+
+from keras_bnguard.zero_touch.ledger import Ledger, never_fails
+
+
+class Fits:
+    """The `fit` calls under way."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.open = 0
+        self._nested: Dict[int, int] = {}  # id(model) -> its calls of fit under way
+
+    def __contains__(self, model: Any) -> bool:
+        return id(model) in self._nested
+
+    def enter(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
+        """The callbacks to run `fit` with, and what to call when it is left."""
+        from keras_bnguard.callbacks.silent import own_guard, silent_guard, with_guard
+
+        own = own_guard(callbacks)
+        nested = self._nested.get(id(model), 0)
+        inserted: Any = None
+        guard: Any = own
+        if own is None and not nested:
+            tell = functools.partial(self.ledger.tell, model)
+            guard = silent_guard(self.ledger.settings, tell)
+            callbacks, inserted = with_guard(callbacks, guard, model)
+        with self.ledger.lock:
+            self.open += 1
+            self._nested[id(model)] = nested + 1
+
+        def done() -> None:
+            with self.ledger.lock:
+                self.open -= 1
+                left = self._nested.get(id(model), 1) - 1
+                if left:
+                    self._nested[id(model)] = left
+                else:
+                    self._nested.pop(id(model), None)
+            if not nested:
+                self._leave(model, guard, inserted, own is None)
+
+        return callbacks, done
+
+    @never_fails()
+    def _leave(self, model: Any, guard: Any, inserted: Any, ours: bool) -> None:
+        if inserted is not None:
+            inserted()
+        if ours:
+            guard._stop()
+        self.ledger.collect(model, guard.report, "fit")
