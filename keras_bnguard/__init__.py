@@ -34,6 +34,7 @@ _NAMES = {
     "hold_inference": "train_step",
     "last": "schedule",
     "mode_gap": "mode_gaps",
+    "precompute_features": "features",
     "recalibrate": "recalibration",
     "times": "schedule",
     "unguard": "train_step",

@@ -61,9 +61,12 @@ class Engine(Training):
         """The array operations a probe of a model of this Keras uses."""
         raise NotImplementedError
 
-    def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
+    def compiled_probe(
+        self, model: Any, traced: Callable[..., Any], training: bool = False
+    ) -> Callable[[Any], Any]:
         """A function of a batch that runs `traced(call)`, `call` being the model on the batch
-        in inference mode; compiled where the engine compiles, without gradients."""
+        in inference mode (or with `training`); compiled where the engine compiles, without
+        gradients."""
         raise NotImplementedError
 
     def tensor_to_numpy(self, tensor: Any) -> np.ndarray:

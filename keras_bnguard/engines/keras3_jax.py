@@ -22,10 +22,12 @@ class Keras3JaxEngine(Keras3Engine):
         # Joining copies; a view of each buffer is enough, and none outlives this call.
         return np.concatenate([np.asarray(getattr(v, "value", v)).ravel() for v in variables])
 
-    def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
+    def compiled_probe(
+        self, model: Any, traced: Callable[..., Any], training: bool = False
+    ) -> Callable[[Any], Any]:
         import jax
 
-        mode = {"training": False} if self.takes_training(model) else {}
+        mode = {"training": training} if self.takes_training(model) else {}
 
         def traced_run(trainable: Any, non_trainable: Any, x: Any) -> Any:
             return traced(lambda: model.stateless_call(trainable, non_trainable, x, **mode)[0])

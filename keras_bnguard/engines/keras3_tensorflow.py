@@ -20,8 +20,10 @@ class Keras3TensorFlowEngine(Keras3Engine):
     def flat(self, variables: Sequence[Any]) -> np.ndarray:
         return tf_flat(variables)
 
-    def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
-        mode = {"training": False} if self.takes_training(model) else {}
+    def compiled_probe(
+        self, model: Any, traced: Callable[..., Any], training: bool = False
+    ) -> Callable[[Any], Any]:
+        mode = {"training": training} if self.takes_training(model) else {}
         run: Callable[[Any], Any] = tf_compiled_probe(model, traced, mode)
         return run
 

@@ -27,10 +27,12 @@ class Keras3TorchEngine(Keras3Engine):
             return np.array(_on_host(torch.cat(values)), copy=True)
         return np.concatenate([_on_host(v) for v in values])
 
-    def compiled_probe(self, model: Any, traced: Callable[..., Any]) -> Callable[[Any], Any]:
+    def compiled_probe(
+        self, model: Any, traced: Callable[..., Any], training: bool = False
+    ) -> Callable[[Any], Any]:
         import torch
 
-        mode = {"training": False} if self.takes_training(model) else {}
+        mode = {"training": training} if self.takes_training(model) else {}
 
         def run(x: Any) -> Any:
             tensors = self.map_structure(self.keras.ops.convert_to_tensor, x)

@@ -72,6 +72,7 @@ class Probe:
     Args:
         engine: the adapter. model: a built model. handles: the BN to look at.
         by_batch: paths of those that normalise by the batch; the others run in inference mode.
+        training: call the model in training mode instead, which moves what moves there.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Probe:
         model: Any,
         handles: Sequence[NormHandle],
         by_batch: FrozenSet[str] = frozenset(),
+        training: bool = False,
     ) -> None:
         self._engine = engine
         self._model = model
@@ -89,7 +91,7 @@ class Probe:
         self._modules = [h for h in handles if h.kind == "torch"]
         self._seen: List[Tuple[str, Any, Any, Any]] = []
         self._paths: List[str] = []
-        self._run: Callable[..., Any] = engine.compiled_probe(model, self._traced)
+        self._run: Callable[..., Any] = engine.compiled_probe(model, self._traced, training)
 
     def __call__(self, x: Any) -> ProbeResult:
         """Run one batch.
