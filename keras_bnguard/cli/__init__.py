@@ -9,9 +9,9 @@ import sys
 from typing import Optional, Sequence
 
 import keras_bnguard
-from keras_bnguard.errors import BNGuardError, SettingError
+from keras_bnguard.errors import BNGuardError
 
-OK, FOUND, USAGE = 0, 1, 2
+USAGE = 2
 
 SUBCOMMANDS = {
     "demo": "train on real digits and show what happens to BatchNormalization",
@@ -29,8 +29,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         argv: the arguments after the program's name; those of the process where None.
 
     Returns:
-        0 when all is well, 1 for findings or a failure, 2 where something was asked for that
-        does not exist. Wrong arguments exit with 2 as argparse does.
+        0 when all is well, 1 for findings, 2 for what cannot be done: wrong arguments, as
+        argparse does, a file that cannot be looked at, or a package that is not installed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["run"]:
@@ -49,15 +49,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         return int(module.run(arguments))
     except BNGuardError as error:
-        print(f"bnguard: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, (SettingError, FileNotFoundError)) else FOUND
+        from keras_bnguard.report.grouping import one_line
+
+        print(f"bnguard: {one_line(error)}", file=sys.stderr)
+        return USAGE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bnguard",
         description="The truth about every BatchNormalization layer of a Keras model.",
-        epilog="Exit codes: 0 all is well, 1 findings or a failure, 2 wrong usage.",
+        epilog="Exit codes: 0 all is well, 1 findings, 2 wrong usage or an unreadable file.",
     )
     parser.add_argument("--version", action="version", version=keras_bnguard.__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any, Dict, List
+from typing import Any, Dict, Type
 
 from keras_bnguard.records import NEEDS
-from keras_bnguard.rules import ALL_RULES
+from keras_bnguard.rules import ALL_RULES, Rule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,21 +19,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def facts(rule: Type[Rule]) -> Dict[str, Any]:
+    """What is fixed about a rule, ready for JSON."""
+    return {
+        "code": rule.code,
+        "name": rule.name,
+        "severity": rule.severity,
+        "needs": list(rule.needs),
+        "certain": rule.certain,
+        "repairable": rule.repairable,
+        "title": rule.title(),
+    }
+
+
 def as_json() -> str:
     """All rules with their title, as a JSON list."""
-    rules: List[Dict[str, Any]] = [
-        {
-            "code": rule.code,
-            "name": rule.name,
-            "severity": rule.severity,
-            "needs": list(rule.needs),
-            "certain": rule.certain,
-            "repairable": rule.repairable,
-            "title": rule.title(),
-        }
-        for rule in ALL_RULES
-    ]
-    return json.dumps(rules, indent=2)
+    return json.dumps([facts(rule) for rule in ALL_RULES], indent=2)
 
 
 def as_text() -> str:

@@ -13,7 +13,7 @@ import io
 import sys
 from typing import Any, List, Optional, Tuple
 
-from keras_bnguard.cli.run_summary import fails, tell
+from keras_bnguard.cli.run_summary import FORMATS, fails, tell
 from keras_bnguard.cli.script import USAGE, CannotRun, Prepared, become, find_module, find_script
 from keras_bnguard.cli.tracebacks import hide_our_frames
 from keras_bnguard.errors import BNGuardError
@@ -22,7 +22,8 @@ from keras_bnguard.errors import BNGuardError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "bnguard run [--report FILE] [--select CODES] [--ignore CODES] [--every N] "
-        "[--fail-on error|warning] [--fix] [--quiet] (train.py | -m module) [args...]"
+        "[--fail-on error|warning] [--fix] [--quiet] [--output-format text|json|github] "
+        "(train.py | -m module) [args...]"
     )
     parser.add_argument("--report", metavar="FILE", help="write .html, .json, .sarif or .txt")
     parser.add_argument("--select", metavar="CODES", help="rules to run: BNG2,BNG401 or ALL")
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fail-on", metavar="SEVERITY", help="exit with 1 on error, or warning")
     parser.add_argument("--fix", action="store_true", default=None, help="repair what is safe")
     parser.add_argument("--quiet", action="store_true", help="do not print the findings")
+    parser.add_argument("--output-format", choices=FORMATS, default="text", help="on stderr")
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m")
     parser.add_argument("command_line", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
@@ -40,7 +42,7 @@ def split(argv: List[str]) -> Tuple[List[str], Optional[str], List[str]]:
 
     What follows the script's name is the script's, also where it looks like one of ours.
     """
-    valued = {"--report", "--select", "--ignore", "--every", "--fail-on"}
+    valued = {"--report", "--select", "--ignore", "--every", "--fail-on", "--output-format"}
     place = 0
     while place < len(argv):
         word = argv[place]
@@ -79,7 +81,7 @@ def main(argv: List[str]) -> int:
         return error.code
     _STATE.enable(settings, by_warning=False)
     # The first to be registered is the last to be called: after the script's own.
-    atexit.register(_after, _STATE, arguments.quiet)
+    atexit.register(_after, _STATE, None if arguments.quiet else arguments.output_format)
     become(prepared, rest[1:] if module is None else rest)
     return _run(prepared, _STATE)
 
@@ -116,8 +118,8 @@ def _run(prepared: Prepared, state: Any) -> int:
     return int(fails(state))
 
 
-def _after(state: Any, quiet: bool) -> None:
-    tell(state, quiet)
+def _after(state: Any, form: Optional[str]) -> None:
+    tell(state, form)
     _still_interrupted()
 
 

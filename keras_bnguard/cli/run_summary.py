@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
+from typing import Any, Optional
 
 from keras_bnguard.errors import BNGuardError
+
+FORMATS = ("text", "json", "github")
+"""As in `report`, which is too slow to load before the script has begun."""
 
 
 def fails(state: Any) -> bool:
@@ -22,18 +25,21 @@ def fails(state: Any) -> bool:
     )
 
 
-def tell(state: Any, quiet: bool) -> None:
-    """At the very end: the findings to stderr, the report to its file."""
+def tell(state: Any, form: Optional[str]) -> None:
+    """At the very end: the findings to stderr, the report to its file.
+
+    form: one of `FORMATS`, None to print nothing.
+    """
     with contextlib.suppress(BrokenPipeError, ValueError):
         try:
-            _report(state, quiet)
+            _report(state, form)
         except (OSError, BNGuardError) as error:
             print(f"bnguard run: {error}", file=sys.stderr)
 
 
-def _report(state: Any, quiet: bool) -> None:
+def _report(state: Any, form: Optional[str]) -> None:
     if not (state.reports() or state.settings.report or state.faults):
-        if not quiet:
+        if form == "text":
             print("keras_bnguard: no training was seen in this process", file=sys.stderr)
         return
     from keras_bnguard.report.several import merged
@@ -43,8 +49,12 @@ def _report(state: Any, quiet: bool) -> None:
         from keras_bnguard.report import write_report
 
         write_report(report, state.settings.report)
-    if not quiet:
+    if form == "text":
         print(summary(state, report), end="", file=sys.stderr)
+    elif form is not None:
+        from keras_bnguard.report import rendered
+
+        print(rendered(report, form), end="", file=sys.stderr)
 
 
 def summary(state: Any, report: Any) -> str:

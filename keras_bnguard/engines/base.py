@@ -14,6 +14,7 @@ from keras_bnguard.engines.probing import ProbeMath
 from keras_bnguard.engines.selftest import keras_tensor
 from keras_bnguard.engines.structure import named_statistics
 from keras_bnguard.engines.training import Training, inner_optimizer
+from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.records import NormBehaviour, NormState
 
 
@@ -111,6 +112,13 @@ class Engine(Training):
         as `bnguard audit` does.
         """
         return self.keras.models.load_model(path, compile=False, safe_mode=True)
+
+    def load_saved_model(self, folder: str, description: Any) -> Any:
+        """The model in a SavedModel folder, made from its description, with its weights.
+
+        The graph in the folder is neither read nor run. Only Keras 2 has such folders.
+        """
+        raise UnsupportedModelError(f"{self.package} {self.version} makes no model of {folder}.")
 
     # ----------------------------------------------------------- other models
     def other_models(self, model: Any) -> List[Any]:

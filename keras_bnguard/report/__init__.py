@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any, Mapping, Optional, Sequence, Union
 
 from keras_bnguard.errors import MissingExtraError, SettingError
 from keras_bnguard.records import Report
+
+FORMATS = ("text", "json", "github")
+"""What `--output-format` takes."""
 
 # Longest first: `.sarif.json` is SARIF.
 ENDINGS = {
@@ -39,7 +43,7 @@ def write_report(
     form = check_report_path(path)
     if report is None:
         return
-    text = _render(report, form, phases)
+    text = rendered(report, form, phases)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # A name that is no valid Unicode must not cost the report.
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
@@ -65,19 +69,7 @@ def check_report_path(path: Union[str, os.PathLike[str]]) -> str:
     raise SettingError(f"report={path!r}: expected a file name that ends in {known}.")
 
 
-def _render(report: Report, form: str, phases: Sequence[Mapping[str, Any]]) -> str:
-    if form == "html":
-        from keras_bnguard.report import html
-
-        return html.render(report, phases)
-    if form == "sarif":
-        from keras_bnguard.report import sarif
-
-        return sarif.render(report)
-    if form == "json":
-        from keras_bnguard.report import json
-
-        return json.render(report)
-    from keras_bnguard.report import text
-
-    return text.render(report)
+def rendered(report: Report, form: str, phases: Sequence[Mapping[str, Any]] = ()) -> str:
+    """A report as text. form: "text", "json", "github", "html" or "sarif"."""
+    module: Any = importlib.import_module(f"keras_bnguard.report.{form}")
+    return str(module.render(report, phases) if form == "html" else module.render(report))

@@ -64,7 +64,7 @@ def as_sarif(report: Report) -> Dict[str, Any]:
                 "properties": {
                     "verdict": verdict(report),
                     "model": one_line(report.model),
-                    "stack": one_line(report.stack),
+                    "stack": None if report.stack is None else one_line(report.stack),
                 },
             }
         ],

@@ -78,7 +78,7 @@ def print_rich(report: Report, console: Any) -> None:
             type_this("as above" if known else finding.fix, indent + 2)
 
     say(f"keras_bnguard: {text.verdict(report)}", STYLES[trust(report)])
-    say(f"model {one_line(report.model)}, {one_line(report.stack)}", "dim")
+    say(text.about(report), "dim")
     console.print()
     for group in grouped(report.findings):
         show(group.cause, 0)

@@ -60,7 +60,7 @@ def verdict(report: Report) -> str:
 def render(report: Report) -> str:
     """A whole report for a terminal of 80 columns, without colour."""
     lines = [*_hang(f"keras_bnguard: {verdict(report)}")]
-    lines += [*_hang(f"model {one_line(report.model)}, {one_line(report.stack)}"), ""]
+    lines += [*_hang(about(report)), ""]
     lines += _findings(report.findings)
     if report.modes:
         lines += [_table(report, fold=len(report.modes) > MANY), ""]
@@ -69,6 +69,12 @@ def render(report: Report) -> str:
     lines += facts(report)
     lines += [printable(note) for note in report.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def about(report: Report) -> str:
+    """The second line: which model, on which stack."""
+    stack = "" if report.stack is None else f", {one_line(report.stack)}"
+    return f"model {one_line(report.model)}{stack}"
 
 
 def _findings(findings: Sequence[Finding]) -> List[str]:

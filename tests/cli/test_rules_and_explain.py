@@ -63,7 +63,9 @@ def test_explain_takes_any_case_and_names(wanted, capsys):
 @pytest.mark.parametrize(
     ("wanted", "near"),
     [
-        ("BNG210", "BNG20"),
+        ("BNG210", "Nearest: BNG201 training-false-ignored, "),
+        ("BNG2", "Nearest: BNG201"),
+        ("frozen-stat", "Nearest: BNG404 frozen-statistics-moved"),
         ("BNG2O1", "BNG201"),
         ("training-false", "BNG201"),
         ("nonfinite-statistics", "BNG402"),
@@ -78,3 +80,10 @@ def test_explain_names_the_nearest_rules(wanted, near, capsys):
     assert line.startswith(f"bnguard: {wanted!r} is no rule. Nearest: ")
     assert near in line
     assert line.endswith("`bnguard rules` lists all.")
+
+
+def test_explain_as_json(capsys):
+    assert main(["explain", "BNG201", "--output-format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["code"] == "BNG201"
+    assert next(iter(found["sections"])) == "What it checks"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from keras_bnguard import __version__
-from keras_bnguard.records import Finding
+from keras_bnguard.records import Finding, Report
 from keras_bnguard.report.sarif import as_sarif, render
 from tests.report.records import FAR, IGNORED, MENDED, NEWS, faulty, plain, reports, strict
 
@@ -123,6 +123,11 @@ def test_what_was_not_checked_is_a_notification():
     assert said[1] == "the guard could not read 1 layer"
     assert said[2].startswith("not checked BNG501, BNG502: needs P")
     assert len(said) == 3
+
+
+def test_where_no_training_was_seen_no_stack_is_named():
+    (run,) = as_sarif(Report(model="no model", stack=None))["runs"]
+    assert run["properties"]["stack"] is None
 
 
 def test_a_run_without_findings_has_an_empty_list_of_results():
