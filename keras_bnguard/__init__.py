@@ -20,6 +20,7 @@ _NAMES = {
     "Phase": "schedule",
     "PhaseScheduler": "callbacks.phases",
     "Plateau": "schedule",
+    "Recalibrate": "callbacks.recalibrating",
     "Report": "records",
     "ScheduleError": "errors",
     "SelectorError": "errors",

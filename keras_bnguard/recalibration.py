@@ -7,7 +7,7 @@ et al. 2016 when the data is that of a new domain.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from keras_bnguard.batches import Batches, check_shapes
 from keras_bnguard.engines.handles import NormHandle
 from keras_bnguard.engines.probing import InputMoments, Probe, pool
 from keras_bnguard.errors import SettingError
-from keras_bnguard.holding import choose_norms
+from keras_bnguard.holding import all_held, choose_norms
 from keras_bnguard.intent import INFERENCE, meant
 from keras_bnguard.inventory import Survey, take_inventory
 from keras_bnguard.records import NormState
@@ -82,9 +82,30 @@ def recalibrate(
         SettingError: unknown mode. SelectorError: `select` matches no BN.
         DataError: data that can be read only once, is empty or has another shape.
     """
+    return recalibrate_unheld(
+        model, data, select=select, mode=mode, batch_size=batch_size, batches=batches
+    )
+
+
+def check_mode(mode: str) -> None:
+    """Refuse a mode that does not exist."""
     if mode not in MODES:
         raise SettingError(f"mode={mode!r}: expected one of {', '.join(MODES)}.")
-    survey = take_inventory(model)
+
+
+def recalibrate_unheld(
+    model: Any,
+    data: Any,
+    *,
+    select: Optional[Selectors],
+    mode: str,
+    batch_size: int,
+    batches: Optional[int],
+    held: Collection[str] = (),
+) -> Recalibration:
+    """`recalibrate`, knowing of more BN that were held in inference mode: paths in `held`."""
+    check_mode(mode)
+    survey = take_inventory(model, held={*held, *all_held(model)})
     survey.engine.sync(model)
     chosen = _chosen(survey, select)
     source = Batches(data, batch_size=batch_size, limit=batches)

@@ -14,6 +14,7 @@ from keras_bnguard.callbacks.emit import Emitter
 from keras_bnguard.callbacks.repair import Repairs
 from keras_bnguard.callbacks.run import GuardRun
 from keras_bnguard.engines import engine_for
+from keras_bnguard.engines.fit_frame import callback_list
 from keras_bnguard.engines.host import Hooks, joined
 from keras_bnguard.engines.run_watch import when_fit_is_left
 from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
@@ -139,8 +140,19 @@ class BNGuard(Hooks):
 
     def on_train_end(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         with self._safely():
+            if (run := self._alive()) is not None:
+                listed = callback_list(self)
+                run.finish([] if listed is None else listed.callbacks)
             self._end()
         self._say()
+
+    def note_recalibration(self, line: str) -> None:
+        """A `Recalibrate` of the same `fit` says what it did, before or after this guard ended."""
+        with self._safely():
+            if (run := self._alive()) is not None:
+                run.repairs.append(line)
+                if run.over and self._report_path and self.report is not None:
+                    write_report(self.report, self._report_path)
 
     def _look_at_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         self._batches += 1

@@ -6,6 +6,7 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
+from keras_bnguard.callbacks.averaged import AverageWatch
 from keras_bnguard.engines import history, run_watch
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.first_step import FirstStep
@@ -17,6 +18,7 @@ from keras_bnguard.intent import modes
 from keras_bnguard.inventory import Survey, take_inventory
 from keras_bnguard.observation import StatWatch
 from keras_bnguard.records import (
+    Averaging,
     CallSite,
     DriftLook,
     Facts,
@@ -76,6 +78,9 @@ class GuardRun:
         self._step_seen = False
         self._step_flips: Tuple[FlagChange, ...] = ()
         self._step_optimizer: Optional[OptimizerFacts] = None
+        self._averages = AverageWatch()
+        self._averaging: Optional[Averaging] = None
+        self.over = False
         self.findings: List[Finding] = []
         self.drift: List[DriftLook] = []
         self.notes: List[str] = []
@@ -266,6 +271,8 @@ class GuardRun:
                 # No step of Keras's own: the flags count as they are.
                 self._survey_again(model, dict(self.wanted))
         self.stats.look()
+        if model is not None and moment == f"epoch {epoch} end":
+            self._averages.look(self.engine, model)
         self._note_late_defaults()
         drift = self.stats.drift(moment, epoch, self.steps)
         self.drift.append(drift)
@@ -273,6 +280,15 @@ class GuardRun:
         again = self._surveyed or not self._in_fit or self.flags_pending()
         self._judge(moment, only=None if again else _WHILE_TRAINING)
         return drift
+
+    def finish(self, callbacks: Sequence[Any]) -> None:
+        """Training has ended: judge what only shows now."""
+        model = self._model()
+        if model is None or not self._in_fit:
+            return
+        self.over = True
+        self._averaging = self._averages.at_end(model, callbacks)
+        self._judge("train end", only=("BNG603",))
 
     def _survey_what_was_built(self, model: Any) -> None:
         """Once: layers that a model made, and BN that it built, at its first step."""
@@ -296,7 +312,7 @@ class GuardRun:
     def _judge(self, moment: str, only: Optional[Tuple[str, ...]] = None) -> Sequence[Finding]:
         self.moment = moment
         facts = self.facts(
-            numbers=only is None or only is _WHILE_TRAINING,
+            numbers=only is None or only is _WHILE_TRAINING or self.over,
             optimizer=only is not _WHILE_TRAINING,
         )
         if only is None:
@@ -327,6 +343,8 @@ class GuardRun:
             called=bool(calls),
             recompiled=self._recompiled,
             optimizer_started=self._started,
+            ended=self.over,
+            averaging=self._averaging,
         )
         known = self._optimizer(model) if optimizer else None
         return Facts(self.survey.inventory, known, run, None, self._hyper)

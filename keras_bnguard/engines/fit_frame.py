@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 from keras_bnguard.engines.backup import find_backup
 
@@ -74,6 +74,29 @@ def put_backup_behind(callback: Any) -> None:
     if backup is None or listed[places[0]] is not backup or len(places) < 2:
         return
     listed.insert(places[-1], listed.pop(places[0]))
+
+
+def callback_list(callback: Any) -> Optional[Any]:
+    """Keras's CallbackList that holds a callback and is calling it now; None outside one."""
+    for frame in _frames():
+        owner = frame.f_locals.get("self")
+        listed = getattr(owner, "callbacks", None)
+        if isinstance(listed, list) and any(each is callback for each in listed):
+            return owner
+    return None
+
+
+def come_after(owner: Any, callback: Any, wanted: Callable[[Any], bool]) -> None:
+    """From the next hook on, let those callbacks of a CallbackList that are wanted go first.
+
+    The list is replaced, not changed: whoever walks it now still reaches everybody once.
+    """
+    listed = list(owner.callbacks)
+    place = next(i for i, each in enumerate(listed) if each is callback)
+    before = [each for each in listed[place + 1 :] if wanted(each)]
+    if before:
+        rest = [each for each in listed[place + 1 :] if not wanted(each)]
+        owner.callbacks = [*listed[:place], *before, callback, *rest]
 
 
 def _frames() -> Iterator[Any]:

@@ -25,6 +25,7 @@ from keras_bnguard.records.reported import (
 )
 from keras_bnguard.records.running import (
     NEEDS,
+    Averaging,
     CallSite,
     Facts,
     FlagChange,
@@ -44,6 +45,7 @@ __all__ = [
     "NEEDS",
     "SEVERITIES",
     "STOCK",
+    "Averaging",
     "Behaviour",
     "CallSite",
     "DriftLook",

@@ -116,12 +116,33 @@ class Movement:
 
 
 @dataclass(frozen=True)
+class Averaging:
+    """An average of the weights that the optimizer keeps, when training ends.
+
+    keeper: `Adam(use_ema=True)`, `SWA`. assigned: it is in the weights now; an optimizer of
+    TensorFlow Addons waits for `assign_average_vars`. swapped_by: classes of callbacks that
+    put it in while training ran, for validation or for the files they write.
+    distance: norm(average - weights) / norm(weights) at the last epoch end, None: not seen.
+    restored: a callback puts other weights back, such as those of the best epoch.
+    recalibrated: a `Recalibrate` callback takes new statistics after the average went in.
+    """
+
+    keeper: str
+    assigned: bool
+    swapped_by: Tuple[str, ...] = ()
+    distance: Optional[float] = None
+    restored: bool = False
+    recalibrated: bool = False
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What is known once training runs. steps: training steps since train begin.
 
     called: a real step was observed, so `calls` is complete for it.
     recompiled: `compile()` ran inside `fit` and left no train function.
     optimizer_started: the optimizer's iteration count at train begin.
+    ended: training is over. averaging: known then, None where no average is kept.
     """
 
     moment: str = "train begin"
@@ -133,6 +154,8 @@ class RunFacts:
     called: bool = False
     recompiled: Optional[str] = None
     optimizer_started: int = 0
+    ended: bool = False
+    averaging: Optional[Averaging] = None
 
 
 @dataclass(frozen=True)

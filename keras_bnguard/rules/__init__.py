@@ -35,6 +35,9 @@ from keras_bnguard.rules.bng404_frozen_statistics_moved import FrozenStatisticsM
 from keras_bnguard.rules.bng405_live_statistics_stuck import LiveStatisticsStuck
 from keras_bnguard.rules.bng406_statistics_drifted import StatisticsDrifted
 from keras_bnguard.rules.bng601_optimizer_does_not_know_variable import OptimizerDoesNotKnowVariable
+from keras_bnguard.rules.bng603_averaged_weights_stale_statistics import (
+    AveragedWeightsStaleStatistics,
+)
 from keras_bnguard.rules.bng607_recompiled_inside_fit import RecompiledInsideFit
 from keras_bnguard.rules.bng702_hidden_batchnorm import HiddenBatchnorm
 
@@ -57,6 +60,7 @@ ALL_RULES: Tuple[Type[Rule], ...] = (
     LiveStatisticsStuck,
     StatisticsDrifted,
     OptimizerDoesNotKnowVariable,
+    AveragedWeightsStaleStatistics,
     RecompiledInsideFit,
     HiddenBatchnorm,
 )

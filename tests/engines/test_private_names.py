@@ -10,8 +10,10 @@ import ast
 import weakref
 from pathlib import Path
 
+import numpy as np
+
 import keras_bnguard.engines
-from tests.models import BN, adam, backbone, data, layers, sgd, transfer
+from tests.models import BN, adam, as_array, backbone, data, layers, sgd, transfer
 from tests.stack import ENGINE, IS_KERAS3, keras
 
 ENGINES = Path(keras_bnguard.engines.__file__).parent
@@ -269,6 +271,18 @@ def test_keras_2_asks_callbacks_these_private_things():
 def test_backup_and_restore_keeps_its_metadata_here(tmp_path):
     backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup.weights.h5"))
     assert str(backup._training_metadata_path).endswith(".json")
+
+
+@private("_swap_variables", on=IS_KERAS3)
+def test_swap_ema_weights_swaps_by_this_method():
+    swap = keras.callbacks.SwapEMAWeights()
+    model = compiled(optimizer=sgd(use_ema=True))
+    model.fit(*data(8), epochs=1, verbose=0)
+    swap.set_model(model)
+    kept = model.optimizer._model_variables_moving_average[0]
+    kept.assign(kept * 0 + 3)
+    swap._swap_variables()
+    assert float(np.array(as_array(model.trainable_variables[0])).mean()) == 3.0
 
 
 @private("_initial_epoch", on=IS_KERAS3)
