@@ -237,6 +237,7 @@ class BNGuard(Hooks):
             hyper=params or None,
             in_fit=in_fit,
             defer=self._fix,
+            left=self._stop,
         )
         self._repairs = Repairs(self._run, model) if self._fix else None
         found = self._run.begin()
@@ -314,11 +315,13 @@ class BNGuard(Hooks):
             self._broken.append(f"the guard failed and stood down: {error!r}\n{trace}")
             with contextlib.suppress(Exception):
                 self._stop()
-            warnings.warn(
-                f"keras_bnguard failed and stands down; training goes on. {error!r}\n{trace}",
-                BNGuardWarning,
-                stacklevel=3,
-            )
+            # Where warnings are errors this one is not: it is not about the user's training.
+            with contextlib.suppress(BNGuardWarning):
+                warnings.warn(
+                    f"keras_bnguard failed and stands down; training goes on. {error!r}\n{trace}",
+                    BNGuardWarning,
+                    stacklevel=3,
+                )
 
     def __reduce__(self) -> Any:
         public = getattr(type(self), "_bng_public", type(self))

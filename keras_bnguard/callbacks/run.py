@@ -46,6 +46,7 @@ class GuardRun:
         protect: runs a function of ours that user code set off, so that a fault in it never
             reaches them, and hands out what it found.
         defer: flags that change are judged at the next hook, which also repairs them.
+        left: called when `fit` turns out to have been left without a word. Defaults to `stop`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class GuardRun:
         hyper: Optional[Mapping[str, Any]] = None,
         in_fit: bool = True,
         defer: bool = False,
+        left: Optional[Callable[[], Any]] = None,
     ) -> None:
         self.engine = engine
         self._model = weakref.ref(model)
@@ -67,6 +69,8 @@ class GuardRun:
         self._hyper = hyper
         self._in_fit = in_fit
         self._defer = defer
+        self._left = left or self.stop
+        self._fit = run_watch.fit_under_way(model) if in_fit else None
         self._fired: Set[str] = set()
         self._outcomes: Tuple[Outcome, ...] = ()
         self._sources: Dict[int, str] = {}
@@ -158,43 +162,63 @@ class GuardRun:
         model = self._model()
         if model is None or id(layer) not in self.wanted:
             return
+        self._protect(lambda: self._bring_home(model))
+
+    def _bring_home(self, model: Any) -> None:
         mid_epoch = getattr(self.engine, "mid_epoch", None)
         self._in_danger = bool(mid_epoch and mid_epoch(model))
         if self._in_danger:
-            self._protect(lambda: self.engine.sync(model))
+            self.engine.sync(model)
 
     def after_flip(self, layers: Dict[int, bool], source: Optional[str]) -> None:
         """Somebody assigned `trainable`: note it, and look before the next step runs."""
         mine = {key: flag for key, flag in layers.items() if key in self.wanted}
-        if not mine or self._model() is None or self._is_over():
+        if not mine or self._model() is None:
+            return
+        self._protect(lambda: self._note_flips(mine, source))
+        if self._in_danger and not self._defer:
+            self._in_danger = False
+            self._protect(lambda: self.check_flags("inside an epoch", corrupts=True))
+
+    def _note_flips(self, mine: Dict[int, bool], source: Optional[str]) -> None:
+        if self._is_over():
+            self._in_danger = False
             return
         for key, flag in mine.items():
             self.wanted[key] = flag
             if source:
                 self._sources[key] = source
-        if self._defer:
-            return
-        if self._in_danger:
-            self._in_danger = False
-            self._protect(lambda: self.check_flags("inside an epoch", corrupts=True))
-        elif "BNG101" not in self._fired:
+        if not self._defer and not self._in_danger and "BNG101" not in self._fired:
             self.first_step.arm()
 
     def after_compile(self, model: Any, source: Optional[str]) -> None:
         """Somebody called `compile()`: its flags are the compiled ones from now on."""
-        if model is not self._model() or self._is_over():
+        if model is self._model():
+            self._protect(lambda: self._note_compile(model, source))
+
+    def _note_compile(self, model: Any, source: Optional[str]) -> None:
+        if self._is_over():
             return
         self.compiled = self.engine.compiled_flags(model)
         self._fired.discard("BNG101")
         if self._in_fit and not self.engine.has_train_function(model):
             self._recompiled = source or "inside fit"
-            self._protect(lambda: self._judge("inside fit", only=("BNG607",)))
+            self._judge("inside fit", only=("BNG607",))
+
+    def before_training(self, model: Any) -> None:
+        """A step is about to be made or used: not with what a `fit` that was left has put on."""
+        if model is self._model():
+            self._protect(self._is_over)
+
+    def failed(self, error: Exception) -> None:
+        """What happened could not be read: stand down, as for any fault of ours."""
+        self._protect(lambda: _raise(error))
 
     def _is_over(self) -> bool:
         """Whether `fit` was left without a word, as by an exception; then nothing is watched."""
-        over = self._in_fit and not run_watch.inside_fit(self._model())
+        over = self._in_fit and not run_watch.inside_fit(self._fit)
         if over:
-            self.stop()
+            self._left()
         return over
 
     def after_phase(self, model: Any, phase: str) -> None:
@@ -408,3 +432,7 @@ class GuardRun:
             notes=tuple(self.notes),
             steps=self.steps,
         )
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -49,6 +49,12 @@ class SourceHistory:
             self._note(self._compiles, model, source or "", flags)
             self._changed({id(model)}, True)
 
+    def before_training(self, model: Any) -> None:
+        """Nothing to note."""
+
+    def failed(self, error: Exception) -> None:
+        """What could not be read is not noted."""
+
     def after_phase(self, model: Any, phase: str) -> None:
         with contextlib.suppress(Exception):
             self._changed({id(model)}, True)

@@ -161,7 +161,7 @@ class _Installed:
             pairs = grads_and_vars
             if not isinstance(pairs, (list, tuple)):
                 pairs = list(pairs)  # Usually a zip, which can be read only once.
-            watcher.before_apply(optimizer, [p[1] for p in pairs if len(p) == 2], False)
+            watcher.before_apply(optimizer, _second_of(pairs), False)
             result = original(optimizer, pairs, *args, **kwargs)
             watcher.after_apply(optimizer)
             return result
@@ -239,6 +239,14 @@ def _callbacks_of(
     except TypeError:
         return None  # The original says what is wrong, in Keras's own words.
     return _Callbacks(bound) if "callbacks" in signature.parameters else None
+
+
+def _second_of(pairs: Sequence[Any]) -> List[Any]:
+    """The variables of (gradient, variable) pairs; none where they are no such pairs."""
+    try:
+        return [variable for _, variable in pairs]
+    except (TypeError, ValueError):
+        return []
 
 
 # ------------------------------------------------------------- what is in place

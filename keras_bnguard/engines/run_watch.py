@@ -1,4 +1,4 @@
-"""Notice, while training runs, that somebody assigns `trainable` or calls `compile()`.
+"""Notice, while training runs, that somebody assigns `trainable`, compiles, or trains anew.
 
 One pair of class-level hooks per Keras serves all runs under way; the last run to stop puts
 the very same property and function objects back. Only a run that is still alive is told.
@@ -16,7 +16,8 @@ _LOCK = threading.RLock()
 
 
 class Listener(Protocol):
-    """What a run offers to be told about."""
+    """What a run offers to be told about. A fault of its own it keeps to itself, what is meant
+    for the user it raises."""
 
     def before_flip(self, layer: Any) -> None: ...
 
@@ -24,7 +25,11 @@ class Listener(Protocol):
 
     def after_compile(self, model: Any, source: Optional[str]) -> None: ...
 
+    def before_training(self, model: Any) -> None: ...
+
     def after_phase(self, model: Any, phase: str) -> None: ...
+
+    def failed(self, error: Exception) -> None: ...
 
 
 class _Hooks:
@@ -62,6 +67,16 @@ class _Hooks:
             return result
 
         self.model_class.compile = compile
+        self.own_make = self.model_class.__dict__.get("make_train_function")
+        make = self.model_class.make_train_function
+
+        @functools.wraps(make)
+        def make_train_function(model: Any, *args: Any, **kwargs: Any) -> Any:
+            for listener in hooks.alive():
+                listener.before_training(model)
+            return make(model, *args, **kwargs)
+
+        self.model_class.make_train_function = make_train_function
 
     def _observed(self, own: Any) -> property:
         def set_trainable(layer: Any, value: Any) -> None:
@@ -72,10 +87,11 @@ class _Hooks:
     def uninstall(self) -> None:
         for cls, own in self.properties.items():
             cls.trainable = own
-        if self.own_compile is None:
-            del self.model_class.compile
-        else:
-            self.model_class.compile = self.own_compile
+        for name, before in (("compile", self.own_compile), ("make_train_function", self.own_make)):
+            if before is None:
+                delattr(self.model_class, name)
+            else:
+                setattr(self.model_class, name, before)
 
     # --------------------------------------------------------------- listening
     def assign(self, setter: Any, layer: Any, value: Any) -> None:
@@ -93,8 +109,14 @@ class _Hooks:
             setter(layer, value)
         finally:
             self.local.inside = False
-        flips = {id(each): bool(each.trainable) for each in self.engine.all_layers(layer)}
-        source = user_line(self.engine.package)
+        try:
+            flips = {id(each): bool(each.trainable) for each in self.engine.all_layers(layer)}
+            source = user_line(self.engine.package)
+        except Exception as error:
+            # As where a `trainable` of the user's own cannot be read yet.
+            for listener in listeners:
+                listener.failed(error)
+            return
         for listener in listeners:
             listener.after_flip(flips, source)
 
@@ -144,11 +166,25 @@ def runs_of(model: Any) -> List[Any]:
     return [run for run in listeners if getattr(run, "watches", lambda other: False)(model)]
 
 
-def inside_fit(model: Any) -> bool:
-    """Whether the code that runs now was called, at any depth, from the `fit` of a model."""
+def fit_under_way(model: Any) -> Optional[int]:
+    """What tells the `fit` of a model that is on the call stack from every other one."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+            return id(frame)
+        frame = frame.f_back
+    return None
+
+
+def inside_fit(mark: Optional[int]) -> bool:
+    """Whether the code that runs now was called, at any depth, from that very `fit`.
+
+    A `fit` that an exception ended may live on in a traceback: then it is not on the stack, and
+    no other one has its mark.
+    """
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if id(frame) == mark:
             return True
         frame = frame.f_back
     return False

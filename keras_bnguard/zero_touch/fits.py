@@ -44,14 +44,13 @@ class Fits:
                 else:
                     self._nested.pop(id(model), None)
             if not nested:
-                self._leave(model, guard, inserted, own is None)
+                self._leave(model, guard, inserted)
 
         return callbacks, done
 
     @never_fails()
-    def _leave(self, model: Any, guard: Any, inserted: Any, ours: bool) -> None:
+    def _leave(self, model: Any, guard: Any, inserted: Any) -> None:
         if inserted is not None:
             inserted()
-        if ours:
-            guard._stop()
+        guard._stop()  # Again where it has ended; not so where an exception ended the fit.
         self.ledger.collect(model, guard.report, "fit")

@@ -125,6 +125,8 @@ class ZeroTouch:
         try:
             self.loops.before_fit(model)
             return self.fits.enter(model, callbacks)
+        except FindingError:
+            raise
         except Exception as error:
             self.ledger.failed(error)
             return callbacks, nothing

@@ -562,9 +562,13 @@ def test_the_optimizer_says_what_it_knows():
 
 
 # ------------------------------------------------------------------- run_watch
+MAKE = "make_train_function"
+
+
 class Ear:
     def __init__(self):
         self.flips, self.before, self.compiles = [], 0, []
+        self.trainings, self.faults = [], []
 
     def before_flip(self, layer):
         self.before += 1
@@ -575,9 +579,16 @@ class Ear:
     def after_compile(self, model, source):
         self.compiles.append((model, source))
 
+    def before_training(self, model):
+        self.trainings.append(model)
+
+    def failed(self, error):
+        self.faults.append(error)
+
 
 def hooks():
-    return layers.Layer.__dict__["trainable"], keras.Model.__dict__.get("compile")
+    model = keras.Model.__dict__
+    return layers.Layer.__dict__["trainable"], model.get("compile"), model.get(MAKE)
 
 
 def test_assignments_of_trainable_are_told_once_with_their_line():
@@ -600,6 +611,33 @@ def test_assignments_of_trainable_are_told_once_with_their_line():
     assert all(a is b for a, b in zip(hooks(), before))
     model.get_layer("base").trainable = True
     assert len(ear.flips) == 1
+
+
+def test_what_cannot_be_read_after_an_assignment_does_not_reach_the_user(monkeypatch):
+    def broken(layer):
+        raise RuntimeError("ours")
+
+    ear, model = Ear(), transfer()
+    run_watch.start(ENGINE_OF, ear)
+    try:
+        monkeypatch.setattr(ENGINE_OF, "all_layers", broken)
+        model.get_layer("base").trainable = False
+    finally:
+        run_watch.stop(ENGINE_OF, ear)
+    assert not model.get_layer("base").trainable
+    assert [str(error) for error in ear.faults] == ["ours"]
+    assert ear.flips == []
+
+
+def test_a_new_step_is_told_before_it_is_made():
+    ear, model = Ear(), compiled(transfer())
+    run_watch.start(ENGINE_OF, ear)
+    try:
+        fit(model)
+    finally:
+        run_watch.stop(ENGINE_OF, ear)
+    assert ear.trainings
+    assert all(told is model for told in ear.trainings)
 
 
 def test_fit_itself_flips_nothing():

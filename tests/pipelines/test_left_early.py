@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard.callbacks.run import GuardRun
 from keras_bnguard.engines import run_watch
 from tests.pipelines.harness import clean, fit, listening
 from tests.pipelines.models import backbone, compiled, nested, plain, rows
@@ -66,6 +68,51 @@ def test_nothing_is_left_where_a_callback_raises(hook: str, error: Any, fix: boo
         compiled(model)
     assert not run.messages
     clean(fit(model, *rows(), guard=guard))
+
+
+@pytest.mark.parametrize("next_step", ["fit", "train_on_batch", "flip"])
+def test_a_repair_is_off_before_the_next_step_though_the_traceback_is_kept(next_step: str) -> None:
+    """A notebook keeps the last traceback, and with it the frame of the `fit` that ended."""
+    base = backbone()
+    base.trainable = False
+    norm = base.get_layer("bn1")
+    norm.trainable = True
+    model = compiled(nested(base))
+    guard = bng.BNGuard(fix=True)
+    with listening(guard), pytest.raises(ValueError, match="stop") as kept:
+        model.fit(*rows(), verbose=0, callbacks=[guard, Boom("on_epoch_end", ValueError("stop"))])
+    before = norm.get_weights()[2]
+    if next_step == "fit":
+        model.fit(*rows(), verbose=0)
+    elif next_step == "train_on_batch":
+        model.train_on_batch(*rows())
+    else:
+        norm.trainable = False
+        norm.trainable = True
+        model.fit(*rows(), verbose=0)
+    assert not np.array_equal(before, norm.get_weights()[2])  # Held no more: it is live again.
+    assert kept.value.__traceback__ is not None
+    kept.value.__traceback__ = None
+    del kept
+    gc.collect()
+    untouched(model)
+
+
+def test_a_fault_while_flags_are_noted_stands_down_and_no_more(monkeypatch: Any) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("ours")
+
+    model = compiled(nested(backbone()))
+    guard = bng.BNGuard()
+    monkeypatch.setattr(GuardRun, "_note_flips", broken)
+    flip = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: setattr(model.get_layer("backbone"), "trainable", True)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", bng.BNGuardWarning)
+        model.fit(*rows(), verbose=0, callbacks=[guard, flip])
+    assert guard.report is not None
+    assert any("RuntimeError('ours')" in note for note in guard.report.notes)
 
 
 def test_a_generator_that_raises() -> None:
