@@ -6,6 +6,11 @@ from typing import Tuple
 
 import numpy as np
 
+# Limits of BNG406, per layer. Provisional: correct fine-tuning moves inputs by 0.1-0.25 sigma
+# and 0.3-0.6 log variance.
+MAX_MEAN_SHIFT = 1.0
+MAX_LOG_VARIANCE_RATIO = 2.303
+
 
 def mean_shift(
     mean: np.ndarray, mean0: np.ndarray, variance0: np.ndarray, epsilon: np.ndarray

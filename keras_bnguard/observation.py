@@ -6,15 +6,22 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from keras_bnguard.drift import log_variance_ratio, mean_shift, per_layer
+from keras_bnguard.channel_health import DEAD_RATIO, channel_health
+from keras_bnguard.drift import (
+    MAX_LOG_VARIANCE_RATIO,
+    MAX_MEAN_SHIFT,
+    log_variance_ratio,
+    mean_shift,
+    per_layer,
+)
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.handles import NormHandle
 from keras_bnguard.intent import INFERENCE, did_run, meant
 from keras_bnguard.inventory import Survey
 from keras_bnguard.records import CallSite, DriftLook, Movement, NormState
 
-DEAD_RATIO = 1e-6
-"""A channel whose variance is below this share of its layer's median counts as dead."""
+# What a BN may look like at a look, one bit each: `StatWatch.quiet` compares them.
+_MOVED, _SICK, _FAR = 1, 2, 4
 
 
 class StatWatch:
@@ -30,13 +37,14 @@ class StatWatch:
         self._survey = survey
         self._readable: List[NormHandle] = []
         self._index: Dict[str, int] = {}
+        self._sizes = np.zeros(0, int)
         self._offsets = np.zeros(0, int)
         self._epsilon = np.zeros(0)
-        self._start: Tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))
-        self._last = self._start
-        self._now = self._start
+        self._start = self._last = self._now = _Vectors(np.zeros(0))
         self._measured: Optional[Tuple[Any, ...]] = None
         self._known_intents: Optional[Tuple[Any, Any, Dict[str, Tuple[str, str, str]]]] = None
+        self._known_expected: Optional[Tuple[Any, np.ndarray]] = None
+        self._judged: Optional[Tuple[Any, np.ndarray, bool]] = None
         self._affine: Dict[str, NormState] = {}
         self._started_at_default: Dict[str, bool] = {}
         self._sick: Set[str] = set()
@@ -44,45 +52,80 @@ class StatWatch:
 
     @property
     def paths(self) -> Tuple[str, ...]:
-        return tuple(handle.path for handle in self._readable)
+        return tuple(self._index)
 
     def begin(self, handles: Sequence[NormHandle]) -> None:
         """Take the start values of every BN that can be read."""
         self._readable = [h for h in handles if _pair(h) is not None]
         self._index = {h.path: i for i, h in enumerate(self._readable)}
-        sizes = [_channels(h) for h in self._readable]
-        self._offsets = (
-            np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int) if sizes else np.zeros(0, int)
-        )
-        self._epsilon = np.repeat([h.settings["epsilon"] or 0.0 for h in self._readable], sizes)
+        self._sizes = np.array([_channels(h) for h in self._readable], dtype=int)
+        self._offsets = np.cumsum(self._sizes) - self._sizes
+        epsilon = [h.settings["epsilon"] or 0.0 for h in self._readable]
+        self._epsilon = np.repeat(epsilon, self._sizes)
+        self._known_expected = self._judged = None
         self._now = self._last = self._start = self._read()
         self._affine = {h.path: self._engine.state(h) for h in self._readable}
         self._sick = {p for p, state in self._affine.items() if not _finite(state)}
         self._note_defaults()
 
     def _note_defaults(self) -> None:
-        defaults = self._segments((self._start[0] == 0) & (self._start[1] == 1), np.logical_and)
-        self._started_at_default = {h.path: bool(defaults[i]) for h, i in self._items()}
+        at_default = (self._start.mean == 0) & (self._start.variance == 1)
+        defaults = self._segments(at_default, np.logical_and)
+        self._started_at_default = {path: bool(defaults[i]) for path, i in self._index.items()}
 
     def look(self) -> None:
         """Read the present values; the ones of the look before become the last ones."""
-        unread = [h for h in self._survey.handles if h.path not in self._index]
-        if any(_pair(h) is not None for h in unread):
-            self._take_up()
+        if len(self._index) < len(self._survey.handles):
+            unread = [h for h in self._survey.handles if h.path not in self._index]
+            if any(_pair(h) is not None for h in unread):
+                self._take_up()
         self._last = self._now
         self._now = self._read()
 
     def drift(self, moment: str, epoch: Optional[int], steps: int) -> DriftLook:
         """Mean shift and log variance ratio of every BN against the start."""
-        shift, ratio = self._measures()
-        shifts, ratios = per_layer(shift, self._offsets)[0], per_layer(ratio, self._offsets)[0]
+        shift, _, ratio = self._measures()
         return DriftLook(
             moment=moment,
             epoch=epoch,
             steps=steps,
-            mean_shift={h.path: float(shifts[i]) for h, i in self._items()},
-            log_variance_ratio={h.path: float(ratios[i]) for h, i in self._items()},
+            mean_shift=dict(zip(self._index, shift.tolist())),
+            log_variance_ratio=dict(zip(self._index, ratio.tolist())),
         )
+
+    def quiet(self, calls: Mapping[str, Sequence[CallSite]], steps: int) -> bool:
+        """Whether this look shows every BN as the last judged one did: as still or as moved,
+        healthy, on the same side of the drift limits, none stuck that should move.
+
+        Rules that see nothing but movements can then find nothing new.
+        """
+        kinds, expected = self._kinds(), self._expected(calls)
+        known, self._judged = self._judged, (expected, kinds, steps > 0)
+        return (
+            known is not None
+            and known[0] is expected
+            and known[2] is (steps > 0)
+            and not self._sick
+            and np.array_equal(known[1], kinds)
+            and not np.any(kinds & _SICK)
+            and not (steps > 0 and np.any(expected & ((kinds & _MOVED) == 0)))
+        )
+
+    def _expected(self, calls: Mapping[str, Sequence[CallSite]]) -> np.ndarray:
+        """Per BN: whether it should train; the same object as long as nothing new is known."""
+        intents = self._intents(calls)
+        known = self._known_expected
+        if known is None or known[0] is not intents:
+            live = [intents[path][0] != INFERENCE for path in self._index]
+            known = self._known_expected = (intents, np.array(live, dtype=bool))
+        return known[1]
+
+    def _kinds(self) -> np.ndarray:
+        """One byte per BN, of the bits at the top of this file."""
+        shift, _, ratio = self._measures()
+        far = (shift > MAX_MEAN_SHIFT) | (ratio > MAX_LOG_VARIANCE_RATIO)
+        kinds = self._changed(self._start) * np.uint8(_MOVED) | far * np.uint8(_FAR)
+        return np.asarray(kinds | self._needs_a_closer_look() * np.uint8(_SICK))
 
     def movements(
         self, calls: Mapping[str, Sequence[CallSite]], steps: int
@@ -94,19 +137,13 @@ class StatWatch:
         intents = self._intents(calls)
         moved = self._changed(self._start)
         moved_last = self._changed(self._last)
-        shift, ratio = self._measures()
-        shift_mean, shift_max = per_layer(shift, self._offsets)
-        ratio_mean, _ = per_layer(ratio, self._offsets)
-        finite = self._segments(
-            np.isfinite(self._now[0]) & np.isfinite(self._now[1]), np.logical_and
-        )
-        suspicious = self._segments(self._now[1] <= self._floor(), np.logical_or)
+        shift, shift_max, ratio = self._measures()
+        closer = self._needs_a_closer_look()
         records = []
-        for handle, i in self._items():
+        for i, handle in enumerate(self._readable):
             want, why, ran = intents[handle.path]
             stuck = steps > 0 and want != INFERENCE and not moved[i]
-            look_closer = not finite[i] or suspicious[i] or handle.path in self._sick
-            health = self._health(handle, i) if look_closer else {}
+            health = self._health(handle, i) if closer[i] or handle.path in self._sick else {}
             records.append(
                 Movement(
                     path=handle.path,
@@ -116,8 +153,8 @@ class StatWatch:
                     moved_since_last=bool(moved_last[i]),
                     ran=ran,
                     affine_moved=self._affine_moved(handle) if stuck else None,
-                    mean_shift=float(shift_mean[i]),
-                    log_variance_ratio=float(ratio_mean[i]),
+                    mean_shift=float(shift[i]),
+                    log_variance_ratio=float(ratio[i]),
                     max_mean_shift=float(shift_max[i]),
                     started_at_default=self._started_at_default[handle.path],
                     **health,
@@ -138,14 +175,9 @@ class StatWatch:
             known = self._known_intents = (inventory, seen, found)
         return known[2]
 
-    def _items(self) -> List[Tuple[NormHandle, int]]:
-        return [(handle, i) for i, handle in enumerate(self._readable)]
-
-    def _read(self) -> Tuple[np.ndarray, np.ndarray]:
+    def _read(self) -> _Vectors:
         pairs = [h.vectors() for h in self._readable]
-        joined = self._engine.flat([p[0] for p in pairs] + [p[1] for p in pairs])
-        half = len(joined) // 2
-        return joined[:half], joined[half:]
+        return _Vectors(self._engine.flat([p[0] for p in pairs] + [p[1] for p in pairs]))
 
     def follow(self, survey: Survey) -> None:
         """Go on with a later survey of the same model, which may know more BN than the first."""
@@ -157,51 +189,59 @@ class StatWatch:
 
     def _take_up(self) -> None:
         """BN built since the start began with mean 0 and variance 1, as every BN is built."""
-        old = {h.path: i for h, i in self._items()}
-        start, affine, offsets = self._start, self._affine, self._offsets
-        sizes = {h.path: _channels(h) for h in self._readable}
+        old, offsets, sizes = self._index, self._offsets, self._sizes
+        start, affine = self._start, self._affine
         self.begin(self._survey.handles)
-        mean, variance = (part.copy() for part in self._start)
-        for handle, i in self._items():
-            here = slice(self._offsets[i], self._offsets[i] + _channels(handle))
-            j = old.get(handle.path)
+        mean, variance = self._start.mean.copy(), self._start.variance.copy()
+        for path, i in self._index.items():
+            here = slice(self._offsets[i], self._offsets[i] + self._sizes[i])
+            j = old.get(path)
             if j is None:
                 mean[here], variance[here] = 0.0, 1.0
-                self._affine.pop(handle.path)
+                self._affine.pop(path)
             else:
-                there = slice(offsets[j], offsets[j] + sizes[handle.path])
-                mean[here], variance[here] = start[0][there], start[1][there]
-                self._affine[handle.path] = affine[handle.path]
-        self._start = (mean, variance)
+                there = slice(offsets[j], offsets[j] + sizes[j])
+                mean[here], variance[here] = start.mean[there], start.variance[there]
+                self._affine[path] = affine[path]
+        self._start = _Vectors(np.concatenate([mean, variance]))
         self._note_defaults()
 
     def _segments(self, values: np.ndarray, combine: Any) -> np.ndarray:
         if not len(self._offsets):
             return np.zeros(0, bool)
-        return np.array(combine.reduceat(values, self._offsets), dtype=bool)
+        return np.asarray(combine.reduceat(values, self._offsets), dtype=bool)
 
-    def _changed(self, before: Tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def _changed(self, before: _Vectors) -> np.ndarray:
         """Per BN: any bit of mean or variance differs, or is NaN where it was a number."""
-        bits = _bits(self._now[0]) != _bits(before[0])
-        bits |= _bits(self._now[1]) != _bits(before[1])
-        return self._segments(bits, np.logical_or)
+        changed = self._now.bits != before.bits
+        half = len(changed) // 2
+        return self._segments(changed[:half] | changed[half:], np.logical_or)
 
-    def _measures(self) -> Tuple[np.ndarray, np.ndarray]:
-        key = (id(self._now), id(self._start))
-        if self._measured is None or self._measured[0] != key:
+    def _measures(self) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Per BN: mean and largest mean shift, mean log variance ratio, against the start."""
+        known = self._measured
+        if known is None or known[0] is not self._now or known[1] is not self._start:
+            now, start = self._now, self._start
             with np.errstate(all="ignore"):
-                shift = mean_shift(self._now[0], self._start[0], self._start[1], self._epsilon)
-                ratio = log_variance_ratio(self._now[1], self._start[1], self._epsilon)
-            self._measured = (key, shift, ratio, self._now, self._start)
-        return self._measured[1], self._measured[2]
+                shift = mean_shift(now.mean, start.mean, start.variance, self._epsilon)
+                ratio = log_variance_ratio(now.variance, start.variance, self._epsilon)
+            numbers = (*per_layer(shift, self._offsets), per_layer(ratio, self._offsets)[0])
+            known = self._measured = (now, start, numbers)
+        found: Tuple[np.ndarray, np.ndarray, np.ndarray] = known[2]
+        return found
 
-    def _floor(self) -> np.ndarray:
-        """A cheap upper bound of each layer's dead threshold: its largest variance times 1e-6."""
+    def _needs_a_closer_look(self) -> np.ndarray:
+        """Per BN: a value that is not finite, or below the largest variance times 1e-6, which
+        is an upper bound of what counts as dead and cheaper than the median."""
         if not len(self._offsets):
-            return np.zeros(0)
-        top = np.maximum.reduceat(np.nan_to_num(self._now[1]), self._offsets)
-        counts = np.diff(np.append(self._offsets, len(self._now[1])))
-        return np.repeat(np.maximum(top, 0.0) * DEAD_RATIO, counts)
+            return np.zeros(0, bool)
+        variance = self._now.variance
+        lowest = np.minimum.reduceat(variance, self._offsets)
+        largest = np.maximum.reduceat(variance, self._offsets)
+        spread = np.maximum.reduceat(np.abs(self._now.mean), self._offsets)
+        # Comparisons with NaN are false, so this asks what is well.
+        well = (lowest > np.maximum(largest, 0.0) * DEAD_RATIO) & np.isfinite(largest)
+        return ~(well & np.isfinite(spread))
 
     def _affine_moved(self, handle: NormHandle) -> Optional[bool]:
         now, start = self._engine.state(handle), self._affine.get(handle.path)
@@ -213,62 +253,18 @@ class StatWatch:
         )
 
     def _health(self, handle: NormHandle, i: int) -> Dict[str, Any]:
-        """The close look at a BN with values that are not finite, negative or nearly 0."""
-        end = self._offsets[i] + _channels(handle)
-        mean = self._now[0][self._offsets[i] : end]
-        variance = self._now[1][self._offsets[i] : end]
+        here = slice(self._offsets[i], self._offsets[i] + self._sizes[i])
         state = self._engine.state(handle)
-        bad = [
-            name
-            for name, values in (
-                ("moving_mean", mean),
-                ("moving_variance", variance),
-                ("gamma", state.gamma),
-                ("beta", state.beta),
-            )
-            if values is not None and not np.all(np.isfinite(values))
-        ]
-        usable = variance[np.isfinite(variance)]
-        median = float(np.median(usable)) if len(usable) else float("nan")
-        return {
-            "nonfinite": tuple(bad),
-            "negative_channels": int(np.sum(variance < 0)),
-            "dead_channels": int(np.sum(dead_channels(mean, variance, state.gamma))),
-            "min_variance": float(np.min(usable)) if len(usable) else float("nan"),
-            "median_variance": median,
-        }
+        return channel_health(self._now.mean[here], self._now.variance[here], state)
 
 
-def dead_channels(
-    mean: np.ndarray, variance: np.ndarray, gamma: Optional[np.ndarray]
-) -> np.ndarray:
-    """Channels whose variance has collapsed though something still flows through them.
+class _Vectors:
+    """Moving means and then moving variances of all BN, joined: shape `(2 * channels,)`."""
 
-    A channel counts when its variance is not negative and below 1e-6 times the median of its
-    layer. Left out, as nothing is wrong there: channels whose gamma is 0 (pruned), and
-    channels that carry plain zeros, whose mean is 0 too against the layer's spread, unless
-    all other channels still have their default statistics.
-
-    Args:
-        mean, variance: shape `(channels,)`. gamma: the same, or None.
-
-    Returns:
-        Bool, shape `(channels,)`.
-    """
-    finite = np.isfinite(variance) & np.isfinite(mean)
-    if not np.any(finite):
-        return np.zeros(len(variance), bool)
-    median = float(np.median(variance[finite]))
-    dead: np.ndarray = finite & (variance >= 0) & (variance < DEAD_RATIO * median)
-    if not np.any(dead):
-        return dead
-    if gamma is not None:
-        dead &= np.abs(gamma) > 1e-6 * max(1e-12, float(np.max(np.abs(gamma))))
-    rest = finite & ~dead
-    untouched = bool(np.all(mean[rest] == 0) and np.all(variance[rest] == 1))
-    if not untouched:
-        dead &= np.abs(mean) > 1e-3 * np.sqrt(max(median, 0.0))
-    return dead
+    def __init__(self, joined: np.ndarray) -> None:
+        half = len(joined) // 2
+        self.mean, self.variance = joined[:half], joined[half:]
+        self.bits = _bits(joined)
 
 
 def _bits(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ import pytest
 
 from keras_bnguard.drift import log_variance_ratio, mean_shift
 from keras_bnguard.inventory import take_inventory
-from keras_bnguard.observation import StatWatch, dead_channels
+from keras_bnguard.channel_health import dead_channels
+from keras_bnguard.observation import StatWatch
 
 GAMMA = np.ones(4, np.float32)
 

@@ -31,8 +31,12 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules import ALL_RULES
 
-# The rules that look at what happened since train begin.
+# The rules that look at what happened since train begin, and those of them that a look asks
+# at which no BN moved in a new way.
 _WHILE_TRAINING = tuple(rule.code for rule in ALL_RULES if "R" in rule.needs)
+_WHEN_QUIET = tuple(
+    rule.code for rule in ALL_RULES if "R" in rule.needs and not rule.movements_only
+)
 
 
 class GuardRun:
@@ -302,7 +306,11 @@ class GuardRun:
         self.drift.append(drift)
         # What does not change while training runs was judged when it was surveyed.
         again = self._surveyed or not self._in_fit or self.flags_pending()
-        self._judge(moment, only=None if again else _WHILE_TRAINING)
+        quiet = self.stats.quiet(self.spy.sites, self.steps)
+        if again:
+            self._judge(moment)
+        else:
+            self._judge(moment, only=_WHEN_QUIET if quiet else _WHILE_TRAINING)
         return drift
 
     def finish(self, callbacks: Sequence[Any]) -> None:
@@ -337,7 +345,7 @@ class GuardRun:
         self.moment = moment
         facts = self.facts(
             numbers=only is None or only is _WHILE_TRAINING or self.over,
-            optimizer=only is not _WHILE_TRAINING,
+            optimizer=only is not _WHILE_TRAINING and only is not _WHEN_QUIET,
         )
         if only is None:
             self._surveyed = False

@@ -19,8 +19,9 @@ class Keras3JaxEngine(Keras3Engine):
     def flat(self, variables: Sequence[Any]) -> np.ndarray:
         if not variables:
             return np.zeros((0,), np.float32)
-        # Joining copies; a view of each buffer is enough, and none outlives this call.
-        return np.concatenate([np.asarray(getattr(v, "value", v)).ravel() for v in variables])
+        # Joining copies; a view of each buffer is enough, and none outlives this call. `value`
+        # would ask for every variable whether a stateless scope or autocast is in force.
+        return np.concatenate([np.asarray(getattr(v, "_value", v)).ravel() for v in variables])
 
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False

@@ -45,6 +45,8 @@ class Rule:
         needs: which parts of `Facts` it looks at: "A", "O", "R", "P", "H".
         certain: it has no false positive; every other rule says where it stays silent.
         repairable: `fix=True` repairs it.
+        movements_only: of what changes while training runs it sees movements alone, so that a
+            look at which nothing moved in a new way need not ask it again.
     """
 
     code: ClassVar[str]
@@ -53,6 +55,7 @@ class Rule:
     needs: ClassVar[Tuple[str, ...]]
     certain: ClassVar[bool] = True
     repairable: ClassVar[bool] = False
+    movements_only: ClassVar[bool] = False
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         """Yield a hit per fault; nothing where all is well. Must not change the facts."""

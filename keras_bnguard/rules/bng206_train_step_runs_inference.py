@@ -47,6 +47,7 @@ class TrainStepRunsInference(Rule):
     name = "train-step-runs-inference"
     severity = "error"
     needs = ("R",)
+    movements_only = True
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         run = facts.run

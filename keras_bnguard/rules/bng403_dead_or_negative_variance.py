@@ -8,7 +8,6 @@ from typing import Iterable, Optional
 from keras_bnguard.records import Facts, Movement
 from keras_bnguard.rules.base import Hit, Rule, count, norms_of, some, stack_of
 
-DEAD_RATIO = 1e-6
 DEFAULT_EPSILON = 1e-3
 
 
@@ -48,6 +47,7 @@ class DeadOrNegativeVariance(Rule):
     severity = "warning"
     needs = ("A", "R")
     certain = False
+    movements_only = True
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         if facts.inventory is None or facts.run is None:

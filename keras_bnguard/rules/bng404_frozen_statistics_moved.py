@@ -46,6 +46,7 @@ class FrozenStatisticsMoved(Rule):
     severity = "error"
     needs = ("R",)
     certain = False
+    movements_only = True
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         run = facts.run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
+from keras_bnguard.drift import MAX_LOG_VARIANCE_RATIO, MAX_MEAN_SHIFT
 from keras_bnguard.records import Facts, Movement, NormLayer
 from keras_bnguard.rules.base import (
     COMPILE_AGAIN,
@@ -16,10 +17,6 @@ from keras_bnguard.rules.base import (
     some,
     stack_of,
 )
-
-# Provisional: correct fine-tuning moves inputs by 0.1-0.25 sigma and 0.3-0.6 log variance.
-MAX_MEAN_SHIFT = 1.0
-MAX_LOG_VARIANCE_RATIO = 2.303
 
 
 class StatisticsDrifted(Rule):
@@ -66,6 +63,7 @@ class StatisticsDrifted(Rule):
     severity = "warning"
     needs = ("R",)
     certain = False
+    movements_only = True
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         run = facts.run
