@@ -16,6 +16,7 @@ from keras_bnguard.drift import (
 )
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.handles import NormHandle
+from keras_bnguard.engines.live_reading import LiveReader
 from keras_bnguard.intent import INFERENCE, did_run, meant
 from keras_bnguard.inventory import Survey
 from keras_bnguard.records import CallSite, DriftLook, Movement, NormState
@@ -73,14 +74,40 @@ class StatWatch:
         defaults = self._segments(at_default, np.logical_and)
         self._started_at_default = {path: bool(defaults[i]) for path, i in self._index.items()}
 
-    def look(self) -> None:
-        """Read the present values; the ones of the look before become the last ones."""
+    def live_reader(self, model: Any) -> LiveReader:
+        """Reads what `glance` and `look` take, between two batches."""
+        return self._engine.live_reader(model, self._variables())
+
+    def look(self, values: Optional[np.ndarray] = None) -> None:
+        """Take the present values; the ones of the look before become the last ones.
+
+        Args:
+            values: from `live_reader`, None to read the model's own.
+        """
         if len(self._index) < len(self._survey.handles):
             unread = [h for h in self._survey.handles if h.path not in self._index]
             if any(_pair(h) is not None for h in unread):
                 self._take_up()
         self._last = self._now
-        self._now = self._read()
+        fits = values is not None and len(values) == len(self._now.bits)
+        self._now = _Vectors(values) if fits and values is not None else self._read()
+
+    def glance(self, values: np.ndarray) -> bool:
+        """Whether values from `live_reader` show every BN as still, or as moved, and as healthy
+        as the last judged look did. Drift is not measured, and nothing is kept.
+
+        Args:
+            values: all moving means, then all moving variances, shape `(2 * channels,)`.
+        """
+        if self._judged is None or len(values) != len(self._start.bits):
+            return False
+        now, kinds = _Vectors(values), self._judged[1]
+        if not np.array_equal(self._changed(self._start, now), (kinds & _MOVED) != 0):
+            return False
+        # One comparison for the whole model first; layer by layer only where that does not do.
+        if _all_well(now):
+            return True
+        return np.array_equal(self._needs_a_closer_look(now), (kinds & _SICK) != 0)
 
     def drift(self, moment: str, epoch: Optional[int], steps: int) -> DriftLook:
         """Mean shift and log variance ratio of every BN against the start."""
@@ -175,9 +202,12 @@ class StatWatch:
             known = self._known_intents = (inventory, seen, found)
         return known[2]
 
-    def _read(self) -> _Vectors:
+    def _variables(self) -> List[Any]:
         pairs = [h.vectors() for h in self._readable]
-        return _Vectors(self._engine.flat([p[0] for p in pairs] + [p[1] for p in pairs]))
+        return [p[0] for p in pairs] + [p[1] for p in pairs]
+
+    def _read(self) -> _Vectors:
+        return _Vectors(self._engine.flat(self._variables()))
 
     def follow(self, survey: Survey) -> None:
         """Go on with a later survey of the same model, which may know more BN than the first."""
@@ -211,9 +241,9 @@ class StatWatch:
             return np.zeros(0, bool)
         return np.asarray(combine.reduceat(values, self._offsets), dtype=bool)
 
-    def _changed(self, before: _Vectors) -> np.ndarray:
+    def _changed(self, before: _Vectors, now: Optional[_Vectors] = None) -> np.ndarray:
         """Per BN: any bit of mean or variance differs, or is NaN where it was a number."""
-        changed = self._now.bits != before.bits
+        changed = (now or self._now).bits != before.bits
         half = len(changed) // 2
         return self._segments(changed[:half] | changed[half:], np.logical_or)
 
@@ -230,18 +260,16 @@ class StatWatch:
         found: Tuple[np.ndarray, np.ndarray, np.ndarray] = known[2]
         return found
 
-    def _needs_a_closer_look(self) -> np.ndarray:
+    def _needs_a_closer_look(self, now: Optional[_Vectors] = None) -> np.ndarray:
         """Per BN: a value that is not finite, or below the largest variance times 1e-6, which
         is an upper bound of what counts as dead and cheaper than the median."""
         if not len(self._offsets):
             return np.zeros(0, bool)
-        variance = self._now.variance
-        lowest = np.minimum.reduceat(variance, self._offsets)
-        largest = np.maximum.reduceat(variance, self._offsets)
-        spread = np.maximum.reduceat(np.abs(self._now.mean), self._offsets)
-        # Comparisons with NaN are false, so this asks what is well.
-        well = (lowest > np.maximum(largest, 0.0) * DEAD_RATIO) & np.isfinite(largest)
-        return ~(well & np.isfinite(spread))
+        now = now or self._now
+        lowest = np.minimum.reduceat(now.variance, self._offsets)
+        largest = np.maximum.reduceat(now.variance, self._offsets)
+        spread = np.maximum.reduceat(np.abs(now.mean), self._offsets)
+        return np.asarray(~_well(lowest, largest, spread))
 
     def _affine_moved(self, handle: NormHandle) -> Optional[bool]:
         now, start = self._engine.state(handle), self._affine.get(handle.path)
@@ -256,6 +284,20 @@ class StatWatch:
         here = slice(self._offsets[i], self._offsets[i] + self._sizes[i])
         state = self._engine.state(handle)
         return channel_health(self._now.mean[here], self._now.variance[here], state)
+
+
+def _well(lowest: Any, largest: Any, spread: Any) -> Any:
+    """Finite, and no variance negative or tiny beside the largest. Comparisons with NaN are
+    false, so this asks what is well."""
+    well = (lowest > np.maximum(largest, 0.0) * DEAD_RATIO) & np.isfinite(largest)
+    return well & np.isfinite(spread)
+
+
+def _all_well(now: _Vectors) -> bool:
+    if not len(now.mean):
+        return True
+    variance = now.variance
+    return bool(_well(variance.min(), variance.max(), np.abs(now.mean).max()))
 
 
 class _Vectors:

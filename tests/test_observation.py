@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from keras_bnguard.channel_health import dead_channels
 from keras_bnguard.drift import log_variance_ratio, mean_shift
 from keras_bnguard.inventory import take_inventory
-from keras_bnguard.channel_health import dead_channels
 from keras_bnguard.observation import StatWatch
 
 GAMMA = np.ones(4, np.float32)

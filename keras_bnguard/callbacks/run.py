@@ -6,10 +6,13 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
+import numpy as np
+
 from keras_bnguard.callbacks.averaged import AverageWatch
 from keras_bnguard.engines import history, run_watch
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.first_step import FirstStep
+from keras_bnguard.engines.live_reading import LiveReader
 from keras_bnguard.engines.spy import CallSpy
 from keras_bnguard.findings import Muting, find, merge_outcomes
 from keras_bnguard.flag_changes import excused_flags, flag_changes
@@ -31,12 +34,18 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules import ALL_RULES
 
-# The rules that look at what happened since train begin, and those of them that a look asks
-# at which no BN moved in a new way.
-_WHILE_TRAINING = tuple(rule.code for rule in ALL_RULES if "R" in rule.needs)
-_WHEN_QUIET = tuple(
-    rule.code for rule in ALL_RULES if "R" in rule.needs and not rule.movements_only
-)
+
+def _codes(*asked: str) -> Tuple[str, ...]:
+    return tuple(rule.code for rule in ALL_RULES if "R" in rule.needs and rule.asked in asked)
+
+
+# The rules that look at what happened since train begin; those of them that are asked where no
+# BN moved in a new way; those that are asked once, at the end.
+_WHILE_TRAINING = _codes("always", "moved")
+_WHEN_QUIET = _codes("always")
+_AT_END = _codes("end")
+
+_MANY_LOOKS = 2000
 
 
 class GuardRun:
@@ -95,6 +104,7 @@ class GuardRun:
         self.repairs: List[str] = []
         self.phase: Optional[str] = None
         self.steps = 0
+        self._glances = 0
         self.moment = "train begin"
         self.epoch: Optional[int] = None
         self._survey_model(model)
@@ -121,6 +131,7 @@ class GuardRun:
             self.survey = self._taken(model, {**flags, **excused})
         self._sources.update(history.flag_sources(engine, self.wanted))
         self.stats = StatWatch(self.survey)
+        self._reader: Optional[LiveReader] = None
         self.spy = CallSpy(engine, model, self.survey.handles, self.survey.paths)
         self.first_step = FirstStep(engine, model, self.spy, self._before_step)
 
@@ -171,6 +182,7 @@ class GuardRun:
     def _bring_home(self, model: Any) -> None:
         mid_epoch = getattr(self.engine, "mid_epoch", None)
         self._in_danger = bool(mid_epoch and mid_epoch(model))
+        self.new_epoch()
         if self._in_danger:
             self.engine.sync(model)
 
@@ -284,34 +296,76 @@ class GuardRun:
         finally:
             self._corrupts = False
 
-    def look(self, moment: str, epoch: Optional[int] = None) -> DriftLook:
-        """Read the moving statistics and judge what happened since train begin."""
+    def stirred(self) -> bool:
+        """Between two batches: whether there is reason for a look.
+
+        There is one at each of the first 20 times, at every 32nd after, which measures drift,
+        and whenever a BN moved or stood still that did not before, or lost its health.
+        """
+        self._glances += 1
+        if self._glances <= 20 or self._glances % 32 == 0 or self.spy.fault is not None:
+            return True
+        values = self._live_values()
+        return values is None or not self.stats.glance(values)
+
+    def _live_values(self) -> Optional[np.ndarray]:
+        model = self._model()
+        if model is None or not self.survey.inventory.built:
+            return None
+        if self._reader is None:
+            self._reader = self.stats.live_reader(model)
+        return self._reader.read()
+
+    def new_epoch(self) -> None:
+        """What was known of where the engine keeps its values no longer holds."""
+        if self._reader is not None:
+            self._reader.renew()
+
+    def look(self, moment: str, epoch: Optional[int] = None, live: bool = False) -> DriftLook:
+        """Read the moving statistics and judge what happened since train begin.
+
+        Args:
+            moment: words for the report. epoch: from 0, None where unknown.
+            live: between two batches of `fit`, where an engine may keep the values elsewhere.
+        """
         if self.spy.fault is not None:
             raise self.spy.fault
         model = self._model()
         self.epoch = epoch
+        values = self._live_values() if live else None
         if model is not None:
-            self.engine.sync(model)
+            if values is None:
+                self.engine.sync(model)
             done = self.engine.iterations(model) - self._started
             self.steps = max(done, self.steps, 1 if self.spy.outermost else 0)
             self._survey_what_was_built(model)
             if not self._in_fit and not self._step_seen and self.wanted != self.compiled:
                 # No step of Keras's own: the flags count as they are.
                 self._survey_again(model, dict(self.wanted))
-        self.stats.look()
+        self.stats.look(values)
         if model is not None and moment == f"epoch {epoch} end":
             self._averages.look(self.engine, model)
         self._note_late_defaults()
         drift = self.stats.drift(moment, epoch, self.steps)
-        self.drift.append(drift)
+        self._keep(drift)
         # What does not change while training runs was judged when it was surveyed.
         again = self._surveyed or not self._in_fit or self.flags_pending()
         quiet = self.stats.quiet(self.spy.sites, self.steps)
+        if model is not None and (again or not quiet):
+            self.engine.sync(model)
         if again:
             self._judge(moment)
         else:
             self._judge(moment, only=_WHEN_QUIET if quiet else _WHILE_TRAINING)
         return drift
+
+    def _keep(self, drift: DriftLook) -> None:
+        """The history; of looks between batches every second is dropped before they are many."""
+        self.drift.append(drift)
+        if len(self.drift) > _MANY_LOOKS:
+            between = [look for look in self.drift if look.moment.startswith("batch")]
+            dropped = {id(look) for look in between[::2]}
+            self.drift = [look for look in self.drift if id(look) not in dropped]
 
     def finish(self, callbacks: Sequence[Any]) -> None:
         """Training has ended: judge what only shows now."""
@@ -320,7 +374,7 @@ class GuardRun:
             return
         self.over = True
         self._averaging = self._averages.at_end(model, callbacks)
-        self._judge("train end", only=("BNG603",))
+        self._judge("train end", only=_AT_END)
 
     def _survey_what_was_built(self, model: Any) -> None:
         """Once: layers that a model made, and BN that it built, at its first step."""
@@ -344,7 +398,7 @@ class GuardRun:
     def _judge(self, moment: str, only: Optional[Tuple[str, ...]] = None) -> Sequence[Finding]:
         self.moment = moment
         facts = self.facts(
-            numbers=only is None or only is _WHILE_TRAINING or self.over,
+            numbers=only is None or only is _WHILE_TRAINING or only is _AT_END,
             optimizer=only is not _WHILE_TRAINING and only is not _WHEN_QUIET,
         )
         if only is None:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.engines.handles import NormHandle
+from keras_bnguard.engines.live_reading import READERS, LiveReader
 from keras_bnguard.engines.measure import measure_norm
 from keras_bnguard.engines.probing import ProbeMath
 from keras_bnguard.engines.selftest import keras_tensor
@@ -41,6 +42,12 @@ class Engine(Training):
         if not variables:
             return np.zeros((0,), np.float32)
         return np.concatenate([np.ravel(self.to_numpy(v)) for v in variables])
+
+    def live_reader(self, model: Any, variables: Sequence[Any]) -> LiveReader:
+        """Reads those vectors between two batches, as they are there."""
+        reader = READERS.get(self.engine, LiveReader)
+        made: LiveReader = reader(model, variables, self.sync, self.flat)
+        return made
 
     def state(self, handle: NormHandle, affine: bool = True) -> NormState:
         """The vectors of one BN; None for those it does not have or has not built."""

@@ -6,7 +6,8 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from keras_bnguard.engines.keras3 import Keras3Engine
+from keras_bnguard.engines.keras3 import Keras3Engine, steps_taken
+from keras_bnguard.engines.training import inner_optimizer
 
 
 class Keras3JaxEngine(Keras3Engine):
@@ -43,8 +44,13 @@ class Keras3JaxEngine(Keras3Engine):
         return call
 
     def iterations(self, model: Any) -> int:
-        """As elsewhere; 0 inside an epoch, while the value is out of the model's reach."""
-        return 0 if self.mid_epoch(model) else self._kept_iterations(model)
+        """As elsewhere; inside an epoch the count is in the list of optimizer variables."""
+        if not self.mid_epoch(model):
+            return self._kept_iterations(model)
+        kept = model._jax_state.get("optimizer_variables") or ()
+        count = steps_taken(inner_optimizer(model.optimizer))
+        found = [v for ref, v in zip(model.optimizer.variables, kept) if ref is count]
+        return int(np.asarray(found[0])) if found else 0
 
     def _kept_iterations(self, model: Any) -> int:
         try:

@@ -9,6 +9,8 @@ from typing import Any, List, Sequence
 
 import numpy as np
 
+from keras_bnguard.engines.live_reading import tf_variable
+
 
 def tf_to_numpy(variable: Any) -> np.ndarray:
     """Value of a tf.Variable, a Keras 3 variable on TensorFlow, or a tensor, as a copy."""
@@ -27,9 +29,8 @@ def tf_flat(variables: Sequence[Any]) -> np.ndarray:
     read = tf.raw_ops.ReadVariableOp
     parts: List[np.ndarray] = []
     for variable in variables:
-        # Keras 3 wraps a tf.Variable in `value`; on a tf.Variable itself that is a method.
-        inner = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", None)
-        if isinstance(inner, tf.Variable) and not hasattr(inner, "values"):
+        inner = tf_variable(variable)
+        if inner is not None:
             parts.append(np.ravel(read(resource=inner.handle, dtype=inner.dtype).numpy()))
         else:
             parts.append(np.ravel(tf_to_numpy(variable)))

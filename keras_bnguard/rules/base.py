@@ -45,8 +45,10 @@ class Rule:
         needs: which parts of `Facts` it looks at: "A", "O", "R", "P", "H".
         certain: it has no false positive; every other rule says where it stays silent.
         repairable: `fix=True` repairs it.
-        movements_only: of what changes while training runs it sees movements alone, so that a
-            look at which nothing moved in a new way need not ask it again.
+        asked: when a rule that needs "R" is asked while training runs: "always", at each look;
+            "moved", where a BN moved or stood still in a new way, for rules that see nothing
+            else that changes; "end", once, when training has ended. Only the last two see
+            movements at every look they are asked at.
     """
 
     code: ClassVar[str]
@@ -55,7 +57,7 @@ class Rule:
     needs: ClassVar[Tuple[str, ...]]
     certain: ClassVar[bool] = True
     repairable: ClassVar[bool] = False
-    movements_only: ClassVar[bool] = False
+    asked: ClassVar[str] = "always"
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         """Yield a hit per fault; nothing where all is well. Must not change the facts."""

@@ -45,7 +45,7 @@ class SubclassDropsTraining(Rule):
     name = "subclass-drops-training"
     severity = "error"
     needs = ("A", "R")
-    movements_only = True
+    asked = "moved"
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         inventory, run = facts.inventory, facts.run

@@ -47,7 +47,7 @@ class TrainStepRunsInference(Rule):
     name = "train-step-runs-inference"
     severity = "error"
     needs = ("R",)
-    movements_only = True
+    asked = "moved"
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         run = facts.run

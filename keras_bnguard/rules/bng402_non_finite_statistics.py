@@ -42,7 +42,7 @@ class NonFiniteStatistics(Rule):
     name = "non-finite-statistics"
     severity = "error"
     needs = ("A", "R")
-    movements_only = True
+    asked = "moved"
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         if facts.inventory is None or facts.run is None:

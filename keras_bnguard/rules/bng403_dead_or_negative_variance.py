@@ -47,7 +47,7 @@ class DeadOrNegativeVariance(Rule):
     severity = "warning"
     needs = ("A", "R")
     certain = False
-    movements_only = True
+    asked = "moved"
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         if facts.inventory is None or facts.run is None:

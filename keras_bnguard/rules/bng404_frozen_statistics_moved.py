@@ -46,7 +46,7 @@ class FrozenStatisticsMoved(Rule):
     severity = "error"
     needs = ("R",)
     certain = False
-    movements_only = True
+    asked = "moved"
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         run = facts.run

@@ -44,7 +44,7 @@ class LiveStatisticsStuck(Rule):
     severity = "error"
     needs = ("R",)
     certain = False
-    movements_only = True
+    asked = "moved"
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         run = facts.run

@@ -63,7 +63,7 @@ class StatisticsDrifted(Rule):
     severity = "warning"
     needs = ("R",)
     certain = False
-    movements_only = True
+    asked = "moved"
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         run = facts.run

@@ -55,6 +55,7 @@ class AveragedWeightsStaleStatistics(Rule):
     name = "averaged-weights-stale-statistics"
     severity = "warning"
     needs = ("A", "O", "R")
+    asked = "end"
     certain = False
 
     def check(self, facts: Facts) -> Iterable[Hit]:

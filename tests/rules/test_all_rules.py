@@ -202,8 +202,8 @@ def test_a_rule_has_its_own_test_file(rule):
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
-def test_a_rule_file_imports_only_records_the_base_and_the_standard_library(path):
-    allowed = {"keras_bnguard.records", "keras_bnguard.rules.base"}
+def test_a_rule_file_imports_only_records_the_base_drift_and_the_standard_library(path):
+    allowed = {"keras_bnguard.records", "keras_bnguard.rules.base", "keras_bnguard.drift"}
     if path.stem == "__init__":
         allowed |= {f"keras_bnguard.rules.{file_of(rule).stem}" for rule in ALL_RULES}
     # `sys.stdlib_module_names` is younger than the oldest Python we support.
@@ -219,3 +219,11 @@ def test_a_rule_file_imports_only_records_the_base_and_the_standard_library(path
             continue
         for module in modules:
             assert module in allowed or module.split(".")[0] in standard, f"{path.name}: {module}"
+
+
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.code)
+def test_a_rule_says_so_when_it_reads_movements(rule):
+    """A look at which nothing moved in a new way hands out none: such a rule would see no BN."""
+    code = file_of(rule).read_text(encoding="utf-8")
+    if ".movements" in code or "stuck(" in code:
+        assert rule.asked in ("moved", "end")
