@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping, Tuple
 
 from keras_bnguard.inventory import Survey
 
@@ -53,7 +53,15 @@ def enter_flags(survey: Survey, flags: Mapping[str, bool]) -> None:
         raise RuntimeError(f"Keras did not take the flags of {', '.join(wrong[:5])}")
 
 
-def enter_step(survey: Survey, *, carry: bool, schedule: Any, rate: Any, inside: bool) -> str:
+def enter_step(
+    survey: Survey,
+    *,
+    carry: bool,
+    schedule: Any,
+    rate: Any,
+    inside: bool,
+    factors: Mapping[str, float],
+) -> str:
     """Make an optimizer and a train function for the flags as they are now.
 
     Args:
@@ -61,6 +69,7 @@ def enter_step(survey: Survey, *, carry: bool, schedule: Any, rate: Any, inside:
         schedule: a LearningRateSchedule for the new optimizer, or None.
         rate: a float learning rate, or None to keep what is.
         inside: training is under way, so the new train function has to exist at once.
+        factors: path -> factor on the rate of the weights a layer owns; "" is the model.
 
     Returns:
         One line for the report.
@@ -69,12 +78,26 @@ def enter_step(survey: Survey, *, carry: bool, schedule: Any, rate: Any, inside:
     carried, fresh = engine.renew_optimizer(model, carry=carry, schedule=schedule)
     if rate is not None:
         engine.set_rate(model, rate)
+    engine.put_rate_factors(model, list(_by_variable(survey, factors)))
     engine.remember_compiled_flags(model)
     if inside:
         engine.rebuild_train_function(model)
     else:
         engine.drop_train_function(model)
     return f"optimizer state of {carried} variables carried, {fresh} start fresh"
+
+
+def _by_variable(survey: Survey, factors: Mapping[str, float]) -> Iterator[Tuple[Any, float]]:
+    for path, layer in [("", survey.model), *survey.layers]:
+        if path in factors:
+            for variable in survey.engine.own_variables(layer):
+                yield variable, factors[path]
+
+
+def finish_factors(survey: Survey) -> None:
+    """One rate for all again, and a train function that knows of no other."""
+    if survey.engine.take_rate_factors(survey.model):
+        survey.engine.drop_train_function(survey.model)
 
 
 def finish_phase(survey: Survey) -> None:

@@ -23,6 +23,7 @@ def gradual(
     patience: Optional[int] = None,
     monitor: str = "val_loss",
     batch_norm: str = "inference",
+    layer_decay: float = 1.0,
 ) -> List[Phase]:
     """A schedule that trains the head, then thaws the backbone from the top in stages.
 
@@ -42,7 +43,7 @@ def gradual(
         decay: rate of each later phase, as a factor of the one before. Defaults to half.
         patience: end a phase (but for the last) also when `monitor` is flat for so many
             epochs. Defaults to None: never.
-        monitor: see `keras_bnguard.schedule.Plateau`. batch_norm: see `Phase`.
+        monitor: see `keras_bnguard.schedule.Plateau`. batch_norm, layer_decay: see `Phase`.
 
     Returns:
         stages + 1 phases. Their `train` lists paths and nothing else, so they can be printed,
@@ -72,6 +73,7 @@ def gradual(
             epochs=many[number],
             until=until,
             batch_norm=batch_norm,
+            layer_decay=layer_decay,
         )
 
     phases = [phase(0, "head", head, head_learning_rate)]
@@ -91,6 +93,7 @@ def fine_tune(
     backbone: str = "",
     factor: float = 0.1,
     batch_norm: str = "inference",
+    layer_decay: float = 1.0,
 ) -> List[Phase]:
     """The classic in two phases: the head at `base_lr`, then all at `base_lr` times `factor`.
 
@@ -100,7 +103,7 @@ def fine_tune(
         base_lr: rate of the first phase.
         backbone: as in `gradual`.
         factor: what the second rate is of the first, at most 0.1. Defaults to 0.1.
-        batch_norm: see `Phase`.
+        batch_norm: see `Phase`. layer_decay: of the second phase, see `Phase`.
 
     Raises:
         ScheduleError: nothing lies outside the backbone, or `factor` is above 0.1: a thawed
@@ -113,7 +116,14 @@ def fine_tune(
     everything = _in_order(survey, {*head, *(p for block in body for p in block.paths)})
     return [
         Phase("head", exact(head), base_lr, epochs=head_epochs, batch_norm=batch_norm),
-        Phase("all", exact(everything), base_lr * factor, epochs=epochs, batch_norm=batch_norm),
+        Phase(
+            "all",
+            exact(everything),
+            base_lr * factor,
+            epochs=epochs,
+            batch_norm=batch_norm,
+            layer_decay=layer_decay,
+        ),
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from typing import Any, Collection, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
-from keras_bnguard.errors import ScheduleError, SelectorError
+from keras_bnguard.errors import BNGuardWarning, ScheduleError, SelectorError
 from keras_bnguard.inventory import Survey
+from keras_bnguard.rate_decay import rate_factors
 from keras_bnguard.schedule import Phase, blocks, last, times
 from keras_bnguard.selectors import as_list, select
 
@@ -18,7 +20,8 @@ class PlannedPhase:
     trains: paths of layers that own weights and train. flags: path -> `trainable` for every
     layer that owns weights, and True for those that only hold others. held: BN that run in
     inference mode by a hold. live: BN whose statistics move. still: how many BN run in
-    inference mode, held or frozen. parameters: trainable values, of `total`.
+    inference mode, held or frozen. parameters: trainable values, of `total`. factors: path ->
+    factor on the rate, empty where all train at one rate.
     """
 
     phase: Phase
@@ -29,6 +32,12 @@ class PlannedPhase:
     parameters: int
     total: int
     still: int = 0
+    factors: Dict[str, float] = field(default_factory=dict)
+
+    @property
+    def smallest_factor(self) -> float:
+        """That of the deepest layer that trains."""
+        return min((self.factors.get(path, 1.0) for path in self.trains), default=1.0)
 
 
 def pretrained_norms(survey: Survey) -> FrozenSet[str]:
@@ -87,7 +96,10 @@ def _plan_one(survey: Survey, phase: Phase, pretrained: FrozenSet[str]) -> Plann
             f"weights. Layers with weights are: {', '.join(p for p, _ in weighted[:5])}, ..."
         )
     still = len(survey.handles) - len(live)
-    return PlannedPhase(phase, trains, flags, tuple(held), tuple(live), parameters, total, still)
+    factors = rate_factors(survey, phase.layer_decay)
+    return PlannedPhase(
+        phase, trains, flags, tuple(held), tuple(live), parameters, total, still, factors
+    )
 
 
 def _check_nothing_hidden(
@@ -170,12 +182,38 @@ def check_against_fit(
         raise ScheduleError(f"phase {plan[0].phase.name!r}: {first!r} has no rate to go by.")
 
 
+def check_reach(plan: Sequence[PlannedPhase], epochs: Optional[int]) -> None:
+    """Warn of phases that plain epoch counts put behind the end of `fit`."""
+    done = 0
+    for planned, following in zip(plan, plan[1:]):
+        if planned.phase.until is not None or epochs is None:
+            return
+        done += planned.phase.epochs or 0
+        if done >= epochs:
+            warnings.warn(
+                f"fit ends after {epochs} epochs, before phase {following.phase.name!r} begins "
+                f"at epoch {done}. Pass epochs={done + 1} or more to fit.",
+                BNGuardWarning,
+                stacklevel=2,
+            )
+            return
+
+
 def rate_of(phase: Phase, before: Optional[float]) -> Optional[float]:
     """The float rate a phase begins with; None where it keeps what is, or has a schedule."""
     wanted = phase.learning_rate
     if isinstance(wanted, times):
         return None if before is None else before * wanted.factor
     return float(wanted) if isinstance(wanted, (int, float)) else None
+
+
+def rate_cell(planned: PlannedPhase, rate: Optional[float], schedule: bool = False) -> str:
+    """The rate in words: "0.001", or "0.001 to 0.0004" from the output to the deepest layer."""
+    least = planned.smallest_factor
+    if schedule or rate is None:
+        name = "schedule" if schedule else "as compiled"
+        return name if least == 1.0 else f"{name}, x 1 to {least:.3g}"
+    return f"{rate:.3g}" if least == 1.0 else f"{rate:.3g} to {rate * least:.3g}"
 
 
 def plan_table(plan: Sequence[PlannedPhase], rate: Optional[float]) -> str:
@@ -194,7 +232,7 @@ def plan_table(plan: Sequence[PlannedPhase], rate: Optional[float]) -> str:
                 f"{planned.parameters:,} ({share:.0f} %)",
                 str(planned.still),
                 str(len(planned.live)),
-                "schedule" if schedule else ("as compiled" if now is None else f"{now:.3g}"),
+                rate_cell(planned, now, schedule),
                 phase.ends,
             )
         )

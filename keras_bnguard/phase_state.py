@@ -12,7 +12,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.schedule import Tracker
+from keras_bnguard.phase_tracker import Tracker
 
 FORMAT = 1
 

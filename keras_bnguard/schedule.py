@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Union
 
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.selectors import Selectors
@@ -129,6 +129,10 @@ class Phase:
             "reset" starts the optimizer anew, None as the scheduler says.
         restore_best: put the best weights of this phase back when it ends, at the end of
             `fit` too; needs a `Plateau`. Defaults to False.
+        layer_decay: deeper layers train slower: a layer d blocks before the last one of the
+            model (see `keras_bnguard.rate_decay`) at `rate * layer_decay ** d`, 0 < value <= 1.
+            What Keras multiplies by the rate, as its weight decay, goes with it. Defaults to
+            1.0: one rate.
 
     Raises:
         ScheduleError: a value is not one of those listed.
@@ -143,6 +147,7 @@ class Phase:
     warmup: int = 0
     optimizer_state: Optional[str] = None
     restore_best: bool = False
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         where = f"phase {self.name!r}"
@@ -158,6 +163,10 @@ class Phase:
             raise ScheduleError(f"{where}: epochs={self.epochs!r}, expected a positive integer.")
         if not _is_count(self.warmup) or self.warmup < 0:
             raise ScheduleError(f"{where}: warmup={self.warmup!r}, expected a number of steps.")
+        if not (_is_number(self.layer_decay) and 0 < self.layer_decay <= 1):
+            raise ScheduleError(
+                f"{where}: layer_decay={self.layer_decay!r}, expected more than 0 and at most 1."
+            )
         if self.restore_best and not isinstance(self.until, Plateau):
             raise ScheduleError(f"{where}: restore_best=True needs until=Plateau(...) to judge by.")
         known = self.until is None or isinstance(self.until, (Plateau, Threshold))
@@ -224,81 +233,6 @@ def check_phases(phases: Sequence[Phase]) -> Tuple[Phase, ...]:
                 "Give it epochs=... or until=Plateau(...)."
             )
     return found
-
-
-@dataclass
-class Tracker:
-    """Where a run is in its schedule; plain values, so that it can be written to a file.
-
-    phase: index. epochs: epochs done in it. best: best monitored value in it. wait: epochs
-    since. over: the phase has ended, the next epoch begins another. began: the optimizer's
-    iteration count when it began. target: rate its warm-up rises to.
-    """
-
-    phase: int = 0
-    epochs: int = 0
-    best: Optional[float] = None
-    wait: int = 0
-    over: bool = False
-    began: int = 0
-    target: Optional[float] = None
-    improved: bool = field(default=False)
-
-    def epoch_done(self, phase: Phase, logs: Mapping[str, Any], judged: bool = True) -> None:
-        """Count one finished epoch.
-
-        Args:
-            judged: the monitored value was looked at after this epoch; without, the epoch
-                counts and is neither better nor worse.
-
-        Raises:
-            ScheduleError: the monitored key is not in `logs`; lists what is.
-        """
-        self.epochs += 1
-        self.improved = False
-        until = phase.until
-        if not judged:
-            pass
-        elif isinstance(until, Plateau):
-            value = _value(until.monitor, logs, phase)
-            if until.better(value, self.best):
-                self.best, self.wait, self.improved = value, 0, True
-            else:
-                self.wait += 1
-            self.over = self.wait >= until.patience
-        elif isinstance(until, Threshold):
-            self.over = until.reached(_value(until.monitor, logs, phase))
-        elif until is not None:
-            self.over = bool(until(self.epochs, dict(logs)))
-        if phase.epochs is not None and self.epochs >= phase.epochs:
-            self.over = True
-
-    def enter(self, phase: int) -> None:
-        """Begin a phase: its own best, its own count."""
-        self.phase, self.epochs, self.best, self.wait = phase, 0, None, 0
-        self.over, self.improved = False, False
-        self.began, self.target = 0, None
-
-    def as_dict(self) -> Dict[str, Any]:
-        """For the state file."""
-        return {
-            "phase": self.phase,
-            "epochs": self.epochs,
-            "best": self.best,
-            "wait": self.wait,
-            "over": self.over,
-            "began": self.began,
-            "target": self.target,
-        }
-
-
-def _value(monitor: str, logs: Mapping[str, Any], phase: Phase) -> float:
-    if monitor not in logs:
-        raise ScheduleError(
-            f"phase {phase.name!r} watches {monitor!r}, which is not in the logs of this fit. "
-            f"There are: {', '.join(sorted(logs)) or 'none'}."
-        )
-    return float(logs[monitor])
 
 
 def _is_number(value: Any) -> bool:

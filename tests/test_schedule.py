@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_bnguard.errors import BNGuardError, ScheduleError
-from keras_bnguard.schedule import Phase, Plateau, Threshold, Tracker, check_phases, times
+from keras_bnguard.phase_tracker import Tracker
+from keras_bnguard.schedule import Phase, Plateau, Threshold, check_phases, times
 
 NAN = float("nan")
 VALUES = st.lists(st.one_of(st.floats(-10, 10), st.just(NAN)), min_size=1, max_size=30)

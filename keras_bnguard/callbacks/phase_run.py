@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
-from keras_bnguard.action import enter_flags, enter_step, finish_phase
+from keras_bnguard.action import enter_flags, enter_step, finish_factors, finish_phase
 from keras_bnguard.callbacks.phase_hold import put_hold, take_hold_off
 from keras_bnguard.engines.backup import Backup, find_backup, read_backup
 from keras_bnguard.engines.fit_frame import FitArguments
@@ -17,10 +17,12 @@ from keras_bnguard.phase_plan import (
     check_against_fit,
     make_plan,
     pretrained_norms,
+    rate_cell,
     rate_of,
 )
 from keras_bnguard.phase_state import SavedState, StateFile, check_same_schedule
-from keras_bnguard.schedule import Phase, Tracker
+from keras_bnguard.phase_tracker import Tracker, counted
+from keras_bnguard.schedule import Phase
 
 
 class PhaseRun:
@@ -56,8 +58,9 @@ class PhaseRun:
         self._written: Optional[Tuple[int, Optional[float]]] = None
         self._saved: Optional[SavedState] = None
         self._final: Optional[Tuple[List[Any], List[Any]]] = None
-        # A hold that an exception in an earlier fit left behind says nothing about this one.
+        # What an exception in an earlier fit left behind says nothing about this one.
         take_hold_off(self._model)
+        finish_factors(survey)
         backup = _backup_of(arguments)
         self._start = Backup(arguments.initial_epoch, False) if backup is None else backup
         self._saved = self._read(self._start.epoch - 1)
@@ -119,7 +122,8 @@ class PhaseRun:
         if saved is None:
             if epoch == 0 and self._file is not None:
                 self._file.clear()
-            tracker = self._counted(epoch)
+            where = "" if self._file is None else f" {self._file.folder} has none."
+            tracker = counted(self.phases, epoch, where)
         else:
             tracker = Tracker(**saved.tracker.as_dict())
         for index in range(tracker.phase + 1):
@@ -147,23 +151,6 @@ class PhaseRun:
         if saved is not None:
             check_same_schedule(saved, [phase.name for phase in self.phases], self._file.folder)
         return saved
-
-    def _counted(self, epoch: int) -> Tracker:
-        """Without a state: only a schedule of plain epoch counts says where an epoch is."""
-        tracker = Tracker()
-        for _ in range(epoch):
-            if tracker.over and tracker.phase + 1 < len(self.phases):
-                tracker.enter(tracker.phase + 1)
-            phase = self.phases[tracker.phase]
-            if phase.until is not None:
-                where = "" if self._file is None else f" {self._file.folder} has none."
-                raise ScheduleError(
-                    f"fit begins at epoch {epoch}, and phase {phase.name!r} ends by what it "
-                    f"watched before, so the state after epoch {epoch - 1} is needed.{where} "
-                    "Give PhaseScheduler(state=folder), the same in both runs."
-                )
-            tracker.epoch_done(phase, {})
-        return tracker
 
     def _load(self, saved: SavedState) -> None:
         engine, model = self._engine, self._model
@@ -221,6 +208,7 @@ class PhaseRun:
             schedule=schedule,
             rate=rate,
             inside=inside,
+            factors=planned.factors,
         )
         self.tracker.enter(index)
         self._best = []
@@ -231,7 +219,7 @@ class PhaseRun:
         return (
             f"phase {phase.name!r} begins, {planned.parameters:,} parameters train, "
             f"{planned.still} BN in inference mode, "
-            f"rate {'schedule' if now is None else format(now, '.3g')}; {carried}"
+            f"rate {rate_cell(planned, now, now is None)}; {carried}"
         )
 
     def epoch_ends(self, epoch: int, logs: Mapping[str, Any]) -> bool:
@@ -256,6 +244,7 @@ class PhaseRun:
         if self._file is not None and not keep_files:
             self._file.clear()
         take_hold_off(self._model)
+        finish_factors(self._survey)
         announce_phase(self._engine, self._model, "")
 
     def restore_best(self) -> None:
@@ -305,20 +294,3 @@ class PhaseRun:
 def _backup_of(arguments: FitArguments) -> Optional[Backup]:
     callback = find_backup(arguments.callbacks)
     return None if callback is None else read_backup(callback)
-
-
-def check_reach(plan: Sequence[PlannedPhase], epochs: Optional[int]) -> None:
-    """Warn of phases that plain epoch counts put behind the end of `fit`."""
-    done = 0
-    for planned, following in zip(plan, plan[1:]):
-        if planned.phase.until is not None or epochs is None:
-            return
-        done += planned.phase.epochs or 0
-        if done >= epochs:
-            warnings.warn(
-                f"fit ends after {epochs} epochs, before phase {following.phase.name!r} begins "
-                f"at epoch {done}. Pass epochs={done + 1} or more to fit.",
-                BNGuardWarning,
-                stacklevel=2,
-            )
-            return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from keras_bnguard.callbacks.phase_run import PhaseRun, check_reach
+from keras_bnguard.callbacks.phase_run import PhaseRun
 from keras_bnguard.engines import engine_for
 from keras_bnguard.engines.backup import find_backup
 from keras_bnguard.engines.fit_frame import FitArguments, fit_arguments, put_backup_behind
@@ -13,9 +13,10 @@ from keras_bnguard.engines.host import Hooks, joined
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.gradual import fine_tune, gradual
 from keras_bnguard.inventory import Survey, take_inventory
-from keras_bnguard.phase_plan import make_plan, plan_table
+from keras_bnguard.phase_plan import check_reach, make_plan, plan_table
 from keras_bnguard.phase_state import StateFile
 from keras_bnguard.report.phase_plot import plot_phases
+from keras_bnguard.report.phase_text import phase_lines
 from keras_bnguard.schedule import Phase, check_phases
 from keras_bnguard.schedule_yaml import from_yaml, to_yaml
 
@@ -41,17 +42,19 @@ class PhaseScheduler(Hooks):
 
     A `BackupAndRestore` of the same `fit` runs after the scheduler, wherever it is in the list.
     The flags and the optimizer of the last phase stay on the model when `fit` ends; its hold on
-    BN does not. After an exception inside `fit` the hold stays until the next scheduled `fit`,
-    or until `bng.unguard(model)`.
+    BN and its `layer_decay` do not. After an exception inside `fit` those stay until the next
+    scheduled `fit`; before, `bng.unguard(model)` and `compile` take them off.
 
     Attributes:
         phase: the `Phase` under way, None before training.
-        history: one dict per finished epoch: epoch, phase, rate, trainable share, logs.
+        history: one dict per finished epoch: epoch, phase, rate, layer_decay, trainable_share,
+            logs.
 
     Raises:
         ScheduleError: before the first step: phases without end or with one name, a phase that
             trains nothing, a validation monitor without validation data, a rate that a compiled
-            LearningRateSchedule would fight, an uncompiled or unbuilt model.
+            LearningRateSchedule would fight, an uncompiled or unbuilt model, an optimizer
+            without a learning rate of its own (MultiOptimizer).
         SelectorError: `train` matches no layer; names the phase and lists near misses.
 
     Example:
@@ -178,6 +181,7 @@ class PhaseScheduler(Hooks):
                 "epoch": epoch,
                 "phase": planned.phase.name,
                 "rate": engine_for(self._model).rate(self._model),
+                "layer_decay": planned.phase.layer_decay,
                 "trainable_share": planned.parameters / max(planned.total, 1),
                 "logs": {key: float(value) for key, value in logs.items()},
             }
@@ -190,7 +194,7 @@ class PhaseScheduler(Hooks):
         Args:
             model: a built model. schedule: what `keras_bnguard.gradual.gradual` takes:
                 backbone, stages, epochs, head_learning_rate, learning_rate, decay, patience,
-                monitor, batch_norm.
+                monitor, batch_norm, layer_decay.
         """
         return cls(gradual(model, **schedule), verbose=verbose)
 
@@ -200,7 +204,7 @@ class PhaseScheduler(Hooks):
 
         Args:
             model: a built model. schedule: what `keras_bnguard.gradual.fine_tune` takes:
-                head_epochs, base_lr, epochs, backbone, factor, batch_norm.
+                head_epochs, base_lr, epochs, backbone, factor, batch_norm, layer_decay.
         """
         return cls(fine_tune(model, **schedule), verbose=verbose)
 
@@ -234,20 +238,7 @@ class PhaseScheduler(Hooks):
 
     def summary(self) -> str:
         """What happened so far: one line per phase that has begun."""
-        lines = []
-        for phase in self.phases:
-            epochs = [row for row in self.history if row["phase"] == phase.name]
-            if not epochs:
-                lines.append(f"{phase.name}: not begun")
-                continue
-            first, final = epochs[0], epochs[-1]
-            loss = final["logs"].get("loss")
-            lines.append(
-                f"{phase.name}: epochs {first['epoch']}-{final['epoch']}, rate {final['rate']}, "
-                f"{100 * final['trainable_share']:.0f} % trains"
-                + ("" if loss is None else f", loss {loss:.4g}")
-            )
-        return "\n".join(lines)
+        return phase_lines([phase.name for phase in self.phases], self.history)
 
     def plot(self, path: Optional[str] = None) -> Any:
         """Draw what happened so far: phases, rate, trainable share and losses over epochs.
@@ -289,7 +280,9 @@ def _ready(model: Any) -> Survey:
         raise ScheduleError(
             "PhaseScheduler needs a compiled model: call model.compile(...) before fit."
         )
-    return _built(model)
+    survey = _built(model)
+    survey.engine.check_one_rate(model)
+    return survey
 
 
 def _built(model: Any) -> Survey:

@@ -17,6 +17,7 @@ from keras_bnguard.engines.optimizers import (
 )
 from keras_bnguard.engines.probe_math import TensorFlowOps
 from keras_bnguard.engines.probing import ProbeMath
+from keras_bnguard.engines.rate_factors import move_factors
 from keras_bnguard.engines.tf_reading import tf_compiled_probe, tf_flat, tf_to_numpy
 from keras_bnguard.records import OptimizerFacts
 
@@ -130,6 +131,7 @@ class Keras2Engine(Engine):
             carried, _ = carry_slots(inner, old_variables, new_inner, variables)
             new_inner.iterations.assign(inner.iterations)
             _carry_loss_scale(old, new)
+        move_factors(old, new)
         model.optimizer = new
         return carried, len(variables) - carried
 
@@ -188,6 +190,7 @@ def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) 
         return len(variables), 0
     new = fresh_optimizer(model.optimizer, schedule)
     new._create_all_weights(variables)
+    move_factors(model.optimizer, new)
     model.optimizer = new
     return 0, len(variables)
 

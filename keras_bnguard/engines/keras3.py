@@ -16,6 +16,7 @@ from keras_bnguard.engines.optimizers import (
 )
 from keras_bnguard.engines.probe_math import KerasOps
 from keras_bnguard.engines.probing import ProbeMath
+from keras_bnguard.engines.rate_factors import move_factors
 from keras_bnguard.records import OptimizerFacts
 
 
@@ -168,6 +169,7 @@ class Keras3Engine(Engine):
                     source, target = getattr(old, name, None), getattr(new, name, None)
                     if source is not None and target is not None:
                         target.assign(source)
+        move_factors(old, new)
         model.optimizer = new
         return carried, len(variables) - carried
 

@@ -8,7 +8,9 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.engines.optimizers import strategy_scope
+from keras_bnguard.engines.rate_factors import Factors, put_factors, take_factors
 from keras_bnguard.engines.structure import Structure
+from keras_bnguard.errors import ScheduleError
 from keras_bnguard.records import OptimizerFacts
 
 
@@ -60,7 +62,7 @@ class Training(Structure):
 
         The new one has the same class, settings and present learning rate, or `schedule`, a
         LearningRateSchedule. With `carry` the slots of variables both know and the iteration
-        count go over.
+        count go over. Factors on the rate go over in any case.
 
         Returns:
             (variables carried, variables with fresh slots).
@@ -86,6 +88,38 @@ class Training(Structure):
         """Assign the learning rate; values JAX keeps elsewhere are brought home first."""
         self.sync(model)
         inner_optimizer(model.optimizer).learning_rate = float(rate)
+
+    def put_rate_factors(self, model: Any, factors: Factors) -> None:
+        """From the next train function on, each variable trains at the rate times its factor.
+
+        Args:
+            factors: (variable, factor) pairs; an empty list takes earlier ones off.
+        """
+        put_factors(model.optimizer, factors)
+
+    def take_rate_factors(self, model: Any) -> bool:
+        """Back to one rate for all; whether there were others."""
+        return take_factors(model.optimizer)
+
+    def check_one_rate(self, model: Any) -> None:
+        """Refuse an optimizer that has no single learning rate.
+
+        Raises:
+            ScheduleError: it is a MultiOptimizer, or knows no rate.
+        """
+        optimizer = inner_optimizer(model.optimizer)
+        name = type(optimizer).__name__
+        if any(cls.__name__ == "MultiOptimizer" for cls in type(optimizer).__mro__):
+            raise ScheduleError(
+                f"PhaseScheduler cannot set the rate of a {name}: each optimizer in it has its "
+                "own. Compile with one optimizer; Phase(layer_decay=0.8) gives deeper layers a "
+                "smaller rate."
+            )
+        if getattr(optimizer, "learning_rate", None) is None:
+            raise ScheduleError(
+                f"PhaseScheduler cannot set the rate of {name}: it has no learning_rate. "
+                "Compile with an optimizer that has one."
+            )
 
     def rate_is_schedule(self, model: Any) -> bool:
         """Whether the optimizer was made with a LearningRateSchedule."""

@@ -14,7 +14,7 @@ import numpy as np
 
 import keras_bnguard.engines
 from tests.models import BN, adam, as_array, backbone, data, layers, sgd, transfer
-from tests.stack import ENGINE, IS_KERAS3, keras
+from tests.stack import ENGINE, IS_KERAS3, STACK, keras
 
 ENGINES = Path(keras_bnguard.engines.__file__).parent
 KERAS2 = not IS_KERAS3
@@ -190,6 +190,76 @@ def test_keras_2_optimizers_index_their_variables():
     assert callable(optimizer._build_index_dict)
     keys = [optimizer._var_key(v) for v in model.trainable_variables]
     assert [optimizer._index_dict[key] for key in keys] == list(range(len(keys)))
+
+
+@private("_apply_weight_decay _use_weight_decay")
+def test_weight_decay_is_applied_apart_from_the_step_to_the_variables_it_is_given():
+    model = compiled(optimizer=keras.optimizers.SGD(1.0, weight_decay=0.5))
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
+    first, second = model.trainable_variables[:2]
+    for variable in (first, second):
+        variable.assign(variable * 0 + 2)
+        assert optimizer._use_weight_decay(variable)
+    optimizer._apply_weight_decay([first])
+    assert first.numpy().max() == 1.0
+    assert second.numpy().max() == 2.0
+
+
+@private("_parallel_update_step", on=ENGINE == "torch")
+def test_on_torch_one_call_updates_all_variables_at_a_rate_it_is_given():
+    import torch
+
+    model = compiled()
+    model.optimizer.build(model.trainable_variables)
+    variable = model.trainable_variables[0]
+    variable.assign(variable * 0)
+    one = keras.ops.ones(variable.shape)
+    with torch.no_grad():
+        model.optimizer._parallel_update_step([one], [variable], 0.25)
+    assert variable.numpy().max() == -0.25
+
+
+@private("_unique_id _distributed_container", on=KERAS2)
+def test_a_variable_has_an_id_and_a_part_of_it_its_whole():
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        whole = tf.Variable(1.0)
+    part = whole.values[0]
+    holder = part if hasattr(part, "_distributed_container") else part.handle
+    assert holder._distributed_container() is whole
+    assert isinstance(whole._unique_id, str)
+
+
+@private("_resource_apply_dense _resource_apply_sparse _decayed_lr _prepare_local", on=KERAS2)
+@private("_dense_apply_args _sparse_apply_args", on=KERAS2)
+def test_legacy_optimizers_compute_from_their_rate_what_a_step_takes():
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.legacy.SGD(0.5)
+    variable = tf.Variable([2.0])
+    optimizer._create_all_weights([variable])
+    assert "apply_state" in optimizer._dense_apply_args
+    assert "apply_state" in optimizer._sparse_apply_args
+    assert callable(optimizer._resource_apply_sparse)
+    assert float(optimizer._decayed_lr(tf.float32)) == 0.5
+    place = (variable.device, variable.dtype.base_dtype)
+    state = {place: {}}
+    optimizer._prepare_local(*place, state)
+    assert float(state[place]["lr_t"]) == 0.5
+    state[place]["lr_t"] = tf.constant(1.0)
+    optimizer._resource_apply_dense(tf.constant([1.0]), variable, apply_state=state)
+    assert variable.numpy() == [1.0]
+
+
+@private("_optimizer", on=STACK == "k2")
+def test_wrapping_optimizers_of_tensorflow_addons_keep_the_inner_one_here():
+    import tensorflow_addons as tfa
+
+    inner = keras.optimizers.legacy.SGD(0.5)
+    assert tfa.optimizers.Lookahead(inner)._optimizer is inner
+    assert tfa.optimizers.MovingAverage(inner)._optimizer is inner
 
 
 @private("_loss_scale _current_loss_scale _counter dynamic_scale", on=KERAS2)

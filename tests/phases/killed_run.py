@@ -56,7 +56,7 @@ def phases(case: str) -> List[bng.Phase]:
             warmup=5,
             restore_best=True,
         ),
-        bng.Phase("all", train="*", learning_rate=1e-3, optimizer_state="reset"),
+        bng.Phase("all", train="*", learning_rate=1e-3, optimizer_state="reset", layer_decay=0.7),
     ]
 
 

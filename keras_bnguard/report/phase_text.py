@@ -1,0 +1,25 @@
+"""A scheduled run in words: one line per phase."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+
+def phase_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of `PhaseScheduler.history`, one line per phase, begun or not."""
+    lines = []
+    for name in names:
+        epochs = [row for row in rows if row["phase"] == name]
+        if not epochs:
+            lines.append(f"{name}: not begun")
+            continue
+        first, final = epochs[0], epochs[-1]
+        loss, decay = final["logs"].get("loss"), final["layer_decay"]
+        shown = "schedule" if final["rate"] is None else f"{final['rate']:.4g}"
+        lines.append(
+            f"{name}: epochs {first['epoch']}-{final['epoch']}, rate {shown}"
+            + ("" if decay == 1.0 else f" x {decay:g} per block")
+            + f", {100 * final['trainable_share']:.0f} % trains"
+            + ("" if loss is None else f", loss {loss:.4g}")
+        )
+    return "\n".join(lines)
