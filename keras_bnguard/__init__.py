@@ -8,6 +8,7 @@ from typing import Any, List
 __version__ = "0.1.0"
 
 _NAMES = {
+    "Advice": "records",
     "BNGuard": "callbacks.guard",
     "BNGuardError": "errors",
     "BNGuardWarning": "errors",
@@ -27,6 +28,7 @@ _NAMES = {
     "SettingError": "errors",
     "Threshold": "schedule",
     "UnsupportedModelError": "errors",
+    "advise": "advice",
     "audit": "auditing",
     "blocks": "schedule",
     "disable_warnings": "zero_touch",

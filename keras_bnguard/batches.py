@@ -104,6 +104,34 @@ class Batches:
         return Batch(_map(item, _as_numpy))
 
 
+def join(batches: Sequence[Batch]) -> Batch:
+    """Batches of one structure as a single one, in order."""
+    first = batches[0]
+    return Batch(
+        _joined([b.x for b in batches]),
+        None if first.y is None else _joined([b.y for b in batches]),
+        None if first.sample_weight is None else _joined([b.sample_weight for b in batches]),
+    )
+
+
+def take(batch: Batch, rows: np.ndarray) -> Batch:
+    """The rows at these places, in this order."""
+
+    def chosen(array: Any) -> Any:
+        return array[rows]
+
+    return Batch(_map(batch.x, chosen), _map(batch.y, chosen), _map(batch.sample_weight, chosen))
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, dict):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, (list, tuple)):
+        return [_joined([part[i] for part in parts]) for i in range(len(first))]
+    return None if first is None else np.concatenate([np.asarray(part) for part in parts])
+
+
 def _rows_of(whole: Batch, start: int, end: int) -> Batch:
     def cut(array: Any) -> Any:
         return array[start:end]

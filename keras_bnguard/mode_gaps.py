@@ -122,20 +122,27 @@ def scores(
 
 
 def _accuracy(model: Any, y: Any, outputs: Any) -> Optional[float]:
-    """Share of right classes, None where the loss is no classification of one output."""
+    right = row_hits(model, y, outputs)
+    return None if right is None else float(np.mean(right))
+
+
+def row_hits(model: Any, y: Any, outputs: Any) -> Optional[np.ndarray]:
+    """Share of right classes of each row, shape `(rows,)`; None where the loss is no
+    classification of one output."""
     name = str(getattr(model.loss, "__name__", None) or type(model.loss).__name__)
     name = model.loss if isinstance(model.loss, str) else name
     if not isinstance(outputs, np.ndarray) or not isinstance(y, np.ndarray):
         return None
     kind = name.lower().replace("_", "")
     if "categoricalcrossentropy" in kind:
-        right = np.argmax(outputs, -1)
         wanted = y if "sparse" in kind else np.argmax(y, -1)
-        return float(np.mean(right.reshape(-1) == np.asarray(wanted).reshape(-1)))
-    if "binarycrossentropy" in kind:
+        right = np.argmax(outputs, -1).reshape(-1) == np.asarray(wanted).reshape(-1)
+    elif "binarycrossentropy" in kind:
         edge = 0.0 if getattr(model.loss, "from_logits", False) else 0.5
-        return float(np.mean((outputs.reshape(-1) > edge) == (np.asarray(y).reshape(-1) > 0.5)))
-    return None
+        right = (outputs.reshape(-1) > edge) == (np.asarray(y).reshape(-1) > 0.5)
+    else:
+        return None
+    return np.asarray(np.mean(right.reshape(len(outputs), -1), axis=1))
 
 
 def _standard_error(differences: np.ndarray) -> float:

@@ -103,6 +103,28 @@ class Engine(Training):
             total += float(np.mean(self.tensor_to_numpy(values)))
         return total
 
+    def row_losses(self, model: Any, y: Any, outputs: Any) -> np.ndarray:
+        """The compiled loss of each row, without regularisation terms, shape `(rows,)`.
+
+        A loss function of the user's that gives one number for a batch counts for all its rows.
+        """
+        total: Any = 0.0
+        for loss, target, output in loss_parts(
+            model.loss, y, outputs, getattr(model, "output_names", None)
+        ):
+            chosen = self.keras.losses.get(loss)
+            each = getattr(chosen, "call", chosen)
+            target = np.asarray(target)
+            if target.dtype == np.float64:
+                target = target.astype(np.float32)
+            values = self.tensor_to_numpy(
+                each(keras_tensor(self.keras, target), keras_tensor(self.keras, output))
+            )
+            rows = len(np.asarray(output))
+            values = np.broadcast_to(values, (rows,)) if not values.ndim else values
+            total = total + np.mean(np.asarray(values, float).reshape(rows, -1), axis=1)
+        return np.asarray(total)
+
     def assign(self, variable: Any, value: np.ndarray) -> None:
         """Put a value into a variable of a BN."""
         variable.assign(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import sys
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -106,6 +107,12 @@ class Keras2Engine(Engine):
     def remember_compiled_flags(self, model: Any) -> None:
         # Past Keras's own __setattr__, which would track the layers in it.
         object.__setattr__(model, "_compiled_trainable_state", model._get_trainable_state())
+
+    def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
+        """That of the seeds Keras 2 gives to operations; there once a seed was set."""
+        backend = sys.modules.get(f"{self.package}.src.backend")
+        generator = getattr(getattr(backend, "_SEED_GENERATOR", None), "generator", None)
+        return [] if generator is None else [(generator.setstate, generator.getstate())]
 
     # --------------------------------------------------------------- optimizer
     def renew_optimizer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from keras_bnguard.engines.base import Engine, inner_optimizer, named_statistics
 from keras_bnguard.engines.handles import NormHandle
@@ -143,6 +143,21 @@ class Keras3Engine(Engine):
         if hasattr(model, "_compiled_trainable_state"):
             flags = {layer: layer.trainable for layer in model._flatten_layers()}
             object.__setattr__(model, "_compiled_trainable_state", flags)
+
+    def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
+        """That of draws without a seed; made at the first of them."""
+        from keras.src.backend.common import global_state
+
+        name = "global_seed_generator"
+        generator = global_state.get_global_attribute(name)
+        if generator is None:
+            return [(lambda _: global_state.set_global_attribute(name, None), None)]
+
+        def put_back(value: Any) -> None:
+            global_state.set_global_attribute(name, generator)
+            generator.state.assign(value)
+
+        return [(put_back, self.to_numpy(generator.state))]
 
     # --------------------------------------------------------------- optimizer
     def renew_optimizer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -145,6 +145,10 @@ class Training(Structure):
         """States of the seed generators of a model's layers, which no weight file holds."""
         weights = {id(v) for v in model.weights}
         return [v for v in model.variables if id(v) not in weights]
+
+    def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
+        """(function that puts it back, state) of each random state this Keras keeps itself."""
+        return []
 
     def _optimizer_variables(self, model: Any) -> List[Any]:
         variables = model.optimizer.variables

@@ -7,6 +7,7 @@ joined by ``/``: ``backbone/block1_bn``.
 
 from __future__ import annotations
 
+from keras_bnguard.records.advised import Advice, PolicyScore
 from keras_bnguard.records.model import (
     GraphCall,
     Inventory,
@@ -45,6 +46,7 @@ __all__ = [
     "NEEDS",
     "SEVERITIES",
     "STOCK",
+    "Advice",
     "Averaging",
     "Behaviour",
     "CallSite",
@@ -62,6 +64,7 @@ __all__ = [
     "NormState",
     "OptimizerFacts",
     "Outcome",
+    "PolicyScore",
     "Report",
     "RunFacts",
     "SharedNorm",
