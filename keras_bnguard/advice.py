@@ -16,7 +16,6 @@ from keras_bnguard.policy_trials import (
     FROZEN,
     LIVE,
     POLICIES,
-    RECALIBRATED,
     Held,
     Length,
     Trials,
@@ -40,7 +39,7 @@ def advise(
     batch_size: int = 32,
     metric: Optional[Metric] = None,
     select: Optional[Selectors] = None,
-    steps: int = 100,
+    steps: int = 200,
     cross: int = 3,
     repeats: int = 1,
     batches: int = 64,
@@ -117,7 +116,7 @@ def advise(
         trainings=len(POLICIES) * len(cuts),
         steps=length.steps,
         planned_steps=planned,
-        code=_code(survey, paths, policy),
+        code=code_for(survey, paths, policy),
     )
 
 
@@ -136,9 +135,7 @@ def _chosen(survey: Survey, select: Optional[Selectors]) -> Tuple[str, ...]:
     usable = {n.path for n in survey.inventory.norms if n.built and n.kind != "variables"}
     if select is not None:
         return tuple(path for path in choose_norms(survey, select) if path in usable)
-    trained = tuple(
-        n.path for n in survey.inventory.norms if n.path in usable and not n.at_default
-    )
+    trained = tuple(n.path for n in survey.inventory.norms if n.path in usable and not n.at_default)
     if not trained:
         raise SettingError(
             "no BN of this model carries trained statistics, so there is nothing to decide: BN "
@@ -216,17 +213,64 @@ def _error(values: np.ndarray) -> float:
 
 
 def decide(scores: Rows, losses: Rows) -> Tuple[str, bool, str]:
-    """(policy, whether the policies differ beyond noise, the reason in words)."""
-    means = {policy: float(np.mean(scores[policy])) for policy in POLICIES}
-    best = max(POLICIES, key=lambda policy: means[policy])
-    others = [p for p in POLICIES if p != best]
-    worst = min(others, key=lambda p: means[p])
-    clear = means[best] - means[worst] > CLEAR * _error(scores[best] - scores[worst])
-    return best, clear, ""
+    """Which policy to take, from one score and one loss per held-out row and policy.
+
+    Policies differ where one is behind the best by more than two standard errors of the
+    difference on the same rows, in score or in loss. Then the best score is taken; of policies
+    within one standard error of it, one whose loss is clearly lower. Otherwise it is "frozen",
+    which changes nothing.
+
+    Args:
+        scores, losses: policy -> shape `(rows,)`, the rows in the same order.
+
+    Returns:
+        (policy, whether they differ, the reason in words).
+    """
+    best = _first(scores)
+    near = [p for p in POLICIES if _gap(scores, best, p)[0] <= _gap(scores, best, p)[1]]
+    lower = _first({p: -losses[p] for p in near})
+    pick = lower if _clear(*_gap(losses, best, lower)) else best
+    behind = [p for p in POLICIES if p != pick and _clear(*_gap(scores, pick, p))]
+    costly = [p for p in POLICIES if p not in (pick, *behind) and _clear(*_gap(losses, p, pick))]
+    if not behind and not costly:
+        return (
+            FROZEN,
+            False,
+            (
+                "no difference beyond noise between the policies on this data; keep the statistics "
+                "as they were loaded, or pass more rows"
+            ),
+        )
+    parts = []
+    for policy in behind:
+        gap, error = _gap(scores, pick, policy)
+        parts.append(f"{gap:.3f} +- {error:.3f} better than {policy}")
+    for policy in costly:
+        gap, error = _gap(losses, policy, pick)
+        parts.append(f"loss {gap:.3f} +- {error:.3f} lower than {policy}")
+    rest = [p for p in POLICIES if p not in (pick, *behind, *costly)]
+    if rest:
+        parts.append(f"not to be told from {' and '.join(rest)}")
+    return pick, True, "; ".join(parts)
+
+
+def _first(values: Rows) -> str:
+    """The policy with the highest mean; of equal ones the one that changes least."""
+    return max(values, key=lambda policy: float(np.mean(values[policy])))
+
+
+def _gap(values: Rows, one: str, other: str) -> Tuple[float, float]:
+    """Mean of one policy minus the other's over the same rows, and its standard error."""
+    difference = values[one] - values[other]
+    return float(np.mean(difference)), _error(difference)
+
+
+def _clear(gap: float, error: float) -> bool:
+    return gap > CLEAR * error
 
 
 def _table(scores: Rows, losses: Rows, untrained: Rows) -> Tuple[PolicyScore, ...]:
-    best = max(POLICIES, key=lambda policy: float(np.mean(scores[policy])))
+    best = _first(scores)
     return tuple(
         PolicyScore(
             policy=policy,
@@ -234,8 +278,8 @@ def _table(scores: Rows, losses: Rows, untrained: Rows) -> Tuple[PolicyScore, ..
             loss_error=_error(losses[policy]),
             score=float(np.mean(scores[policy])),
             score_error=_error(scores[policy]),
-            behind=float(np.mean(scores[best] - scores[policy])),
-            behind_error=_error(scores[best] - scores[policy]),
+            behind=_gap(scores, best, policy)[0],
+            behind_error=_gap(scores, best, policy)[1],
             untrained_score=float(np.mean(untrained[policy])),
         )
         for policy in POLICIES
@@ -243,7 +287,7 @@ def _table(scores: Rows, losses: Rows, untrained: Rows) -> Tuple[PolicyScore, ..
 
 
 # ---------------------------------------------------------------------------- code
-def _code(survey: Survey, paths: Sequence[str], policy: str) -> str:
+def code_for(survey: Survey, paths: Sequence[str], policy: str) -> str:
     """What to paste."""
     norms = [survey.inventory.norm(path) for path in paths]
     chosen = _selector(survey, paths)
@@ -259,7 +303,7 @@ def _thaw(paths: Sequence[str]) -> str:
     return (
         f"for path in {list(paths)}:\n"
         "    layer = model\n"
-        "    for name in path.split(\"/\"):\n"
+        '    for name in path.split("/"):\n'
         "        layer = layer.get_layer(name)\n"
         "    layer.trainable = True  # and every model around it, if that is frozen\n"
         "model.compile(...)"

@@ -15,6 +15,9 @@ from keras_bnguard.inventory import Survey
 
 FROZEN, RECALIBRATED, LIVE = POLICIES = ("frozen", "recalibrated", "live")
 
+# A moving statistic whose start weighs less than this is made of the trial's batches.
+FORGOTTEN = 0.05
+
 
 @dataclass(frozen=True)
 class Length:
@@ -73,8 +76,7 @@ class Trials:
         """
         found = {}
         for policy in POLICIES:
-            self._rehearsal.rewind()
-            self._engine.keras.utils.set_random_seed(seed)
+            self._rehearsal.rewind(seed)
             if policy == RECALIBRATED:
                 self._store(self._population(train))
             untrained = self._outputs(test)
@@ -96,14 +98,20 @@ class Trials:
 
         After k more steps a moving statistic is momentum^k times itself plus (1 - momentum^k)
         times the average it runs towards, here the population's under the trained weights.
+        Statistics that have forgotten their start within the trial stay as they are: they
+        show how far they lag behind weights that move.
         """
-        left = self._length.planned - self._length.steps
-        target = self._population(rows)
+        length = self._length
+        left = length.planned - length.steps
+        momenta = {p: float(h.settings["momentum"] or 0.0) for p, h in self._handles.items()}
+        if all(momentum**length.steps < FORGOTTEN for momentum in momenta.values()):
+            return
         blended = {}
-        for path, item in target.items():
-            handle = self._handles[path]
-            share = float(handle.settings["momentum"] or 0.0) ** left
-            now = self._engine.state(handle, affine=False)
+        for path, item in self._population(rows).items():
+            if momenta[path] ** length.steps < FORGOTTEN:
+                continue
+            share = momenta[path] ** left
+            now = self._engine.state(self._handles[path], affine=False)
             blended[path] = InputMoments(
                 path,
                 share * np.asarray(now.mean, float) + (1.0 - share) * item.mean,
@@ -163,4 +171,3 @@ def _orders(rows: np.ndarray, length: Length, seed: int) -> List[np.ndarray]:
 
 
 __all__ = ["FROZEN", "LIVE", "POLICIES", "RECALIBRATED", "Held", "Length", "Trials", "folds"]
-

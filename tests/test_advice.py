@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.advice import decide
+from keras_bnguard.advice import code_for, decide
 from keras_bnguard.engines.holds import open_patches
 from keras_bnguard.engines.rehearsal import Rehearsal, live_norms
 from keras_bnguard.inventory import take_inventory
@@ -90,16 +90,18 @@ def test_a_model_that_never_took_a_step_ends_as_it_began():
 def test_an_error_in_the_middle_puts_everything_back_too():
     model = trained()
     before = everything(model)
+    with pytest.raises(bng.SettingError, match="one number a row"):
+        quick(model, metric=lambda y, outputs: 1.0)
+    kept = Rehearsal(take_inventory(model).engine, model)
+    live = live_norms([model.get_layer("head_bn")])
 
-    def broken(y, outputs):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        quick(model, metric=broken)
-    with pytest.raises(ZeroDivisionError), Rehearsal(take_inventory(model).engine, model) as kept:
-        with kept.step("live", live_norms([model.get_layer("head_bn")])) as train:
+    def fail_after_a_step():
+        with kept, kept.step("live", live) as train:
             train(*data(rows=8))
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_a_step()
     assert everything(model) == before
     assert open_patches() == 0
 
@@ -163,11 +165,89 @@ def test_on_a_shifted_domain_it_says_not_frozen_and_the_shift_is_in_the_table():
     assert "bng." in text or "live" in text
 
 
-def test_on_data_like_the_old_one_it_says_no_difference_and_leaves_the_statistics():
+def test_where_nothing_differs_it_says_so_and_leaves_the_statistics_as_they_are():
+    model = classifier()
+    for name in ("bn0", "bn1"):
+        model.get_layer(name).momentum = 0.9999
+    model.compile(keras.optimizers.SGD(1e-6), "binary_crossentropy")
     advice = bng.advise(
-        classifier(), blobs(64, 2, 0.0), epochs=1, batch_size=16, cross=2, steps=3
-    )
-    assert not advice.difference
+        model, blobs(64, 2, 0.0), epochs=1, batch_size=16, cross=2, steps=2,
+        select=lambda layer: layer.name == "bn1", metric=lambda y, outputs: np.ones(len(y)),
+    )  # fmt: skip
     assert advice.policy == "frozen"
-    assert "no difference" in str(advice)
-    assert 'bng.guard(model, hold="*")' in advice.code
+    assert advice.layers == ("bn1",)
+    assert "bn1" in advice.code
+
+
+# ------------------------------------------------------------------- the decision
+RNG = np.random.default_rng(0)
+NOISE = RNG.normal(0, 0.01, 100)
+
+
+def rows(frozen, recalibrated, live):
+    found = {"frozen": frozen, "recalibrated": recalibrated, "live": live}
+    return {name: value + np.roll(NOISE, i) for i, (name, value) in enumerate(found.items())}
+
+
+def test_the_best_score_wins_where_it_is_clear():
+    policy, difference, reason = decide(rows(0.5, 0.9, 0.6), rows(1, 1, 1))
+    assert (policy, difference) == ("recalibrated", True)
+    assert "better than frozen" in reason
+
+
+def test_among_equal_scores_the_clearly_lower_loss_wins():
+    policy, difference, reason = decide(rows(0.9, 0.9, 0.9), rows(1.0, 1.0, 0.5))
+    assert (policy, difference) == ("live", True)
+    assert "loss" in reason
+
+
+def test_without_a_difference_it_is_frozen_and_it_says_so():
+    same = np.ones(50)
+    policy, difference, reason = decide(
+        *[dict.fromkeys(("frozen", "recalibrated", "live"), same)] * 2
+    )
+    assert (policy, difference) == ("frozen", False)
+    assert "no difference" in reason
+
+
+def test_a_lower_loss_does_not_beat_a_clearly_better_score():
+    policy, _, _ = decide(rows(0.9, 0.5, 0.5), rows(1.0, 0.2, 0.2))
+    assert policy == "frozen"
+
+
+# ------------------------------------------------------------------------ bad input
+def test_bad_input_gets_one_clear_error():
+    model = trained()
+    with pytest.raises(bng.SettingError, match="at least 1"):
+        quick(model, epochs=0)
+    with pytest.raises(bng.SettingError, match="2 folds"):
+        quick(model, cross=1)
+    with pytest.raises(bng.DataError, match="labels"):
+        quick(model, rows=data()[0])
+    with pytest.raises(bng.DataError, match="too few"):
+        quick(model, rows=data(rows=5))
+    with pytest.raises(bng.SelectorError):
+        quick(model, select="nothing")
+    fresh = transfer()
+    with pytest.raises(bng.SettingError, match="compiled"):
+        quick(fresh)
+    fresh.compile("sgd", "mse")
+    with pytest.raises(bng.SettingError, match="trained statistics"):
+        quick(fresh)
+
+
+def test_the_code_to_paste_names_the_layers_and_runs():
+    model = trained()
+    for policy, expected in (
+        ("frozen", ['bng.guard(model, hold="*")']),
+        ("recalibrated", ['bng.recalibrate(model, x, select="*")', "bng.guard("]),
+        ("live", ["model.fit("]),
+    ):
+        survey = take_inventory(model)
+        code = code_for(survey, [n.path for n in survey.inventory.norms], policy)
+        assert all(part in code for part in expected)
+        compile(code, "code", "exec")
+    model.get_layer("base").trainable = False
+    survey = take_inventory(model)
+    assert "trainable = True" in code_for(survey, ["base/bn"], "live")
+    assert 'hold="base/*"' in code_for(survey, ["base/bn"], "frozen")

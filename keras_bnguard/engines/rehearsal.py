@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import random
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from keras_bnguard.engines.holds import _PATCHES, _training_index
 _MISSING = object()
 _COUNTERS = ("_train_counter", "_test_counter", "_predict_counter")
 _KEPT = ("train_function", "train_tf_function", "test_function", "stop_training", "history")
+# What a first step builds; a `fit` that finds them built already draws other random numbers.
+_BUILT = ("_compile_metrics", "_compile_loss", "compiled_metrics", "compiled_loss")
 
 
 class Rehearsal:
@@ -42,17 +44,29 @@ class Rehearsal:
         self._attributes = {name: model.__dict__.get(name, _MISSING) for name in _KEPT}
         self._variables = _moved_by_training(engine, model)
         self._values = [engine.to_numpy(variable) for variable in self._variables]
+        built = [model.__dict__.get(name) for name in _BUILT]
+        self._insides = [(thing, _inside(thing)) for thing in built if thing is not None]
         try:
             engine.renew_optimizer(model)
             self._slots = engine.optimizer_state(model)
+            # The count of steps came over as it is; on JAX a step would use up that of both.
+            engine.load_optimizer_state(model, self._slots)
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def rewind(self) -> None:
-        """Values and optimizer as they were on entry; compiled steps are kept."""
+    def rewind(self, seed: int = 0) -> None:
+        """Values and optimizer as they were on entry; compiled steps are kept.
+
+        Python, NumPy and torch are seeded. TensorFlow is not: that would also begin anew what
+        operations of the user's with a seed of their own have drawn from so far.
+        """
         engine, model = self._engine, self._model
+        random.seed(seed)
+        np.random.seed(seed)
+        if "torch" in sys.modules:
+            sys.modules["torch"].manual_seed(seed)
         engine.sync(model)
         self._put_back()
         engine.load_optimizer_state(model, self._slots)
@@ -88,12 +102,11 @@ class Rehearsal:
                 self._engine.sync(model)
             model.optimizer = self._optimizer
             self._put_back()
-            for metric in getattr(model, "metrics", ()):
-                if not any(v is w for v in metric.variables for w in self._variables):
-                    metric.reset_state()
         finally:
             for name, value in self._attributes.items():
                 _restore(model, name, value)
+            for thing, inside in self._insides:
+                _unbuild(thing, inside)
             self._random.close()
 
     def _put_back(self) -> None:
@@ -106,6 +119,25 @@ def _restore(owner: Any, name: str, value: Any) -> None:
         owner.__dict__.pop(name, None)
     else:
         object.__setattr__(owner, name, value)
+
+
+def _inside(thing: Any) -> Dict[str, Tuple[Any, Any]]:
+    """The attributes of an object, and what its lists, sets and dicts hold."""
+    return {
+        name: (value, value.copy() if type(value) in (list, dict, set) else None)
+        for name, value in thing.__dict__.items()
+    }
+
+
+def _unbuild(thing: Any, inside: Mapping[str, Tuple[Any, Any]]) -> None:
+    """The attributes as they were, with the contents they had."""
+    for name in set(thing.__dict__) - set(inside):
+        object.__delattr__(thing, name)
+    for name, (value, held) in inside.items():
+        object.__setattr__(thing, name, value)
+        if held is not None:
+            value.clear()
+            getattr(value, "extend" if isinstance(value, list) else "update")(held)
 
 
 def _moved_by_training(engine: Any, model: Any) -> List[Any]:

@@ -65,9 +65,7 @@ class Advice:
             f"{'untrained':>11s}",
         ]
         for item in self.scores:
-            behind = (
-                "-" if item.behind == 0.0 else f"{item.behind:.4f} +- {item.behind_error:.4f}"
-            )
+            behind = "-" if item.behind == 0.0 else f"{item.behind:.4f} +- {item.behind_error:.4f}"
             lines.append(
                 f"{item.policy:14s}{f'{item.loss:.4f} +- {item.loss_error:.4f}':>16s}"
                 f"{f'{item.score:.4f} +- {item.score_error:.4f}':>18s}{behind:>20s}"

@@ -384,6 +384,51 @@ def test_the_step_count_is_behind_a_private_name():
     assert hasattr(sgd(), "_iterations") or IS_KERAS3
 
 
+# ------------------------------------------------------------------- what a step moves
+@private("_train_counter _test_counter _predict_counter", on=KERAS2)
+def test_keras_2_counts_steps_in_variables_of_the_model():
+    model = compiled()
+    model.fit(*data(8), batch_size=4, verbose=0)
+    assert int(model._train_counter.numpy()) == 2
+    assert hasattr(model._test_counter, "assign")
+    assert hasattr(model._predict_counter, "assign")
+
+
+@private("_compile_metrics _compile_loss", on=IS_KERAS3)
+def test_keras_3_builds_what_compile_was_given_at_the_first_step():
+    model = transfer()
+    model.compile(sgd(), "mse", metrics=["mae"])
+    parts = (model._compile_metrics, model._compile_loss)
+    assert [part.built for part in parts] == [False, False]
+    model.train_on_batch(*data(8))
+    assert [part.built for part in parts] == [True, True]
+
+
+@private("_SEED_GENERATOR", on=KERAS2)
+def test_keras_2_gives_operations_seeds_of_a_generator_once_a_seed_was_set():
+    import importlib
+
+    from keras_bnguard.engines import engine_for
+
+    engine = engine_for(transfer())
+    backend = importlib.import_module(f"{engine.package}.src.backend")
+    keras.utils.set_random_seed(1)
+    assert hasattr(backend._SEED_GENERATOR.generator, "getstate")
+    assert len(engine.random_states()) == 1
+
+
+@private("_rng", on=ENGINE == "tensorflow")
+def test_eager_operations_take_their_seeds_from_the_context():
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    tf.random.set_seed(1)
+    generator = context.context()._rng
+    before = generator.getstate()
+    tf.random.uniform((2,))
+    assert generator.getstate() != before
+
+
 # ------------------------------------------------------------------------- JAX
 @private("_jax_state _jax_state_synced", on=ENGINE == "jax")
 def test_jax_keeps_the_state_of_an_epoch_outside_the_model():
