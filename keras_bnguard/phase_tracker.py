@@ -81,7 +81,14 @@ def _value(monitor: str, logs: Mapping[str, Any], phase: Phase) -> float:
             f"phase {phase.name!r} watches {monitor!r}, which is not in the logs of this fit. "
             f"There are: {', '.join(sorted(logs)) or 'none'}."
         )
-    return float(logs[monitor])
+    size = getattr(logs[monitor], "size", 1)
+    if size != 1:
+        raise ScheduleError(
+            f"phase {phase.name!r} watches {monitor!r}, which has {size} values an epoch, as a "
+            'metric per class. Watch one number: for F1Score pass average="macro".'
+        )
+    value = logs[monitor]
+    return float(value.item() if hasattr(value, "item") else value)
 
 
 def counted(phases: Sequence[Phase], epoch: int, missing: str = "") -> Tracker:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
+
 from keras_bnguard.callbacks.phase_run import PhaseRun
 from keras_bnguard.engines import engine_for
 from keras_bnguard.engines.backup import find_backup
@@ -183,7 +185,7 @@ class PhaseScheduler(Hooks):
                 "rate": engine_for(self._model).rate(self._model),
                 "layer_decay": planned.phase.layer_decay,
                 "trainable_share": planned.parameters / max(planned.total, 1),
-                "logs": {key: float(value) for key, value in logs.items()},
+                "logs": {key: _plain(value) for key, value in logs.items()},
             }
         )
 
@@ -268,6 +270,12 @@ class PhaseScheduler(Hooks):
         rebuild, arguments = self.__reduce__()
         copied: PhaseScheduler = rebuild(*arguments)
         return copied
+
+
+def _plain(value: Any) -> Any:
+    """A log as a float; one that has several values, as a metric per class, as a list."""
+    values = np.asarray(value, np.float64)
+    return float(values.item()) if values.size == 1 else values.tolist()
 
 
 def _ready(model: Any) -> Survey:

@@ -192,14 +192,32 @@ class Keras2Engine(Engine):
 
 def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) -> Tuple[int, int]:
     """Optimizers of `keras.optimizers.legacy` take in variables whenever they meet them."""
+    old = model.optimizer
     if carry and schedule is None:
-        model.optimizer._create_all_weights(variables)
+        unknown = _without_average(old, variables)
+        old._create_all_weights(variables)
+        for variable in unknown:
+            # `SWA` begins averages at zero, and counts the snapshots taken before as theirs.
+            old.get_slot(variable, "average").assign(variable)
         return len(variables), 0
-    new = fresh_optimizer(model.optimizer, schedule)
+    new = fresh_optimizer(old, schedule)
     new._create_all_weights(variables)
     move_factors(model.optimizer, new)
     model.optimizer = new
     return 0, len(variables)
+
+
+def _without_average(optimizer: Any, variables: List[Any]) -> List[Any]:
+    """The variables that a TensorFlow Addons optimizer keeps no average of yet."""
+    if not hasattr(optimizer, "assign_average_vars"):
+        return []
+    found = []
+    for variable in variables:
+        try:
+            optimizer.get_slot(variable, "average")
+        except KeyError:
+            found.append(variable)
+    return found
 
 
 _LOSS_SCALE = ("_current_loss_scale", "_counter")

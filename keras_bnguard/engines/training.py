@@ -123,7 +123,10 @@ class Training(Structure):
 
     def rate_is_schedule(self, model: Any) -> bool:
         """Whether the optimizer was made with a LearningRateSchedule."""
-        kept = getattr(inner_optimizer(model.optimizer), "_learning_rate", None)
+        optimizer = inner_optimizer(model.optimizer)
+        kept = getattr(optimizer, "_learning_rate", None)
+        if hasattr(optimizer, "_hyper"):  # Legacy optimizers hand the schedule itself out.
+            kept = getattr(optimizer, "learning_rate", None)
         return isinstance(kept, self.keras.optimizers.schedules.LearningRateSchedule)
 
     def optimizer_state(self, model: Any) -> List[np.ndarray]:
