@@ -168,12 +168,12 @@ class Bench:
         right = []
         for policy in POLICIES:
             bng.unguard(model)
-            if policy != "live":
-                bng.guard(model, hold="*")
-            self.compile(model, case)
             model.set_weights(start)
             if policy == "recalibrated":
                 bng.recalibrate(model, train[0])
+            if policy != "live":
+                bng.guard(model, hold="*")
+            self.compile(model, case)
             begin = model.get_weights()
             for seed in range(SEEDS):
                 model.set_weights(begin)

@@ -40,8 +40,8 @@ def advise(
     metric: Optional[Metric] = None,
     select: Optional[Selectors] = None,
     steps: int = 200,
-    cross: int = 3,
-    repeats: int = 1,
+    cross: int = 4,
+    repeats: Optional[int] = None,
     batches: int = 64,
     seed: int = 0,
 ) -> Advice:
@@ -55,8 +55,8 @@ def advise(
     statistics are taken to where the whole planned training would bring them. All of the model
     is put back after it, bit for bit: weights, optimizer, metrics, seeds, compiled step.
 
-    The cost is `3 * cross * repeats` trainings of at most `steps` steps, each with a pass over
-    the data before it.
+    The cost is `3 * cross * repeats` trainings of at most `steps` steps, and a pass over the
+    data for each recalibration.
 
     Args:
         model: a built Keras model, compiled as it is going to be trained.
@@ -69,8 +69,8 @@ def advise(
         select: which BN: a glob on paths, "re:...", a class, a predicate, or a list of these.
             Defaults to None: every BN that carries trained statistics.
         steps: training steps per trial at most. cross: folds, at least 2. repeats: how often
-            the rows are cut into folds. batches: how many batches of data at most.
-        seed: of the folds and trials.
+            the rows are cut into folds; defaults to None: up to 3 times where there are few.
+        batches: how many batches of data at most. seed: of the folds and trials.
 
     Returns:
         An `Advice`; print it for the table, the recommendation and code to paste.
@@ -84,7 +84,7 @@ def advise(
     Example:
         print(bng.advise(model, (x, y), epochs=20, batch_size=16))
     """
-    _check(model, epochs=epochs, batch_size=batch_size, steps=steps, repeats=repeats)
+    _check(model, epochs=epochs, batch_size=batch_size, steps=steps, repeats=repeats or 1)
     if cross < 2:
         raise SettingError(f"cross={cross!r}: expected at least 2 folds.")
     survey = take_inventory(model)
@@ -98,7 +98,7 @@ def advise(
         )
     planned = epochs * max(rows.rows // batch, 1)
     length = Length(min(steps, planned), planned, batch)
-    cuts = folds(rows.rows, cross, repeats, seed)
+    cuts = folds(rows.rows, cross, repeats or _repeats(rows.rows), seed)
     found: List[Dict[str, Held]] = []
     with Trials(survey, paths, rows, length) as trials:
         for number, (train, test) in enumerate(cuts):
@@ -129,6 +129,11 @@ def _check(model: Any, **numbers: int) -> None:
             "advise trains the model for a few steps, so it has to be compiled as it is going to "
             "be trained: call model.compile(optimizer, loss) first."
         )
+
+
+def _repeats(rows: int) -> int:
+    """Few rows make short trials that depend much on the cut: then more of them."""
+    return min(3, max(1, round(100 / rows)))
 
 
 def _chosen(survey: Survey, select: Optional[Selectors]) -> Tuple[str, ...]:
@@ -215,9 +220,10 @@ def _error(values: np.ndarray) -> float:
 def decide(scores: Rows, losses: Rows) -> Tuple[str, bool, str]:
     """Which policy to take, from one score and one loss per held-out row and policy.
 
-    Policies differ where one is behind the best by more than two standard errors of the
-    difference on the same rows, in score or in loss. Then the best score is taken; of policies
-    within one standard error of it, one whose loss is clearly lower. Otherwise it is "frozen",
+    The best score is taken; of equal ones the lower loss; where another policy's score is
+    within one standard error of it and its loss lower by more than two, that one. Policies
+    differ where one is behind the pick by more than two standard errors of the difference on
+    the same rows, in score or in loss. Where none is behind by more than one, it is "frozen",
     which changes nothing.
 
     Args:
@@ -226,37 +232,55 @@ def decide(scores: Rows, losses: Rows) -> Tuple[str, bool, str]:
     Returns:
         (policy, whether they differ, the reason in words).
     """
-    best = _first(scores)
-    near = [p for p in POLICIES if _gap(scores, best, p)[0] <= _gap(scores, best, p)[1]]
-    lower = _first({p: -losses[p] for p in near})
-    pick = lower if _clear(*_gap(losses, best, lower)) else best
-    behind = [p for p in POLICIES if p != pick and _clear(*_gap(scores, pick, p))]
-    costly = [p for p in POLICIES if p not in (pick, *behind) and _clear(*_gap(losses, p, pick))]
-    if not behind and not costly:
-        return (
-            FROZEN,
-            False,
-            (
-                "no difference beyond noise between the policies on this data; keep the statistics "
-                "as they were loaded, or pass more rows"
-            ),
-        )
-    parts = []
-    for policy in behind:
-        gap, error = _gap(scores, pick, policy)
-        parts.append(f"{gap:.3f} +- {error:.3f} better than {policy}")
-    for policy in costly:
-        gap, error = _gap(losses, policy, pick)
-        parts.append(f"loss {gap:.3f} +- {error:.3f} lower than {policy}")
-    rest = [p for p in POLICIES if p not in (pick, *behind, *costly)]
-    if rest:
+    pick = _best(scores, losses, POLICIES)
+    near = [p for p in POLICIES if not _beyond(_gap(scores, pick, p), 1.0)]
+    lower = min(near, key=lambda policy: float(np.mean(losses[policy])))
+    if _beyond(_gap(losses, pick, lower), CLEAR):
+        pick = lower
+    for size, certain in ((CLEAR, True), (1.0, False)):
+        parts = _behind(scores, losses, pick, size)
+        if parts:
+            start = "" if certain else "no clear difference, but on these rows "
+            return pick, certain, start + "; ".join(parts)
+    return (
+        FROZEN,
+        False,
+        (
+            "no difference beyond noise between the policies on this data; keep the statistics as "
+            "they were loaded, or pass more rows"
+        ),
+    )
+
+
+def _behind(scores: Rows, losses: Rows, pick: str, size: float) -> List[str]:
+    """In words: by how much a policy beats each other one that is `size` errors behind."""
+    parts, rest = [], []
+    for policy in POLICIES:
+        ahead, lower = _gap(scores, pick, policy), _gap(losses, policy, pick)
+        if _beyond(ahead, size):
+            parts.append(f"{ahead[0]:.3f} +- {ahead[1]:.3f} better than {policy}")
+        elif _beyond(lower, size):
+            parts.append(f"loss {lower[0]:.3f} +- {lower[1]:.3f} lower than {policy}")
+        elif policy != pick:
+            rest.append(policy)
+    if parts and rest:
         parts.append(f"not to be told from {' and '.join(rest)}")
-    return pick, True, "; ".join(parts)
+    return parts
 
 
-def _first(values: Rows) -> str:
-    """The policy with the highest mean; of equal ones the one that changes least."""
-    return max(values, key=lambda policy: float(np.mean(values[policy])))
+def _best(scores: Rows, losses: Rows, policies: Sequence[str]) -> str:
+    """The policy with the best score, then the lowest loss, then the least change."""
+    return max(
+        policies,
+        key=lambda policy: (
+            round(float(np.mean(scores[policy])), 9),
+            round(-float(np.mean(losses[policy])), 9),
+        ),
+    )
+
+
+def _beyond(gap: Tuple[float, float], errors: float) -> bool:
+    return gap[0] > errors * gap[1]
 
 
 def _gap(values: Rows, one: str, other: str) -> Tuple[float, float]:
@@ -265,12 +289,8 @@ def _gap(values: Rows, one: str, other: str) -> Tuple[float, float]:
     return float(np.mean(difference)), _error(difference)
 
 
-def _clear(gap: float, error: float) -> bool:
-    return gap > CLEAR * error
-
-
 def _table(scores: Rows, losses: Rows, untrained: Rows) -> Tuple[PolicyScore, ...]:
-    best = _first(scores)
+    best = _best(scores, losses, POLICIES)
     return tuple(
         PolicyScore(
             policy=policy,

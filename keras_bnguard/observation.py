@@ -10,6 +10,7 @@ from keras_bnguard.channel_health import DEAD_RATIO, channel_health
 from keras_bnguard.drift import (
     MAX_LOG_VARIANCE_RATIO,
     MAX_MEAN_SHIFT,
+    bhattacharyya,
     log_variance_ratio,
     mean_shift,
     per_layer,
@@ -110,14 +111,19 @@ class StatWatch:
         return np.array_equal(self._needs_a_closer_look(now), (kinds & _SICK) != 0)
 
     def drift(self, moment: str, epoch: Optional[int], steps: int) -> DriftLook:
-        """Mean shift and log variance ratio of every BN against the start."""
+        """How far every BN is from the start, by the measures of `drift.py`."""
         shift, _, ratio = self._measures()
+        now, start = self._now, self._start
+        with np.errstate(all="ignore"):
+            apart = bhattacharyya(now.mean, now.variance, start.mean, start.variance, self._epsilon)
+        distance = per_layer(apart, self._offsets)[0]
         return DriftLook(
             moment=moment,
             epoch=epoch,
             steps=steps,
             mean_shift=dict(zip(self._index, shift.tolist())),
             log_variance_ratio=dict(zip(self._index, ratio.tolist())),
+            distance=dict(zip(self._index, distance.tolist())),
         )
 
     def quiet(self, calls: Mapping[str, Sequence[CallSite]], steps: int) -> bool:

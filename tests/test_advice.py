@@ -47,7 +47,7 @@ def everything(model):
 
 
 def quick(model, rows=None, **settings):
-    settings = {"epochs": 1, "batch_size": 8, "cross": 2, "steps": 2, **settings}
+    settings = {"epochs": 1, "batch_size": 8, "cross": 2, "steps": 2, "repeats": 1, **settings}
     return bng.advise(model, data(rows=16) if rows is None else rows, **settings)
 
 
@@ -153,7 +153,9 @@ def classifier():
 
 def test_on_a_shifted_domain_it_says_not_frozen_and_the_shift_is_in_the_table():
     model = classifier()
-    advice = bng.advise(model, blobs(96, 1, 3.0), epochs=3, batch_size=16, cross=2, steps=6)
+    advice = bng.advise(
+        model, blobs(96, 1, 3.0), epochs=3, batch_size=16, cross=2, repeats=1, steps=6
+    )
     assert advice.policy in ("recalibrated", "live")
     assert advice.difference
     assert advice.metric == "accuracy"
@@ -171,7 +173,7 @@ def test_where_nothing_differs_it_says_so_and_leaves_the_statistics_as_they_are(
         model.get_layer(name).momentum = 0.9999
     model.compile(keras.optimizers.SGD(1e-6), "binary_crossentropy")
     advice = bng.advise(
-        model, blobs(64, 2, 0.0), epochs=1, batch_size=16, cross=2, steps=2,
+        model, blobs(64, 2, 0.0), epochs=1, batch_size=16, cross=2, repeats=1, steps=2,
         select=lambda layer: layer.name == "bn1", metric=lambda y, outputs: np.ones(len(y)),
     )  # fmt: skip
     assert advice.policy == "frozen"
@@ -208,6 +210,15 @@ def test_without_a_difference_it_is_frozen_and_it_says_so():
     )
     assert (policy, difference) == ("frozen", False)
     assert "no difference" in reason
+
+
+def test_a_difference_of_one_standard_error_is_said_to_be_none_that_is_clear():
+    score = np.zeros(100)
+    score[:2] = 1.0
+    scores = {"frozen": np.zeros(100), "recalibrated": score, "live": np.zeros(100)}
+    policy, difference, reason = decide(scores, dict.fromkeys(scores, np.ones(100)))
+    assert (policy, difference) == ("recalibrated", False)
+    assert "no clear difference" in reason
 
 
 def test_a_lower_loss_does_not_beat_a_clearly_better_score():

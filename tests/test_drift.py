@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_bnguard.drift import log_variance_ratio, mean_shift, per_layer
+from keras_bnguard.drift import bhattacharyya, log_variance_ratio, mean_shift, per_layer
 
 NUMBER = st.floats(-1e3, 1e3, width=32)
 VARIANCE = st.floats(0, 1e3, width=32)
@@ -122,3 +122,66 @@ def test_per_layer_is_mean_and_maximum_of_each_layer(layers):
 def test_per_layer_of_nothing_is_nothing():
     mean, maximum = per_layer(np.zeros(0), np.zeros(0, int))
     assert len(mean) == len(maximum) == 0
+
+
+# ------------------------------------------------------------------ Bhattacharyya distance
+@given(channels())
+def test_the_distance_is_minus_the_log_of_the_overlap_of_two_normal_densities(layer):
+    mean, mean0, variance, variance0, epsilon = layer
+    found = bhattacharyya(mean, variance, mean0, variance0, np.array(epsilon))
+    for i, (m, m0, v, v0) in enumerate(zip(mean, mean0, variance, variance0)):
+        s, s0 = float(v) + epsilon, float(v0) + epsilon
+        # Kailath 1967, equation 8.
+        expected = 0.25 * (float(m) - float(m0)) ** 2 / (s + s0)
+        expected += 0.5 * math.log((s + s0) / (2 * math.sqrt(s) * math.sqrt(s0)))
+        assert found[i] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_the_distance_agrees_with_the_integral_of_the_two_densities():
+    x = np.linspace(-40, 40, 400001)
+
+    def density(mean, variance):
+        return np.exp(-((x - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+
+    overlap = np.sum(np.sqrt(density(1.0, 4.0) * density(-0.5, 0.3))) * (x[1] - x[0])
+    arrays = [np.array([v]) for v in (1.0, 4.0, -0.5, 0.3)]
+    assert bhattacharyya(*arrays, np.array(0.0))[0] == pytest.approx(-math.log(overlap), rel=1e-6)
+
+
+@given(channels())
+def test_the_distance_is_symmetric_and_never_negative(layer):
+    mean, mean0, variance, variance0, epsilon = layer
+    there = bhattacharyya(mean, variance, mean0, variance0, np.array(epsilon))
+    back = bhattacharyya(mean0, variance0, mean, variance, np.array(epsilon))
+    np.testing.assert_allclose(there, back, rtol=1e-9, atol=1e-15)
+    assert np.all(there >= 0.0)
+
+
+@given(channels())
+def test_the_distance_is_zero_for_equal_statistics_and_for_no_other(layer):
+    mean, mean0, variance, variance0, epsilon = layer
+    same = bhattacharyya(mean, variance, mean, variance, np.array(epsilon))
+    assert not same.any()
+    found = bhattacharyya(mean, variance, mean0, variance0, np.array(epsilon))
+    far = np.abs(mean.astype(float) - mean0) > 1e-3 * np.sqrt(variance0 + epsilon)
+    far |= np.abs(np.log((variance + epsilon) / (variance0 + epsilon))) > 1e-3
+    assert np.all(found[far] > 0.0)
+
+
+@given(channels(), st.floats(0.01, 100.0))
+def test_the_distance_does_not_change_with_the_scale_of_a_channel(layer, scale):
+    wide = [np.asarray(part, np.float64) for part in layer]
+    mean, mean0, variance, variance0, epsilon = wide
+    plain = bhattacharyya(mean, variance, mean0, variance0, epsilon)
+    scaled = bhattacharyya(
+        mean * scale, variance * scale**2, mean0 * scale, variance0 * scale**2, epsilon * scale**2
+    )
+    np.testing.assert_allclose(plain, scaled, rtol=1e-6, atol=1e-12)
+
+
+def test_a_dead_channel_has_a_large_but_finite_distance_and_nan_stays_nan():
+    one, dead, nan = np.ones(1), np.zeros(1), np.array([np.nan])
+    assert 1.0 < bhattacharyya(one, dead, one, one, np.array(1e-3))[0] < 2.0
+    assert 20.0 < bhattacharyya(one, np.array([1e30]), one, dead, np.array(1e-12))[0] < 50.0
+    assert np.isnan(bhattacharyya(nan, one, one, one, np.array(1e-3)))
+    assert np.isnan(bhattacharyya(one, nan, one, one, np.array(1e-3)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_bnguard.channel_health import dead_channels
-from keras_bnguard.drift import log_variance_ratio, mean_shift
+from keras_bnguard.drift import bhattacharyya, log_variance_ratio, mean_shift
 from keras_bnguard.inventory import take_inventory
 from keras_bnguard.observation import StatWatch
 
@@ -134,6 +134,10 @@ def test_drift_is_the_formula_with_the_layers_own_epsilon(model):
     assert row.mean_shift == look.mean_shift["one"] == pytest.approx(shift.mean(), rel=1e-12)
     assert row.log_variance_ratio == look.log_variance_ratio["one"] == pytest.approx(ratio.mean())
     assert row.max_mean_shift == pytest.approx(shift.max(), rel=1e-12)
+    means, variances = (vector(*now[0]), vector(*start[0])), (vector(*now[1]), vector(*start[1]))
+    apart = bhattacharyya(means[0], variances[0], means[1], variances[1], np.array(1e-2))
+    assert look.distance["one"] == pytest.approx(apart.mean(), rel=1e-12)
+    assert look.distance["two"] == 0.0
     assert (look.mean_shift["two"], look.steps) == (0.0, 7)
     assert look.total == row.mean_shift
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import pickle
 
 import pytest
@@ -55,6 +56,8 @@ def test_facts_know_which_parts_they_have(part, need):
 def test_the_total_drift_is_that_of_the_bn_that_drifted_most():
     assert DriftLook("epoch 0 end", 0, 1, {"a": 0.1, "b": 2.0}, {"a": 9.0}).total == 2.0
     assert DriftLook("epoch 0 end", 0, 1, {}, {}).total == 0.0
+    for values in ({"a": float("nan"), "b": 2.0}, {"b": 2.0, "a": float("nan")}):
+        assert math.isnan(DriftLook("epoch 0 end", 0, 1, values, {}).total)
 
 
 def test_a_report_lists_codes_once_and_what_could_not_look():

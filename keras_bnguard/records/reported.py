@@ -63,18 +63,26 @@ class Mode:
 
 @dataclass(frozen=True)
 class DriftLook:
-    """Drift of every BN at one look: `mean_shift` and `log_variance_ratio` by path."""
+    """Drift of every BN at one look, by path, each the mean over the BN's channels.
+
+    mean_shift: in standard deviations of the start. log_variance_ratio: natural logarithm,
+    either way. distance: Bhattacharyya distance of the two normal distributions. Formulas in
+    `drift.py`. A value that is NaN stays NaN.
+    """
 
     moment: str
     epoch: Optional[int]
     steps: int
     mean_shift: Mapping[str, float]
     log_variance_ratio: Mapping[str, float]
+    distance: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
-        """The largest mean shift of any BN at this look, in standard deviations; 0.0 without BN."""
-        return max(self.mean_shift.values(), default=0.0)
+        """The largest mean shift of any BN at this look, in standard deviations; 0.0 without
+        BN, NaN as soon as one is NaN."""
+        values = list(self.mean_shift.values())
+        return float("nan") if any(v != v for v in values) else max(values, default=0.0)
 
 
 @dataclass(frozen=True)

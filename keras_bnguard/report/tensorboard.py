@@ -30,10 +30,10 @@ def check_tensorboard() -> None:
 class DriftWriter:
     """One event file: a scalar for each layer at each look, the findings as text at the end.
 
-    Scalars: `bn_drift` (largest mean shift of any BN), `bn_mean_shift/<path>` and
-    `bn_log_variance_ratio/<path>`, in standard deviations and natural logarithms, against the
-    training step. The file appears at the first look and is flushed at each one, so that a
-    killed run has all it saw.
+    Scalars: `bn_drift` (largest mean shift of any BN), `bn_mean_shift/<path>`,
+    `bn_log_variance_ratio/<path>` and `bn_distance/<path>`, in standard deviations, natural
+    logarithms and as a Bhattacharyya distance, against the training step. The file appears at
+    the first look and is flushed at each one, so that a killed run has all it saw.
 
     Args:
         folder: log directory; one with a scheme (`gs://...`) is left to tensorboard's own writer.
@@ -55,6 +55,7 @@ class DriftWriter:
         for tag, values in (
             ("bn_mean_shift", look.mean_shift),
             ("bn_log_variance_ratio", look.log_variance_ratio),
+            ("bn_distance", look.distance),
         ):
             scalars.update((f"{tag}/{one_line(path)}", value) for path, value in values.items())
         self._write([{"tag": tag, "simple_value": value} for tag, value in scalars.items()])

@@ -85,6 +85,7 @@ def looks(layers: int = 8, count: int = 6) -> Tuple[DriftLook, ...]:
             10 * (n + 1),
             {path: 0.002 * (n + 1) * 2.0 ** (i % 8) for i, path in enumerate(paths)},
             {path: 0.001 * (n + 1) * 2.0 ** (i % 8) for i, path in enumerate(paths)},
+            {path: 0.0004 * (n + 1) * 3.0 ** (i % 8) for i, path in enumerate(paths)},
         )
         for n in range(count)
     )

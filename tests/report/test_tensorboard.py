@@ -63,13 +63,16 @@ def test_each_layer_has_a_curve_over_the_steps(tmp_path):
     found = scalars(tmp_path)
     paths = [f"backbone/block{i}_bn" for i in (1, 2, 3)]
     assert set(found) == {"bn_drift"} | {
-        f"{tag}/{path}" for tag in ("bn_mean_shift", "bn_log_variance_ratio") for path in paths
+        f"{tag}/{path}"
+        for tag in ("bn_mean_shift", "bn_log_variance_ratio", "bn_distance")
+        for path in paths
     }
     for tag in found:
         assert list(found[tag]) == [10, 20, 30, 40]
     last = looks(3, 4)[-1]
     assert found["bn_drift"][40] == pytest.approx(last.total)
     assert found[f"bn_mean_shift/{paths[0]}"][40] == pytest.approx(last.mean_shift[paths[0]])
+    assert found[f"bn_distance/{paths[2]}"][40] == pytest.approx(last.distance[paths[2]])
 
 
 @pytest.mark.needs_extra
