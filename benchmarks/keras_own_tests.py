@@ -38,7 +38,9 @@ def test_files(checkout: Path, parts: List[str]) -> List[Path]:
     files = [file for suite in SUITES for file in sorted((source / suite).rglob("*_test.py"))]
     wanted = [f for f in files if not parts or any(part in f.as_posix() for part in parts)]
     if not wanted or not (checkout / "conftest.py").is_file():
-        sys.exit(f"{checkout}: expected a checkout of Keras with its tests, and parts of their names")
+        sys.exit(
+            f"{checkout}: expected a checkout of Keras with its tests, and parts of their names"
+        )
     return [file.relative_to(checkout) for file in wanted]
 
 

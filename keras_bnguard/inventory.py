@@ -7,7 +7,7 @@ from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from keras_bnguard.engines import engine_for
+from keras_bnguard.engines import engine_for, history
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.handles import NormHandle
 from keras_bnguard.records import (
@@ -206,15 +206,15 @@ def _graph_calls(
     seen: set[Tuple[int, Optional[bool], str]] = set()
     counter = [0]
 
-    def visit(layer: Any, training: Optional[bool], owner: str) -> None:
+    def visit(layer: Any, training: Optional[bool], owner: str, line: Optional[str]) -> None:
         counter[0] += 1
-        calls.setdefault(id(layer), []).append(GraphCall(training, owner, counter[0]))
+        calls.setdefault(id(layer), []).append(GraphCall(training, owner, counter[0], line))
         if engine.defaults_to_training(layer):
             path = walk.paths.get(id(layer), str(layer.name))
             switches.append(Switch(path, type(layer).__name__, counter[0]))
-        inside(layer, training, owner)
+        inside(layer, training, owner, line)
 
-    def inside(layer: Any, training: Optional[bool], owner: str) -> None:
+    def inside(layer: Any, training: Optional[bool], owner: str, line: Optional[str]) -> None:
         key = (id(layer), training, owner)
         if key in seen:
             return
@@ -227,14 +227,14 @@ def _graph_calls(
                 written = engine.node_training(node)
                 path = walk.paths.get(id(called), str(called.name))
                 if written is None:
-                    visit(called, training, owner)
+                    visit(called, training, owner, line)
                 else:
-                    visit(called, written, path)
+                    visit(called, written, path, history.called_at(engine, node))
         else:
             for child in engine.children(layer):
-                visit(child, training, owner)
+                visit(child, training, owner, line)
 
-    inside(model, None, "")
+    inside(model, None, "", None)
     return calls, tuple(switches)
 
 
@@ -309,7 +309,18 @@ def _norm_record(
         held=handle.path in held,
         aliases=tuple(walk.aliases.get(id(layer), ())),
         host=type(layer).__name__ if handle.kind != "keras" else "",
+        flag_source=_flag_source(engine, walk, layer),
     )
+
+
+def _flag_source(engine: Engine, walk: _Walk, layer: Any) -> Optional[str]:
+    """Where a BN's own flag was last set, else that of a frozen layer around it."""
+    own = history.flag_sources(engine, [id(layer)])
+    if own:
+        return own[id(layer)]
+    above = set(walk.frozen_above.get(id(layer), ()))
+    keys = [key for key, path in walk.paths.items() if path in above]
+    return next(iter(history.flag_sources(engine, keys).values()), None)
 
 
 def find_shared(survey: Survey) -> Tuple[SharedNorm, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from keras_bnguard.intent import modes
 from keras_bnguard.records import DriftLook, Finding, Mode, Outcome, Report
-from keras_bnguard.report.text import finding_text, mode_table, render, verdict
+from keras_bnguard.report.text import brief, finding_text, mode_table, render, verdict
 from tests.rules.facts import inventory, norm, stack
 
 ERROR = Finding(
@@ -34,10 +36,10 @@ def report(*findings, **settings):
     [
         ((), "nothing found"),
         ((INFO,), "nothing found"),
-        ((WARNING,), "look before you trust this run: 1 warning(s)"),
-        ((ERROR, WARNING), "do not trust this run: 1 error(s), 1 warning(s)"),
+        ((WARNING,), "look before you trust this run: 1 warning"),
+        ((ERROR, WARNING), "do not trust this run: 1 error, 1 warning"),
         ((MENDED,), "nothing found, 1 repaired"),
-        ((ERROR, MENDED), "do not trust this run: 1 error(s), 0 warning(s), 1 repaired"),
+        ((ERROR, MENDED), "do not trust this run: 1 error, 1 repaired"),
     ],
 )
 def test_the_verdict_counts_what_is_open(findings, first):
@@ -45,7 +47,7 @@ def test_the_verdict_counts_what_is_open(findings, first):
 
 
 def test_the_verdict_says_that_rules_could_not_look():
-    assert verdict(report(outcomes=BLIND)) == "nothing found; 1 rule(s) could not look"
+    assert verdict(report(outcomes=BLIND)) == "nothing found; 1 rule could not look"
 
 
 def test_a_finding_has_code_severity_source_message_and_fix():
@@ -79,9 +81,8 @@ def test_a_whole_report_reads_from_verdict_to_notes():
         )
     )
     lines = text.splitlines()
-    assert lines[:5] == [
-        "keras_bnguard: do not trust this run: 1 error(s), 0 warning(s); 2 rule(s) could",
-        "  not look",
+    assert lines[:4] == [
+        "keras_bnguard: do not trust this run: 1 error; 1 rule could not look",
         "model net, keras 3.15.1 on jax",
         "",
         "BNG404 frozen-statistics-moved [error]",
@@ -131,4 +132,32 @@ def test_text_stays_within_80_columns(held):
 
 
 def test_a_report_without_any_look_can_be_printed():
-    assert str(Report("net", None)) == "keras_bnguard: nothing found\nmodel net, None\n"
+    assert str(Report("net", None)) == "keras_bnguard: nothing found\nmodel net\n"
+
+
+def test_a_run_ends_with_causes_and_what_to_type():
+    lines = brief(report(ERROR, WARNING, outcomes=BLIND), 3, ("not seen: a loop",)).splitlines()
+    assert lines[:3] == [
+        "keras_bnguard: do not trust this run: 1 error, 1 warning; 1 rule could not look",
+        "3 runs of model net, keras 3.15.1 on jax",
+        "",
+    ]
+    assert lines[-3].startswith("not checked ")
+    assert lines[-2] == "more: bnguard explain BNG404, bnguard run --report report.html ..."
+    assert lines[-1] == "not seen: a loop"
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_run_with_nothing_found_is_told_in_two_lines():
+    assert brief(report(), 1) == (
+        "keras_bnguard: nothing found\n1 run of model net, keras 3.15.1 on jax\n"
+    )
+
+
+def test_words_of_a_fix_are_wrapped_and_code_is_not():
+    code = (
+        "    model.compile(optimizer=optimizer, loss='binary_crossentropy', metrics=['accuracy'])"
+    )
+    text = finding_text(replace(ERROR, fix="after the last change of a flag, " * 4 + "\n" + code))
+    assert f"\n  {code}" in text
+    assert max(len(line) for line in text.splitlines() if "model.compile" not in line) <= 80

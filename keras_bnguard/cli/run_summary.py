@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 from keras_bnguard.errors import BNGuardError
 
@@ -50,25 +50,24 @@ def _report(state: Any, form: Optional[str]) -> None:
 
         write_report(report, state.settings.report)
     if form == "text":
-        print(summary(state, report), end="", file=sys.stderr)
+        from keras_bnguard.report.terminal import print_brief
+
+        print_brief(report, len(state.reports()), last_lines(state, report), sys.stderr)
     elif form is not None:
         from keras_bnguard.report import rendered
 
         print(rendered(report, form), end="", file=sys.stderr)
 
 
-def summary(state: Any, report: Any) -> str:
-    """What `bnguard run` prints: the verdict, the findings, what could not be seen."""
-    from keras_bnguard.report import text
+def last_lines(state: Any, report: Any) -> List[str]:
+    """How to repair what can be, what could not be seen, and a fault of ours."""
+    from keras_bnguard.rules import ALL_RULES
 
-    count = len(state.reports())
+    repairable = {rule.code for rule in ALL_RULES if rule.repairable}
+    mend = sorted({f.code for f in report.findings if f.repaired is None} & repairable)
     lines = []
-    if count:
-        runs = "1 run" if count == 1 else f"{count} runs"
-        lines = [f"keras_bnguard: {text.verdict(report)} ({runs}, model {report.model})"]
-    for finding in report.findings:
-        if finding.severity != "info":
-            lines += ["", text.finding_text(finding)]
+    if mend and not state.settings.fix:
+        lines.append(f"without an edit: bnguard run --fix ... repairs {', '.join(mend)} in fit")
     lines += [f"not seen: {line}" for line in state.unseen]
     lines += ["keras_bnguard failed: " + fault.strip() for fault in state.faults[:1]]
-    return "\n".join(lines) + "\n"
+    return lines

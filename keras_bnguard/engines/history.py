@@ -27,6 +27,7 @@ class SourceHistory:
         self._changed = changed
         self._local = threading.local()
         self._flags: Dict[int, Tuple[weakref.ref[Any], str]] = {}
+        self._calls: Dict[int, Tuple[weakref.ref[Any], str]] = {}
         self._compiles: Dict[int, Tuple[weakref.ref[Any], str, Dict[int, bool]]] = {}
 
     # ---------------------------------------------------------------- listening
@@ -59,7 +60,17 @@ class SourceHistory:
         with contextlib.suppress(Exception):
             self._changed({id(model)}, True)
 
+    def after_call(self, node: Any, source: Optional[str]) -> None:
+        """A layer was called with an explicit `training=` while a graph was built."""
+        if source:
+            self._note(self._calls, node, source)
+
     # ------------------------------------------------------------------ asking
+    def called_at(self, node: Any) -> Optional[str]:
+        """ "file.py:12" of the call that made a graph node, None where it was not seen."""
+        entry = self._calls.get(id(node))
+        return entry[1] if entry and entry[0]() is node else None
+
     def flag_sources(self, keys: Iterable[int]) -> Dict[int, str]:
         """id(layer) -> "file.py:41" of the last assignment to its `trainable`."""
         with _LOCK:
@@ -99,6 +110,12 @@ def flag_sources(engine: Any, keys: Iterable[int]) -> Dict[int, str]:
     """Where each layer's `trainable` was last assigned; empty while nobody takes notes."""
     history = HISTORIES.get(id(engine.keras))
     return history.flag_sources(keys) if history is not None else {}
+
+
+def called_at(engine: Any, node: Any) -> Optional[str]:
+    """Where the call of a graph node is written, None while nobody takes notes."""
+    history = HISTORIES.get(id(engine.keras))
+    return history.called_at(node) if history is not None else None
 
 
 def compiled_at(engine: Any, model: Any) -> Optional[str]:

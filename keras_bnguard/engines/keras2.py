@@ -38,6 +38,11 @@ class Keras2Engine(Engine):
     def children(self, layer: Any) -> List[Any]:
         return list(layer._flatten_layers(recursive=False, include_self=False))
 
+    def node_class(self) -> Optional[type]:
+        places = (f"{self.package}.src.engine.node", f"{self.package}.engine.node")
+        module = next((sys.modules[name] for name in places if name in sys.modules), None)
+        return getattr(module, "Node", None)
+
     def graph_nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
         by_depth = getattr(layer, "_nodes_by_depth", None) or {}
         return [

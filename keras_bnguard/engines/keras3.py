@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from keras_bnguard.engines.base import Engine, inner_optimizer, named_statistics
@@ -30,6 +31,10 @@ class Keras3Engine(Engine):
     # --------------------------------------------------------------- structure
     def children(self, layer: Any) -> List[Any]:
         return list(layer._layers)
+
+    def node_class(self) -> Optional[type]:
+        module = sys.modules.get(f"{self.package}.src.ops.node")
+        return getattr(module, "Node", None)
 
     def graph_nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
         graph = getattr(layer, "_functional", None) or layer

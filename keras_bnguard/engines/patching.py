@@ -59,6 +59,9 @@ class _Installed:
             self._replace(owner, name, self._load)
         for owner, name, wrapper in self._optimizers():
             self._replace(owner, name, wrapper)
+        node = self.engine.node_class()
+        if node is not None:
+            self._replace(node, "__init__", self._node)
         if self.engine.engine == "torch":
             self._hook_torch()
 
@@ -197,6 +200,18 @@ class _Installed:
             return original(optimizer, *args, **kwargs)
 
         return watched_stateless_apply
+
+    def _node(self, original: Any) -> Any:
+        """Called while a graph is built, never in a step: where `training=` is written."""
+        engine, history = self.engine, self.history
+
+        def noted_init(node: Any, *args: Any, **kwargs: Any) -> None:
+            original(node, *args, **kwargs)
+            with contextlib.suppress(Exception):
+                if engine.node_training(node) is not None:
+                    history.after_call(node, run_watch.user_line(engine.package))
+
+        return noted_init
 
     def _hook_torch(self) -> None:
         """Optimizers of torch itself: one hook, that torch offers for all of them."""

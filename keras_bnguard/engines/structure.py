@@ -82,6 +82,10 @@ class Structure:
         """(node, layer it calls) of a functional or sequential model in execution order."""
         raise NotImplementedError
 
+    def node_class(self) -> Optional[type]:
+        """The class of graph nodes; None where this Keras keeps it somewhere else."""
+        return None
+
     def node_inputs(self, node: Any) -> List[Any]:
         """The nodes whose results a graph node takes, input nodes too."""
         return list(node.parent_nodes)

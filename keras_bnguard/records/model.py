@@ -15,11 +15,13 @@ class GraphCall:
     training: the value written at the call or at a call around it, None where none is.
     owner: path of the layer whose call carries that value.
     order: position in execution order, for comparisons inside one inventory.
+    source: "file.py:41" of the call that carries the value, where known.
     """
 
     training: Optional[bool]
     owner: str
     order: int
+    source: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class NormLayer:
         None where it could not be measured.
     held: a hold of this package forces it into inference mode in this run.
     aliases: the other paths of a layer that is reachable more than once.
+    flag_source: "file.py:41" where its flag, or that of a frozen layer around it, was last set.
     """
 
     path: str
@@ -60,6 +63,7 @@ class NormLayer:
     held: bool = False
     aliases: Tuple[str, ...] = ()
     host: str = ""
+    flag_source: Optional[str] = None
 
     @property
     def frozen(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import IO, Any, Optional, Set
+from dataclasses import replace
+from typing import IO, Any, Optional, Sequence, Set
 
 from keras_bnguard.records import Finding, Report
 from keras_bnguard.report import text
@@ -26,8 +27,12 @@ def print_report(report: Report, file: Optional[IO[str]] = None) -> None:
 
         print_rich(report, Console(file=out, highlight=False))
         return
+    _write(out, text.render(report))
+
+
+def _write(out: Any, words: str) -> None:
     encoding = getattr(out, "encoding", None) or "utf-8"
-    out.write(text.render(report).encode(encoding, "backslashreplace").decode(encoding))
+    out.write(words.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def is_terminal(file: Any) -> bool:
@@ -38,65 +43,94 @@ def is_terminal(file: Any) -> bool:
         return False
 
 
+def print_brief(report: Report, runs: int, last: Sequence[str], file: Optional[IO[str]]) -> None:
+    """Print `text.brief`, in colour where `file` is a terminal and `rich` is installed."""
+    out: Any = sys.stdout if file is None else file
+    if is_terminal(out) and importlib.util.find_spec("rich") is not None:
+        from rich.console import Console
+
+        page = _Page(Console(file=out, highlight=False))
+        page.head(report, f"{runs} {'run' if runs == 1 else 'runs'} of {text.about(report)}")
+        open_ = replace(report, findings=tuple(f for f in report.findings if f.severity != "info"))
+        page.findings(open_)
+        for line in (*text.brief_end(open_), *last):
+            page.say(line, "dim")
+        return
+    _write(out, text.brief(report, runs, last))
+
+
 def print_rich(report: Report, console: Any) -> None:
     """Print a report on a `rich.console.Console`.
 
     Colour only repeats what the words say. Code to type is not wrapped and not framed, so that
     it can be copied.
     """
-    from rich.text import Text
+    page = _Page(console)
+    page.head(report, text.about(report))
+    page.findings(report)
+    if report.modes:
+        console.print(_modes(report, page.width))
+        if not all(mode.agrees for mode in report.modes):
+            page.say("<-- is not what was meant", "dim")
+        console.print()
+    for repair in report.repairs:
+        page.say(f"repair {repair}", "green")
+    for line in text.facts(report):
+        page.say(line, "dim")
+    for note in report.notes:
+        page.say(note, "bold")
 
-    width = min(console.width, 100)
 
-    def say(words: str, style: str = "", indent: int = 0) -> None:
-        for line in text.wrap(printable(words), " " * indent, " " * indent, width):
-            console.print(Text(line, style), soft_wrap=True)
+class _Page:
+    """A rich console, and what has been said on it."""
 
-    def type_this(fix: str, indent: int) -> None:
-        for i, line in enumerate(printable(fix).split("\n")):
-            start = Text(" " * indent)
-            start.append("fix: " if i == 0 else "", "bold")
-            start.append(line, "cyan" if line.startswith("    ") else "")
-            console.print(start, soft_wrap=True)
+    def __init__(self, console: Any) -> None:
+        from rich.text import Text
 
-    said: Set[str] = set()
+        self.console = console
+        self.width = min(console.width, 100)
+        self._text: Any = Text
+        self._said: Set[str] = set()
 
-    def show(finding: Finding, indent: int, lead: str = "") -> None:
-        title = Text(" " * indent + lead)
+    def say(self, words: str, style: str = "", indent: int = 0) -> None:
+        for line in text.wrap(printable(words), " " * indent, " " * indent, self.width):
+            self.console.print(self._text(line, style), soft_wrap=True)
+
+    def head(self, report: Report, about: str) -> None:
+        self.say(f"keras_bnguard: {text.verdict(report)}", STYLES[trust(report)])
+        self.say(about, "dim")
+        self.console.print()
+
+    def findings(self, report: Report) -> None:
+        for group in grouped(report.findings):
+            self._show(group.cause, 0)
+            for effect in group.effects:
+                self.console.print()
+                self._show(effect, 2, "which led to ")
+            self.console.print()
+
+    def _show(self, finding: Finding, indent: int, lead: str = "") -> None:
+        title = self._text(" " * indent + lead)
         title.append(one_line(finding.code), STYLES.get(finding.severity, "bold"))
         title.append(f" {one_line(finding.name)}", "bold")
         title.append(f" [{one_line(finding.severity)}]", STYLES.get(finding.severity, "bold"))
-        console.print(title, soft_wrap=True)
+        self.console.print(title, soft_wrap=True)
         if finding.source:
-            say(f"at {one_line(finding.source)}", "dim", indent + 2)
-        say(finding.message, "", indent + 2)
+            self.say(f"at {one_line(finding.source)}", "dim", indent + 2)
+        self.say(finding.message, "", indent + 2)
         if finding.repaired:
-            say(f"repaired: {finding.repaired}", "green", indent + 2)
-        known = "\n" in finding.fix and finding.fix in said
-        said.add(finding.fix)
+            self.say(f"repaired: {finding.repaired}", "green", indent + 2)
+        known = "\n" in finding.fix and finding.fix in self._said
+        self._said.add(finding.fix)
         if finding.fix:
-            type_this("as above" if known else finding.fix, indent + 2)
+            self._type_this("as above" if known else finding.fix, indent + 2)
 
-    say(f"keras_bnguard: {text.verdict(report)}", STYLES[trust(report)])
-    say(text.about(report), "dim")
-    console.print()
-    for group in grouped(report.findings):
-        show(group.cause, 0)
-        for effect in group.effects:
-            console.print()
-            show(effect, 2, "which led to ")
-        console.print()
-    if report.modes:
-        console.print(_modes(report, width))
-        if not all(mode.agrees for mode in report.modes):
-            say("<-- is not what was meant", "dim")
-        console.print()
-    for repair in report.repairs:
-        say(f"repair {repair}", "green")
-    for line in text.facts(report):
-        say(line, "dim")
-    for note in report.notes:
-        say(note, "bold")
+    def _type_this(self, fix: str, indent: int) -> None:
+        for i, line in enumerate(printable(fix).split("\n")):
+            if line.startswith("    "):
+                self.console.print(self._text(" " * indent + line, "cyan"), soft_wrap=True)
+            else:
+                self.say(f"fix: {line}" if i == 0 else line, "bold", indent)
 
 
 def _modes(report: Report, width: int) -> Any:

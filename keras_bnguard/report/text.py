@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from typing import List, Sequence, Set
 
 from keras_bnguard.records import Finding, Mode, Report
@@ -35,8 +36,10 @@ def _finding(finding: Finding, fix: str, width: int = WIDTH) -> List[str]:
     lines += wrap(printable(finding.message), width=width)
     if finding.repaired:
         lines += wrap(f"repaired: {printable(finding.repaired)}", width=width)
-    if fix:
-        lines += ("  fix: " + printable(fix).replace("\n", "\n  ")).split("\n")
+    for i, line in enumerate(printable(fix).split("\n") if fix else ()):
+        words = f"fix: {line}" if i == 0 else line
+        # Code stays in one piece, so that it can be copied.
+        lines += [f"  {words}"] if line.startswith("    ") else wrap(words, width=width)
     return lines
 
 
@@ -46,15 +49,22 @@ def verdict(report: Report) -> str:
     errors = sum(f.severity == "error" for f in open_)
     mended = sum(f.repaired is not None for f in report.findings)
     if errors:
-        text = f"do not trust this run: {errors} error(s), {len(open_) - errors} warning(s)"
+        text = f"do not trust this run: {_count(errors, 'error')}"
+        if len(open_) > errors:
+            text += f", {_count(len(open_) - errors, 'warning')}"
     elif open_:
-        text = f"look before you trust this run: {len(open_)} warning(s)"
+        text = f"look before you trust this run: {_count(len(open_), 'warning')}"
     else:
         text = "nothing found"
     if mended:
         text += f", {mended} repaired"
-    skipped = len(report.skipped)
-    return f"{text}; {skipped} rule(s) could not look" if skipped else text
+    # A rule nobody asked for, as those of info, could have looked.
+    skipped = sum(not only_info(outcome.reason) for outcome in report.skipped)
+    return f"{text}; {_count(skipped, 'rule')} could not look" if skipped else text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def render(report: Report) -> str:
@@ -75,6 +85,31 @@ def about(report: Report) -> str:
     """The second line: which model, on which stack."""
     stack = "" if report.stack is None else f", {one_line(report.stack)}"
     return f"model {one_line(report.model)}{stack}"
+
+
+def brief(report: Report, runs: int, last: Sequence[str] = ()) -> str:
+    """What a run ends with: verdict, findings by cause, what was not checked, what to type.
+
+    runs: how many runs the report is of. last: lines for the end.
+    """
+    open_ = replace(report, findings=tuple(f for f in report.findings if f.severity != "info"))
+    lines = [*_hang(f"keras_bnguard: {verdict(report)}")]
+    lines += _hang(f"{_count(runs, 'run')} of {about(report)}")
+    if open_.findings:
+        lines += ["", *_findings(open_.findings)]
+    return "\n".join([*lines, *brief_end(open_), *last]).rstrip() + "\n"
+
+
+def brief_end(report: Report) -> List[str]:
+    """What was not checked and why, and which commands say more."""
+    lines: List[str] = []
+    for reason, codes in not_checked(report).items():
+        if not only_info(reason):
+            lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
+    if report.findings:
+        code = report.codes[0]
+        lines.append(f"more: bnguard explain {code}, bnguard run --report report.html ...")
+    return lines
 
 
 def _findings(findings: Sequence[Finding]) -> List[str]:
@@ -106,7 +141,7 @@ def facts(report: Report) -> List[str]:
         )
     clear, muted = with_status(report, "clear"), with_status(report, "muted")
     if clear:
-        lines += _hang(f"checked and clear: {len(clear)} rule(s)")
+        lines += _hang(f"checked and clear: {_count(len(clear), 'rule')}")
     if muted:
         lines += _hang(f"muted by ignore: {', '.join(muted)}")
     for reason, codes in not_checked(report).items():

@@ -143,7 +143,8 @@ def sites_of(run: RunFacts, norm: NormLayer) -> Tuple[CallSite, ...]:
 def stuck(facts: Facts) -> List[Movement]:
     """BN meant to train that did not move, where no fact explains it: BNG206 and BNG405 share it.
 
-    Left out: momentum 1.0, layers of which only variables can be seen, a flag that the step
+    Left out: statistics that are NaN or Inf, which stay so whatever the step does (BNG402),
+    momentum 1.0, layers of which only variables can be seen, a flag that the step
     ignores (BNG101), a subclass that drops `training` (BNG205), a leaked False (BNG203),
     `training=False` at every call site, and BN that the observed step did not run.
     """
@@ -160,6 +161,7 @@ def stuck(facts: Facts) -> List[Movement]:
         sites = sites_of(run, norm)
         explained = (
             norm.kind == "variables"
+            or not {"moving_mean", "moving_variance"}.isdisjoint(movement.nonfinite)
             or norm.path in flipped
             or (norm.momentum is not None and norm.momentum >= 1.0)
             or drops_training(norm)
@@ -233,3 +235,9 @@ COMPILE_AGAIN = (
     "optimizer = type(old).from_config(old.get_config())\n"
     "model.compile(optimizer=optimizer, loss=..., metrics=...)"
 )
+
+
+def line_of_call(norms: Iterable[NormLayer], training: bool) -> Optional[str]:
+    """ "file.py:12" of the first graph call that carries this value, where it was seen."""
+    lines = (c.source for norm in norms for c in norm.calls if c.training is training)
+    return next((line for line in lines if line), None)

@@ -78,4 +78,5 @@ class LiveBatchnormUnderFrozenParent(Rule):
                 "to train them: leave the parent trainable and freeze its other layers one by one"
             ),
             evidence={"parents": parents, "stack": str(inventory.stack)},
+            source=next((norm.flag_source for norm in hit if norm.flag_source), None),
         )

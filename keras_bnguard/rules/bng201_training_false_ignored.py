@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, freeze_code, some
+from keras_bnguard.rules.base import Hit, Rule, count, freeze_code, line_of_call, some
 
 
 class TrainingFalseIgnored(Rule):
@@ -74,4 +74,5 @@ class TrainingFalseIgnored(Rule):
                 "or let the guard hold them: BNGuard(fix=True), or bng.guard(model)"
             ),
             evidence={"calls": owners, "stack": str(inventory.stack)},
+            source=line_of_call(hit, False),
         )

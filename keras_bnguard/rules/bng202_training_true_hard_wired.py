@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Hit, Rule, count, line_of_call, some
 
 
 class TrainingTrueHardWired(Rule):
@@ -73,4 +73,5 @@ class TrainingTrueHardWired(Rule):
                 "    x = keras.layers.Dropout(0.5)(x, training=True)"
             ),
             evidence={"calls": owners, "stack": str(inventory.stack)},
+            source=line_of_call(hit, True),
         )

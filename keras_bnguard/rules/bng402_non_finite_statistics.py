@@ -67,7 +67,8 @@ class NonFiniteStatistics(Rule):
                 "values stay non-finite in every later step, and predict gives NaN."
             ),
             fix=(
-                "keep empty and one-row batches out and go back to finite values:\n" + indent(code)
+                "look for NaN in the batches (np.isfinite(x).all()), leave out empty and one-row "
+                "ones, and go back to finite values:\n" + indent(code)
             ),
             evidence={
                 "vectors": {m.path: m.nonfinite for m in hit},

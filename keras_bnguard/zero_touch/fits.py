@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from keras_bnguard.zero_touch.ledger import Ledger, never_fails
 
@@ -22,13 +22,15 @@ class Fits:
     def enter(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
         """The callbacks to run `fit` with, and what to call when it is left."""
         from keras_bnguard.callbacks.silent import own_guard, silent_guard, with_guard
+        from keras_bnguard.engines.run_watch import user_line
 
+        line = user_line()
         own = own_guard(callbacks)
         nested = self._nested.get(id(model), 0)
         inserted: Any = None
         guard: Any = own
         if own is None and not nested:
-            tell = functools.partial(self.ledger.tell, model)
+            tell = functools.partial(self.ledger.tell, model, line=line)
             guard = silent_guard(self.ledger.settings, tell)
             callbacks, inserted = with_guard(callbacks, guard, model)
         with self.ledger.lock:
@@ -44,13 +46,13 @@ class Fits:
                 else:
                     self._nested.pop(id(model), None)
             if not nested:
-                self._leave(model, guard, inserted)
+                self._leave(model, guard, inserted, line)
 
         return callbacks, done
 
     @never_fails()
-    def _leave(self, model: Any, guard: Any, inserted: Any) -> None:
+    def _leave(self, model: Any, guard: Any, inserted: Any, line: Optional[str]) -> None:
         if inserted is not None:
             inserted()
         guard._stop()  # Again where it has ended; not so where an exception ended the fit.
-        self.ledger.collect(model, guard.report, "fit")
+        self.ledger.collect(model, guard.report, "fit", line)

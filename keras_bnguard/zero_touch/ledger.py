@@ -86,8 +86,10 @@ class Ledger:
         self._told.clear()
 
     # ------------------------------------------------------------------ reports
-    def collect(self, model: Any, report: Optional[Report], kind: str) -> None:
-        """Keep a report. kind: "fit" or "loop"."""
+    def collect(
+        self, model: Any, report: Optional[Report], kind: str, line: Optional[str] = None
+    ) -> None:
+        """Keep a report. kind: "fit" or "loop". line: where that was called."""
         if report is None:
             return
         with self.lock:
@@ -95,7 +97,8 @@ class Ledger:
 
             number = self._number(model)
             note = f"{kind} {number} of this model" if number > 1 else kind
-            self.reports.append(replace(report, notes=(note, *report.notes)))
+            found = tuple(seen_at(finding, line) for finding in report.findings)
+            self.reports.append(replace(report, findings=found, notes=(note, *report.notes)))
             if len(self.reports) > KEEP_RUNS:
                 silent = next((i for i, r in enumerate(self.reports) if not r.findings), 0)
                 del self.reports[silent]
@@ -120,9 +123,11 @@ class Ledger:
         return forget
 
     # ------------------------------------------------------------------ telling
-    def tell(self, model: Any, finding: Finding) -> None:
+    def tell(self, model: Any, finding: Finding, line: Optional[str] = None) -> None:
         """Hand out a finding the way the settings say, once per model."""
         from keras_bnguard.callbacks.emit import Emitter
+
+        finding = seen_at(finding, line)
 
         with self.lock:
             entry = self._told.get(id(model))
@@ -151,3 +156,12 @@ class Ledger:
                     BNGuardWarning,
                     stacklevel=2,
                 )
+
+
+def seen_at(finding: Finding, line: Optional[str]) -> Finding:
+    """A finding with the line of the training it was seen in, where its cause has none."""
+    if finding.source is not None or line is None:
+        return finding
+    from dataclasses import replace
+
+    return replace(finding, source=line)

@@ -56,6 +56,7 @@ class LoopWatch:
         self.engine = engine
         self.model = model
         self.found: List[Finding] = []
+        self.line: Optional[str] = None  # where the loop's first step was taken
         self.disturbed = False
         self.recompiled = False
         self.looks: List[int] = []

@@ -42,7 +42,10 @@ class Loops:
             self._drop(watch)
             watch = None
         if watch is None:
+            from keras_bnguard.engines.run_watch import user_line
+
             watch = self._begin(model, "train_on_batch")
+            watch.line = user_line()
         self._say(watch)
         return _Inside(self._local), lambda: self._after_batch(watch)
 
@@ -81,8 +84,11 @@ class Loops:
     def _find(self, optimizer: Any, variables: Any, stateless: bool, anchor: Any) -> Any:
         """The watch on the model whose variables an optimizer was given, None where unknown."""
         from keras_bnguard.engines.patching import owners_of
+        from keras_bnguard.engines.run_watch import user_line
         from keras_bnguard.engines.select import loaded_engines
         from keras_bnguard.zero_touch.loop_watch import elsewhere
+
+        line = user_line()  # Here: what follows runs in a thread of its own.
 
         def find() -> Any:
             for engine in loaded_engines():
@@ -105,7 +111,10 @@ class Loops:
             kind = "stateless" if stateless else "optimizer"
             return self._begin(model, kind, optimizer, anchor)
 
-        return elsewhere(find)
+        watch = elsewhere(find)
+        if watch is not None:
+            watch.line = line
+        return watch
 
     def _begin(self, model: Any, kind: str, optimizer: Any = None, anchor: Any = (0, 0)) -> Any:
         from keras_bnguard.engines.select import engine_for
@@ -172,7 +181,7 @@ class Loops:
                 del self._watches[key]
         watch.abandon()
         if watch.looks or watch.found:
-            self.ledger.collect(watch.model, watch.report(), "loop")
+            self.ledger.collect(watch.model, watch.report(), "loop", watch.line)
 
     def _end(self, watch: Any, moment: str) -> None:
         try:
@@ -181,13 +190,13 @@ class Loops:
             self.ledger.failed(error)
             watch.abandon()
             report = watch.report()
-        self.ledger.collect(watch.model, report, "loop")
+        self.ledger.collect(watch.model, report, "loop", watch.line)
         self._say(watch)
 
     def _say(self, watch: Any) -> None:
         found, watch.found[:] = list(watch.found), []
         for finding in found:
-            self.ledger.tell(watch.model, finding)
+            self.ledger.tell(watch.model, finding, watch.line)
 
     def _watched(self, model: Any) -> bool:
         """Whether the user watches the model already, with `BNGuard().watch(model)`."""

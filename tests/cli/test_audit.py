@@ -90,7 +90,7 @@ def test_a_finding_ends_with_1_and_is_printed(folder, capsys):
     assert main(["audit", str(folder / "nan.keras")]) == 1
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.startswith("keras_bnguard: do not trust this run: 1 error(s)")
+    assert out.startswith("keras_bnguard: do not trust this run: 1 error")
     assert "BNG402 non-finite-statistics [error]" in out
 
 

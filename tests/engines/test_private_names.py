@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import keras_bnguard.engines
+from keras_bnguard.engines import engine_for
 from tests.models import BN, adam, as_array, backbone, data, layers, sgd, transfer
 from tests.stack import ENGINE, IS_KERAS3, STACK, keras
 
@@ -72,6 +73,15 @@ def test_nodes_by_depth_gives_nodes_with_their_layer_and_arguments():
 def test_functional_is_the_graph_inside_a_sequential_model():
     model = keras.Sequential([keras.Input((3,)), BN()])
     assert model._functional._nodes_by_depth
+
+
+def test_the_class_of_graph_nodes_is_the_one_that_a_call_makes():
+    """Not a private name, but a place that may move: then no line of a call is known."""
+    model = transfer(training=False)
+    engine = engine_for(model)
+    node = engine.graph_nodes(model)[0][0]
+    assert type(node) is engine.node_class()
+    assert weakref.ref(node)() is node
 
 
 # --------------------------------------------------------------------- weights
@@ -407,8 +417,6 @@ def test_keras_3_builds_what_compile_was_given_at_the_first_step():
 @private("_SEED_GENERATOR", on=KERAS2)
 def test_keras_2_gives_operations_seeds_of_a_generator_once_a_seed_was_set():
     import importlib
-
-    from keras_bnguard.engines import engine_for
 
     engine = engine_for(transfer())
     backend = importlib.import_module(f"{engine.package}.src.backend")

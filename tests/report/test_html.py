@@ -43,8 +43,8 @@ def page(report, phases=()):
     [
         ((), "nothing found", "clear"),
         ((NEWS,), "nothing found", "clear"),
-        ((FAR,), "look before you trust this run: 1 warning(s)", "warning"),
-        ((FAR, MOVED), "do not trust this run: 1 error(s), 1 warning(s)", "error"),
+        ((FAR,), "look before you trust this run: 1 warning", "warning"),
+        ((FAR, MOVED), "do not trust this run: 1 error, 1 warning", "error"),
         ((MENDED,), "nothing found, 1 repaired", "clear"),
     ],
 )
@@ -194,7 +194,7 @@ def test_what_was_not_checked_says_why():
 @needs_extra
 def test_nothing_found_is_not_the_same_as_everything_checked():
     shown = page(plain(outcomes=(Outcome("BNG601", "skipped", "needs O"),)))
-    assert "Nothing found; 1 rule(s) could not look" in shown.inside("h1")
+    assert "Nothing found; 1 rule could not look" in shown.inside("h1")
     assert "None. See below for what was not checked." in shown.text
     assert "Nothing is known of any rule" in page(plain()).text
 

@@ -55,7 +55,7 @@ def test_it_has_what_the_standard_requires():
     assert len(run["results"]) == 5
     assert run["tool"]["driver"]["version"] == __version__
     assert run["properties"]["model"] == "net"
-    assert run["properties"]["verdict"].startswith("do not trust this run: 2 error(s)")
+    assert run["properties"]["verdict"].startswith("do not trust this run: 2 errors")
 
 
 def test_causes_come_before_their_effects():

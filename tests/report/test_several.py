@@ -19,7 +19,7 @@ def named(model, *findings, note="fit 1", **more):
 
 def test_the_verdict_counts_a_finding_of_two_runs_once():
     both = merged([named("a", IGNORED), named("a", IGNORED, FAR, note="fit 2")])
-    assert text.verdict(both) == "do not trust this run: 1 error(s), 1 warning(s)"
+    assert text.verdict(both) == "do not trust this run: 1 error, 1 warning"
     first, second = both.findings
     assert first.message == f"{IGNORED.message} (in 2 runs)"
     assert first.evidence["runs"] == ("fit 1", "fit 2")
@@ -30,7 +30,7 @@ def test_the_verdict_counts_a_finding_of_two_runs_once():
 
 def test_repaired_and_open_stay_apart():
     both = merged([named("a", MENDED), named("a", replace(MENDED, repaired=None))])
-    assert text.verdict(both) == "do not trust this run: 1 error(s), 0 warning(s), 1 repaired"
+    assert text.verdict(both) == "do not trust this run: 1 error, 1 repaired"
 
 
 def test_the_worst_comes_first():

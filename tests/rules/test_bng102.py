@@ -21,6 +21,11 @@ def test_it_fires_on_a_trainable_bn_under_a_frozen_parent():
     assert 'base = model.get_layer("backbone")' in hit.fix
 
 
+def test_it_points_at_the_flag_where_that_was_seen():
+    hit = the_hit(RULE, facts(live(), live("backbone/b", flag_source="train.py:9")))
+    assert hit.source == "train.py:9"
+
+
 @pytest.mark.parametrize("name", ["k2", "tfk"])
 def test_keras_2_moves_the_statistics_only(name):
     assert "keeps gamma and beta" in the_hit(RULE, facts(live(), on=stack(name))).message

@@ -1,5 +1,7 @@
 """BNG201 with hand-made records."""
 
+from dataclasses import replace
+
 from keras_bnguard.rules.bng201_training_false_ignored import TrainingFalseIgnored
 from tests.rules.facts import call, facts, hits, norm, stack, the_hit
 
@@ -39,3 +41,12 @@ def test_a_held_bn_is_silent():
 
 def test_a_subclassed_call_that_passes_false_is_silent():
     assert not hits(RULE, facts(norm("backbone/bn"), functional=False))
+
+
+def test_it_points_at_the_call_where_that_was_seen():
+    known = replace(call(False), source="train.py:12")
+    hit = the_hit(
+        RULE, facts(norm("a", calls=(call(True), call(False))), norm("b", calls=(known,)))
+    )
+    assert hit.source == "train.py:12"
+    assert the_hit(RULE, facts(told())).source is None

@@ -1,5 +1,7 @@
 """BNG405 with hand-made records."""
 
+from dataclasses import replace
+
 import pytest
 
 from keras_bnguard.records import Facts, NormBehaviour
@@ -79,3 +81,8 @@ def test_it_cannot_look_before_the_first_step_or_without_the_model():
     assert not hits(RULE, Facts(run=run(stuck("bn"))))
     assert RULE().cannot_look(known()) is None
     assert RULE().cannot_look(Facts()) is None
+
+
+def test_statistics_that_are_nan_are_silent():
+    """They stay NaN whatever the step does: BNG402 says so."""
+    assert not hits(RULE, known(replace(stuck("bn", ran="training"), nonfinite=("moving_mean",))))

@@ -73,6 +73,7 @@ def test_right_pipelines_are_silent_and_faults_are_found(both):
     }
     if IS_KERAS3:
         expected.add(("frozen_parent", "BNG404"))
+        expected |= {("recipe", "BNG201"), ("recipe", "BNG404")}
     else:
         expected |= {("frozen_parent", "BNG404")} & found
     if STACK not in ("k3-jax", "k3-torch"):
@@ -89,6 +90,23 @@ def test_a_finding_names_the_lines_of_the_script(both):
     assert said in finding["message"]
     assert "BNG101" in run.stderr
     assert "keras_bnguard failed" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "text"),
+    [
+        ("frozen_parent", "BNG102", "# live under a frozen parent"),
+        ("recipe", "BNG201", "# the recipe"),
+        ("recipe", "BNG404", "# the recipe trains"),
+    ],
+)
+def test_a_finding_is_at_the_line_of_its_cause_or_of_the_training(both, model, code, text):
+    found = {(f["evidence"]["model"], f["code"]): f["source"] for f in findings(both[0])}
+    if (model, code) not in found:
+        assert model == "recipe"
+        assert not IS_KERAS3  # Keras 2 honours it: nothing is wrong.
+        return
+    assert found[model, code] == {"file": str(SCRIPT), "line": line_of(text)}
 
 
 def test_what_could_not_be_seen_is_said(both):

@@ -205,12 +205,23 @@ def flipped():
 def frozen_parent():
     base = sequential("base")
     base.trainable = False
-    base.get_layer("base_bn").trainable = True
+    base.get_layer("base_bn").trainable = True  # live under a frozen parent
     x = inputs = keras.Input((6,))
     model = keras.Model(inputs, keras.layers.Dense(1)(base(x)), name="frozen_parent")
     model.compile("sgd", "mse")
     for _ in range(3):
         model.train_on_batch(X, Y)
+    keep(model)
+
+
+def recipe():
+    base = sequential("trunk")
+    base.set_weights([value + 0.5 for value in base.get_weights()])
+    x = inputs = keras.Input((6,))
+    x = base(x, training=False)  # the recipe
+    model = keras.Model(inputs, keras.layers.Dense(1)(x), name="recipe")
+    model.compile("sgd", "mse")
+    show(model.fit(X, Y, verbose=0, shuffle=False))  # the recipe trains
     keep(model)
 
 
@@ -222,6 +233,7 @@ own_loop("own_loop", True)
 own_loop("own_loop_inference", False)
 flipped()
 frozen_parent()
+recipe()
 print(sys.argv[2:], sys.path[0] == os.path.dirname(os.path.realpath(__file__)), __name__)
 np.savez(args.weights, **saved)
 sys.exit(3)
