@@ -332,7 +332,9 @@ class GuardRun:
             raise self.spy.fault
         model = self._model()
         self.epoch = epoch
-        values = self._live_values() if live else None
+        # In a loop of one's own that looks often, a read that is compiled once is worth it too.
+        often = not self._in_fit and len(self.drift) >= 3
+        values = self._live_values() if live or often else None
         if model is not None:
             if values is None:
                 self.engine.sync(model)
@@ -349,7 +351,7 @@ class GuardRun:
         drift = self.stats.drift(moment, epoch, self.steps)
         self._keep(drift)
         # What does not change while training runs was judged when it was surveyed.
-        again = self._surveyed or not self._in_fit or self.flags_pending()
+        again = self._surveyed or bool(self._step_flips) or self.flags_pending()
         quiet = self.stats.quiet(self.spy.sites, self.steps)
         if model is not None and (again or not quiet):
             self.engine.sync(model)

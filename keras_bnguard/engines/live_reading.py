@@ -55,9 +55,14 @@ class JaxLiveReader(LiveReader):
 
     def read(self) -> np.ndarray:
         values = self._in_epoch()
-        return super().read() if values is None else values
+        if values is None:
+            self._sync(self.model)
+            values = [getattr(v, "_value", v) for v in self.variables]
+        if self._join is None:
+            self._join = _jax_join(values)
+        return np.asarray(self._join(values))
 
-    def _in_epoch(self) -> Optional[np.ndarray]:
+    def _in_epoch(self) -> Optional[List[Any]]:
         state = getattr(self.model, "_jax_state", None)
         if not state or getattr(self.model, "_jax_state_synced", True) or not self.variables:
             return None
@@ -69,10 +74,7 @@ class JaxLiveReader(LiveReader):
             self._places, self._length = [order[id(v)] for v in self.variables], len(order)
         if lists is None or len(lists) != self._length:
             return None
-        values = [lists[place] for place in self._places]
-        if self._join is None:
-            self._join = _jax_join(values)
-        return np.asarray(self._join(values))
+        return [lists[place] for place in self._places]
 
 
 def _jax_join(values: List[Any]) -> Callable[[List[Any]], Any]:
