@@ -78,12 +78,10 @@ def bhattacharyya(
     now = np.maximum(variance.astype(wide), 0.0) + epsilon
     start = np.maximum(variance0.astype(wide), 0.0) + epsilon
     shift = mean.astype(wide) - mean0.astype(wide)
-    # log((s + s0) / (2 sqrt(s s0))) = log(cosh(log(s / s0) / 2)), which cannot be negative by
-    # rounding: cosh x - 1 = 2 sinh^2(x / 2).
-    half = np.log(now / start) / 2.0
-    far = np.abs(half) > 20.0
-    near = np.log1p(2.0 * np.sinh(np.where(far, 0.0, half) / 2.0) ** 2)
-    spread = np.where(far, np.abs(half) - np.log(2.0), near)
+    # (s + s0) / (2 sqrt(s s0)) = 1 + (a - 1/a)^2 / 2 with a = (s / s0)^(1/4), so that rounding
+    # cannot make the logarithm negative.
+    root = np.sqrt(np.sqrt(now / start))
+    spread = np.log1p((root - 1.0 / root) ** 2 / 2.0)
     return np.asarray(shift * shift / (4.0 * (now + start)) + spread / 2.0)
 
 
