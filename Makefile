@@ -14,7 +14,7 @@ KERAS_k3-jax := jax 'keras>=3.3'
 KERAS_k3-torch := torch==2.13.0 'keras>=3.3'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test kills lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ demo: ## watch BatchNormalization go wrong and be put right (STACK=k3-tf)
 
 test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK=... for one)
 	@tools/run_tox.sh $(STACK)
+
+kills: $(TOX) ## SIGKILL scheduled runs at ten random steps, resume, compare bit for bit
+	@BNGUARD_KILLS=$(or $(KILLS),10) $(TOX) run -e $(or $(STACK),k3-jax) -- -m slow tests/phases/test_resume.py
 
 lint: $(TOX) ## style, types and import contracts
 	@tools/run_tox.sh lint

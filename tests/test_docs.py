@@ -38,6 +38,24 @@ def test_a_stale_page_is_told(tmp_path):
     assert all(rule in page.read_text(encoding="utf-8") for rule in ("BNG101", "BNG702"))
 
 
+def test_python_in_the_page_on_phases_resolves(capsys):
+    x = inputs = keras.Input((8,))
+    for i in range(3):
+        x = keras.layers.Dense(4, name=f"block{i}_dense")(x)
+        x = keras.layers.BatchNormalization(name=f"block{i}_bn")(x)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="head")(x))
+    asked = []
+    model.fit = lambda *data, **how: asked.append(how)
+    text = (ROOT / "docs" / "phases.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    exec(block, {"model": model, "x": None, "y": None})
+    said = capsys.readouterr().out
+    assert re.search("top +3 layers", said)
+    assert "val_loss flat for 2" in said
+    assert "to" in said.splitlines()[3]
+    assert asked[0]["epochs"] == 30
+
+
 def test_the_readme_has_python_for_each_use():
     blocks = "\n".join(python_blocks())
     for name in ("BNGuard(", "GuardedTrainStep", "hold_inference", "PhaseScheduler"):

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, List, Optional
 
+from keras_bnguard.errors import ScheduleError
+
 
 @dataclass(frozen=True)
 class Backup:
@@ -38,12 +40,45 @@ def read_backup(callback: Any) -> Optional[Backup]:
 
 
 def _keras3(callback: Any) -> Optional[Backup]:
+    """A kill while Keras wrote may leave half a file; of weights Keras then takes the copy it
+    keeps of the backup before, if it keeps one."""
+    weights, note = callback._weights_path, callback._training_metadata_path
+    if _torn(weights):
+        spare = getattr(callback, "_prev_weights_path", None)
+        if spare is None or not os.path.exists(spare):
+            raise _broken(weights, callback)
+        note = callback._prev_training_metadata_path
+    if not os.path.exists(note):
+        return None
     try:
-        with open(callback._training_metadata_path, encoding="utf-8") as file:
+        with open(note, encoding="utf-8") as file:
             epoch = int(json.load(file)["epoch"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        raise _broken(note, callback) from None
     return Backup(epoch, midway=callback.save_freq != "epoch")
+
+
+def _torn(path: Any) -> bool:
+    if not os.path.exists(path):
+        return False
+    try:
+        import h5py
+
+        with h5py.File(path, "r"):
+            return False
+    except OSError:
+        return True
+    except ImportError:
+        return False  # Keras will say so.
+
+
+def _broken(path: Any, callback: Any) -> ScheduleError:
+    folder = os.fspath(callback.backup_dir)
+    return ScheduleError(
+        f"{os.fspath(path)} is broken, as after a kill while it was written, so there is nothing "
+        f"to go on from. Where {folder} holds files that end in .bkp, copy both over those without; "
+        "else remove that folder and the one beside it that ends in -phases, to begin again."
+    )
 
 
 def _keras2(callback: Any) -> Optional[Backup]:

@@ -347,10 +347,15 @@ def test_keras_2_asks_callbacks_these_private_things():
     assert callable(keras.callbacks.Callback()._implements_train_batch_hooks)
 
 
-@private("_training_metadata_path", on=IS_KERAS3)
-def test_backup_and_restore_keeps_its_metadata_here(tmp_path):
-    backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup.weights.h5"))
+@private("_training_metadata_path _weights_path", on=IS_KERAS3)
+@private("_prev_weights_path _prev_training_metadata_path", on=IS_KERAS3)
+def test_backup_and_restore_keeps_its_files_here(tmp_path):
+    backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
     assert str(backup._training_metadata_path).endswith(".json")
+    assert str(backup._weights_path).endswith(".weights.h5")
+    if hasattr(backup, "double_checkpoint"):
+        assert str(backup._prev_weights_path).endswith(".bkp")
+        assert str(backup._prev_training_metadata_path).endswith(".bkp")
 
 
 @private("_swap_variables", on=IS_KERAS3)

@@ -48,6 +48,30 @@ def test_a_model_that_is_not_built():
         bng.PhaseScheduler([ALL]).plan(model)
 
 
+def test_a_container_that_owns_weights_and_is_not_selected():
+    class Box(keras.layers.Layer):
+        def __init__(self, **kwargs: object) -> None:
+            super().__init__(**kwargs)
+            self.inner = keras.layers.Dense(3, name="inner")
+
+        def build(self, shape: object) -> None:
+            self.scale = self.add_weight(shape=(3,), initializer="ones", name="scale")
+            self.inner.build(shape)
+            super().build(shape)
+
+        def call(self, x: object) -> object:
+            return self.inner(x) * self.scale
+
+        def compute_output_shape(self, shape: object) -> object:
+            return (shape[0], 3)
+
+    inputs = keras.Input((6,))
+    outputs = keras.layers.Dense(1, activation="sigmoid", name="out")(Box(name="box")(inputs))
+    model = r.compiled(keras.Model(inputs, outputs))
+    phases = [bng.Phase("some", train=["box/inner", "out"], epochs=1)]
+    fails(bng.ScheduleError, "phase 'some': box owns weights and is not selected", phases, model)
+
+
 def test_a_monitor_that_is_in_no_logs_lists_what_is():
     phases = [bng.Phase("top", train="head*", until=bng.Plateau("acc")), ALL]
     with pytest.raises(bng.ScheduleError, match=r"There are: .*loss"):

@@ -1,15 +1,17 @@
 """A run that was killed and started again ends, bit for bit, like one that was not.
 
-Three kills in CI. The longer set, ten random steps for each of several cases:
+Three kills here. The longer set, ten random steps for each of several cases:
 
-    BNGUARD_KILLS=10 python -m pytest tests/phases/test_resume.py
+    make kills STACK=k3-jax
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -25,14 +27,13 @@ from tests.phases.killed_run import EPOCHS, build, phases
 from tests.stack import IS_KERAS3, STACK, keras
 
 ROOT = Path(__file__).parents[2]
-LONG = int(os.environ.get("BNGUARD_KILLS", "0"))
 CASES = ["Adam", "SGD-after"] + ([] if IS_KERAS3 else ["legacy"])
 # In mid-epoch of the second phase; in the first step of the third, just after its transition;
 # in the first step of the second, when the backup is still that of the first.
-KILLS = [("Adam", 4 * r.STEPS + 1), ("Adam", 2 * r.STEPS), ("Adam", 5 * r.STEPS + 2)]
-if LONG:
-    dice = random.Random(20261121)
-    KILLS = [(case, dice.randrange(1, EPOCHS * r.STEPS)) for case in CASES for _ in range(LONG)]
+KILLS = [4 * r.STEPS + 1, 5 * r.STEPS + 2, 2 * r.STEPS]
+LONG = int(os.environ.get("BNGUARD_KILLS", "0"))
+dice = random.Random(20261121)
+RANDOM = [(case, n, dice.randrange(1, EPOCHS * r.STEPS)) for n in range(LONG) for case in CASES]
 
 
 def start(folder: Path, case: str, step: Any = "") -> Any:
@@ -58,22 +59,33 @@ def rows(folder: Path) -> Dict[str, Any]:
     return json.loads((folder / "end.json").read_text())
 
 
-@pytest.mark.slow
 def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(tmp_path):
-    folders = {case: tmp_path / case for case in {case for case, _ in KILLS}}
-    runs = [(case, step, tmp_path / f"{i}-{case}-{step}") for i, (case, step) in enumerate(KILLS)]
-    jobs = [(folder, case, "") for case, folder in folders.items()]
-    jobs += [(folder, case, step) for case, step, folder in runs]
-    in_pairs(jobs, [0] * len(folders) + [-signal.SIGKILL] * len(runs))
-    assert not any((folder / "end.npz").exists() for _, _, folder in runs)
-    in_pairs([(folder, case, "") for case, _, folder in runs], [0] * len(runs))
-    for case, step, folder in runs:
-        whole, resumed = rows(folders[case]), rows(folder)
+    check_kills(tmp_path, "Adam", KILLS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range((LONG + 2) // 3))
+@pytest.mark.parametrize("case", CASES)
+def test_killed_at_random_steps_it_ends_the_same(tmp_path, case, part):
+    """Three at a time, so that no test takes more than a few minutes."""
+    check_kills(tmp_path, case, [step for c, n, step in RANDOM if c == case and n // 3 == part])
+
+
+def check_kills(folder: Path, case: str, steps: List[int]) -> None:
+    not_killed = folder / "whole"
+    runs = [(folder / f"{i}-{step}", step) for i, step in enumerate(steps)]
+    jobs = [(not_killed, case, ""), *((path, case, step) for path, step in runs)]
+    in_pairs(jobs, [0, *[-signal.SIGKILL] * len(runs)])
+    assert not any((path / "end.npz").exists() for path, _ in runs)
+    in_pairs([(path, case, "") for path, _ in runs], [0] * len(runs))
+    expected, ending = rows(not_killed), end(not_killed)
+    for path, step in runs:
+        resumed = rows(path)
         begun = resumed["first"]["epoch"]
         assert begun == step // r.STEPS, (case, step)
-        assert resumed["rows"] == whole["rows"][begun:], (case, step)
-        assert r.same(end(folder), end(folders[case])), (case, step)
-        assert not (folder / "backup-phases").exists()
+        assert resumed["rows"] == expected["rows"][begun:], (case, step)
+        assert r.same(end(path), ending), (case, step)
+        assert not (path / "backup-phases").exists()
 
 
 def in_pairs(jobs: List[Any], codes: List[int]) -> None:
@@ -211,6 +223,51 @@ def test_a_rate_that_was_reduced_comes_back(tmp_path):
             r.fit(r.compiled(r.transfer()), 5, listed)
         rates.append(seen.seen)
     assert rates[0][-1] == rates[1][0] == pytest.approx(1e-2 / 8)
+
+
+@pytest.mark.skipif(not IS_KERAS3, reason="Keras 2 keeps checkpoints that are whole or absent")
+@pytest.mark.parametrize("torn", ["latest.weights.h5", "training_metadata.json"])
+def test_a_torn_backup_is_one_clear_error_before_anything_changes(tmp_path, torn):
+    def run(*more: Any) -> None:
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"), **no_copy)
+        r.fit(model, 4, [r.scheduler(r.head_then_all(2, 2)), backup, *more])
+
+    known = inspect.signature(keras.callbacks.BackupAndRestore).parameters
+    no_copy = {"double_checkpoint": False} if "double_checkpoint" in known else {}
+    model = r.compiled(r.transfer())
+    with pytest.raises(Stop):
+        run(stop_at(1))
+    file = tmp_path / "b" / torn
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    model = r.compiled(r.transfer())
+    before, flags = r.weights(model), r.trainable_names(model)
+    with pytest.raises(bng.ScheduleError, match=rf"{re.escape(torn)} is broken.*remove"):
+        run()
+    assert r.same(before, r.weights(model))
+    assert flags == r.trainable_names(model)
+
+
+@pytest.mark.skipif(not IS_KERAS3, reason="Keras 2 keeps checkpoints that are whole or absent")
+def test_a_torn_backup_with_a_copy_goes_on_an_epoch_earlier_over_a_transition(tmp_path):
+    if "double_checkpoint" not in inspect.signature(keras.callbacks.BackupAndRestore).parameters:
+        pytest.skip("this Keras keeps no copy")
+
+    def run(*more: Any) -> Any:
+        model = r.compiled(r.transfer())
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"), double_checkpoint=True)
+        schedule = r.scheduler(r.head_then_all(2, 2))
+        r.fit(model, 4, [schedule, backup, *more])
+        return model, schedule
+
+    with pytest.raises(Stop):
+        run(stop_at(3))  # The backup says 3, in the second phase; its copy says 2.
+    file = tmp_path / "b" / "latest.weights.h5"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    model, schedule = run()
+    assert [row["epoch"] for row in schedule.history] == [2, 3]
+    not_stopped = r.compiled(r.transfer())
+    r.fit(not_stopped, 4, [r.scheduler(r.head_then_all(2, 2))])
+    assert r.same(r.weights(model), r.weights(not_stopped))
 
 
 def test_counted_phases_need_no_state(tmp_path):

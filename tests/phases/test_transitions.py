@@ -86,7 +86,8 @@ def test_a_transition_costs_one_trace():
         return list(np.diff([count, *at_end.seen]))
 
     plain = runs([], r.everything)
-    ours = runs([r.scheduler(r.head_then_all(2, 2))], r.head_only)
+    more = {"layer_decay": 0.5, "warmup": 2}
+    ours = runs([r.scheduler(r.head_then_all(2, 2, **more))], r.head_only)
     assert plain[1:] == [0, 0, 0]
     assert ours[1] == ours[3] == 0
     assert ours[0] <= plain[0]
@@ -153,7 +154,7 @@ def test_under_a_distribution_strategy():
     with strategy.scope():
         model = r.compiled(r.transfer())
     seen = r.At(begin=lambda model, epoch: r.trainable_names(model))
-    r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1)), seen])
+    r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1, layer_decay=0.5)), seen])
     assert len(seen.seen[1]) == 7
 
 
