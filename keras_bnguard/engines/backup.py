@@ -75,8 +75,8 @@ def _torn(path: Any) -> bool:
 def _broken(path: Any, callback: Any) -> ScheduleError:
     folder = os.fspath(callback.backup_dir)
     return ScheduleError(
-        f"{os.fspath(path)} is broken, as after a kill while it was written, so there is nothing "
-        f"to go on from. Where {folder} holds files that end in .bkp, copy both over those without; "
+        f"{os.fspath(path)} is broken, as after a kill while it was written: there is nothing to "
+        f"go on from. Where {folder} holds files that end in .bkp, copy both over those without; "
         "else remove that folder and the one beside it that ends in -phases, to begin again."
     )
 
