@@ -99,7 +99,7 @@ def named(model: Any) -> Any:
 
 
 # Those whose state is more than slots, in a whole fit.
-IN_FIT = ["scaled", "ema", "accumulates"] if IS_KERAS3 else ["scaled", "legacy.scaled"]
+IN_FIT = ["scaled", "accumulates"] if IS_KERAS3 else ["scaled", "legacy.scaled"]
 IN_FIT += ["tfa.Lookahead", "tfa.RectifiedAdam"] if STACK == "k2" else []
 
 
