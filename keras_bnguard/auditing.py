@@ -11,6 +11,7 @@ from keras_bnguard.holding import all_held, is_guarded
 from keras_bnguard.intent import modes
 from keras_bnguard.inventory import take_inventory
 from keras_bnguard.observation import StatWatch
+from keras_bnguard.optimizing import take_optimizer
 from keras_bnguard.records import Facts, Report, RunFacts
 
 
@@ -47,7 +48,7 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
     )
     facts = Facts(
         inventory=survey.inventory,
-        optimizer=survey.engine.optimizer_facts(model),
+        optimizer=take_optimizer(survey, look_for_decay=muting.names("BNG602")),
         run=run,
         batches=data,
     )

@@ -135,7 +135,9 @@ class BNGuard(Hooks):
     def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         with self._safely():
             if (run := self._alive()) is not None:
-                drift = self._looked(run, f"epoch {epoch} end", epoch)
+                drift = self._looked(
+                    run, f"epoch {epoch} end", epoch, loss=(logs or {}).get("loss")
+                )
                 if logs is not None:
                     logs["bn_drift"] = drift.total
                 self._repair(run.findings)
@@ -266,10 +268,15 @@ class BNGuard(Hooks):
         self._say()
 
     def _looked(
-        self, run: GuardRun, moment: str, epoch: Optional[int] = None, live: bool = False
+        self,
+        run: GuardRun,
+        moment: str,
+        epoch: Optional[int] = None,
+        live: bool = False,
+        loss: Any = None,
     ) -> DriftLook:
         """Look, and write the drift where TensorBoard is to see it."""
-        drift = run.look(moment, epoch, live)
+        drift = run.look(moment, epoch, live, loss)
         if self._tensorboard is not None:
             if self._writer is None:
                 self._writer = DriftWriter(self._tensorboard)

@@ -9,9 +9,11 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, 
 import numpy as np
 
 from keras_bnguard.callbacks.averaged import AverageWatch
+from keras_bnguard.callbacks.chapter import Chapter
 from keras_bnguard.engines import history, run_watch
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.first_step import FirstStep
+from keras_bnguard.engines.fit_frame import fit_arguments
 from keras_bnguard.engines.live_reading import LiveReader
 from keras_bnguard.engines.spy import CallSpy
 from keras_bnguard.findings import Muting, find, merge_outcomes
@@ -20,6 +22,7 @@ from keras_bnguard.holding import all_held, is_guarded
 from keras_bnguard.intent import modes
 from keras_bnguard.inventory import Survey, take_inventory
 from keras_bnguard.observation import StatWatch
+from keras_bnguard.optimizing import RateSetters, rate_setters, take_optimizer
 from keras_bnguard.records import (
     Averaging,
     CallSite,
@@ -107,6 +110,11 @@ class GuardRun:
         self._glances = 0
         self.moment = "train begin"
         self.epoch: Optional[int] = None
+        self._rate_setters: Optional[RateSetters] = None
+        self._known_optimizer: Optional[OptimizerFacts] = None
+        arguments = fit_arguments(model) if in_fit else None
+        if arguments is not None:
+            self._rate_setters = rate_setters(engine, arguments.callbacks)
         self._survey_model(model)
         self._started = engine.iterations(model)
 
@@ -134,6 +142,7 @@ class GuardRun:
         self._reader: Optional[LiveReader] = None
         self.spy = CallSpy(engine, model, self.survey.handles, self.survey.paths)
         self.first_step = FirstStep(engine, model, self.spy, self._before_step)
+        self.chapter = Chapter(self.survey, self.phase) if self._in_fit else None
 
     def _taken(self, model: Any, flags: Mapping[int, bool]) -> Survey:
         return take_inventory(
@@ -321,12 +330,25 @@ class GuardRun:
         if self._reader is not None:
             self._reader.renew()
 
-    def look(self, moment: str, epoch: Optional[int] = None, live: bool = False) -> DriftLook:
+    def _note_in_chapter(self, chapter: Chapter, model: Any, loss: Any) -> None:
+        rate = self.engine.rate_now(model)
+        chapter.look(model, self.survey.inventory, loss, rate)
+        if self._known_optimizer is not None:
+            self._known_optimizer = replace(self._known_optimizer, rate=rate)
+
+    def look(
+        self,
+        moment: str,
+        epoch: Optional[int] = None,
+        live: bool = False,
+        loss: Any = None,
+    ) -> DriftLook:
         """Read the moving statistics and judge what happened since train begin.
 
         Args:
             moment: words for the report. epoch: from 0, None where unknown.
             live: between two batches of `fit`, where an engine may keep the values elsewhere.
+            loss: what Keras logged for the epoch.
         """
         if self.spy.fault is not None:
             raise self.spy.fault
@@ -344,6 +366,8 @@ class GuardRun:
             if not self._in_fit and not self._step_seen and self.wanted != self.compiled:
                 # No step of Keras's own: the flags count as they are.
                 self._survey_again(model, dict(self.wanted))
+            if self.chapter is not None and not live:
+                self._note_in_chapter(self.chapter, model, loss)
         self.stats.look(values)
         if model is not None and moment == f"epoch {epoch} end":
             self._averages.look(self.engine, model)
@@ -433,9 +457,23 @@ class GuardRun:
             optimizer_started=self._started,
             ended=self.over,
             averaging=self._averaging,
+            **self._chapter_facts(),
         )
-        known = self._optimizer(model) if optimizer else None
-        return Facts(self.survey.inventory, known, run, None, self._hyper)
+        if optimizer:
+            self._known_optimizer = self._optimizer(model)
+        return Facts(self.survey.inventory, self._known_optimizer, run, None, self._hyper)
+
+    def _chapter_facts(self) -> Dict[str, Any]:
+        chapter = self.chapter
+        if chapter is None:
+            return {}
+        return {
+            "phase": self.phase,
+            "phase_steps": chapter.steps,
+            "losses": tuple(chapter.losses),
+            "loss_function": chapter.loss_function,
+            "before": chapter.before,
+        }
 
     def _optimizer(self, model: Any) -> Optional[OptimizerFacts]:
         """The optimizer beside the variables that train; in a loop of one's own, in its steps."""
@@ -443,7 +481,7 @@ class GuardRun:
             return None
         if not self._in_fit and self.flags_pending():
             return self._step_optimizer
-        return self.engine.optimizer_facts(model)
+        return take_optimizer(self.survey, self._rate_setters, self._muting.names("BNG602"))
 
     def _flips(self) -> Tuple[FlagChange, ...]:
         if not self._in_fit:

@@ -120,6 +120,9 @@ class Keras2Engine(Engine):
         return [] if generator is None else [(generator.setstate, generator.getstate())]
 
     # --------------------------------------------------------------- optimizer
+    def penalties(self, layer: Any) -> float:
+        return sum(float(term()) for term in layer._callable_losses)
+
     def renew_optimizer(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:

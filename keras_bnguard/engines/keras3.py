@@ -24,6 +24,8 @@ from keras_bnguard.records import OptimizerFacts
 class Keras3Engine(Engine):
     """Keras 3 overrides graph arguments up to 3.15.1 and reads flags when a step is traced."""
 
+    penalises_frozen = False
+
     @property
     def stack_name(self) -> str:
         return {"tensorflow": "k3-tf", "jax": "k3-jax", "torch": "k3-torch"}[self.engine]
@@ -165,6 +167,10 @@ class Keras3Engine(Engine):
         return [(put_back, self.to_numpy(generator.state))]
 
     # --------------------------------------------------------------- optimizer
+    def penalties(self, layer: Any) -> float:
+        variables = [v for v in layer._trainable_variables if v.regularizer is not None]
+        return sum(float(self.tensor_to_numpy(v.regularizer(v))) for v in variables)
+
     def renew_optimizer(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:

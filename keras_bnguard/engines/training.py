@@ -13,9 +13,17 @@ from keras_bnguard.engines.structure import Structure
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.records import OptimizerFacts
 
+_ADAPTIVE = ("Adam", "AdamW", "Adamax", "Nadam", "RMSprop", "Lamb", "Adafactor")
+
 
 class Training(Structure):
-    """Flags, optimizer and train step of a model."""
+    """Flags, optimizer and train step of a model.
+
+    Attributes:
+        penalises_frozen: regularisers of frozen weights count in the loss, too.
+    """
+
+    penalises_frozen = True
 
     # ----------------------------------------------------------------- numbers
     def to_numpy(self, variable: Any) -> np.ndarray:
@@ -121,6 +129,59 @@ class Training(Structure):
                 "Compile with an optimizer that has one."
             )
 
+    def rate_now(self, model: Any) -> Optional[float]:
+        """The learning rate, of a schedule its present value; None where it cannot be read."""
+        try:
+            return float(self.to_numpy(inner_optimizer(model.optimizer).learning_rate))
+        except Exception:  # JAX: inside an epoch it lives outside the model.
+            return None
+
+    def is_adaptive(self, optimizer: Any) -> bool:
+        """Whether an optimizer divides by a running size of the gradient, as Adam does."""
+        families = (self.keras.optimizers, getattr(self.keras.optimizers, "legacy", None))
+        classes = [getattr(family, name, None) for family in families for name in _ADAPTIVE]
+        return isinstance(optimizer, tuple(cls for cls in classes if isinstance(cls, type)))
+
+    def rate_writers(self, callbacks: Sequence[Any]) -> Tuple[str, ...]:
+        """Classes of those of Keras's callbacks that assign the learning rate."""
+        kinds = (
+            self.keras.callbacks.LearningRateScheduler,
+            self.keras.callbacks.ReduceLROnPlateau,
+        )
+        return tuple(type(each).__name__ for each in callbacks if isinstance(each, kinds))
+
+    def rate_is_settled(self, callbacks: Sequence[Any]) -> bool:
+        """Whether no callback can assign the rate before the first step is taken: all are
+        Keras's or ours, and none runs what a user wrote."""
+        open_to_users = (
+            self.keras.callbacks.LambdaCallback,
+            self.keras.callbacks.LearningRateScheduler,
+        )
+        for each in callbacks:
+            packages = [cls.__module__.split(".", 1)[0] for cls in type(each).__mro__]
+            ours = "keras_bnguard" in packages
+            if not ours and packages[0] not in ("keras", self.package):
+                return False
+            if isinstance(each, open_to_users):
+                return False
+        return True
+
+    def weight_decay_of(self, optimizer: Any, variables: Sequence[Any]) -> Tuple[float, List[bool]]:
+        """(decoupled weight decay, which of these variables it reaches); (0.0, ...) for none."""
+        decay = getattr(optimizer, "weight_decay", None)
+        reaches = getattr(optimizer, "_use_weight_decay", None)
+        if not decay or reaches is None:
+            return 0.0, [False] * len(variables)
+        return float(decay), [bool(reaches(variable)) for variable in variables]
+
+    def penalties(self, layer: Any) -> float:
+        """What the regularisers of a layer's own weights add to the loss now."""
+        raise NotImplementedError
+
+    def loss_name(self, model: Any) -> str:
+        """What a model was compiled with as its loss, to tell two apart."""
+        return _names_of(getattr(model, "loss", None))
+
     def rate_is_schedule(self, model: Any) -> bool:
         """Whether the optimizer was made with a LearningRateSchedule."""
         optimizer = inner_optimizer(model.optimizer)
@@ -213,3 +274,13 @@ class Training(Structure):
 def inner_optimizer(optimizer: Any) -> Any:
     """The optimizer a LossScaleOptimizer wraps, or the optimizer itself."""
     return getattr(optimizer, "inner_optimizer", None) or optimizer
+
+
+def _names_of(loss: Any) -> str:
+    if isinstance(loss, dict):
+        return str({key: _names_of(each) for key, each in loss.items()})
+    if isinstance(loss, (list, tuple)):
+        return str([_names_of(each) for each in loss])
+    if loss is None or isinstance(loss, str):
+        return str(loss)
+    return str(getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__))

@@ -33,6 +33,7 @@ from keras_bnguard.records.running import (
     Movement,
     NormState,
     OptimizerFacts,
+    PastRun,
     RunFacts,
 )
 from keras_bnguard.records.stack import (
@@ -64,6 +65,7 @@ __all__ = [
     "NormState",
     "OptimizerFacts",
     "Outcome",
+    "PastRun",
     "PolicyScore",
     "Report",
     "RunFacts",

@@ -22,13 +22,29 @@ NEEDS = {
 class OptimizerFacts:
     """class_name; built: it has made its slots; iterations: steps taken so far;
     unknown: trainable variables of the model that it has no slots for;
-    stale: variables it has slots for that no longer train."""
+    stale: variables it has slots for that no longer train.
+
+    rate: the learning rate now, of a schedule its present value, None where it cannot be read;
+    rate_is_schedule: it is a LearningRateSchedule; adaptive: of Adam's or RMSprop's family.
+    rate_writers: classes of callbacks of this `fit` that assign the rate, None where the
+    callbacks are not known; rate_settled: nobody can assign it before the first step.
+    weight_decay: decoupled from the loss; decayed: BN whose gamma or beta it reaches, None
+    where nobody looked. accumulation: batches per update of the weights.
+    """
 
     class_name: str
     built: bool
     iterations: int = 0
     unknown: Tuple[str, ...] = ()
     stale: Tuple[str, ...] = ()
+    rate: Optional[float] = None
+    rate_is_schedule: bool = False
+    adaptive: bool = False
+    rate_writers: Optional[Tuple[str, ...]] = None
+    rate_settled: bool = False
+    weight_decay: Optional[float] = None
+    decayed: Optional[Tuple[str, ...]] = None
+    accumulation: int = 1
 
 
 @dataclass(frozen=True)
@@ -136,6 +152,30 @@ class Averaging:
 
 
 @dataclass(frozen=True)
+class PastRun:
+    """The phase or the `fit` before this one, of the same model in the same process.
+
+    inventory: the model as it was then. optimizer: the class of its optimizer. rate: the
+    highest learning rate at its looks; head_rate and head_optimizer: those of the first phase
+    in which pretrained layers were frozen. loss and first_loss: as logged for its last and its
+    first epoch; loss_function: what it was compiled with. regularisation: (terms that counted
+    then, terms that count now), both of the weights as they were when the present phase began.
+    """
+
+    inventory: Inventory
+    steps: int = 0
+    phase: Optional[str] = None
+    optimizer: str = ""
+    rate: Optional[float] = None
+    head_rate: Optional[float] = None
+    head_optimizer: str = ""
+    loss: Optional[float] = None
+    first_loss: Optional[float] = None
+    loss_function: str = ""
+    regularisation: Tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What is known once training runs. steps: training steps since train begin.
 
@@ -143,6 +183,9 @@ class RunFacts:
     recompiled: `compile()` ran inside `fit` and left no train function.
     optimizer_started: the optimizer's iteration count at train begin.
     ended: training is over. averaging: known then, None where no average is kept.
+    phase: the name a scheduler gave the present phase. phase_steps: steps taken in it, all of
+    them where no scheduler runs. losses: `logs["loss"]` of the epochs of the phase so far.
+    before: the phase or `fit` before, None where nothing was seen of one.
     """
 
     moment: str = "train begin"
@@ -156,6 +199,11 @@ class RunFacts:
     optimizer_started: int = 0
     ended: bool = False
     averaging: Optional[Averaging] = None
+    phase: Optional[str] = None
+    phase_steps: int = 0
+    losses: Tuple[float, ...] = ()
+    loss_function: str = ""
+    before: Optional[PastRun] = None
 
 
 @dataclass(frozen=True)

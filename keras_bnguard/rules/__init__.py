@@ -12,6 +12,7 @@ from keras_bnguard.rules.bng102_live_batchnorm_under_frozen_parent import (
 from keras_bnguard.rules.bng103_live_batchnorm_among_frozen_layers import (
     LiveBatchnormAmongFrozenLayers,
 )
+from keras_bnguard.rules.bng104_pretrained_batchnorm_thawed import PretrainedBatchnormThawed
 from keras_bnguard.rules.bng105_frozen_batchnorm_uses_batch_statistics import (
     FrozenBatchnormUsesBatchStatistics,
 )
@@ -38,13 +39,17 @@ from keras_bnguard.rules.bng601_optimizer_does_not_know_variable import Optimize
 from keras_bnguard.rules.bng603_averaged_weights_stale_statistics import (
     AveragedWeightsStaleStatistics,
 )
+from keras_bnguard.rules.bng605_learning_rate_schedule_conflict import LearningRateScheduleConflict
+from keras_bnguard.rules.bng606_fine_tuning_rate_too_high import FineTuningRateTooHigh
 from keras_bnguard.rules.bng607_recompiled_inside_fit import RecompiledInsideFit
+from keras_bnguard.rules.bng608_phase_boundary_loss_spike import PhaseBoundaryLossSpike
 from keras_bnguard.rules.bng702_hidden_batchnorm import HiddenBatchnorm
 
 ALL_RULES: Tuple[Type[Rule], ...] = (
     TrainableChangedAfterCompile,
     LiveBatchnormUnderFrozenParent,
     LiveBatchnormAmongFrozenLayers,
+    PretrainedBatchnormThawed,
     FrozenBatchnormUsesBatchStatistics,
     BatchnormSharedByCompiledModels,
     TrainingFalseIgnored,
@@ -61,7 +66,10 @@ ALL_RULES: Tuple[Type[Rule], ...] = (
     StatisticsDrifted,
     OptimizerDoesNotKnowVariable,
     AveragedWeightsStaleStatistics,
+    LearningRateScheduleConflict,
+    FineTuningRateTooHigh,
     RecompiledInsideFit,
+    PhaseBoundaryLossSpike,
     HiddenBatchnorm,
 )
 

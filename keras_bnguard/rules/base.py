@@ -173,6 +173,14 @@ def stuck(facts: Facts) -> List[Movement]:
     return found
 
 
+def step_is_in_doubt(facts: Facts) -> bool:
+    """Whether flags changed after `compile()` (BNG101) or the optimizer knows other variables
+    (BNG601): then what the present flags say is not what the step does, and those rules speak."""
+    run, optimizer = facts.run, facts.optimizer
+    flipped = run is not None and any(flip.excused_by is None for flip in run.flips)
+    return flipped or (optimizer is not None and bool(optimizer.unknown))
+
+
 def reach(path: str) -> str:
     """Code that gets the layer at `path`: `model.get_layer("backbone")`."""
     return "model" + "".join(f'.get_layer("{name}")' for name in path.split("/") if name)

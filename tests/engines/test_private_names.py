@@ -314,6 +314,24 @@ def test_what_is_left_out_of_weight_decay_is_kept_here():
     assert any("gamma" in str(known[name]) for name in names)
 
 
+@private("_use_weight_decay")
+def test_use_weight_decay_says_which_variables_decay():
+    optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["gamma"])
+    norm = BN(name="decays")
+    norm.build((None, 2))
+    assert optimizer._use_weight_decay(norm.beta)
+    assert not optimizer._use_weight_decay(norm.gamma)
+
+
+@private("_callable_losses", on=KERAS2)
+def test_callable_losses_are_the_regularisers_of_a_layer():
+    dense = layers.Dense(2, kernel_regularizer="l2", name="heavy")
+    dense.build((None, 3))
+    (term,) = dense._callable_losses
+    assert float(term()) > 0
+
+
 @private("_learning_rate")
 def test_the_learning_rate_of_an_optimizer_is_behind_a_private_name():
     assert hasattr(sgd(), "_learning_rate")

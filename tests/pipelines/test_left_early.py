@@ -13,7 +13,7 @@ import keras_bnguard as bng
 from keras_bnguard.callbacks.run import GuardRun
 from keras_bnguard.engines import run_watch
 from tests.pipelines.harness import clean, fit, listening
-from tests.pipelines.models import backbone, compiled, nested, plain, rows
+from tests.pipelines.models import backbone, compiled, nested, norms, plain, rows
 from tests.stack import STACK, keras
 
 
@@ -65,7 +65,9 @@ def test_nothing_is_left_where_a_callback_raises(hook: str, error: Any, fix: boo
     # The user goes on, with the guard still in a variable.
     with listening(guard) as run:
         base.trainable = True
-        compiled(model)
+        for norm in norms(base) if fix else ():
+            norm.trainable = False
+        compiled(model, 1e-4)
     assert not run.messages
     clean(fit(model, *rows(), guard=guard))
 

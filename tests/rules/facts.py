@@ -17,6 +17,7 @@ from keras_bnguard.records import (
     Movement,
     NormLayer,
     OptimizerFacts,
+    PastRun,
     RunFacts,
     SharedNorm,
     Stack,
@@ -115,6 +116,15 @@ def run(*movements: Movement, **settings: Any) -> RunFacts:
     """Ten steps of training, of which none was observed unless `calls` are given."""
     known = {"moment": "epoch 1", "steps": 10, "called": "calls" in settings}
     return RunFacts(movements=movements, **{**known, **settings})
+
+
+def past(
+    *norms: NormLayer, on: Optional[Stack] = None, layers: Iterable[LayerFlag] = (), **settings: Any
+) -> PastRun:
+    """The fit before this one: ten steps of Adam at 1e-3."""
+    known = {"steps": 10, "optimizer": "Adam", "rate": 1e-3}
+    known.update({"head_rate": 1e-3, "head_optimizer": "Adam"})
+    return PastRun(inventory(*norms, on=on, layers=layers), **{**known, **settings})
 
 
 def adam(**settings: Any) -> OptimizerFacts:

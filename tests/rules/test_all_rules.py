@@ -17,8 +17,10 @@ from tests.rules.facts import (
     adam,
     facts,
     flip,
+    layer,
     moved,
     norm,
+    past,
     run,
     shared,
     site,
@@ -31,6 +33,7 @@ CONTRACT = """
 | BNG101 | trainable-changed-after-compile | error | A R |
 | BNG102 | live-batchnorm-under-frozen-parent | error | A |
 | BNG103 | live-batchnorm-among-frozen-layers | warning | A |
+| BNG104 | pretrained-batchnorm-thawed | warning | A R |
 | BNG105 | frozen-batchnorm-uses-batch-statistics | error | A R |
 | BNG106 | batchnorm-shared-by-compiled-models | info | A |
 | BNG201 | training-false-ignored | error | A |
@@ -46,7 +49,10 @@ CONTRACT = """
 | BNG405 | live-statistics-stuck | error | R |
 | BNG406 | statistics-drifted | warning | R |
 | BNG601 | optimizer-does-not-know-variable | error | A O |
+| BNG605 | learning-rate-schedule-conflict | error | O |
+| BNG606 | fine-tuning-rate-too-high | warning | O R |
 | BNG607 | recompiled-inside-fit | error | R |
+| BNG608 | phase-boundary-loss-spike | warning | R |
 | BNG702 | hidden-batchnorm | warning | A |
 """
 ROWS = {
@@ -75,7 +81,12 @@ def everything_wrong():
         on=stack("k3-jax"),
         switches=(switch("flip", 0),),
         shared=(shared("c", True, False),),
-        optimizer=adam(unknown=("c/gamma",)),
+        optimizer=adam(
+            unknown=("c/gamma",),
+            rate_is_schedule=True,
+            rate_writers=("ReduceLROnPlateau",),
+            rate=1.0,
+        ),
         run=run(
             moved("backbone/b", "inference", dead_channels=1),
             moved("backbone/a", mean_shift=9.0, nonfinite=("gamma",)),
@@ -83,6 +94,7 @@ def everything_wrong():
             flips=(flip("c"),),
             calls={"c": (site(False, leaked_from="a"),), "backbone/b": (site(True),)},
             recompiled="epoch 1 end",
+            before=past(norm("c", trainable=False), layers=(layer("conv", 1, trainable=False),)),
         ),
     )
 

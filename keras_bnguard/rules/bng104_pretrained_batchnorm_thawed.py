@@ -1,0 +1,115 @@
+"""BNG104: BN with trained statistics was frozen in the phase before and is live now."""
+
+from __future__ import annotations
+
+import math
+from typing import Iterable, List, Optional
+
+from keras_bnguard.records import Facts, NormLayer
+from keras_bnguard.rules.base import (
+    Hit,
+    Rule,
+    count,
+    freeze_code,
+    some,
+    stands_still,
+    step_is_in_doubt,
+)
+
+
+class PretrainedBatchnormThawed(Rule):
+    """BN with trained statistics stood still in the phase before and is live in this one.
+
+    What it checks:
+        Every BN that ran in inference mode with trained statistics in the `fit` before this
+        one, against what it does now.
+
+    Why it matters:
+        `backbone.trainable = True` for fine-tuning thaws the BN as well. From the first step
+        on they normalise by the batch, on which the layers after them were never trained, and
+        their statistics, an average over the whole pretraining, are replaced by those of a
+        few batches. The usual advice is to leave BN in inference mode while fine-tuning.
+
+    How it decides:
+        The guard notes how every BN of a model is meant to run in each `fit` of this process.
+        A BN counts whose statistics were not at their start values, which was frozen, held or
+        called with `training=False` before, and is none of these now.
+
+    Example:
+        backbone.trainable = False
+        model.compile("adam", "mse")
+        model.fit(x, y, callbacks=[guard])       # the head
+        backbone.trainable = True                # the BN with it
+        model.compile(keras.optimizers.Adam(1e-5), "mse")
+        model.fit(x, y, callbacks=[guard])
+
+    Fix:
+        Thaw the other layers and leave the BN frozen, or let `PhaseScheduler` run both phases:
+        it holds pretrained BN unless a phase says otherwise.
+
+    Known limits:
+        Not certain: with batches of 32 or more and much data, training BN can be right; mute
+        the rule then. Silent where only gamma and beta train, in phases of a `PhaseScheduler`,
+        which say what BN does, where the fit before had no guard or another model object, and
+        where BNG101 or BNG601 tells that the step is not built for these flags.
+
+    Source:
+        The transfer learning guide of Keras; keras issues 7177 and 9965, keras-io issue 653.
+    """
+
+    code = "BNG104"
+    name = "pretrained-batchnorm-thawed"
+    severity = "warning"
+    needs = ("A", "R")
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory, run = facts.inventory, facts.run
+        if inventory is None or run is None or run.before is None or run.phase is not None:
+            return
+        if step_is_in_doubt(facts):
+            return
+        before = {norm.path: norm for norm in run.before.inventory.norms}
+        hit = [norm for norm in inventory.norms if _thawed(norm, before.get(norm.path))]
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        momenta = sorted({norm.momentum for norm in hit if norm.momentum is not None})
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} with trained statistics stood still in the fit "
+                f"before ({count(run.before.steps, 'step')}) and trains in this one: "
+                f"{some(paths)}. {inventory.stack} normalises them by the batch and moves their "
+                f"statistics{_half_gone(momenta)}."
+            ),
+            fix=(
+                "freeze these BN again, then compile:\n"
+                f"{freeze_code(inventory, hit)}\n"
+                "or run both phases in one fit, with pretrained BN held:\n"
+                "    schedule = bng.PhaseScheduler.fine_tune(model)"
+            ),
+            evidence={
+                "momentum": {norm.path: norm.momentum for norm in hit},
+                "steps_before": run.before.steps,
+            },
+        )
+
+
+def _thawed(norm: NormLayer, before: Optional[NormLayer]) -> bool:
+    return (
+        before is not None
+        and norm.kind == "keras"
+        and norm.at_default is False
+        and before.at_default is False
+        and stands_still(before)
+        and not stands_still(norm)
+    )
+
+
+def _half_gone(momenta: List[float]) -> str:
+    known = [momentum for momentum in momenta if 0 < momentum < 1]
+    if not known:
+        return ""
+    steps = math.ceil(math.log(0.5) / math.log(known[-1]))
+    return f"; at momentum {known[-1]:g}, half of what was learnt is gone after {steps} steps"

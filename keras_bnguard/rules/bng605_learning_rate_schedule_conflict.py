@@ -1,0 +1,91 @@
+"""BNG605: a LearningRateSchedule and a callback both set the learning rate."""
+
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, some, stack_of
+
+
+class LearningRateScheduleConflict(Rule):
+    """The optimizer has a LearningRateSchedule, and a callback assigns the rate.
+
+    What it checks:
+        The learning rate the optimizer was made with, and the callbacks of this `fit`.
+
+    Why it matters:
+        Keras 3 raises as soon as the callback assigns: at once with LearningRateScheduler, at
+        the first plateau with ReduceLROnPlateau, which may be hours into the run. Keras 2 says
+        nothing: the rate is set, logged, and overwritten by the schedule before the next step
+        is taken, so the callback has no effect at all.
+
+    How it decides:
+        The optimizer's rate is a LearningRateSchedule, and a LearningRateScheduler or
+        ReduceLROnPlateau is among the callbacks. Certain.
+
+    Example:
+        decay = keras.optimizers.schedules.ExponentialDecay(0.01, 1000, 0.9)
+        model.compile(keras.optimizers.Adam(decay), "mse")
+        model.fit(x, y, callbacks=[keras.callbacks.ReduceLROnPlateau("loss")])
+
+    Fix:
+        Use one of the two: a float for the optimizer, or no such callback.
+
+    Known limits:
+        A callback of your own that assigns the rate is not seen; every Keras raises there.
+
+    Source:
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three engines: with a decay
+        from 0.01 and a callback that says 1e-5, Keras 2 logs 1e-5 and steps with 0.0099.
+        tensorflow issues 36612 and 20619.
+    """
+
+    code = "BNG605"
+    name = "learning-rate-schedule-conflict"
+    severity = "error"
+    needs = ("O",)
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        optimizer = facts.optimizer
+        if optimizer is None or not optimizer.rate_is_schedule or not optimizer.rate_writers:
+            return
+        yield Hit(
+            layers=(),
+            message=(
+                f"{optimizer.class_name} was made with a LearningRateSchedule"
+                f"{_now(optimizer.rate)}, and {some(optimizer.rate_writers)} assigns the "
+                f"learning rate. {_does(facts, optimizer.rate_writers)}"
+            ),
+            fix=(
+                "give the optimizer a float and keep the callback:\n"
+                f"    model.compile(keras.optimizers.{optimizer.class_name}(1e-3), loss=...)\n"
+                "or keep the schedule and take the callback out."
+            ),
+            evidence={"rate": optimizer.rate, "callbacks": optimizer.rate_writers},
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        optimizer = facts.optimizer
+        if optimizer is not None and optimizer.rate_is_schedule and optimizer.rate_writers is None:
+            return "the callbacks of fit are not known"
+        return None
+
+
+def _now(rate: Optional[float]) -> str:
+    return "" if rate is None else f" (now {rate:.3g})"
+
+
+def _does(facts: Facts, writers: Iterable[str]) -> str:
+    inventory = facts.inventory
+    if inventory is not None and inventory.stack.name in ("k2", "tfk"):
+        return (
+            f"{inventory.stack} lets the schedule overwrite the assigned rate before the next "
+            "step: the callback has no effect."
+        )
+    when = (
+        "at the begin of the first epoch"
+        if "LearningRateScheduler" in tuple(writers)
+        else "at the first plateau"
+    )
+    return f"{stack_of(facts)} raises TypeError {when}."

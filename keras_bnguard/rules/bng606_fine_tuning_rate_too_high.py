@@ -1,0 +1,123 @@
+"""BNG606: pretrained layers were thawed at a learning rate made for a new head."""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Optional, Tuple
+
+from keras_bnguard.records import Facts, Inventory, LayerFlag, OptimizerFacts, PastRun
+from keras_bnguard.rules.base import Hit, Rule, count, some, step_is_in_doubt
+
+FACTOR = 10.0
+MAX_ADAPTIVE = 1e-3
+LOW_ADAPTIVE = 1e-5
+LOW = 1e-4
+ROUNDING = 1e-6
+
+
+class FineTuningRateTooHigh(Rule):
+    """Pretrained layers were thawed at the learning rate of the head, or near it.
+
+    What it checks:
+        The learning rate of the first `fit` or phase in which pretrained layers train that
+        were frozen before, against the rate while they were frozen.
+
+    Why it matters:
+        A new head needs large steps. The same steps move pretrained weights far within the
+        first batches, and what they had learnt is lost before the loss shows it. The guides
+        lower the rate by a factor of 10 to 100 when layers are thawed.
+
+    How it decides:
+        A layer with weights that was frozen in the phase before trains now, in a sub-model
+        whose BN carry trained statistics. Then: rate > rate of the head's phase / 10, for the
+        same optimizer class and above 1e-5 (1e-4 for SGD); or rate > 1e-3 with an optimizer of
+        Adam's or RMSprop's family. Where a callback of yours or a schedule sets the rate, it
+        is read at the end of the first epoch instead of at its begin.
+
+    Example:
+        model.compile(keras.optimizers.Adam(1e-3), "mse")
+        model.fit(x, y)                          # backbone frozen
+        backbone.trainable = True
+        model.compile(keras.optimizers.Adam(1e-3), "mse")
+        model.fit(x, y)
+
+    Fix:
+        Compile with a rate at least 10 times lower, or give each `Phase` its own.
+
+    Known limits:
+        Not certain: some tasks bear more, and rates of different optimizers cannot be compared.
+        Silent in training from scratch, where the fit before had no guard, and where BNG101 or
+        BNG601 tells that the step is not built for these flags.
+
+    Source:
+        The transfer learning guide of Keras: Adam 1e-3 for the head, 1e-5 for all.
+    """
+
+    code = "BNG606"
+    name = "fine-tuning-rate-too-high"
+    severity = "warning"
+    needs = ("O", "R")
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory, run, optimizer = facts.inventory, facts.run, facts.optimizer
+        if inventory is None or run is None or optimizer is None or run.before is None:
+            return
+        if optimizer.rate is None or not _rate_counts(optimizer, run.phase_steps):
+            return
+        if step_is_in_doubt(facts):
+            return
+        limit, why = _limit(optimizer, run.before)
+        if limit is None or optimizer.rate <= limit * (1 + ROUNDING):
+            return
+        thawed = thawed_layers(inventory, run.before.inventory)
+        if not thawed:
+            return
+        paths = tuple(layer.path for layer in thawed)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(thawed), 'pretrained layer')} frozen before and thawed now: "
+                f"{some(paths)}. {optimizer.class_name} trains them at {optimizer.rate:.3g}, "
+                f"above {limit:.3g} ({why}). {inventory.stack} takes the first steps at that rate."
+            ),
+            fix=(
+                "compile with a lower rate before this fit:\n"
+                f"    optimizer = keras.optimizers.{optimizer.class_name}({limit:.1g})\n"
+                "    model.compile(optimizer=optimizer, loss=..., metrics=...)"
+            ),
+            evidence={
+                "rate": optimizer.rate,
+                "head_rate": run.before.head_rate,
+                "limit": limit,
+            },
+        )
+
+
+def thawed_layers(inventory: Inventory, before: Inventory) -> List[LayerFlag]:
+    """Layers with weights, no BN, that were frozen and train now, beside trained BN."""
+    pretrained = {norm.container for norm in before.norms if norm.at_default is False}
+    was = {layer.path: layer.trainable for layer in before.layers}
+    return [
+        layer
+        for layer in inventory.layers
+        if layer.weighted
+        and not layer.is_norm
+        and layer.trainable
+        and was.get(layer.path) is False
+        and layer.container in pretrained
+    ]
+
+
+def _rate_counts(optimizer: OptimizerFacts, steps: int) -> bool:
+    """Whether the rate that was read is the one steps are taken with."""
+    return steps > 0 or (optimizer.rate_settled and not optimizer.rate_is_schedule)
+
+
+def _limit(optimizer: OptimizerFacts, before: PastRun) -> Tuple[Optional[float], str]:
+    low = LOW_ADAPTIVE if optimizer.adaptive else LOW
+    head = before.head_rate
+    if head is not None and before.head_optimizer == optimizer.class_name and head / FACTOR >= low:
+        return head / FACTOR, f"a tenth of the {head:.3g} of the phase when they were frozen"
+    if optimizer.adaptive:
+        return MAX_ADAPTIVE, "the most such an optimizer should use there"
+    return None, ""
