@@ -18,8 +18,10 @@ from keras_bnguard.records import (
     NormBehaviour,
     NormLayer,
     SharedNorm,
+    Surroundings,
     Switch,
 )
+from keras_bnguard.surroundings import Found, look_around
 
 _TORCH = NormBehaviour(live_updates=True, frozen_updates=True, frozen_uses_batch=True)
 
@@ -78,9 +80,11 @@ def take_inventory(
     walk.run()
     calls, switches = _graph_calls(engine, model, walk)
     handles = [handle for _, _, handle in walk.norms]
+    axes = {id(h.layer): h.settings.get("axis") for h in handles if h.kind == "keras"}
+    around = look_around(engine, model, walk.layers, axes)
     defaults = _at_defaults(engine, handles)
     norms = tuple(
-        _norm_record(engine, walk, item, calls, default, held)
+        _norm_record(engine, walk, item, calls, default, held, around)
         for item, default in zip(walk.norms, defaults)
     )
     inventory = Inventory(
@@ -96,6 +100,8 @@ def take_inventory(
         step_built=engine.step_is_built(model),
         guarded=guarded,
         unreadable=tuple(walk.unreadable),
+        replicas=engine.replicas(model),
+        steps_per_execution=engine.steps_per_execution(model),
     )
     survey = Survey(engine, model, inventory, handles, walk.layers, walk.paths)
     # A frozen BN that has learnt nothing is a fault unless another model trains it.
@@ -276,6 +282,7 @@ def _norm_record(
     calls: Dict[int, List[GraphCall]],
     at_default: Optional[bool],
     held: Collection[str],
+    around: Found,
 ) -> NormLayer:
     layer, container, handle = item
     mean = handle.vectors()[0]
@@ -310,6 +317,13 @@ def _norm_record(
         aliases=tuple(walk.aliases.get(id(layer), ())),
         host=type(layer).__name__ if handle.kind != "keras" else "",
         flag_source=_flag_source(engine, walk, layer),
+        around=Surroundings(
+            axis=handle.settings.get("axis"),
+            convolution=around.convolutions.get(id(layer)),
+            lost_mask=around.lost_masks.get(id(layer)),
+            time_steps=around.time_steps.get(id(layer)),
+            call_sites=around.call_sites.get(id(layer), 1),
+        ),
     )
 
 

@@ -384,7 +384,9 @@ def test_two_replicas_hold():
     command = [sys.executable, "-m", "tests.two_replicas"]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.strip().endswith("replicas 2, held True, live moved True, patches 0")
+    assert result.stdout.strip().endswith(
+        "replicas 2, held True, live moved True, patches 0, found [('BNG701', 'head_bn')]"
+    )
 
 
 @pytest.mark.skipif(ENGINE != "torch", reason="torch modules can only be wrapped on torch")

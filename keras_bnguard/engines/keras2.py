@@ -58,6 +58,10 @@ class Keras2Engine(Engine):
     def _node_layer(self, node: Any) -> Any:
         return node.layer
 
+    def steps_per_execution(self, model: Any) -> int:
+        kept = getattr(model, "_steps_per_execution", None)
+        return 1 if kept is None else int(kept.numpy())
+
     def owns_weights(self, layer: Any) -> bool:
         return bool(layer._trainable_weights or layer._non_trainable_weights)
 

@@ -53,6 +53,12 @@ class Keras3TorchEngine(Keras3Engine):
     def dtype_of(self, variable: Any) -> str:
         return str(getattr(variable, "dtype", "float32")).replace("torch.", "")
 
+    def replicas(self, model: Any) -> int:
+        import torch
+
+        spread = torch.distributed.is_available() and torch.distributed.is_initialized()
+        return int(torch.distributed.get_world_size()) if spread else 1
+
     def flip_outcome(self, model: Any, unknown: bool) -> str:
         return "raises" if unknown else "live"
 

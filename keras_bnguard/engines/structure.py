@@ -9,6 +9,19 @@ from keras_bnguard.engines.handles import NormHandle
 from keras_bnguard.engines.selftest import measure_behaviour
 from keras_bnguard.records import Stack
 
+_CONVOLUTIONS = (
+    "Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose "
+    "DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D"
+)
+_KEEPS_AXES = (
+    "Activation ReLU LeakyReLU PReLU ELU Softmax ThresholdedReLU Dropout AlphaDropout "
+    "SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianNoise GaussianDropout "
+    "ActivityRegularization ZeroPadding1D ZeroPadding2D ZeroPadding3D Cropping1D Cropping2D "
+    "Cropping3D MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D "
+    "AveragePooling3D UpSampling1D UpSampling2D UpSampling3D Add Subtract Multiply Average "
+    "Maximum Minimum Concatenate BatchNormalization LayerNormalization GroupNormalization"
+)
+
 
 class Structure:
     """The identity of a Keras, and the layers of its models.
@@ -29,6 +42,7 @@ class Structure:
         self.version = str(keras.__version__)
         self._stack: Optional[Stack] = None
         self._switches: Dict[type, bool] = {}
+        self._known_classes: Dict[str, Tuple[type, ...]] = {}
 
     # ---------------------------------------------------------------- identity
     @property
@@ -107,6 +121,51 @@ class Structure:
     def _node_layer(self, node: Any) -> Any:
         raise NotImplementedError
 
+    def tensors_of(self, node: Any) -> Tuple[List[Any], List[Any]]:
+        """The symbolic tensors that go into a graph node and come out of it."""
+        return _listed(node.input_tensors), _listed(node.output_tensors)
+
+    def has_mask(self, tensor: Any) -> bool:
+        """Whether a symbolic tensor carries a mask."""
+        return getattr(tensor, "_keras_mask", None) is not None
+
+    def makes_mask(self, layer: Any) -> bool:
+        """Whether a layer makes a mask of what it is given."""
+        layers = self.keras.layers
+        masks = isinstance(layer, layers.Embedding) and layer.mask_zero
+        return bool(masks) or isinstance(layer, layers.Masking)
+
+    def channels_first(self, layer: Any) -> Optional[bool]:
+        """Whether a convolution puts its channels behind the batch axis, None if it is none."""
+        if not isinstance(layer, self._classes(_CONVOLUTIONS)):
+            return None
+        return getattr(layer, "data_format", None) == "channels_first"
+
+    def keeps_axes(self, layer: Any) -> bool:
+        """Whether every axis that goes into a layer comes out as it was."""
+        return isinstance(layer, self._classes(_KEEPS_AXES))
+
+    def wraps_time(self, layer: Any) -> bool:
+        return isinstance(layer, self.keras.layers.TimeDistributed)
+
+    def _classes(self, names: str) -> Tuple[type, ...]:
+        known = self._known_classes.get(names)
+        if known is None:
+            found = [getattr(self.keras.layers, name, None) for name in names.split()]
+            known = tuple(cls for cls in found if isinstance(cls, type))
+            self._known_classes[names] = known
+        return known
+
+    def replicas(self, model: Any) -> int:
+        """Copies of a model that train side by side and keep BN statistics of their own."""
+        strategy = getattr(model, "distribute_strategy", None)
+        return int(getattr(strategy, "num_replicas_in_sync", 1) or 1)
+
+    def steps_per_execution(self, model: Any) -> int:
+        """Batches per call of the compiled step."""
+        kept = getattr(model, "steps_per_execution", None)
+        return int(kept) if isinstance(kept, int) else 1
+
     def owns_weights(self, layer: Any) -> bool:
         """Whether a layer has weights of its own, not counting layers inside it."""
         raise NotImplementedError
@@ -178,6 +237,7 @@ class Structure:
                 "renorm": bool(getattr(layer, "renorm", False)),
                 "synchronized": bool(getattr(layer, "synchronized", False))
                 or "SyncBatch" in type(layer).__name__,
+                "axis": _axis(getattr(layer, "axis", None)),
             },
             class_name=type(layer).__name__,
             own_flag=lambda: bool(layer.trainable),
@@ -207,6 +267,12 @@ def _number(value: Any) -> Optional[float]:
         return None
 
 
+def _axis(value: Any) -> Optional[int]:
+    """The one axis a BN normalises along; Keras 2 keeps a list of them once it is built."""
+    found = list(value) if isinstance(value, (list, tuple)) else [value]
+    return int(found[0]) if len(found) == 1 and isinstance(found[0], int) else None
+
+
 def named_statistics(variables: Sequence[Any]) -> Dict[str, Dict[str, Any]]:
     """Pairs of moving mean and variance among variables, by their names, keyed by prefix."""
     found: Dict[str, Dict[str, Any]] = {}
@@ -219,3 +285,7 @@ def named_statistics(variables: Sequence[Any]) -> Dict[str, Dict[str, Any]]:
                 prefix = name[: -len(ending)].strip("/_").rsplit("/", 1)[-1]
                 found.setdefault(prefix or "norm", {})[part] = variable
     return {name: pair for name, pair in found.items() if len(pair) == 2}
+
+
+def _listed(tensors: Any) -> List[Any]:
+    return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from keras_bnguard.records.advised import Advice, PolicyScore
 from keras_bnguard.records.model import (
+    BlockFlags,
+    Convolution,
     GraphCall,
     Inventory,
     LayerFlag,
+    LostMask,
     NormLayer,
     SharedNorm,
+    Surroundings,
     Switch,
+    TimeSteps,
 )
 from keras_bnguard.records.reported import (
     SEVERITIES,
@@ -50,7 +55,9 @@ __all__ = [
     "Advice",
     "Averaging",
     "Behaviour",
+    "BlockFlags",
     "CallSite",
+    "Convolution",
     "DriftLook",
     "Facts",
     "Finding",
@@ -58,6 +65,7 @@ __all__ = [
     "GraphCall",
     "Inventory",
     "LayerFlag",
+    "LostMask",
     "Mode",
     "Movement",
     "NormBehaviour",
@@ -71,5 +79,7 @@ __all__ = [
     "RunFacts",
     "SharedNorm",
     "Stack",
+    "Surroundings",
     "Switch",
+    "TimeSteps",
 ]

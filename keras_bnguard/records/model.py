@@ -25,6 +25,51 @@ class GraphCall:
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """The convolution that feeds a BN through layers that leave the axes in place.
+
+    channel_axis: counted from 0 with the batch axis. dims: how many axes its output has.
+    """
+
+    path: str
+    channel_axis: int
+    dims: int
+
+
+@dataclass(frozen=True)
+class LostMask:
+    """A mask that a layer before a BN makes and another one does not hand on."""
+
+    made_by: str
+    dropped_by: str
+
+
+@dataclass(frozen=True)
+class TimeSteps:
+    """A TimeDistributed layer around a BN. steps: its time steps, None where they vary;
+    graph: what it holds is a functional or sequential model."""
+
+    path: str
+    steps: Optional[int]
+    graph: bool
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What lies around a BN in the graphs that call it.
+
+    axis: the one it normalises along, None where it is not one; negative counts from the end.
+    call_sites: how often one call of the model calls it.
+    """
+
+    axis: Optional[int] = None
+    convolution: Optional[Convolution] = None
+    lost_mask: Optional[LostMask] = None
+    time_steps: Optional[TimeSteps] = None
+    call_sites: int = 1
+
+
+@dataclass(frozen=True)
 class NormLayer:
     """One BatchNormalization layer, or something that keeps moving statistics like one.
 
@@ -64,6 +109,7 @@ class NormLayer:
     aliases: Tuple[str, ...] = ()
     host: str = ""
     flag_source: Optional[str] = None
+    around: Surroundings = Surroundings()
 
     @property
     def frozen(self) -> bool:
@@ -109,6 +155,18 @@ class SharedNorm:
 
 
 @dataclass(frozen=True)
+class BlockFlags:
+    """A residual block, or another piece of a graph that belongs together, and its flags.
+
+    trains, frozen: paths of its layers that own weights and are no BN.
+    """
+
+    name: str
+    trains: Tuple[str, ...]
+    frozen: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Inventory:
     """Everything rules need to know about a model before its first step.
 
@@ -116,6 +174,9 @@ class Inventory:
     and their order are complete. compiled_flags_known: `LayerFlag.compiled` is filled.
     step_built: a train function exists, so that flags may be baked into it.
     shared: None where nobody looked for other models (it costs a walk over all objects).
+    replicas: copies of the model that train side by side, each on its share of a batch.
+    steps_per_execution: batches per call of the compiled step.
+    blocks: None where nobody looked for them.
     """
 
     model: str
@@ -131,6 +192,9 @@ class Inventory:
     guarded: bool = False
     shared: Optional[Tuple[SharedNorm, ...]] = None
     unreadable: Tuple[str, ...] = ()
+    replicas: int = 1
+    steps_per_execution: int = 1
+    blocks: Optional[Tuple[BlockFlags, ...]] = None
 
     def norm(self, path: str) -> NormLayer:
         """The BN at `path`; KeyError where there is none."""

@@ -29,6 +29,17 @@ from keras_bnguard.rules.bng204_augmentation_switches_batchnorm_to_training impo
 )
 from keras_bnguard.rules.bng205_subclass_drops_training import SubclassDropsTraining
 from keras_bnguard.rules.bng206_train_step_runs_inference import TrainStepRunsInference
+from keras_bnguard.rules.bng207_batchnorm_inside_time_distributed import (
+    BatchnormInsideTimeDistributed,
+)
+from keras_bnguard.rules.bng208_mask_does_not_reach_batchnorm import MaskDoesNotReachBatchnorm
+from keras_bnguard.rules.bng209_batchnorm_called_on_several_inputs import (
+    BatchnormCalledOnSeveralInputs,
+)
+from keras_bnguard.rules.bng302_momentum_or_epsilon_out_of_range import MomentumOrEpsilonOutOfRange
+from keras_bnguard.rules.bng303_wrong_axis import WrongAxis
+from keras_bnguard.rules.bng304_half_precision_statistics import HalfPrecisionStatistics
+from keras_bnguard.rules.bng305_renorm import Renorm
 from keras_bnguard.rules.bng401_statistics_never_loaded import StatisticsNeverLoaded
 from keras_bnguard.rules.bng402_non_finite_statistics import NonFiniteStatistics
 from keras_bnguard.rules.bng403_dead_or_negative_variance import DeadOrNegativeVariance
@@ -36,14 +47,20 @@ from keras_bnguard.rules.bng404_frozen_statistics_moved import FrozenStatisticsM
 from keras_bnguard.rules.bng405_live_statistics_stuck import LiveStatisticsStuck
 from keras_bnguard.rules.bng406_statistics_drifted import StatisticsDrifted
 from keras_bnguard.rules.bng601_optimizer_does_not_know_variable import OptimizerDoesNotKnowVariable
+from keras_bnguard.rules.bng602_weight_decay_on_batchnorm import WeightDecayOnBatchnorm
 from keras_bnguard.rules.bng603_averaged_weights_stale_statistics import (
     AveragedWeightsStaleStatistics,
 )
+from keras_bnguard.rules.bng604_gradient_accumulation import GradientAccumulation
 from keras_bnguard.rules.bng605_learning_rate_schedule_conflict import LearningRateScheduleConflict
 from keras_bnguard.rules.bng606_fine_tuning_rate_too_high import FineTuningRateTooHigh
 from keras_bnguard.rules.bng607_recompiled_inside_fit import RecompiledInsideFit
 from keras_bnguard.rules.bng608_phase_boundary_loss_spike import PhaseBoundaryLossSpike
+from keras_bnguard.rules.bng701_per_replica_statistics import PerReplicaStatistics
 from keras_bnguard.rules.bng702_hidden_batchnorm import HiddenBatchnorm
+from keras_bnguard.rules.bng703_steps_per_execution_hides_batches import (
+    StepsPerExecutionHidesBatches,
+)
 
 ALL_RULES: Tuple[Type[Rule], ...] = (
     TrainableChangedAfterCompile,
@@ -58,6 +75,13 @@ ALL_RULES: Tuple[Type[Rule], ...] = (
     AugmentationSwitchesBatchnormToTraining,
     SubclassDropsTraining,
     TrainStepRunsInference,
+    BatchnormInsideTimeDistributed,
+    MaskDoesNotReachBatchnorm,
+    BatchnormCalledOnSeveralInputs,
+    MomentumOrEpsilonOutOfRange,
+    WrongAxis,
+    HalfPrecisionStatistics,
+    Renorm,
     StatisticsNeverLoaded,
     NonFiniteStatistics,
     DeadOrNegativeVariance,
@@ -65,12 +89,16 @@ ALL_RULES: Tuple[Type[Rule], ...] = (
     LiveStatisticsStuck,
     StatisticsDrifted,
     OptimizerDoesNotKnowVariable,
+    WeightDecayOnBatchnorm,
     AveragedWeightsStaleStatistics,
+    GradientAccumulation,
     LearningRateScheduleConflict,
     FineTuningRateTooHigh,
     RecompiledInsideFit,
     PhaseBoundaryLossSpike,
+    PerReplicaStatistics,
     HiddenBatchnorm,
+    StepsPerExecutionHidesBatches,
 )
 
 BY_CODE: Dict[str, Type[Rule]] = {rule.code: rule for rule in ALL_RULES}

@@ -314,6 +314,21 @@ def test_what_is_left_out_of_weight_decay_is_kept_here():
     assert any("gamma" in str(known[name]) for name in names)
 
 
+@private("_keras_mask")
+def test_keras_mask_is_on_a_symbolic_tensor_while_a_layer_hands_it_on():
+    inputs = keras.Input((6, 4))
+    masked = layers.Masking()(inputs)
+    assert getattr(inputs, "_keras_mask", None) is None
+    assert layers.ReLU()(masked)._keras_mask is not None
+
+
+@private("_steps_per_execution", on=KERAS2)
+def test_steps_per_execution_is_a_variable():
+    model = transfer()
+    model.compile(sgd(), "mse", steps_per_execution=3)
+    assert int(model._steps_per_execution.numpy()) == 3
+
+
 @private("_use_weight_decay")
 def test_use_weight_decay_says_which_variables_decay():
     optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.1)

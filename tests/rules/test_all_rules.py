@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from keras_bnguard.records import NEEDS, SEVERITIES, Facts
+from keras_bnguard.records import (
+    NEEDS,
+    SEVERITIES,
+    Convolution,
+    Facts,
+    LostMask,
+    Surroundings,
+    TimeSteps,
+)
 from keras_bnguard.rules import ALL_RULES, BY_CODE
 from keras_bnguard.rules.base import HEADINGS, Rule
 from tests.rules.facts import (
@@ -42,6 +50,13 @@ CONTRACT = """
 | BNG204 | augmentation-switches-batchnorm-to-training | warning | A |
 | BNG205 | subclass-drops-training | error | A R |
 | BNG206 | train-step-runs-inference | error | R |
+| BNG207 | batchnorm-inside-time-distributed | info | A |
+| BNG208 | mask-does-not-reach-batchnorm | warning | A |
+| BNG209 | batchnorm-called-on-several-inputs | info | A |
+| BNG302 | momentum-or-epsilon-out-of-range | warning | A |
+| BNG303 | wrong-axis | warning | A |
+| BNG304 | half-precision-statistics | error | A |
+| BNG305 | renorm | info | A |
 | BNG401 | statistics-never-loaded | error | A |
 | BNG402 | non-finite-statistics | error | A R |
 | BNG403 | dead-or-negative-variance | warning | A R |
@@ -49,11 +64,15 @@ CONTRACT = """
 | BNG405 | live-statistics-stuck | error | R |
 | BNG406 | statistics-drifted | warning | R |
 | BNG601 | optimizer-does-not-know-variable | error | A O |
+| BNG602 | weight-decay-on-batchnorm | info | O |
+| BNG604 | gradient-accumulation | info | O |
 | BNG605 | learning-rate-schedule-conflict | error | O |
 | BNG606 | fine-tuning-rate-too-high | warning | O R |
 | BNG607 | recompiled-inside-fit | error | R |
 | BNG608 | phase-boundary-loss-spike | warning | R |
+| BNG701 | per-replica-statistics | warning | A |
 | BNG702 | hidden-batchnorm | warning | A |
+| BNG703 | steps-per-execution-hides-batches | info | A |
 """
 ROWS = {
     row[0]: row[1:]
@@ -71,18 +90,32 @@ def file_of(rule):
     return Path(inspect.getfile(rule))
 
 
+AROUND = Surroundings(
+    axis=-1,
+    convolution=Convolution("conv", 1, 4),
+    lost_mask=LostMask("masking", "conv"),
+    time_steps=TimeSteps("td", 4, True),
+    call_sites=2,
+)
+
+
 def everything_wrong():
     """Facts in which many rules find something."""
     return facts(
         norm("backbone/a", frozen_ancestors=("backbone",)),
         norm("backbone/b", trainable=False, at_default=True),
         norm("wrapper/0", kind="torch", trainable=False, host="TorchModuleWrapper"),
-        norm("c", trainable=True),
+        norm("c", trainable=True, momentum=0.1, stats_dtype="float16", renorm=True, around=AROUND),
         on=stack("k3-jax"),
+        replicas=2,
+        steps_per_execution=2,
         switches=(switch("flip", 0),),
         shared=(shared("c", True, False),),
         optimizer=adam(
             unknown=("c/gamma",),
+            weight_decay=0.1,
+            decayed=("c",),
+            accumulation=2,
             rate_is_schedule=True,
             rate_writers=("ReduceLROnPlateau",),
             rate=1.0,

@@ -1,0 +1,107 @@
+"""BNG302: momentum or epsilon has a value from another framework's convention, or none at all."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Optional, Tuple
+
+from keras_bnguard.records import Facts, NormLayer
+from keras_bnguard.rules.base import Hit, Rule, count, some, stands_still
+
+LOW = 0.5
+HIGH = 0.9999
+MAX_EPSILON = 0.1
+
+
+class MomentumOrEpsilonOutOfRange(Rule):
+    """Momentum or epsilon is where no BN works as it should.
+
+    What it checks:
+        `momentum` of every live BN, `epsilon` of every BN.
+
+    Why it matters:
+        Keras writes the share of the old value that is kept, torch the share of the new one: a
+        ported 0.1 should read 0.9. At 0.1 the statistics are those of the last batch or two; at
+        1.0 they never move; outside of 0 to 1 they run away. An epsilon of 0 divides by zero in
+        a dead channel, and a large one flattens quiet channels.
+
+    How it decides:
+        momentum < 0.5, >= 0.9999, or outside [0, 1]; epsilon <= 0 or > 0.1.
+
+    Example:
+        keras.layers.BatchNormalization(momentum=0.1)    # meant as in torch
+
+    Fix:
+        momentum = 1 - torch's; 0.9 to 0.99 for runs of hundreds of steps.
+
+    Known limits:
+        Not certain: a momentum of 0 or 1 can be meant, to take over one batch or none; mute the
+        rule there. Silent on the momentum of BN in inference mode, and on 0.999 and 0.9997 of
+        keras.applications.
+
+    Source:
+        PyTorch-YOLOv3 issue 230, pytorch2keras issue 70, keras pull request 16001 (ResNet-RS
+        shipped with momentum 0.0).
+    """
+
+    code = "BNG302"
+    name = "momentum-or-epsilon-out-of-range"
+    severity = "warning"
+    needs = ("A",)
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None:
+            return
+        hit: List[NormLayer] = []
+        said: Dict[str, None] = {}
+        values: Dict[str, Tuple[Optional[float], Optional[float]]] = {}
+        for norm in inventory.norms:
+            why = list(_momentum(norm)) + list(_epsilon(norm))
+            if why:
+                hit.append(norm)
+                values[norm.path] = (norm.momentum, norm.epsilon)
+                said.update(dict.fromkeys(why))
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} with settings out of range: {some(paths)}. "
+                f"{inventory.stack} takes them as they are: {'; '.join(said)}."
+            ),
+            fix=(
+                "set momentum to the share of the old statistics that each step keeps (1 - the "
+                "value of torch):\n"
+                "    keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)"
+            ),
+            evidence={
+                "momentum_and_epsilon": values,
+                "limits": {"momentum": (LOW, HIGH), "epsilon": (0.0, MAX_EPSILON)},
+            },
+        )
+
+
+def _momentum(norm: NormLayer) -> Iterable[str]:
+    value = norm.momentum
+    if value is None or stands_still(norm):
+        return
+    if value < 0 or value > 1:
+        yield f"momentum {value:g} lets the statistics run away, outside of 0 to 1"
+    elif value < LOW:
+        yield f"at momentum {value:g}, {100 * (1 - value):.3g} % is of the last batch alone"
+    elif value == 1:
+        yield "momentum 1 never moves the statistics"
+    elif value >= HIGH:
+        yield f"momentum {value:g} moves {100 * (1 - value):.2g} % of the way a step"
+
+
+def _epsilon(norm: NormLayer) -> Iterable[str]:
+    value = norm.epsilon
+    if value is None:
+        return
+    if value <= 0:
+        yield f"epsilon {value:g} divides by zero where a channel is constant"
+    elif value > MAX_EPSILON:
+        yield f"epsilon {value:g} shrinks every channel whose variance is not far above it"

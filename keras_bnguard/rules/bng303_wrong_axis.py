@@ -1,0 +1,87 @@
+"""BNG303: BN normalises along another axis than the one with the channels."""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Optional, Tuple
+
+from keras_bnguard.records import Convolution, Facts, NormLayer
+from keras_bnguard.rules.base import Hit, Rule, count, some
+
+
+class WrongAxis(Rule):
+    """BN normalises along another axis than the channels of the convolution before it.
+
+    What it checks:
+        The axis of each BN against the channel axis of the nearest convolution upstream.
+
+    Why it matters:
+        `BatchNormalization()` takes the last axis. After a convolution with
+        `data_format="channels_first"` that is the width of the picture: every column gets a
+        mean of its own, over all channels. It learns, only worse, and leaves stripes.
+
+    How it decides:
+        The graph is followed upwards through layers that leave the axes in place (activations,
+        dropout, pooling, padding, merges) to a convolution; its `data_format` says where the
+        channels are.
+
+    Example:
+        x = keras.layers.Conv2D(64, 3, data_format="channels_first")(x)
+        x = keras.layers.BatchNormalization()(x)         # axis=-1: the width
+
+    Fix:
+        `axis=1` after a convolution with channels first, `axis=-1` otherwise.
+
+    Known limits:
+        Not certain: one may mean to normalise along space. Silent where no convolution is
+        found upstream, and in models that are no graph.
+
+    Source:
+        keras issues 4906, 5328 and 1921.
+    """
+
+    code = "BNG303"
+    name = "wrong-axis"
+    severity = "warning"
+    needs = ("A",)
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None:
+            return
+        hit: List[NormLayer] = []
+        feeds: List[Tuple[int, Convolution]] = []
+        for norm in inventory.norms:
+            feed, axis = norm.around.convolution, _axis(norm)
+            if feed is not None and axis is not None and axis != feed.channel_axis:
+                hit.append(norm)
+                feeds.append((axis, feed))
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        axis, feed = feeds[0]
+        size = f" ({hit[0].channels} values)" if hit[0].channels else ""
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} along another axis than the channels: "
+                f"{some(paths)}. {hit[0].path} normalises along axis {axis}{size}, the channels of "
+                f"{feed.path} are axis {feed.channel_axis} of {feed.dims}. {inventory.stack} takes "
+                "mean and variance over the channels there."
+            ),
+            fix=(
+                "name the axis with the channels:\n"
+                f"    keras.layers.BatchNormalization(axis={feed.channel_axis})"
+            ),
+            evidence={
+                path: {"axis": axis, "channel_axis": feed.channel_axis, "convolution": feed.path}
+                for path, (axis, feed) in zip(paths, feeds)
+            },
+        )
+
+
+def _axis(norm: NormLayer) -> Optional[int]:
+    axis, feed = norm.around.axis, norm.around.convolution
+    if axis is None or feed is None:
+        return None
+    return axis + feed.dims if axis < 0 else axis

@@ -1,0 +1,75 @@
+"""BNG304: moving statistics are stored in 16 bits."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, some
+
+HALF = {
+    "float16": "a variance above 65504 is stored as infinity",
+    "bfloat16": "an update below 0.2 to 0.4 % of the value is lost in rounding",
+}
+
+
+class HalfPrecisionStatistics(Rule):
+    """Moving mean and variance are stored in float16 or bfloat16.
+
+    What it checks:
+        The dtype of the moving statistics.
+
+    Why it matters:
+        float16 ends at 65504: the variance of unscaled pixels or large activations becomes
+        infinite and the output 0. bfloat16 keeps 8 bits: at momentum 0.99 each update is a
+        hundredth of a difference, rounds to nothing, and the statistics stop short of where
+        they should be. Nothing is said in either case.
+
+    How it decides:
+        The dtype of the variable. Certain.
+
+    Example:
+        keras.config.set_dtype_policy("bfloat16")        # not "mixed_bfloat16"
+
+    Fix:
+        Use the mixed policy, which computes in 16 bits and stores in 32, or give BN alone
+        `dtype="float32"`.
+
+    Known limits:
+        Keras 2 stores BN in float32 under any of these policies and is never named here, save
+        for subclasses that make variables of their own.
+
+    Source:
+        Measured on Keras 3.15.1 (three engines): inputs of +600 and -600 give a variance of inf
+        in float16; a mean of 1.0 stops at 0.8 in bfloat16 at momentum 0.99. keras issue 9582.
+    """
+
+    code = "BNG304"
+    name = "half-precision-statistics"
+    severity = "error"
+    needs = ("A",)
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None:
+            return
+        hit = [norm for norm in inventory.norms if norm.stats_dtype in HALF]
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        found = sorted({str(norm.stats_dtype) for norm in hit})
+        effect = "; ".join(f"in {dtype}, {HALF[dtype]}" for dtype in found)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{count(len(hit), 'BN layer')} with moving statistics in {' and '.join(found)}: "
+                f"{some(paths)}. With {inventory.stack}, {effect}."
+            ),
+            fix=(
+                "store in 32 bits, compute in 16, by the policy set before the model is built:\n"
+                f'    keras.mixed_precision.set_dtype_policy("mixed_{found[0]}")\n'
+                "or for BN alone:\n"
+                '    keras.layers.BatchNormalization(dtype="float32")'
+            ),
+            evidence={norm.path: norm.stats_dtype for norm in hit},
+        )

@@ -1,0 +1,66 @@
+"""BNG604: gradients are accumulated over batches, BN statistics are not."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, some, stands_still
+
+
+class GradientAccumulation(Rule):
+    """The optimizer accumulates gradients over batches; live BN sees each batch alone.
+
+    What it checks:
+        `gradient_accumulation_steps` of the optimizer, and live BN.
+
+    Why it matters:
+        Accumulation makes eight batches of 4 act like one of 32 for the weights. BN still
+        normalises by 4 rows, and its statistics move at every one of the eight, with the
+        kernels standing still in between.
+
+    How it decides:
+        The setting of the optimizer, above 1. A fact.
+
+    Example:
+        keras.optimizers.Adam(1e-4, gradient_accumulation_steps=8)
+
+    Fix:
+        Freeze BN, or use GroupNormalization; accumulation does not help BN.
+
+    Known limits:
+        Wrappers that accumulate, of other packages, are not seen. Silent without live BN.
+
+    Source:
+        Measured on Keras 3.15.1 with four steps: statistics move at every batch, kernels at
+        every fourth; keras issue 16633, GradientAccumulator issues 6 and 47.
+    """
+
+    code = "BNG604"
+    name = "gradient-accumulation"
+    severity = "info"
+    needs = ("O",)
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        optimizer, inventory = facts.optimizer, facts.inventory
+        if optimizer is None or inventory is None or optimizer.accumulation < 2:
+            return
+        paths = tuple(norm.path for norm in inventory.norms if not stands_still(norm))
+        if not paths:
+            return
+        steps = optimizer.accumulation
+        batch = (facts.hyper or {}).get("batch_size")
+        sizes = f" of {batch} rows, the weights by {steps * int(batch)}" if batch else ""
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{optimizer.class_name} accumulates gradients over {steps} batches; "
+                f"{count(len(paths), 'live BN layer')} ({some(paths)}) still goes by each batch"
+                f"{sizes}. {inventory.stack} moves their statistics {steps} times per update."
+            ),
+            fix=(
+                "freeze the BN, or use a normalisation that does not look across rows:\n"
+                "    keras.layers.GroupNormalization(groups=32)"
+            ),
+            evidence={"accumulation": steps, "batch_size": batch},
+        )

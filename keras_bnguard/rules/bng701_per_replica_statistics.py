@@ -1,0 +1,90 @@
+"""BNG701: each replica of a distributed model has BN statistics of its own."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras_bnguard.records import Facts, Stack
+from keras_bnguard.rules.base import Hit, Rule, count, some, stands_still
+
+
+class PerReplicaStatistics(Rule):
+    """Several replicas train, and live BN normalises by the share of each.
+
+    What it checks:
+        Live BN without `synchronized=True` in a model with more than one replica.
+
+    Why it matters:
+        A batch of 64 on eight devices is a batch of 8 for BN. What is stored in the end is
+        no statistic of the whole batch: Keras 2 averages the variances of the shares and loses
+        what lies between them, Keras 3 on TensorFlow keeps those of the first replica alone.
+
+    How it decides:
+        The number of replicas the model was built for, and the setting of each BN.
+
+    Example:
+        with tf.distribute.MirroredStrategy().scope():
+            model = build()                      # BatchNormalization()
+
+    Fix:
+        `synchronized=True`, or frozen BN, or `bng.recalibrate` at the end.
+
+    Known limits:
+        Not certain: with large shares of shuffled data the statistics agree. Silent for
+        synchronised and frozen BN, and with JAX, where one program sees the whole batch.
+
+    Source:
+        Measured with two replicas, one fed 0 and one fed 10 (true mean 5, variance 25): Keras 2
+        stores 5 and 0, Keras 3 on TensorFlow 0 and 0, synchronised BN 5 and 25; tensorflow
+        issues 7439 and 46488.
+    """
+
+    code = "BNG701"
+    name = "per-replica-statistics"
+    severity = "warning"
+    needs = ("A",)
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None or inventory.replicas < 2:
+            return
+        hit = [n for n in inventory.norms if not n.synchronized and not stands_still(n)]
+        if not hit:
+            return
+        paths = tuple(norm.path for norm in hit)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{inventory.replicas} replicas and {count(len(hit), 'live BN layer')} without "
+                f"synchronized=True: {some(paths)}. Each normalises by 1/{inventory.replicas} of "
+                f"the batch. {_stores(inventory.stack)}"
+            ),
+            fix=_fix(inventory.stack),
+            evidence={"replicas": inventory.replicas},
+        )
+
+
+def _stores(stack: Stack) -> str:
+    if stack.name in ("k2", "tfk"):
+        return (
+            f"{stack} stores the average of the replicas' means and variances, without the "
+            "spread between replicas."
+        )
+    if stack.engine == "tensorflow":
+        return f"{stack} stores the statistics of the first replica alone."
+    return f"{stack} stores in each process what that process saw."
+
+
+def _fix(stack: Stack) -> str:
+    if stack.engine != "tensorflow":
+        return (
+            "freeze the BN, or take new statistics over the data at the end:\n"
+            "    bng.recalibrate(model, data)"
+        )
+    return (
+        "build the BN synchronised:\n"
+        "    keras.layers.BatchNormalization(synchronized=True)\n"
+        "or take new statistics over the data at the end:\n"
+        "    bng.recalibrate(model, data)"
+    )
