@@ -40,7 +40,7 @@ def advise(
     metric: Optional[Metric] = None,
     select: Optional[Selectors] = None,
     steps: int = 200,
-    cross: int = 4,
+    cross: int = 3,
     repeats: Optional[int] = None,
     batches: int = 64,
     seed: int = 0,
@@ -220,11 +220,9 @@ def _error(values: np.ndarray) -> float:
 def decide(scores: Rows, losses: Rows) -> Tuple[str, bool, str]:
     """Which policy to take, from one score and one loss per held-out row and policy.
 
-    The best score is taken; of equal ones the lower loss; where another policy's score is
-    within one standard error of it and its loss lower by more than two, that one. Policies
-    differ where one is behind the pick by more than two standard errors of the difference on
-    the same rows, in score or in loss. Where none is behind by more than one, it is "frozen",
-    which changes nothing.
+    The best score is taken; of equal ones the lower loss, then the one that changes least.
+    Policies differ where one is behind it by more than two standard errors of the difference
+    on the same rows, in score or in loss.
 
     Args:
         scores, losses: policy -> shape `(rows,)`, the rows in the same order.
@@ -233,21 +231,17 @@ def decide(scores: Rows, losses: Rows) -> Tuple[str, bool, str]:
         (policy, whether they differ, the reason in words).
     """
     pick = _best(scores, losses, POLICIES)
-    near = [p for p in POLICIES if not _beyond(_gap(scores, pick, p), 1.0)]
-    lower = min(near, key=lambda policy: float(np.mean(losses[policy])))
-    if _beyond(_gap(losses, pick, lower), CLEAR):
-        pick = lower
-    for size, certain in ((CLEAR, True), (1.0, False)):
-        parts = _behind(scores, losses, pick, size)
-        if parts:
-            start = "" if certain else "no clear difference, but on these rows "
-            return pick, certain, start + "; ".join(parts)
+    parts = _behind(scores, losses, pick, CLEAR)
+    if parts:
+        return pick, True, "; ".join(parts)
+    weak = _behind(scores, losses, pick, 0.0)
+    leads = f" ({pick} is {'; '.join(weak)})" if weak else ""
     return (
-        FROZEN,
+        pick,
         False,
         (
-            "no difference beyond noise between the policies on this data; keep the statistics as "
-            "they were loaded, or pass more rows"
+            f"no difference beyond noise between the policies on these rows{leads}; choose what "
+            "changes least, or pass more rows"
         ),
     )
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from keras_bnguard.channel_health import DEAD_RATIO, channel_health
 from keras_bnguard.drift import (
-    MAX_LOG_VARIANCE_RATIO,
-    MAX_MEAN_SHIFT,
+    MAX_DISTANCE,
     bhattacharyya,
     log_variance_ratio,
     mean_shift,
@@ -112,11 +111,7 @@ class StatWatch:
 
     def drift(self, moment: str, epoch: Optional[int], steps: int) -> DriftLook:
         """How far every BN is from the start, by the measures of `drift.py`."""
-        shift, _, ratio = self._measures()
-        now, start = self._now, self._start
-        with np.errstate(all="ignore"):
-            apart = bhattacharyya(now.mean, now.variance, start.mean, start.variance, self._epsilon)
-        distance = per_layer(apart, self._offsets)[0]
+        shift, _, ratio, distance = self._measures()
         return DriftLook(
             moment=moment,
             epoch=epoch,
@@ -155,8 +150,7 @@ class StatWatch:
 
     def _kinds(self) -> np.ndarray:
         """One byte per BN, of the bits at the top of this file."""
-        shift, _, ratio = self._measures()
-        far = (shift > MAX_MEAN_SHIFT) | (ratio > MAX_LOG_VARIANCE_RATIO)
+        far = self._measures()[3] > MAX_DISTANCE
         kinds = self._changed(self._start) * np.uint8(_MOVED) | far * np.uint8(_FAR)
         return np.asarray(kinds | self._needs_a_closer_look() * np.uint8(_SICK))
 
@@ -170,7 +164,7 @@ class StatWatch:
         intents = self._intents(calls)
         moved = self._changed(self._start)
         moved_last = self._changed(self._last)
-        shift, shift_max, ratio = self._measures()
+        shift, shift_max, ratio, distance = self._measures()
         closer = self._needs_a_closer_look()
         records = []
         for i, handle in enumerate(self._readable):
@@ -188,6 +182,7 @@ class StatWatch:
                     affine_moved=self._affine_moved(handle) if stuck else None,
                     mean_shift=float(shift[i]),
                     log_variance_ratio=float(ratio[i]),
+                    distance=float(distance[i]),
                     max_mean_shift=float(shift_max[i]),
                     started_at_default=self._started_at_default[handle.path],
                     **health,
@@ -253,17 +248,25 @@ class StatWatch:
         half = len(changed) // 2
         return self._segments(changed[:half] | changed[half:], np.logical_or)
 
-    def _measures(self) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Per BN: mean and largest mean shift, mean log variance ratio, against the start."""
+    def _measures(self) -> Tuple[np.ndarray, ...]:
+        """Per BN, against the start: mean and largest mean shift, mean log variance ratio, mean
+        distance."""
         known = self._measured
         if known is None or known[0] is not self._now or known[1] is not self._start:
             now, start = self._now, self._start
             with np.errstate(all="ignore"):
                 shift = mean_shift(now.mean, start.mean, start.variance, self._epsilon)
                 ratio = log_variance_ratio(now.variance, start.variance, self._epsilon)
-            numbers = (*per_layer(shift, self._offsets), per_layer(ratio, self._offsets)[0])
+                apart = bhattacharyya(
+                    now.mean, now.variance, start.mean, start.variance, self._epsilon
+                )
+            numbers = (
+                *per_layer(shift, self._offsets),
+                per_layer(ratio, self._offsets)[0],
+                per_layer(apart, self._offsets)[0],
+            )
             known = self._measured = (now, start, numbers)
-        found: Tuple[np.ndarray, np.ndarray, np.ndarray] = known[2]
+        found: Tuple[np.ndarray, ...] = known[2]
         return found
 
     def _needs_a_closer_look(self, now: Optional[_Vectors] = None) -> np.ndarray:

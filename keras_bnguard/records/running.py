@@ -108,7 +108,8 @@ class Movement:
     moved_since_last: the same, against the previous look. affine_moved: gamma or beta
     differ (None: not read). mean_shift: mean over channels of |mean_t - mean_0| /
     sqrt(variance_0 + epsilon). log_variance_ratio: mean over channels of
-    |log((variance_t + epsilon) / (variance_0 + epsilon))|.
+    |log((variance_t + epsilon) / (variance_0 + epsilon))|. distance: mean over channels of the
+    Bhattacharyya distance of `drift.py`.
     expected: "train" or "inference", from intent; why: the fact that decided it.
     ran: "training", "inference" or "unknown", from the calls of a real step.
     """
@@ -122,6 +123,7 @@ class Movement:
     affine_moved: Optional[bool] = None
     mean_shift: float = 0.0
     log_variance_ratio: float = 0.0
+    distance: float = 0.0
     max_mean_shift: float = 0.0
     started_at_default: bool = False
     nonfinite: Tuple[str, ...] = ()

@@ -27,7 +27,8 @@ TEMPLATES = Path(__file__).with_name("templates")
 LOOKS = 24
 # Layers a finding names before the rest is folded away.
 LAYERS = 4
-# Upper ends of the colour steps of the two heat maps.
+# Upper ends of the colour steps of the heat maps; docs/statistics.md has what goes with them.
+DISTANCE_STEPS = (0.001, 0.01, 0.03, 0.1)
 SHIFT_STEPS = (0.01, 0.1, 0.3, 1.0)
 RATIO_STEPS = (0.01, 0.1, 0.3, 1.0)
 MARKS = {"error": "✖", "warning": "▲", "info": "ℹ", "clear": "✔"}  # noqa: RUF001
@@ -170,7 +171,7 @@ def _value(value: Any) -> str:
 
 # ---------------------------------------------------------------------- heat maps
 def _maps(drift: Sequence[DriftLook]) -> List[Dict[str, Any]]:
-    """One table of layers by looks for each of the two measures."""
+    """One table of layers by looks for each of the measures."""
     looks = _thinned(drift)
     return [
         {
@@ -181,6 +182,7 @@ def _maps(drift: Sequence[DriftLook]) -> List[Dict[str, Any]]:
             "legend": _legend(steps),
         }
         for title, unit, name, steps in (
+            ("Distance of the statistics", "Bhattacharyya distance", "distance", DISTANCE_STEPS),
             ("Shift of the moving mean", "standard deviations", "mean_shift", SHIFT_STEPS),
             (
                 "Change of the moving variance",

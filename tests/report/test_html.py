@@ -161,7 +161,7 @@ def test_drift_of_200_layers_has_a_row_each_and_as_many_looks_as_fit():
     shown = Page(text)
     assert "24 of 60 looks are shown." in shown.text
     cells = re.findall(r'<td class="h[0-4]">', text)
-    assert len(cells) == 2 * 200 * 24
+    assert len(cells) == 3 * 200 * 24
     assert "epoch 0 end" in shown.inside("thead")
     assert "epoch 59 end" in shown.inside("thead")
     assert "backbone/block200_bn" in shown.inside("tbody")

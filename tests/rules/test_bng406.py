@@ -1,5 +1,8 @@
 """BNG406 with hand-made records."""
 
+import numpy as np
+
+from keras_bnguard.drift import bhattacharyya
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng406_statistics_drifted import StatisticsDrifted
 from tests.rules.facts import facts, hits, moved, norm, run, stuck, the_hit
@@ -8,7 +11,7 @@ RULE = StatisticsDrifted
 
 
 def drifted(path="backbone/bn", **settings):
-    return moved(path, **{"mean_shift": 1.5, **settings})
+    return moved(path, **{"distance": 0.3, "mean_shift": 1.5, **settings})
 
 
 def known(*movements, **settings):
@@ -16,25 +19,24 @@ def known(*movements, **settings):
     return facts(*norms, run=run(*movements, **settings))
 
 
-def test_it_fires_on_a_mean_shift_of_more_than_one_standard_deviation():
-    small = drifted("backbone/bn2", mean_shift=1.2)
-    hit = the_hit(RULE, known(small, drifted(), drifted("ok", mean_shift=0.25)))
+def test_it_fires_on_a_large_distance_and_names_the_largest_first():
+    small = drifted("backbone/bn2", distance=0.2, log_variance_ratio=2.5)
+    hit = the_hit(RULE, known(small, drifted(), drifted("ok", distance=0.03)))
     assert hit.layers == ("backbone/bn", "backbone/bn2")
-    assert "Largest mean shift 1.5 standard deviations (limit 1)" in hit.message
+    assert "Largest distance 0.3 (limit 0.1)" in hit.message
+    assert "mean shift up to 1.5 standard deviations" in hit.message
+    assert "log variance ratio up to 2.5" in hit.message
     assert "after 10 steps" in hit.message
 
 
-def test_it_fires_on_a_tenfold_variance():
-    hit = the_hit(RULE, known(drifted(mean_shift=0.0, log_variance_ratio=2.5)))
-    assert "log variance ratio 2.5 (limit 2.303)" in hit.message
-
-
-def test_the_thresholds_themselves_are_silent():
-    assert not hits(RULE, known(drifted(mean_shift=1.0, log_variance_ratio=2.303)))
+def test_the_threshold_itself_is_silent():
+    assert not hits(RULE, known(drifted(distance=0.1)))
 
 
 def test_correct_fine_tuning_is_silent():
-    assert not hits(RULE, known(drifted(mean_shift=0.25, log_variance_ratio=0.6)))
+    """A shift of 0.25 standard deviations with 0.6 in log variance."""
+    apart = bhattacharyya(*(np.array([v]) for v in (0.25, np.exp(0.6), 0.0, 1.0, 0.0)))
+    assert not hits(RULE, known(drifted(distance=float(apart[0]))))
 
 
 def test_training_from_scratch_is_silent():
@@ -51,7 +53,7 @@ def test_recalibration_asked_for_is_silent():
 
 def test_frozen_still_and_non_finite_bn_are_silent():
     assert not hits(RULE, known(drifted(expected="inference")))
-    assert not hits(RULE, known(stuck("bn", mean_shift=2.0)))
+    assert not hits(RULE, known(stuck("bn", distance=2.0)))
     assert not hits(RULE, known(drifted(nonfinite=("moving_mean",))))
 
 

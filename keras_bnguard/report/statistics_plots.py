@@ -1,0 +1,172 @@
+"""Pictures of statistics as matplotlib figures: drift, recalibration, mode gap."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from keras_bnguard.errors import MissingExtraError, SettingError
+from keras_bnguard.records import Report
+
+MEASURES = {
+    "distance": "Bhattacharyya distance",
+    "mean_shift": "shift of the moving mean, standard deviations",
+    "log_variance_ratio": "change of the moving variance, |log ratio|",
+}
+BEFORE, AFTER = "#7f7f7f", "#1f6fb2"
+# Layer names beside a figure; of more layers every second, third, ... one is named.
+NAMES = 40
+
+
+def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = None) -> Any:
+    """Heat map of a guarded run: BN layers by looks, coloured by how far statistics moved.
+
+    Args:
+        report: `guard.report` of a `BNGuard` that watched a `fit`.
+        measure: "distance" (Bhattacharyya, default), "mean_shift" (standard deviations) or
+            "log_variance_ratio" (natural logarithm). Formulas in `drift.py`.
+        path: where to save it, None for nowhere.
+
+    Returns:
+        The `matplotlib.figure.Figure`; it belongs to no window. The colours are logarithmic
+        over the upper three decades. Values that are not finite are red, layers that were not
+        there at a look are white.
+
+    Raises:
+        SettingError: unknown measure, or a report without a look (an audit has none).
+        MissingExtraError: matplotlib is not installed.
+    """
+    if measure not in MEASURES:
+        raise SettingError(f"measure={measure!r}: expected one of {', '.join(MEASURES)}.")
+    looks = [look for look in report.drift if getattr(look, measure)]
+    if not looks:
+        raise SettingError(
+            "this report has no drift to plot: it comes from an audit, or no look was taken. "
+            "Pass guard.report of a BNGuard that watched a fit."
+        )
+    paths = list(dict.fromkeys(p for look in looks for p in getattr(look, measure)))
+    values = np.full((len(paths), len(looks)), np.nan)
+    broken = np.zeros(values.shape, bool)
+    for column, look in enumerate(looks):
+        for row, name in enumerate(paths):
+            value = getattr(look, measure).get(name)
+            broken[row, column] = value is not None and not np.isfinite(value)
+            if value is not None and not broken[row, column]:
+                values[row, column] = value
+    figure = _figure((3.5 + 0.45 * min(len(looks), 24), 1.6 + 0.22 * min(len(paths), NAMES)))
+    axes = figure.subplots()
+    shown = axes.imshow(
+        values, aspect="auto", cmap="Blues", norm=_scale(values), interpolation="nearest"
+    )
+    red = np.zeros((*values.shape, 4))
+    red[broken] = (0.7, 0.15, 0.12, 1.0)
+    axes.imshow(red, aspect="auto", interpolation="nearest")
+    _name_rows(axes, paths)
+    places = np.unique(np.linspace(0, len(looks) - 1, min(len(looks), 8)).astype(int))
+    axes.set_xticks(places, [str(looks[i].steps) for i in places])
+    axes.set_xlabel("training steps at the look")
+    figure.colorbar(shown, ax=axes, label=MEASURES[measure])
+    return _saved(figure, path)
+
+
+def plot_recalibration(result: Any, path: Optional[str] = None) -> Any:
+    """Moving mean and variance of every recalibrated BN, before and after.
+
+    Each bar reaches from the lower to the upper quartile of a layer's channels, the dot is
+    their median.
+
+    Args:
+        result: what `recalibrate` returned, or anything with `before` and `after`, mappings of
+            path to `NormState`.
+        path: where to save it, None for nowhere.
+
+    Returns:
+        The `matplotlib.figure.Figure`; it belongs to no window.
+
+    Raises:
+        SettingError: no BN was recalibrated. MissingExtraError: matplotlib is not installed.
+    """
+    paths = list(result.after)
+    if not paths:
+        raise SettingError("no BN was recalibrated, so there is nothing to plot.")
+    figure = _figure((8.0, 1.6 + 0.3 * min(len(paths), NAMES)))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, name in zip(panels, ("mean", "variance")):
+        for states, offset, colour, label in (
+            (result.before, -0.16, BEFORE, "before"),
+            (result.after, 0.16, AFTER, "after"),
+        ):
+            quartiles = np.array(
+                [np.percentile(getattr(states[p], name), (25, 50, 75)) for p in paths]
+            )
+            places = np.arange(len(paths)) + offset
+            axes.hlines(places, quartiles[:, 0], quartiles[:, 2], color=colour, linewidth=3)
+            axes.plot(quartiles[:, 1], places, "o", color=colour, markersize=4, label=label)
+        axes.set_xlabel(f"moving {name}")
+        axes.grid(axis="x", alpha=0.3)
+    if all(np.all(np.asarray(s.variance) > 0) for m in (result.before, result.after)
+           for s in m.values()):  # fmt: skip
+        panels[1].set_xscale("log")
+    _name_rows(panels[0], paths)
+    panels[0].invert_yaxis()
+    panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=2, frameon=False)
+    return _saved(figure, path)
+
+
+def plot_mode_gap(gap: Any, path: Optional[str] = None) -> Any:
+    """Bars of loss and metrics with BN by the batch and by its moving statistics.
+
+    Args:
+        gap: what `mode_gap` returned.
+        path: where to save it, None for nowhere.
+
+    Returns:
+        The `matplotlib.figure.Figure`, one panel a number; the line on the second bar is the
+        standard error of the difference over batches. It belongs to no window.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    names = list(gap.training)
+    figure = _figure((1.2 + 2.2 * len(names), 3.2))
+    panels = np.atleast_1d(figure.subplots(1, len(names)))
+    for axes, name in zip(panels, names):
+        values = (gap.training[name], gap.inference[name])
+        error = gap.spread[name]
+        axes.bar((0, 1), values, color=(BEFORE, AFTER), width=0.7)
+        if np.isfinite(error):
+            axes.errorbar(1, values[1], yerr=error, color="black", capsize=4)
+        axes.set_xticks((0, 1), (f"by batch\n{values[0]:.4g}", f"inference\n{values[1]:.4g}"))
+        axes.set_title(f"{name}: {gap.gap(name):+.3g}")
+    return _saved(figure, path)
+
+
+def _figure(size: Tuple[float, float]) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "plots need matplotlib. Install it: pip install 'keras_bnguard[report]'."
+        ) from error
+    return Figure(figsize=size, layout="constrained")
+
+
+def _scale(values: np.ndarray) -> Any:
+    """Drift of one layer is often a hundred times that of another: equal steps of the logarithm."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    top = float(np.nanmax(values)) if np.any(np.isfinite(values)) else 0.0
+    return LogNorm(top / 1e3, top, clip=True) if top > 0 else Normalize(0.0, 1.0)
+
+
+def _name_rows(axes: Any, paths: Sequence[str]) -> None:
+    every = -(-len(paths) // NAMES)
+    places: List[int] = list(range(0, len(paths), every))
+    axes.set_yticks(places, [paths[i] for i in places], fontsize=8)
+
+
+def _saved(figure: Any, path: Optional[str]) -> Any:
+    if path is not None:
+        figure.savefig(path)
+    return figure
