@@ -13,7 +13,7 @@ from keras_bnguard.cli import main
 from keras_bnguard.cli.demo import demo
 from keras_bnguard.cli.demo.digits import load_digits
 from keras_bnguard.cli.demo.recipe import AS_IS, FIXED, HEAD_ONLY, VARIANTS, Setting
-from keras_bnguard.cli.demo.summary import of_variant, plain_table, rows
+from keras_bnguard.cli.demo.summary import of_variant, plain_table, rows, show_table
 from tests.models import layers  # noqa: F401 - makes the engine compile quickly
 from tests.stack import IS_KERAS3, STACK
 
@@ -91,7 +91,7 @@ def test_what_is_printed_says_what_happened(shown):
     assert ("nothing found in the recipe as it is" in printed) is not IS_KERAS3
     said = "overrides" if IS_KERAS3 else "honours"
     assert f"{said} base(x, training=False) in fit" in printed
-    assert max(map(len, plain_table(rows(runs)).splitlines())) <= 100
+    assert max(map(len, plain_table(rows(runs)).splitlines())) <= 80
 
 
 def test_the_table_counts_what_moved(shown):
@@ -133,3 +133,20 @@ def test_a_missing_package_is_named_before_any_training(
     assert f"needs {package}, which is not installed" in line
     assert "keras_bnguard[demo]" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_the_table_is_not_cut_at_80_columns(monkeypatch, capsys):
+    """The widest cells there can be, with rich and without."""
+    monkeypatch.setenv("COLUMNS", "80")
+    widest = (
+        "BNGuard(fix=True)",
+        "87.6 +- 10.3 %",
+        "92.7 +- 12.0 %",
+        "12.34 sd",
+        "moved in 3 of 3",
+    )
+    for table in (show_table, lambda cells: print(plain_table(cells))):
+        table([widest])
+        lines = capsys.readouterr().out.splitlines()
+        assert any(all(cell in line for cell in widest) for line in lines)
+        assert max(map(len, lines)) <= 80

@@ -80,6 +80,7 @@ class _Installed:
         run_watch.stop(self.engine, self.history)
 
     def _replace(self, owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
+        owner = run_watch.owner_of(owner, name)  # What Keras compares with is replaced too.
         original = getattr(owner, name, None)
         if original is None:
             return

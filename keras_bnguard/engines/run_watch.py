@@ -53,8 +53,10 @@ class _Hooks:
         for cls, own in self.properties.items():
             cls.trainable = self._observed(own)
         hooks = self
-        self.own_compile = self.model_class.__dict__.get("compile")
-        original = self.model_class.compile
+        # On the very class that has it: Keras 3 compares `compile` of a model with that of the
+        # trainer it comes from, and compiles no loaded or cloned model where the two differ.
+        self.compile_class = owner_of(self.model_class, "compile")
+        original = self.own_compile = self.compile_class.__dict__["compile"]
 
         @functools.wraps(original)
         def compile(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -66,9 +68,9 @@ class _Hooks:
                 listener.after_compile(model, source)
             return result
 
-        self.model_class.compile = compile
-        self.own_make = self.model_class.__dict__.get("make_train_function")
-        make = self.model_class.make_train_function
+        self.compile_class.compile = compile
+        self.make_class = owner_of(self.model_class, "make_train_function")
+        make = self.own_make = self.make_class.__dict__["make_train_function"]
 
         @functools.wraps(make)
         def make_train_function(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -76,7 +78,7 @@ class _Hooks:
                 listener.before_training(model)
             return make(model, *args, **kwargs)
 
-        self.model_class.make_train_function = make_train_function
+        self.make_class.make_train_function = make_train_function
 
     def _observed(self, own: Any) -> property:
         def set_trainable(layer: Any, value: Any) -> None:
@@ -87,11 +89,8 @@ class _Hooks:
     def uninstall(self) -> None:
         for cls, own in self.properties.items():
             cls.trainable = own
-        for name, before in (("compile", self.own_compile), ("make_train_function", self.own_make)):
-            if before is None:
-                delattr(self.model_class, name)
-            else:
-                setattr(self.model_class, name, before)
+        self.compile_class.compile = self.own_compile
+        self.make_class.make_train_function = self.own_make
 
     # --------------------------------------------------------------- listening
     def assign(self, setter: Any, layer: Any, value: Any) -> None:
@@ -119,6 +118,11 @@ class _Hooks:
             return
         for listener in listeners:
             listener.after_flip(flips, source)
+
+
+def owner_of(cls: type, name: str) -> Any:
+    """The class from which `cls` has an attribute."""
+    return next((each for each in cls.__mro__ if name in each.__dict__), cls)
 
 
 _HOOKS: Dict[int, _Hooks] = {}

@@ -50,6 +50,7 @@ def everything():
         (real.Model, "train_on_batch"),
         (real.Model, "compile"),
         (real.Model, "load_weights"),
+        (real.Model, "make_train_function"),
         (real.layers.Layer, "set_weights"),
         (real.layers.Layer, "trainable"),
         (real.layers.BatchNormalization, "trainable"),
@@ -106,6 +107,22 @@ def test_history_and_the_users_list_stay_as_they_were():
     history = model_of("m").fit(X, Y, verbose=0, callbacks=mine)
     assert list(history.history) == ["loss"]
     assert len(mine) == 1
+
+
+def test_a_model_that_is_loaded_is_compiled_as_without(tmp_path):
+    """Keras 3 leaves a model uncompiled where its `compile` is not that of Keras."""
+    path = str(tmp_path / "m.keras")
+    model_of("m").save(path)
+    before = keras.models.load_model(path)
+    bng.enable_warnings()
+    after = keras.models.load_model(path)
+    assert (after.optimizer is None) == (before.optimizer is None) is False
+    loaded = []
+    load = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: loaded.append(keras.models.load_model(path))
+    )
+    after.fit(X, Y, verbose=0, callbacks=[load])
+    assert loaded[0].optimizer is not None
 
 
 def test_a_callback_list_gets_the_guard_for_the_length_of_fit():

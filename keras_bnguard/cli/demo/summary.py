@@ -10,7 +10,7 @@ import numpy as np
 from keras_bnguard.cli.demo.recipe import AS_IS, FIXED, HEAD_ONLY, VARIANTS, Run
 from keras_bnguard.records import Stack
 
-HEADER = ("fine-tuning", "after head", "after fine-tuning", "largest drift", "statistics")
+HEADER = ("fine-tuning", "after head", "after tuning", "drift", "statistics")
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,16 @@ def plain_table(cells: Sequence[Sequence[str]]) -> str:
 
 
 def show_table(cells: Sequence[Sequence[str]]) -> None:
-    """Print a table, with rich where it is installed."""
+    """Print a table, with rich where it is installed; cells are wrapped, never cut."""
     rich = _rich()
     if rich is None:
         print(plain_table(cells))
         return
-    table = rich.table.Table(*HEADER, title="accuracy on held-out digits 5-9")
+    # Without lines between the columns: 80 columns hold the widest cells.
+    table = rich.table.Table(title="accuracy on held-out digits 5-9", box=rich.box.SIMPLE)
+    table.pad_edge, table.show_edge, table.padding = False, False, (0, 1, 0, 0)
+    for name in HEADER:
+        table.add_column(name, overflow="fold")
     for line in cells:
         table.add_row(*line)
     rich.console.Console().print(table)
@@ -114,6 +118,7 @@ def show_framed(title: str, text: str) -> None:
 def _rich() -> Optional[Any]:
     try:
         import rich
+        import rich.box
         import rich.console
         import rich.panel
         import rich.table
