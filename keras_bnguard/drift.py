@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+import functools
+from typing import Any, Callable, Tuple
 
 import numpy as np
 
@@ -11,7 +12,28 @@ import numpy as np
 # docs/statistics.md more than five points of accuracy.
 MAX_DISTANCE = 0.1
 
+_BLOCK = 4096
 
+
+def _in_blocks(measure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Work on 4096 channels at a time: the temporaries stay in the cache, which makes a look at
+    26,000 channels several times cheaper."""
+
+    @functools.wraps(measure)
+    def blockwise(*vectors: Any) -> np.ndarray:
+        size = len(vectors[0]) if np.ndim(vectors[0]) else 0
+        if size <= _BLOCK:
+            return measure(*vectors)
+        found = np.empty(size, np.float64)
+        for begin in range(0, size, _BLOCK):
+            here = slice(begin, begin + _BLOCK)
+            found[here] = measure(*(v[here] if np.ndim(v) else v for v in vectors))
+        return found
+
+    return blockwise
+
+
+@_in_blocks
 def mean_shift(
     mean: np.ndarray, mean0: np.ndarray, variance0: np.ndarray, epsilon: np.ndarray
 ) -> np.ndarray:
@@ -29,6 +51,7 @@ def mean_shift(
     return np.asarray(np.abs(mean.astype(wide) - mean0.astype(wide)) / scale)
 
 
+@_in_blocks
 def log_variance_ratio(
     variance: np.ndarray, variance0: np.ndarray, epsilon: np.ndarray
 ) -> np.ndarray:
@@ -47,6 +70,7 @@ def log_variance_ratio(
     return np.asarray(np.abs(np.log(now / start)))
 
 
+@_in_blocks
 def bhattacharyya(
     mean: np.ndarray,
     variance: np.ndarray,

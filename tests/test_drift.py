@@ -185,3 +185,13 @@ def test_a_dead_channel_has_a_large_but_finite_distance_and_nan_stays_nan():
     assert 20.0 < bhattacharyya(one, np.array([1e30]), one, dead, np.array(1e-12))[0] < 50.0
     assert np.isnan(bhattacharyya(nan, one, one, one, np.array(1e-3)))
     assert np.isnan(bhattacharyya(one, nan, one, one, np.array(1e-3)))
+
+
+@pytest.mark.parametrize("measure", [mean_shift, log_variance_ratio, bhattacharyya])
+def test_many_channels_are_measured_as_few_are(measure):
+    rng = np.random.default_rng(0)
+    count = measure.__wrapped__.__code__.co_argcount - 1
+    vectors = [rng.uniform(0.1, 2.0, 10_001).astype(np.float32) for _ in range(count)]
+    for epsilon in (1e-3, np.full(10_001, 1e-3)):
+        whole = measure.__wrapped__(*vectors, epsilon)
+        np.testing.assert_array_equal(measure(*vectors, epsilon), whole)

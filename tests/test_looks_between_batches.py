@@ -76,7 +76,7 @@ def watched():
     live.set_weights([w + 0.5 for w in live.get_weights()])
     watch.look()
     assert not watch.quiet({}, 1)  # the first look has nothing to be compared with
-    return watch, watch.live_reader(model).read()
+    return watch, watch.live_reader(model).read().copy()
 
 
 def test_a_glance_is_content_with_a_live_layer_that_moves_on(watched):
