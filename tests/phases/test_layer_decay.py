@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard.action import enter_step
 from keras_bnguard.engines import engine_for
 from keras_bnguard.inventory import take_inventory
 from keras_bnguard.rate_decay import block_depths, rate_factors
@@ -34,6 +35,41 @@ def test_depth_counts_blocks_from_the_output():
     assert depths["head_dense"] == depths["head_bn"] == 1
     assert depths["backbone/dense2"] == depths["backbone/bn2"] == 2
     assert depths["backbone/dense1"] == depths["backbone/bn1"] == depths[""] == 3
+
+
+class WithToken(keras.Model):
+    """A model that owns a weight itself, has no graph, and calls one layer twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = r.L.Dense(4, name="embed")
+        self.block = r.L.Dense(4, name="block")
+        self.out = r.L.Dense(1, name="out")
+
+    def build(self, shape: Any) -> None:
+        self.token = self.add_weight(shape=(4,), initializer="zeros", name="token")
+        super().build(shape)
+
+    def call(self, x: Any) -> Any:
+        return self.out(self.block(self.block(self.embed(x) + self.token)))
+
+
+def test_weights_of_the_model_itself_count_with_the_first_block():
+    model = WithToken()
+    model(np.zeros((2, 6), "float32"))
+    assert block_depths(take_inventory(model)) == {"embed": 2, "block": 1, "out": 0, "": 2}
+    model.compile(r.optimizer("SGD", RATE, momentum=0.0), "mse")
+    engine = engine_for(model)
+    survey = take_inventory(model)
+    enter_step(survey, carry=True, schedule=None, rate=None, inside=False,
+               factors=rate_factors(survey, DECAY))  # fmt: skip
+    before = r.to_numpy(model.token)
+    variables = list(model.trainable_variables)
+    ones = [r.tensor(np.ones(v.shape, "float32")) for v in variables]
+    model.optimizer.apply_gradients(zip(ones, variables))
+    np.testing.assert_allclose(r.to_numpy(model.token) - before, -RATE / 4, rtol=1e-6)
+    np.testing.assert_allclose(r.to_numpy(model.out.bias), -RATE, rtol=1e-6)
+    assert engine.take_rate_factors(model)
 
 
 # ------------------------------------------------------------ the optimizers' own steps
