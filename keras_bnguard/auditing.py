@@ -59,4 +59,5 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
         findings=findings,
         outcomes=outcomes,
         modes=modes(survey.inventory),
+        weights=survey.inventory.weights,
     )

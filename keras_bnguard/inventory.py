@@ -20,8 +20,10 @@ from keras_bnguard.records import (
     SharedNorm,
     Surroundings,
     Switch,
+    WeightCounts,
 )
 from keras_bnguard.surroundings import Found, look_around
+from keras_bnguard.weight_counts import count_weights
 
 _TORCH = NormBehaviour(live_updates=True, frozen_updates=True, frozen_uses_batch=True)
 
@@ -102,6 +104,7 @@ def take_inventory(
         unreadable=tuple(walk.unreadable),
         replicas=engine.replicas(model),
         steps_per_execution=engine.steps_per_execution(model),
+        weights=_weights(engine, model, walk),
     )
     survey = Survey(engine, model, inventory, handles, walk.layers, walk.paths)
     # A frozen BN that has learnt nothing is a fault unless another model trains it.
@@ -109,6 +112,13 @@ def take_inventory(
     if look_for_others or fresh:
         survey.replace_inventory(shared=find_shared(survey))
     return survey
+
+
+def _weights(engine: Engine, model: Any, walk: _Walk) -> Optional[WeightCounts]:
+    try:
+        return count_weights(engine, model, walk.flag, walk.compiled)
+    except Exception:  # a layer of the user's whose weights cannot be listed
+        return None
 
 
 class _Walk:

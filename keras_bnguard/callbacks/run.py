@@ -529,6 +529,7 @@ class GuardRun:
             findings=tuple(self.findings),
             outcomes=self._outcomes,
             modes=modes(inventory),
+            weights=inventory.weights,
             drift=tuple(self.drift),
             repairs=tuple(self.repairs),
             notes=tuple(self.notes),

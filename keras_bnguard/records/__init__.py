@@ -20,6 +20,7 @@ from keras_bnguard.records.model import (
     Surroundings,
     Switch,
     TimeSteps,
+    WeightCounts,
 )
 from keras_bnguard.records.reported import (
     SEVERITIES,
@@ -82,4 +83,5 @@ __all__ = [
     "Surroundings",
     "Switch",
     "TimeSteps",
+    "WeightCounts",
 ]

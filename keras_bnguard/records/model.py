@@ -167,6 +167,19 @@ class BlockFlags:
 
 
 @dataclass(frozen=True)
+class WeightCounts:
+    """Values that train in `fit` as flags are, of those that could; the same for gamma and beta.
+
+    Moving statistics are in none of them: no gradient reaches them.
+    """
+
+    trainable: int
+    total: int
+    norm_trainable: int
+    norm_total: int
+
+
+@dataclass(frozen=True)
 class Inventory:
     """Everything rules need to know about a model before its first step.
 
@@ -195,6 +208,7 @@ class Inventory:
     replicas: int = 1
     steps_per_execution: int = 1
     blocks: Optional[Tuple[BlockFlags, ...]] = None
+    weights: Optional[WeightCounts] = None
 
     def norm(self, path: str) -> NormLayer:
         """The BN at `path`; KeyError where there is none."""

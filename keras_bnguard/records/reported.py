@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
+from keras_bnguard.records.model import WeightCounts
 from keras_bnguard.records.stack import Stack
 
 SEVERITIES = ("error", "warning", "info")
@@ -98,6 +99,7 @@ class Report:
     repairs: Tuple[str, ...] = ()
     notes: Tuple[str, ...] = ()
     steps: int = 0
+    weights: Optional[WeightCounts] = None
 
     @property
     def skipped(self) -> Tuple[Outcome, ...]:

@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import replace
 from typing import List, Sequence, Set
 
-from keras_bnguard.records import Finding, Mode, Report
+from keras_bnguard.records import Finding, Mode, Report, WeightCounts
 from keras_bnguard.report.grouping import (
     ModeRows,
     grouped,
@@ -134,6 +134,8 @@ def _findings(findings: Sequence[Finding]) -> List[str]:
 def facts(report: Report) -> List[str]:
     """Drift at the last look, and how the rules ended, in a few lines."""
     lines: List[str] = []
+    if report.weights is not None:
+        lines += _hang(_weights(report.weights))
     if report.drift:
         last = report.drift[-1]
         lines += _hang(
@@ -148,6 +150,11 @@ def facts(report: Report) -> List[str]:
         if not only_info(reason):
             lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
     return lines
+
+
+def _weights(counts: WeightCounts) -> str:
+    norm = f"gamma and beta of BN: {counts.norm_trainable:,} of {counts.norm_total:,}"
+    return f"training in fit: {counts.trainable:,} of {counts.total:,} weights ({norm})"
 
 
 def mode_table(report: Report) -> str:
