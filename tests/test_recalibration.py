@@ -167,6 +167,15 @@ def test_a_mode_gap_changes_nothing_and_is_zero_without_bn():
     assert bng.mode_gap(plain, (X, np.zeros((50, 2), "float32"))).gap() == 0.0
 
 
+def test_a_held_bn_is_in_inference_mode_in_both_halves_of_a_mode_gap():
+    model = dense_model()
+    model.compile("sgd", "mse")
+    data = (X, X[:, :1])
+    assert bng.mode_gap(model, data).gap() != 0.0
+    bng.guard(model, hold="bn")
+    assert bng.mode_gap(model, data).gap() == 0.0
+
+
 def test_bad_input_gets_one_clear_error():
     model = dense_model()
     with pytest.raises(bng.SettingError, match="one-pass"):
