@@ -10,7 +10,14 @@ import numpy as np
 from keras_bnguard.callbacks.phase_run import PhaseRun
 from keras_bnguard.engines import engine_for
 from keras_bnguard.engines.backup import find_backup
-from keras_bnguard.engines.fit_frame import FitArguments, fit_arguments, put_backup_behind
+from keras_bnguard.engines.fit_frame import (
+    FitArguments,
+    callback_list,
+    come_after,
+    fit_arguments,
+    named,
+    put_backup_behind,
+)
 from keras_bnguard.engines.host import Hooks, joined
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.gradual import fine_tune, gradual
@@ -117,6 +124,10 @@ class PhaseScheduler(Hooks):
                 )
             self._prepare(arguments)
         self._begun = True
+        listed = callback_list(self)
+        if listed is not None:
+            # Where averages are in the weights between epochs, they go out before a phase begins.
+            come_after(listed, self, lambda each: named(each, "SwapEMAWeights"))
         run = self._running
         if self._verbose:
             print(plan_table(run.plan, run.rate_before))

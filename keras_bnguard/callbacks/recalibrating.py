@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from keras_bnguard.batches import Batches
 from keras_bnguard.engines.averages import after_swaps, assign_averages, assigns_averages
-from keras_bnguard.engines.fit_frame import callback_list, come_after
+from keras_bnguard.engines.fit_frame import callback_list, come_after, named
 from keras_bnguard.engines.host import Hooks, joined
 from keras_bnguard.engines.run_watch import when_fit_is_left
 from keras_bnguard.errors import SettingError
@@ -181,8 +181,7 @@ def _line(result: Recalibration, moment: str, assigned: bool) -> str:
 
 
 def _may_put_weights_back(callback: Any) -> bool:
-    names = {cls.__name__ for cls in type(callback).__mro__}
-    return bool(names & {"EarlyStopping", "PhaseScheduler"})
+    return named(callback, "EarlyStopping", "PhaseScheduler")
 
 
 def _tell(ref: Any, inside: bool, returns: bool) -> None:

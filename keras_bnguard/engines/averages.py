@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.engines.base import Engine
+from keras_bnguard.engines.fit_frame import named
 from keras_bnguard.engines.optimizers import AVERAGES
 from keras_bnguard.engines.training import inner_optimizer
 from keras_bnguard.records import Averaging
@@ -62,7 +63,7 @@ def averaging(
     name = keeper(model)
     if name is None:
         return None
-    swaps = [each for each in callbacks if _named(each, "SwapEMAWeights", "AverageModelCheckpoint")]
+    swaps = [each for each in callbacks if named(each, "SwapEMAWeights", "AverageModelCheckpoint")]
     return Averaging(
         keeper=name,
         assigned=not assigns_averages(model)
@@ -99,7 +100,7 @@ def after_swaps(
         owners.append((owner, name))
 
     for callback in callbacks:
-        if _named(callback, "SwapEMAWeights") and hasattr(callback, "_swap_variables"):
+        if named(callback, "SwapEMAWeights") and hasattr(callback, "_swap_variables"):
             watch(callback, "_swap_variables", toggles=True)
     if assigns_averages(model):
         watch(_outer(model), "assign_average_vars", toggles=False)
@@ -146,11 +147,7 @@ def _pairs(model: Any) -> List[Tuple[Any, Any]]:
 def _puts_weights_back(callback: Any) -> bool:
     """`EarlyStopping` that will restore, or has restored, the weights of its best epoch."""
     return (
-        _named(callback, "EarlyStopping")
+        named(callback, "EarlyStopping")
         and getattr(callback, "restore_best_weights", False)
         and getattr(callback, "best_weights", None) is not None
     )
-
-
-def _named(callback: Any, *names: str) -> bool:
-    return bool({cls.__name__ for cls in type(callback).__mro__} & set(names))

@@ -99,6 +99,11 @@ def come_after(owner: Any, callback: Any, wanted: Callable[[Any], bool]) -> None
         owner.callbacks = [*listed[:place], *before, callback, *rest]
 
 
+def named(callback: Any, *names: str) -> bool:
+    """Whether a callback's class, or one it is made from, has one of these names."""
+    return bool({cls.__name__ for cls in type(callback).__mro__} & set(names))
+
+
 def _frames() -> Iterator[Any]:
     frame: Any = sys._getframe(2)
     for _ in range(DEPTH):
