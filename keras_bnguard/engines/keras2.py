@@ -60,7 +60,10 @@ class Keras2Engine(Engine):
 
     def steps_per_execution(self, model: Any) -> int:
         kept = getattr(model, "_steps_per_execution", None)
-        return 1 if kept is None else int(kept.numpy())
+        if kept is None:
+            return 1
+        with sys.modules["tensorflow"].init_scope():  # A guarded step asks while it is traced.
+            return int(kept.numpy())
 
     def owns_weights(self, layer: Any) -> bool:
         return bool(layer._trainable_weights or layer._non_trainable_weights)

@@ -106,7 +106,8 @@ def test_a_multi_optimizer_is_no_fault_frozen_or_thawed():
     model.compile(model.optimizer, "binary_crossentropy")
     assert bng.audit(model).codes == ()
     before = r.weights(base)
-    r.fit(model, 1, [raising()])
+    # That pretrained BN thaws is told, and is another matter.
+    r.fit(model, 1, [raising(ignore="BNG104")])
     assert not r.same(before, r.weights(base))
 
 

@@ -91,7 +91,10 @@ def test_a_backbone_of_keras_hub_is_audited_and_thawed_in_phases():
     labels = (images.mean((1, 2, 3)) > 1).astype("float32")[:, None]
     model.fit(images, labels, epochs=1, batch_size=8, verbose=0, callbacks=[raising()])
     kept = [as_array(v) for v in backbone.weights]
-    phases = [bng.Phase("head", train="head", epochs=1), bng.Phase("all", train="*", epochs=1)]
+    phases = [
+        bng.Phase("head", train="head", learning_rate=1e-2, epochs=1),
+        bng.Phase("all", train="*", learning_rate=1e-3, epochs=1),
+    ]
     same = r.At(end=lambda model, epoch: r.same(kept, [as_array(v) for v in backbone.weights]))
     listed = [raising(), r.scheduler(phases), same]
     model.fit(images, labels, epochs=2, batch_size=8, verbose=0, callbacks=listed)
