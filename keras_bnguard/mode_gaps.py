@@ -10,6 +10,7 @@ import numpy as np
 from keras_bnguard.batches import Batch, Batches, check_shapes
 from keras_bnguard.engines.probing import Probe
 from keras_bnguard.errors import DataError
+from keras_bnguard.holding import all_held
 from keras_bnguard.inventory import Survey, take_inventory
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -72,11 +73,10 @@ def mode_gap(
     Raises:
         DataError: no labels, a model without a loss, or data that cannot be read.
     """
-    survey = take_inventory(model)
+    survey = take_inventory(model, held=all_held(model))
     survey.engine.sync(model)
-    live = frozenset(
-        n.path for n in survey.inventory.norms if n.kind != "variables" and not n.frozen
-    )
+    norms = survey.inventory.norms
+    live = frozenset(n.path for n in norms if n.kind != "variables" and not (n.frozen or n.held))
     source = Batches(data, batch_size=batch_size, limit=batches)
     by_batch = Probe(survey.engine, model, survey.handles, live)
     by_moving = Probe(survey.engine, model, survey.handles)
