@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_bnguard.block_flags import add_blocks
 from keras_bnguard.engines import engine_for
 from keras_bnguard.findings import Ignore, Muting, Select, find
 from keras_bnguard.flag_changes import flag_changes
@@ -39,6 +40,8 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
         guarded=is_guarded(model),
         look_for_others=muting.names("BNG106"),
     )
+    if survey.inventory.built and muting.names("BNG107"):
+        add_blocks(survey)
     watch = StatWatch(survey)
     wanted = {id(layer): bool(layer.trainable) for _, layer in survey.layers}
     run = RunFacts(

@@ -162,6 +162,24 @@ def test_how_often_a_norm_is_called() -> None:
     assert around(model, f"{model.layers[-1].name}/tower/bn").call_sites == 3
 
 
+# ------------------------------------------------------------------------ blocks
+def test_a_residual_block_that_is_cut_in_half() -> None:
+    inputs = h = keras.Input((4,))
+    for block in "ab":
+        y = L.Dense(4, name=f"block_{block}_one")(h)
+        y = L.Dense(4, name=f"block_{block}_two")(L.BatchNormalization()(y))
+        h = L.Add(name=f"block_{block}_add")([h, y])
+    model = keras.Model(inputs, L.Dense(1, name="head")(h))
+    for name in ("block_a_one", "block_a_two"):
+        model.get_layer(name).trainable = False
+    assert not bng.audit(model, select="BNG107").findings
+    model.get_layer("block_b_one").trainable = False
+    (finding,) = bng.audit(model, select="BNG107").findings
+    assert finding.layers == ("block_b_one",)
+    assert "1 of 2 train" in finding.message
+    assert "BNG107" not in bng.audit(model).codes
+
+
 # ---------------------------------------------------------------------- settings
 @pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_bfloat16"])
 def test_statistics_in_sixteen_bits(policy: str) -> None:

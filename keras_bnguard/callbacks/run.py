@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, 
 
 import numpy as np
 
+from keras_bnguard.block_flags import add_blocks
 from keras_bnguard.callbacks.averaged import AverageWatch
 from keras_bnguard.callbacks.chapter import Chapter
 from keras_bnguard.engines import history, run_watch
@@ -145,7 +146,7 @@ class GuardRun:
         self.chapter = Chapter(self.survey, self.phase) if self._in_fit else None
 
     def _taken(self, model: Any, flags: Mapping[int, bool]) -> Survey:
-        return take_inventory(
+        survey = take_inventory(
             model,
             flags=flags,
             compiled=self.compiled,
@@ -153,6 +154,8 @@ class GuardRun:
             guarded=is_guarded(model),
             look_for_others=self._muting.names("BNG106"),
         )
+        built = survey.inventory.built
+        return add_blocks(survey) if built and self._muting.names("BNG107") else survey
 
     def _survey_again(self, model: Any, flags: Mapping[int, bool]) -> None:
         """The same run, with other flags or more layers than it began with."""

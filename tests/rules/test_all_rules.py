@@ -13,6 +13,7 @@ import pytest
 from keras_bnguard.records import (
     NEEDS,
     SEVERITIES,
+    BlockFlags,
     Convolution,
     Facts,
     LostMask,
@@ -44,6 +45,7 @@ CONTRACT = """
 | BNG104 | pretrained-batchnorm-thawed | warning | A R |
 | BNG105 | frozen-batchnorm-uses-batch-statistics | error | A R |
 | BNG106 | batchnorm-shared-by-compiled-models | info | A |
+| BNG107 | block-cut-in-half | info | A |
 | BNG201 | training-false-ignored | error | A |
 | BNG202 | training-true-hard-wired | warning | A |
 | BNG203 | training-flag-leaks-to-later-layers | error | A R |
@@ -109,6 +111,7 @@ def everything_wrong():
         on=stack("k3-jax"),
         replicas=2,
         steps_per_execution=2,
+        blocks=(BlockFlags("block", ("a",), ("b",)),),
         switches=(switch("flip", 0),),
         shared=(shared("c", True, False),),
         optimizer=adam(

@@ -1,0 +1,76 @@
+"""BNG107: some layers of one block train, the others are frozen."""
+
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, some
+
+
+class BlockCutInHalf(Rule):
+    """The border between frozen and training layers runs through a block.
+
+    What it checks:
+        The flags of the layers that own weights, no BN, in each residual, dense or inception
+        block of the graph.
+
+    Why it matters:
+        "The last 20 layers" seldom ends where a block ends. In a residual block that is cut,
+        one branch learns to fit a sum whose other branch stands still, and the depth that
+        trains is another than the number says.
+
+    How it decides:
+        The graph is cut where one tensor carries everything; a piece with training and with
+        frozen layers is named. A fact.
+
+    Example:
+        for layer in backbone.layers[:-20]:
+            layer.trainable = False
+
+    Fix:
+        Thaw by block: `Phase(train=[bng.blocks(2), "head*"])`.
+
+    Known limits:
+        Silent in a model without a graph, unless its parts are models themselves. BN are left
+        out, for they may stand still in a block that trains.
+
+    Source:
+        keras-io issues 995 and 2385.
+    """
+
+    code = "BNG107"
+    name = "block-cut-in-half"
+    severity = "info"
+    needs = ("A",)
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        inventory = facts.inventory
+        if inventory is None or inventory.blocks is None:
+            return
+        cut = [block for block in inventory.blocks if block.trains and block.frozen]
+        if not cut:
+            return
+        parts = [
+            f"{block.name} ({len(block.trains)} of {len(block.trains) + len(block.frozen)} train)"
+            for block in cut
+        ]
+        yield Hit(
+            layers=tuple(path for block in cut for path in block.frozen),
+            message=(
+                f"{count(len(cut), 'block')} of {len(inventory.blocks)} cut in half: "
+                f"{some(parts)}. {inventory.stack} trains the rest around the frozen layers."
+            ),
+            fix=(
+                "freeze or thaw whole blocks:\n"
+                '    phase = bng.Phase("top", train=[bng.blocks(2), "head*"], learning_rate=1e-4)'
+            ),
+            evidence={
+                block.name: {"trains": block.trains, "frozen": block.frozen} for block in cut
+            },
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        if facts.inventory is not None and facts.inventory.blocks is None:
+            return "nobody looked for blocks: select BNG107"
+        return None
