@@ -11,6 +11,7 @@ from keras_bnguard.batches import Batch, Batches, check_shapes
 from keras_bnguard.engines.probing import Probe
 from keras_bnguard.errors import DataError
 from keras_bnguard.holding import all_held
+from keras_bnguard.intent import will_run
 from keras_bnguard.inventory import Survey, take_inventory
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -60,8 +61,8 @@ def mode_gap(
     """Loss and metrics of the same batches with BN by the batch and by its moving statistics.
 
     Only BN changes mode: Dropout and augmentation are off in both, so they open no gap. BN
-    that are frozen run in inference mode in both, as they do in training. Nothing of the model
-    is changed: no weight, metric, seed or moving statistic.
+    that `fit` runs in inference mode here, frozen or held ones, do so in both. Nothing of the
+    model is changed: no weight, metric, seed or moving statistic.
 
     Args:
         model: a built and compiled Keras model.
@@ -75,8 +76,12 @@ def mode_gap(
     """
     survey = take_inventory(model, held=all_held(model))
     survey.engine.sync(model)
-    norms = survey.inventory.norms
-    live = frozenset(n.path for n in norms if n.kind != "variables" and not (n.frozen or n.held))
+    stack = survey.inventory.stack
+    live = frozenset(
+        n.path
+        for n in survey.inventory.norms
+        if n.built and n.kind != "variables" and will_run(n, stack) == "training"
+    )
     source = Batches(data, batch_size=batch_size, limit=batches)
     by_batch = Probe(survey.engine, model, survey.handles, live)
     by_moving = Probe(survey.engine, model, survey.handles)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
+from tests.models import as_array, optimizer_state, random_state, seed_states
 from tests.stack import ENGINE, keras
 
 RNG = np.random.default_rng(0)
@@ -210,3 +211,87 @@ def test_torch_modules_are_recalibrated_too():
         pooled = module[0](torch.as_tensor(X)).numpy()
     np.testing.assert_allclose(module[1].running_mean.numpy(), pooled.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(module[1].running_var.numpy(), pooled.var(0), rtol=1e-4)
+
+
+@pytest.mark.skipif(ENGINE != "torch", reason="fvcore's update_bn_stats is for torch modules")
+@pytest.mark.parametrize("sizes", [(25, 25), (40, 10)])
+def test_one_pass_agrees_with_the_running_average_of_update_bn_stats(sizes):
+    """fvcore sets momentum to 1 and averages what each batch leaves in the buffers: the mean,
+    and the variance with the mean's square, each batch by its size. The buffers hold torch's
+    unbiased variance, which is taken back to the biased one that Keras stores."""
+    import torch
+
+    linear, norm = torch.nn.Linear(8, 6), torch.nn.BatchNorm1d(6, momentum=1.0)
+    pieces, start = [], 0
+    with torch.no_grad():
+        for size in sizes:
+            norm(linear(torch.as_tensor(X[start : start + size])))
+            mean, variance = norm.running_mean.numpy().copy(), norm.running_var.numpy()
+            pieces.append((size, mean, variance * (size - 1) / size + mean**2))
+            start += size
+    total = sum(sizes)
+    mean = sum(size * part for size, part, _ in pieces) / total
+    square = sum(size * part for size, _, part in pieces) / total
+    model = keras.Sequential(
+        [keras.Input((8,)), keras.layers.Dense(6), keras.layers.BatchNormalization()]
+    )
+    model.layers[0].set_weights([linear.weight.detach().numpy().T, linear.bias.detach().numpy()])
+    edges = np.cumsum([0, *sizes])
+    bng.recalibrate(model, [(X[a:b], None) for a, b in zip(edges, edges[1:])])
+    found_mean, found_variance = model.layers[1].get_weights()[2:]
+    np.testing.assert_allclose(found_mean, mean, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found_variance, square - mean**2, rtol=1e-4)
+
+
+def two_outputs(loss_weights=None):
+    inputs = keras.Input((8,))
+    hidden = keras.layers.BatchNormalization(name="bn")(inputs)
+    outputs = [keras.layers.Dense(1, name=name)(hidden) for name in ("one", "two")]
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"one": "mse", "two": "mae"}, loss_weights=loss_weights)
+    return model
+
+
+def test_the_loss_of_a_mode_gap_is_the_compiled_one_with_its_weights():
+    weights = {"one": 0.25, "two": 3.0}
+    model = two_outputs(weights)
+    targets = {"one": X[:, :1], "two": X[:, 1:2]}
+    gap = bng.mode_gap(model, (X, targets), batch_size=50)
+    one, two = (np.asarray(part) for part in model.predict(X, verbose=0))
+    expected = 0.25 * np.mean((one - X[:, :1]) ** 2) + 3.0 * np.mean(np.abs(two - X[:, 1:2]))
+    assert gap.inference["loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_mode_gap_leaves_metrics_optimizer_and_seeds_as_they_were():
+    model = conv_model()
+    model.compile(keras.optimizers.Adam(1e-3), "mse", metrics=["mae"])
+    target = np.zeros((40, 4), "float32")
+    model.fit(IMAGES, target, verbose=0)
+
+    def everything():
+        metrics = [as_array(v) for m in model.metrics for v in m.variables]
+        return [weights(model), metrics, optimizer_state(model), seed_states(model)]
+
+    before, drawn = everything(), random_state()
+    keras.utils.set_random_seed(4)
+    expected = random_state()
+    keras.utils.set_random_seed(4)
+    bng.mode_gap(model, (IMAGES, target))
+    assert random_state() == expected
+    after = everything()
+    assert same(before[0], after[0])
+    assert same(before[1], after[1])
+    assert before[2:] == after[2:]
+    assert drawn != expected
+
+
+def test_held_bn_run_in_inference_mode_on_both_sides_of_a_mode_gap():
+    model = conv_model(depth=1)
+    model.compile("sgd", "mse")
+    target = np.zeros((40, 4), "float32")
+    assert bng.mode_gap(model, (IMAGES, target)).gap() != 0.0
+    with bng.hold_inference(model):
+        assert bng.mode_gap(model, (IMAGES, target)).gap() == 0.0
+    model.get_layer("bn0").trainable = False
+    model.compile("sgd", "mse")
+    assert bng.mode_gap(model, (IMAGES, target)).gap() == 0.0

@@ -96,22 +96,24 @@ class Engine(Training):
         several outputs it is the sum, weighted by the compiled `loss_weights` where given.
         """
         parts = loss_parts(model.loss, y, outputs, getattr(model, "output_names", None))
+        weights = loss_weights(model, [part[0] for part in parts])
         total = 0.0
-        for loss, target, output in parts:
+        for (_, loss, target, output), weight in zip(parts, weights):
             chosen = self.keras.losses.get(loss)
             values = chosen(keras_tensor(self.keras, target), keras_tensor(self.keras, output))
-            total += float(np.mean(self.tensor_to_numpy(values)))
+            total += weight * float(np.mean(self.tensor_to_numpy(values)))
         return total
 
     def row_losses(self, model: Any, y: Any, outputs: Any) -> np.ndarray:
         """The compiled loss of each row, without regularisation terms, shape `(rows,)`.
 
+        With several outputs it is weighted as in `loss_of`.
         A loss function of the user's that gives one number for a batch counts for all its rows.
         """
         total: Any = 0.0
-        for loss, target, output in loss_parts(
-            model.loss, y, outputs, getattr(model, "output_names", None)
-        ):
+        parts = loss_parts(model.loss, y, outputs, getattr(model, "output_names", None))
+        weights = loss_weights(model, [part[0] for part in parts])
+        for (_, loss, target, output), weight in zip(parts, weights):
             chosen = self.keras.losses.get(loss)
             each = getattr(chosen, "call", chosen)
             target = np.asarray(target)
@@ -122,7 +124,7 @@ class Engine(Training):
             )
             rows = len(np.asarray(output))
             values = np.broadcast_to(values, (rows,)) if not values.ndim else values
-            total = total + np.mean(np.asarray(values, float).reshape(rows, -1), axis=1)
+            total = total + weight * np.mean(np.asarray(values, float).reshape(rows, -1), axis=1)
         return np.asarray(total)
 
     def assign(self, variable: Any, value: np.ndarray) -> None:
@@ -163,12 +165,17 @@ class Engine(Training):
 
 def loss_parts(
     loss: Any, y: Any, outputs: Any, names: Optional[Sequence[str]]
-) -> List[Tuple[Any, Any, Any]]:
-    """(loss, target, output) for each output of a model, from what `compile` was given."""
+) -> List[Tuple[Any, Any, Any, Any]]:
+    """(its place and name, loss, target, output) for each output of a model that has a loss,
+    from what `compile` was given."""
     if isinstance(outputs, dict):
         wanted = y if isinstance(y, dict) else dict.fromkeys(outputs, y)
         chosen = loss if isinstance(loss, dict) else dict.fromkeys(outputs, loss)
-        return [(chosen[k], wanted[k], outputs[k]) for k in outputs if chosen.get(k) is not None]
+        return [
+            ((i, k), chosen[k], wanted[k], outputs[k])
+            for i, k in enumerate(outputs)
+            if chosen.get(k) is not None
+        ]
     if isinstance(outputs, (list, tuple)):
         keys = list(names or range(len(outputs)))
         targets = [y[k] for k in keys] if isinstance(y, dict) else list(y)
@@ -176,9 +183,24 @@ def loss_parts(
             chosen_list = [loss.get(k) for k in keys]
         else:
             chosen_list = list(loss) if isinstance(loss, (list, tuple)) else [loss] * len(keys)
-        rows = zip(chosen_list, targets, outputs)
-        return [(lo, t, o) for lo, t, o in rows if lo is not None]
-    return [(loss, y, outputs)] if loss is not None else []
+        rows = zip(enumerate(keys), chosen_list, targets, outputs)
+        return [row for row in rows if row[1] is not None]
+    return [((0, None), loss, y, outputs)] if loss is not None else []
+
+
+def loss_weights(model: Any, places: Sequence[Tuple[int, Any]]) -> List[float]:
+    """The `loss_weights` of `compile` for some outputs; 1 where none can be read."""
+    try:
+        given = model.get_compile_config()["loss_weights"]
+    except Exception:
+        given = None
+    if isinstance(given, (int, float)):
+        return [float(given)] * len(places)
+    if isinstance(given, dict):
+        return [float(given.get(name, 1.0)) for _, name in places]
+    if isinstance(given, (list, tuple)):
+        return [float(given[i]) if i < len(given) else 1.0 for i, _ in places]
+    return [1.0] * len(places)
 
 
 def is_live(thing: Any, cls: type) -> bool:
