@@ -44,7 +44,7 @@ def accuracy(model: Any, x: np.ndarray, y: np.ndarray) -> float:
 
 
 def test_slow_momentum_is_seen_by_the_mode_gap_and_repaired_by_recalibration(digits: Any) -> None:
-    x, y = digits[0] + 0.3, digits[1]
+    x, y = digits[0] + 0.7, digits[1]
     model = net(momentum=0.999)
     model.fit(x[:800], y[:800], batch_size=50, epochs=5, verbose=0)
     gap = bng.mode_gap(model, (x[:800], y[:800]), batch_size=50)
