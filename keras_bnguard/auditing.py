@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_bnguard.batches import checked
 from keras_bnguard.block_flags import add_blocks
+from keras_bnguard.data_facts import measure, peek
 from keras_bnguard.engines import engine_for
 from keras_bnguard.findings import Ignore, Muting, Select, find
 from keras_bnguard.flag_changes import flag_changes
@@ -17,11 +19,14 @@ from keras_bnguard.records import Facts, Report, RunFacts
 
 
 def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore = None) -> Report:
-    """Audit every BN of a model as it is now; nothing is run and nothing is changed.
+    """Audit every BN of a model as it is now; nothing is changed, and without data nothing run.
 
     Args:
         model: a Keras model, built or not, compiled or not.
-        data: batches for the rules that look at data. Defaults to None: they are skipped.
+        data: batches for the rules that look at data: arrays, (x, y), tf.data, a PyDataset or
+            Sequence, a DataLoader, a list of batches, or a function that returns an iterator.
+            The model is run on 16 of them in inference mode; nothing is used up, and weights,
+            metrics and random states stay what they are. Defaults to None: they are skipped.
         select: rule codes or prefixes to run, "ALL" for the info rules too.
         ignore: rule codes or prefixes to mute, or a mapping from one to layer globs.
 
@@ -31,6 +36,7 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
     Raises:
         UnsupportedModelError: `model` is no Keras model.
         SettingError: `select` or `ignore` names no rule.
+        DataError: `data` is nothing that batches can be read from.
     """
     muting = Muting.of(select, ignore)
     engine_for(model)
@@ -49,11 +55,12 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
         flips=flag_changes(survey, wanted, survey.engine.compiled_flags(model)),
         movements=watch.movements({}, 0),
     )
+    seen = None if data is None else measure(survey, peek(checked(data)))
     facts = Facts(
         inventory=survey.inventory,
         optimizer=take_optimizer(survey, look_for_decay=muting.names("BNG602")),
         run=run,
-        batches=data,
+        batches=seen,
     )
     findings, outcomes = find(facts, muting)
     return Report(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from keras_bnguard.engines.tf_reading import detached_dataset, is_dataset
 from keras_bnguard.errors import DataError
+from keras_bnguard.random_states import random_states_kept
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,36 @@ class Batches:
     function that returns an iterator of batches. A generator or iterator that can be read only
     once is refused: looking at it would take batches from training.
 
+    Reading moves nothing: the global random states, random generators that the data holds,
+    and the shuffles and caches of a tf.data.Dataset stay as they were. What an object of yours
+    counts in attributes of its own while it is read cannot be put back.
+
     Args:
         data: see above. batch_size: rows per batch for arrays. limit: batches at most.
         x_only: data is what the model takes, not (x, y).
+        spread: a fair sample rather than the beginning. "rows": rows of arrays in a fixed
+            random order; "batches": batches over the whole length, the last one included.
+            A PyDataset gives batches in both. None: from the beginning.
 
     Raises:
         DataError: data of another kind, a one-shot iterator, or no batch at all.
     """
 
     def __init__(
-        self, data: Any, *, batch_size: int = 32, limit: Optional[int] = 64, x_only: bool = False
+        self,
+        data: Any,
+        *,
+        batch_size: int = 32,
+        limit: Optional[int] = 64,
+        x_only: bool = False,
+        spread: Optional[str] = None,
     ) -> None:
         self._data = data
         self._batch_size = batch_size
         self._limit = limit
         self._x_only = x_only
-        self.shuffled: Optional[bool] = None
+        self._spread = spread
+        self.samples: Optional[int] = None
         if isinstance(data, Batches):
             self._data, self._x_only = data._data, data._x_only
         elif hasattr(data, "__next__"):
@@ -60,12 +75,12 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         count = 0
-        with _random_state_kept():
+        with random_states_kept(self._data):
             for batch in self._raw():
-                if self._limit is not None and count >= self._limit:
-                    return
                 count += 1
                 yield batch
+                if self._limit is not None and count >= self._limit:
+                    return
         if not count:
             raise DataError(
                 f"no batch came out of {type(self._data).__name__}; nothing to look at."
@@ -76,25 +91,32 @@ class Batches:
         if callable(data) and not hasattr(data, "__getitem__"):
             for item in data():
                 yield self._split(item)
-        elif _is_arrays(data):
+        elif is_arrays(data):
             yield from self._slices(data)
-        elif _is_indexed(data):
-            for index in range(len(data)):
+        elif is_indexed(data):
+            for index in self._places(len(data)):
                 yield self._split(data[index])
         elif hasattr(data, "__iter__"):
-            for item in data:
+            for item in detached_dataset(data) if is_dataset(data) else data:
                 yield self._split(item)
         else:
-            raise DataError(
-                f"cannot read batches from {type(data).__name__}. Pass arrays, (x, y), a "
-                "tf.data.Dataset, a PyDataset, a DataLoader or a list of batches."
-            )
+            checked(data)
 
     def _slices(self, data: Any) -> Iterator[Batch]:
         whole = self._split(data)
         rows = whole.rows
-        for start in range(0, rows, self._batch_size):
-            yield _rows_of(whole, start, min(start + self._batch_size, rows))
+        self.samples = rows
+        order = np.random.default_rng(0).permutation(rows) if self._spread == "rows" else None
+        for place in self._places(-(-rows // self._batch_size)):
+            start = place * self._batch_size
+            end = min(start + self._batch_size, rows)
+            yield _rows_of(whole, slice(start, end) if order is None else order[start:end])
+
+    def _places(self, length: int) -> Iterable[int]:
+        """Which batches to read, of so many."""
+        if not self._spread or self._limit is None or self._limit >= length:
+            return range(length)
+        return [int(i) for i in np.linspace(0, length - 1, self._limit)]
 
     def _split(self, item: Any) -> Batch:
         several = isinstance(item, tuple) or (isinstance(item, list) and len(item) > 1)
@@ -132,23 +154,38 @@ def _joined(parts: Sequence[Any]) -> Any:
     return None if first is None else np.concatenate([np.asarray(part) for part in parts])
 
 
-def _rows_of(whole: Batch, start: int, end: int) -> Batch:
+def checked(data: Any) -> Any:
+    """Data as it is, where it is of a kind that batches can be read from.
+
+    Raises:
+        DataError: it is not; nothing was read to find out.
+    """
+    known = callable(data) or is_arrays(data) or is_indexed(data) or hasattr(data, "__iter__")
+    if not known or isinstance(data, (str, bytes)):
+        raise DataError(
+            f"cannot read batches from {type(data).__name__}. Pass arrays, (x, y), a "
+            "tf.data.Dataset, a PyDataset, a DataLoader or a list of batches."
+        )
+    return data
+
+
+def _rows_of(whole: Batch, rows: Any) -> Batch:
     def cut(array: Any) -> Any:
-        return array[start:end]
+        return array[rows]
 
     return Batch(_map(whole.x, cut), _map(whole.y, cut), _map(whole.sample_weight, cut))
 
 
-def _is_arrays(data: Any) -> bool:
+def is_arrays(data: Any) -> bool:
     """Whole arrays, not batches: an array, a dict of arrays, or (x, y) of these."""
     if _is_array(data):
         return True
     if isinstance(data, dict):
-        return all(_is_arrays(value) for value in data.values())
+        return all(is_arrays(value) for value in data.values())
     return (
         isinstance(data, tuple)
         and bool(data)
-        and all(part is None or _is_arrays(part) or _list_of_arrays(part) for part in data)
+        and all(part is None or is_arrays(part) or _list_of_arrays(part) for part in data)
     )
 
 
@@ -160,7 +197,8 @@ def _is_array(thing: Any) -> bool:
     return hasattr(thing, "shape") and hasattr(thing, "dtype") and len(thing.shape) > 0
 
 
-def _is_indexed(data: Any) -> bool:
+def is_indexed(data: Any) -> bool:
+    """A PyDataset or Sequence, whose batches can be had in any order."""
     names = {cls.__name__ for cls in type(data).__mro__}
     return bool(names & {"PyDataset", "Sequence"}) and hasattr(data, "__getitem__")
 
@@ -187,27 +225,6 @@ def _first(structure: Any) -> Any:
     while isinstance(structure, (dict, list, tuple)):
         structure = next(iter(structure.values())) if isinstance(structure, dict) else structure[0]
     return structure
-
-
-class _random_state_kept:
-    """Context manager: NumPy's, Python's and torch's global random states as they were."""
-
-    def __enter__(self) -> None:
-        import random
-
-        self._python = random.getstate()
-        self._numpy = np.random.get_state()
-        torch = sys.modules.get("torch")
-        self._torch = torch.get_rng_state() if torch is not None else None
-
-    def __exit__(self, *exception: Any) -> None:
-        import random
-
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        torch = sys.modules.get("torch")
-        if torch is not None and self._torch is not None:
-            torch.set_rng_state(self._torch)
 
 
 def check_shapes(model: Any, batch: Batch) -> None:

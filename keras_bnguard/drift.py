@@ -122,3 +122,35 @@ def per_layer(values: np.ndarray, offsets: np.ndarray) -> Tuple[np.ndarray, np.n
         return np.zeros(0), np.zeros(0)
     counts = np.diff(np.append(offsets, len(values)))
     return np.add.reduceat(values, offsets) / counts, np.maximum.reduceat(values, offsets)
+
+
+def average_of_batches(now: np.ndarray, start: np.ndarray, start_left: np.ndarray) -> np.ndarray:
+    """The average that batches alone would have left: (m_t - w m_0) / (1 - w).
+
+    An exponential moving average is m_t = w m_0 + (1 - w) a, where w = momentum ** updates is
+    what is left of the start and a is a weighted average of what the batches had.
+
+    Args:
+        now, start: shape `(channels,)`. start_left: w, the same shape, below 1.
+
+    Returns:
+        Shape `(channels,)`, float64.
+    """
+    w = np.minimum(start_left, 1.0 - 1e-9)
+    return np.asarray((now.astype(np.float64) - w * start.astype(np.float64)) / (1.0 - w))
+
+
+def still_to_come(now: np.ndarray, last: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """How far a moving average that nears a fixed value still has to go: d q / (1 - q).
+
+    In some updates it moved by d = now - last and q = momentum ** updates of the way was left,
+    so that d = (1 - q) of the way at `last` and q / (1 - q) of d is still to come.
+
+    Args:
+        now, last: shape `(channels,)`. left: q, the same shape, below 1.
+
+    Returns:
+        Shape `(channels,)`, float64, signed.
+    """
+    q = np.minimum(left, 1.0 - 1e-9)
+    return np.asarray((now.astype(np.float64) - last.astype(np.float64)) * q / (1.0 - q))

@@ -105,13 +105,19 @@ def find(
             continue
         missing = [need for need in rule.needs if not facts.has(need)]
         if missing:
-            needs = "; ".join(f"needs {need} ({NEEDS[need]})" for need in missing)
+            needs = "; ".join(_needs(need, facts) for need in missing)
             outcomes.append(Outcome(rule.code, "skipped", needs))
             continue
         found, outcome = _run(rule, facts, muting)
         findings += found
         outcomes.append(outcome)
     return tuple(findings), tuple(outcomes)
+
+
+def _needs(need: str, facts: Facts) -> str:
+    if need == "P" and facts.why_no_batches:
+        return f"needs P: {facts.why_no_batches}"
+    return f"needs {need} ({NEEDS[need]})"
 
 
 def _run(rule: Type[Rule], facts: Facts, muting: Muting) -> Tuple[List[Finding], Outcome]:

@@ -19,7 +19,8 @@ from keras_bnguard.engines.handles import NormHandle
 from keras_bnguard.engines.live_reading import LiveReader
 from keras_bnguard.intent import INFERENCE, did_run, meant
 from keras_bnguard.inventory import Survey
-from keras_bnguard.records import CallSite, DriftLook, Movement, NormState
+from keras_bnguard.lags import lag
+from keras_bnguard.records import CallSite, DriftLook, Lag, Movement, NormState
 
 # What a BN may look like at a look, one bit each: `StatWatch.quiet` compares them.
 _MOVED, _SICK, _FAR = 1, 2, 4
@@ -189,6 +190,32 @@ class StatWatch:
                 )
             )
         return tuple(records)
+
+    def lags(
+        self, steps: int, since_last: int, calls: Mapping[str, Sequence[CallSite]]
+    ) -> Tuple[Lag, ...]:
+        """How far each BN with a momentum is behind, after so many steps since train begin and
+        since the look before this one; steps in which a BN runs twice count twice."""
+        found = []
+        for handle, first, size in zip(self._readable, self._offsets, self._sizes):
+            momentum = handle.settings["momentum"]
+            if momentum is None or not 0.0 < momentum < 1.0:
+                continue
+            runs = max(1, len(calls.get(handle.path, ())))
+            here = slice(first, first + size)
+            found.append(
+                lag(
+                    handle.path,
+                    (momentum ** (steps * runs), momentum ** (max(since_last, 1) * runs)),
+                    *(
+                        (part.mean[here], part.variance[here])
+                        for part in (self._start, self._last, self._now)
+                    ),
+                    epsilon=float(handle.settings["epsilon"] or 0.0),
+                    steps=since_last,
+                )
+            )
+        return tuple(found)
 
     # ---------------------------------------------------------------- internal
     def _intents(self, calls: Mapping[str, Sequence[CallSite]]) -> Dict[str, Tuple[str, str, str]]:

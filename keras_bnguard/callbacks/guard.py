@@ -10,6 +10,7 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
+from keras_bnguard.callbacks.data_look import DataLook
 from keras_bnguard.callbacks.emit import Emitter
 from keras_bnguard.callbacks.repair import Repairs
 from keras_bnguard.callbacks.run import GuardRun
@@ -48,7 +49,10 @@ class BNGuard(Hooks):
             rules but info.
         ignore: rule codes or prefixes to mute, or a mapping from one to layer globs:
             ``{"BNG404": ["siamese/*"]}``.
-        data: batches for the rules that look at data. Defaults to None: they are skipped.
+        data: batches for the rules that look at data: arrays, (x, y), tf.data, a PyDataset or
+            Sequence, a DataLoader, a list of batches, or a function that returns an iterator.
+            16 batches are read at train begin; nothing is used up and no random state moves.
+            A one-shot iterator is left alone. Defaults to None: they are skipped.
         every: "epoch", or every how many training batches to look. "epoch" costs under 1 % of
             a step. At batches the bits of all statistics are compared each time; drift is
             measured at the first 20 of these looks and at every 32nd after. Keras 3 waits for
@@ -109,6 +113,7 @@ class BNGuard(Hooks):
         self._verbose = verbose
         self._run: Optional[GuardRun] = None
         self._repairs: Optional[Repairs] = None
+        self._data = DataLook(data)
         self._broken: List[str] = []
         self._pending: List[Finding] = []
         self._batches = 0
@@ -147,7 +152,8 @@ class BNGuard(Hooks):
         with self._safely():
             if (run := self._alive()) is not None:
                 listed = callback_list(self)
-                run.finish([] if listed is None else listed.callbacks)
+                others = [] if listed is None else listed.callbacks
+                run.finish(others, self._data.end(run))
             self._end()
         self._say()
 
@@ -207,6 +213,7 @@ class BNGuard(Hooks):
         with self._safely():
             if (run := self._alive()) is not None:
                 run.look("loop end")
+                run.finish(data=self._data.end(run))
             self._end()
         self._say()
 
@@ -233,19 +240,22 @@ class BNGuard(Hooks):
         self._stop()
         self._broken = []
         self._batches = 0
+        hyper = self._data.hyper(model, params) if in_fit else params
         self._run = GuardRun(
             engine_for(model),
             model,
             self._muting,
             emit=self._pending.append,
             protect=self._protected,
-            hyper=params or None,
+            hyper=hyper or None,
             in_fit=in_fit,
             defer=self._fix,
             left=self._stop,
         )
         self._repairs = Repairs(self._run, model) if self._fix else None
+        self._run.data = self._data.begin(self._run, model)
         found = self._run.begin()
+        self._run.data = None  # It tells of the model as it was before the first step.
         if self._verbose:
             print(mode_table(self._run.report()))
         self._repair(found)

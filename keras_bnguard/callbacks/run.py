@@ -27,10 +27,12 @@ from keras_bnguard.optimizing import RateSetters, rate_setters, take_optimizer
 from keras_bnguard.records import (
     Averaging,
     CallSite,
+    DataFacts,
     DriftLook,
     Facts,
     Finding,
     FlagChange,
+    Lag,
     OptimizerFacts,
     Outcome,
     Report,
@@ -40,7 +42,8 @@ from keras_bnguard.rules import ALL_RULES
 
 
 def _codes(*asked: str) -> Tuple[str, ...]:
-    return tuple(rule.code for rule in ALL_RULES if "R" in rule.needs and rule.asked in asked)
+    looks = (r for r in ALL_RULES if "R" in r.needs or r.looks_again)
+    return tuple(rule.code for rule in looks if rule.asked in asked)
 
 
 # The rules that look at what happened since train begin; those of them that are asked where no
@@ -92,6 +95,7 @@ class GuardRun:
         self._outcomes: Tuple[Outcome, ...] = ()
         self._sources: Dict[int, str] = {}
         self._recompiled: Optional[str] = None
+        self._lags: Optional[Tuple[Lag, ...]] = None
         self._corrupts = False
         self._in_danger = False
         self._grown = False
@@ -107,6 +111,7 @@ class GuardRun:
         self.notes: List[str] = []
         self.repairs: List[str] = []
         self.phase: Optional[str] = None
+        self.data: Optional[DataFacts] = None
         self.steps = 0
         self._glances = 0
         self.moment = "train begin"
@@ -396,13 +401,22 @@ class GuardRun:
             dropped = {id(look) for look in between[::2]}
             self.drift = [look for look in self.drift if id(look) not in dropped]
 
-    def finish(self, callbacks: Sequence[Any]) -> None:
-        """Training has ended: judge what only shows now."""
+    def finish(self, callbacks: Sequence[Any] = (), data: Optional[DataFacts] = None) -> None:
+        """Training has ended: judge what only shows now, with what was measured on data."""
         model = self._model()
-        if model is None or not self._in_fit:
+        if model is None:
+            return
+        self.data = data
+        if not self._in_fit:
+            self._judge("loop end", only=("BNG506",))
             return
         self.over = True
         self._averaging = self._averages.at_end(model, callbacks)
+        judged = [look.steps for look in self.drift]
+        if judged and self.steps > 0:
+            since = judged[-1] - (judged[-2] if len(judged) > 1 else 0)
+            calls = {path: tuple(sites) for path, sites in self.spy.sites.items()}
+            self._lags = self.stats.lags(judged[-1], since, calls)
         self._judge("train end", only=_AT_END)
 
     def _survey_what_was_built(self, model: Any) -> None:
@@ -460,11 +474,12 @@ class GuardRun:
             optimizer_started=self._started,
             ended=self.over,
             averaging=self._averaging,
+            lags=self._lags,
             **self._chapter_facts(),
         )
         if optimizer:
             self._known_optimizer = self._optimizer(model)
-        return Facts(self.survey.inventory, self._known_optimizer, run, None, self._hyper)
+        return Facts(self.survey.inventory, self._known_optimizer, run, self.data, self._hyper)
 
     def _chapter_facts(self) -> Dict[str, Any]:
         chapter = self.chapter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
+from keras_bnguard.callbacks.data_look import FROM_FIT
 from keras_bnguard.callbacks.guard import BNGuard
 from keras_bnguard.records import Finding
 from keras_bnguard.settings import Settings
@@ -25,6 +26,7 @@ def silent_guard(settings: Settings, tell: Callable[[Finding], None]) -> Any:
         select=settings.select,
         ignore=settings.ignore,
         every=settings.every,
+        data=FROM_FIT,
     )
 
 

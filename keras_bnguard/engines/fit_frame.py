@@ -27,18 +27,38 @@ class FitArguments:
     every_epoch: bool = True
 
 
+@dataclass(frozen=True)
+class Feed:
+    """What `fit` trains on: x, y and weights as they were given, after a validation split.
+
+    batch_size: rows per batch of arrays, None for data that comes in batches. shuffle: what
+    `fit` was told about arrays. steps_per_epoch: as given.
+    """
+
+    x: Any
+    y: Any
+    batch_size: Optional[int]
+    shuffle: bool
+    steps_per_epoch: Optional[int]
+
+
+def fit_feed(model: Any) -> Optional[Feed]:
+    """The data of the `fit` of this model that is on the call stack, None outside one."""
+    values = _fit_values(model)
+    if values is None:
+        return None
+    return Feed(
+        x=values.get("x"),
+        y=values.get("y"),
+        batch_size=values.get("batch_size"),
+        shuffle=bool(values.get("shuffle", True)),
+        steps_per_epoch=values.get("steps_per_epoch"),
+    )
+
+
 def fit_arguments(model: Any) -> Optional[FitArguments]:
     """Arguments of the `fit` of this model that is on the call stack, None outside one."""
-    values = None
-    for frame in _frames():
-        name, found = frame.f_code.co_name, frame.f_locals
-        if found.get("self") is not model:
-            continue
-        if name in ("evaluate", "predict"):
-            return None  # A callback of that loop, which a fit may have around it.
-        if name == "fit":
-            values = found
-            break
+    values = _fit_values(model)
     if values is None:
         return None
     callbacks = values.get("callbacks")
@@ -54,6 +74,18 @@ def fit_arguments(model: Any) -> Optional[FitArguments]:
         initial_epoch=int(restored or values.get("initial_epoch") or 0),
         every_epoch=frequency == 1,
     )
+
+
+def _fit_values(model: Any) -> Optional[Any]:
+    for frame in _frames():
+        name, found = frame.f_code.co_name, frame.f_locals
+        if found.get("self") is not model:
+            continue
+        if name in ("evaluate", "predict"):
+            return None  # A callback of that loop, which a fit may have around it.
+        if name == "fit":
+            return found
+    return None
 
 
 def put_backup_behind(callback: Any) -> None:

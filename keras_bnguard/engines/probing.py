@@ -13,12 +13,12 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, FrozenSet, List, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Sequence, Set, Tuple
 
 import numpy as np
 
 from keras_bnguard.engines.handles import NormHandle
-from keras_bnguard.engines.holds import _PATCHES
+from keras_bnguard.engines.holds import _PATCHES, held_forward
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class Probe:
         engine: the adapter. model: a built model. handles: the BN to look at.
         by_batch: paths of those that normalise by the batch; the others run in inference mode.
         training: call the model in training mode instead, which moves what moves there.
+        forced: BN not in by_batch are forced into inference mode. False: each runs as the
+            model calls it in inference mode, and `arrived` has what `training` it got.
     """
 
     def __init__(
@@ -82,8 +84,11 @@ class Probe:
         handles: Sequence[NormHandle],
         by_batch: FrozenSet[str] = frozenset(),
         training: bool = False,
+        forced: bool = True,
     ) -> None:
         self._engine = engine
+        self._forced = forced
+        self.arrived: Dict[str, Set[Any]] = {}
         self._model = model
         self._math: ProbeMath = engine.probe_math()
         self._by_batch = by_batch
@@ -140,7 +145,11 @@ class Probe:
             by_batch = self._see(handle, inputs, [int(a) for a in kept], kwargs.get("mask"))
             if by_batch is not None:
                 return by_batch
-            if takes_training:
+            if not self._forced:
+                arrived = kwargs.get("training")
+                plain = arrived if arrived is None or isinstance(arrived, bool) else "tensor"
+                self.arrived.setdefault(handle.path, set()).add(plain)
+            elif takes_training:
                 kwargs["training"] = False
                 args = ()
             return call(inputs, *args, **kwargs)
@@ -149,9 +158,16 @@ class Probe:
         return call_noted
 
     def _noted_module(self, handle: NormHandle, forward: Any) -> Any:
+        module: Any = handle.module
+
         def forward_noted(x: Any, *args: Any, **kwargs: Any) -> Any:
             by_batch = self._see(handle, x, [1], None)
-            return forward(x, *args, **kwargs) if by_batch is None else by_batch
+            if by_batch is not None:
+                return by_batch
+            if self._forced:
+                return held_forward(module)(forward)(x, *args, **kwargs)
+            self.arrived.setdefault(handle.path, set()).add(bool(module.training))
+            return forward(x, *args, **kwargs)
 
         return forward_noted
 

@@ -197,6 +197,7 @@ class CallSpy:
                 leaked_from=leaked_from,
                 switched_by=switched_by,
                 values_per_channel=_values_per_channel(layer, inputs),
+                values_per_row=_values_per_channel(layer, inputs, first_axis=1),
                 flag=bool(layer.trainable),
                 around=_plain(stack[-1].resolved) if stack else None,
             )
@@ -280,13 +281,13 @@ def _plain(value: Any) -> Any:
     return "tensor"
 
 
-def _values_per_channel(layer: Any, inputs: Any) -> Optional[int]:
+def _values_per_channel(layer: Any, inputs: Any, first_axis: int = 0) -> Optional[int]:
     try:
         shape = [None if d is None else int(d) for d in inputs.shape]
         axis = getattr(layer, "axis", -1)
         axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
         drop = {int(a) % len(shape) for a in axes}
-        rest = [d for i, d in enumerate(shape) if i not in drop]
+        rest = [d for i, d in enumerate(shape) if i not in drop and i >= first_axis]
         if any(d is None for d in rest):
             return None
         product = 1

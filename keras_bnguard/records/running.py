@@ -7,6 +7,7 @@ from typing import Any, Mapping, Optional, Tuple
 
 import numpy as np
 
+from keras_bnguard.records.data import DataFacts
 from keras_bnguard.records.model import Inventory
 
 NEEDS = {
@@ -67,6 +68,7 @@ class CallSite:
     leaked_from: path of the layer whose explicit argument decided it by a leak, else None.
     switched_by: path of the layer whose default `training=True` decided it, else None.
     values_per_channel: product of the input's shape without the channel axis, None if unknown.
+    values_per_row: the same without the batch axis.
     flag: the layer's own `trainable` at that moment, as the engine saw it.
     around: the `training` value in force around the call, which Keras should hand on.
     """
@@ -76,6 +78,7 @@ class CallSite:
     leaked_from: Optional[str] = None
     switched_by: Optional[str] = None
     values_per_channel: Optional[int] = None
+    values_per_row: Optional[int] = None
     flag: bool = True
     around: Any = None
 
@@ -178,6 +181,26 @@ class PastRun:
 
 
 @dataclass(frozen=True)
+class Lag:
+    """How far the moving statistics of one BN are behind what its batches had.
+
+    start_left: share of the start values that is still in them, momentum ** updates.
+    start_shift, start_log_variance: what that share does to them: distance from the average of
+        the batches alone, in standard deviations and as |log ratio|, median over channels.
+    shift, log_variance: how far they would still move if training went on as between the last
+        two looks, which were `steps` training steps apart; the same units.
+    """
+
+    path: str
+    start_left: float
+    start_shift: float
+    start_log_variance: float
+    shift: float
+    log_variance: float
+    steps: int
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What is known once training runs. steps: training steps since train begin.
 
@@ -188,6 +211,7 @@ class RunFacts:
     phase: the name a scheduler gave the present phase. phase_steps: steps taken in it, all of
     them where no scheduler runs. losses: `logs["loss"]` of the epochs of the phase so far.
     before: the phase or `fit` before, None where nothing was seen of one.
+    lags: how far statistics are behind; known then, None before.
     """
 
     moment: str = "train begin"
@@ -206,6 +230,7 @@ class RunFacts:
     losses: Tuple[float, ...] = ()
     loss_function: str = ""
     before: Optional[PastRun] = None
+    lags: Optional[Tuple[Lag, ...]] = None
 
 
 @dataclass(frozen=True)
@@ -215,7 +240,7 @@ class Facts:
     inventory: Optional[Inventory] = None
     optimizer: Optional[OptimizerFacts] = None
     run: Optional[RunFacts] = None
-    batches: Optional[Any] = None
+    batches: Optional[DataFacts] = None
     hyper: Optional[Mapping[str, Any]] = None
 
     def has(self, need: str) -> bool:
@@ -224,7 +249,12 @@ class Facts:
             "A": self.inventory,
             "O": self.optimizer,
             "R": self.run,
-            "P": self.batches,
+            "P": None if self.why_no_batches else self.batches,
             "H": self.hyper,
         }[need]
         return part is not None
+
+    @property
+    def why_no_batches(self) -> str:
+        """Why no batch could be looked at, where somebody tried; empty otherwise."""
+        return "" if self.batches is None else self.batches.missing.get("batches", "")

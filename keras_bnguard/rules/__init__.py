@@ -37,6 +37,7 @@ from keras_bnguard.rules.bng208_mask_does_not_reach_batchnorm import MaskDoesNot
 from keras_bnguard.rules.bng209_batchnorm_called_on_several_inputs import (
     BatchnormCalledOnSeveralInputs,
 )
+from keras_bnguard.rules.bng301_momentum_too_slow_for_run import MomentumTooSlowForRun
 from keras_bnguard.rules.bng302_momentum_or_epsilon_out_of_range import MomentumOrEpsilonOutOfRange
 from keras_bnguard.rules.bng303_wrong_axis import WrongAxis
 from keras_bnguard.rules.bng304_half_precision_statistics import HalfPrecisionStatistics
@@ -47,6 +48,14 @@ from keras_bnguard.rules.bng403_dead_or_negative_variance import DeadOrNegativeV
 from keras_bnguard.rules.bng404_frozen_statistics_moved import FrozenStatisticsMoved
 from keras_bnguard.rules.bng405_live_statistics_stuck import LiveStatisticsStuck
 from keras_bnguard.rules.bng406_statistics_drifted import StatisticsDrifted
+from keras_bnguard.rules.bng407_statistics_still_converging import StatisticsStillConverging
+from keras_bnguard.rules.bng501_input_scale_mismatch import InputScaleMismatch
+from keras_bnguard.rules.bng502_batch_too_small import BatchTooSmall
+from keras_bnguard.rules.bng503_tiny_last_batch import TinyLastBatch
+from keras_bnguard.rules.bng504_domain_shift import DomainShift
+from keras_bnguard.rules.bng505_batches_not_shuffled import BatchesNotShuffled
+from keras_bnguard.rules.bng506_train_inference_gap import TrainInferenceGap
+from keras_bnguard.rules.bng507_output_depends_on_batch import OutputDependsOnBatch
 from keras_bnguard.rules.bng601_optimizer_does_not_know_variable import OptimizerDoesNotKnowVariable
 from keras_bnguard.rules.bng602_weight_decay_on_batchnorm import WeightDecayOnBatchnorm
 from keras_bnguard.rules.bng603_averaged_weights_stale_statistics import (
@@ -80,6 +89,7 @@ ALL_RULES: Tuple[Type[Rule], ...] = (
     BatchnormInsideTimeDistributed,
     MaskDoesNotReachBatchnorm,
     BatchnormCalledOnSeveralInputs,
+    MomentumTooSlowForRun,
     MomentumOrEpsilonOutOfRange,
     WrongAxis,
     HalfPrecisionStatistics,
@@ -90,6 +100,14 @@ ALL_RULES: Tuple[Type[Rule], ...] = (
     FrozenStatisticsMoved,
     LiveStatisticsStuck,
     StatisticsDrifted,
+    StatisticsStillConverging,
+    InputScaleMismatch,
+    BatchTooSmall,
+    TinyLastBatch,
+    DomainShift,
+    BatchesNotShuffled,
+    TrainInferenceGap,
+    OutputDependsOnBatch,
     OptimizerDoesNotKnowVariable,
     WeightDecayOnBatchnorm,
     AveragedWeightsStaleStatistics,

@@ -49,6 +49,7 @@ class Rule:
             "moved", where a BN moved or stood still in a new way, for rules that see nothing
             else that changes; "end", once, when training has ended. Only the last two see
             movements at every look they are asked at.
+        looks_again: judged while training runs too, though it can do without "R".
     """
 
     code: ClassVar[str]
@@ -58,6 +59,7 @@ class Rule:
     certain: ClassVar[bool] = True
     repairable: ClassVar[bool] = False
     asked: ClassVar[str] = "always"
+    looks_again: ClassVar[bool] = False
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         """Yield a hit per fault; nothing where all is well. Must not change the facts."""

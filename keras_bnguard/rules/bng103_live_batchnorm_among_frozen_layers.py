@@ -14,6 +14,7 @@ from keras_bnguard.rules.base import (
     freeze_code,
     some,
 )
+from keras_bnguard.rules.data_limits import MIN_ROWS, does_not_fit, measured
 
 FROZEN_SHARE = 0.9
 FROZEN_LAYERS = 2
@@ -46,7 +47,8 @@ class LiveBatchnormAmongFrozenLayers(Rule):
         muting the rule for these layers, and use batches of 16 or more.
 
     Known limits:
-        Not certain: training BN alone is a known way to adapt to another domain. Silent for a
+        Not certain: training BN alone is a known way to adapt to another domain. Info where
+        data were given and show that most of these BN would not fit them (BNG504). Silent for a
         head's own BN, for BN at their start values, and for BN that are held or called with
         `training=False`. Layers inside deeper sub-models are counted there, not here.
 
@@ -81,6 +83,7 @@ class LiveBatchnormAmongFrozenLayers(Rule):
         if not hit:
             return
         paths = tuple(norm.path for norm in hit)
+        remedy = _known_remedy(facts, hit)
         shares = [
             f"{frozen} of {total} other layers with weights ({100 * frozen / total:.0f} %) "
             f"in {container or 'the model'}"
@@ -91,11 +94,25 @@ class LiveBatchnormAmongFrozenLayers(Rule):
             message=(
                 f"{count(len(hit), 'live BN layer')} among frozen layers: {some(paths)}. "
                 f"Frozen: {some(shares)}. {inventory.stack} normalises there by the batch and "
-                "moves the trained statistics with every step."
+                "moves the trained statistics with every step." + (f" {remedy}" if remedy else "")
             ),
+            severity="info" if remedy else None,
             fix=f"freeze these BN too, then compile again:\n{freeze_code(inventory, hit)}",
             evidence={"frozen_of_weighted": counts, "threshold": FROZEN_SHARE},
         )
+
+
+def _known_remedy(facts: Facts, norms: Sequence[NormLayer]) -> str:
+    """Why BN-only training may be right here: frozen statistics would not fit the data."""
+    inputs = measured(facts)
+    seen = [inputs[norm.path] for norm in norms if norm.path in inputs]
+    off = [item for item in seen if does_not_fit(item)]
+    if facts.batches is None or facts.batches.rows < MIN_ROWS or 2 * len(off) <= len(seen):
+        return ""
+    return (
+        f"The data say why: {len(off)} of {len(seen)} would not describe them if they were frozen, "
+        "so training BN alone is a known remedy here."
+    )
 
 
 def _weighted(inventory: Inventory, container: str, last: int) -> List[LayerFlag]:

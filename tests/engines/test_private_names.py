@@ -347,6 +347,16 @@ def test_callable_losses_are_the_regularisers_of_a_layer():
     assert float(term()) > 0
 
 
+@private("_variant_tensor _VariantDataset", on=ENGINE == "tensorflow")
+def test_a_dataset_is_a_variant_tensor_and_can_be_made_of_one():
+    import tensorflow as tf
+    from tensorflow.python.data.ops.dataset_ops import _VariantDataset
+
+    dataset = tf.data.Dataset.range(3)
+    again = _VariantDataset(dataset._variant_tensor, dataset.element_spec)
+    assert [int(i) for i in again] == [0, 1, 2]
+
+
 @private("_learning_rate")
 def test_the_learning_rate_of_an_optimizer_is_behind_a_private_name():
     assert hasattr(sgd(), "_learning_rate")

@@ -58,7 +58,7 @@ FITS = {
         "validation_data": rows(16, seed=3),
         "epochs": 2,
     },
-    "sample weights and split": {"sample_weight": np.ones(48), "validation_split": 0.25},
+    "sample weights and split": {"sample_weight": np.ones(48), "validation_split": 1 / 3},
     "one batch": {"batch_size": 48},
 }
 COMPILES = {

@@ -9,12 +9,17 @@ from typing import Any, Iterable, List, Optional, Tuple, Type
 from keras_bnguard.records import (
     Behaviour,
     CallSite,
+    DataFacts,
     Facts,
     FlagChange,
+    Gap,
     GraphCall,
     Inventory,
+    Labels,
+    Lag,
     LayerFlag,
     Movement,
+    NormInput,
     NormLayer,
     OptimizerFacts,
     PastRun,
@@ -131,6 +136,51 @@ def adam(**settings: Any) -> OptimizerFacts:
     return OptimizerFacts("Adam", **{"built": True, "iterations": 10, **settings})
 
 
+def reached(path: str, **settings: Any) -> NormInput:
+    """What reaches a BN whose statistics fit: 256 values per channel in a batch of 32 rows."""
+    container = path.rpartition("/")[0]
+    known = {"container": container, "first": True, "values": 256.0, "values_per_row": 8.0}
+    return NormInput(path, **{**known, **settings})
+
+
+def peeked(*norms: NormInput, **settings: Any) -> DataFacts:
+    """Sixteen shuffled batches of 32 rows in the order of training."""
+    known = {
+        "kind": "list",
+        "rows": 512,
+        "batches": 16,
+        "full_rows": 32,
+        "ordered": True,
+        "low": 0.0,
+        "high": 1.0,
+    }
+    return DataFacts(norms=norms, **{**known, **settings})
+
+
+def gap(training: float, inference: float, **settings: Any) -> Gap:
+    known = {"spread": 0.01, "batches": 8, "rows": 256, "values": 256.0}
+    return Gap(training, inference, **{**known, **settings})
+
+
+def lag(path: str, **settings: Any) -> Lag:
+    """A BN that is up to date after 400 steps."""
+    known = {
+        "start_left": 0.02,
+        "start_shift": 0.0,
+        "start_log_variance": 0.0,
+        "shift": 0.0,
+        "log_variance": 0.0,
+        "steps": 40,
+    }
+    return Lag(path, **{**known, **settings})
+
+
+def labels(**settings: Any) -> Labels:
+    """Labels of ten classes at random."""
+    known = {"kinds": 10, "batches": 16, "single": 0, "within": 0.97}
+    return Labels(**{**known, **settings})
+
+
 def facts(
     *norms: NormLayer,
     on: Optional[Stack] = None,
@@ -140,7 +190,8 @@ def facts(
     **settings: Any,
 ) -> Facts:
     """Facts with an inventory of these BN; other settings are the inventory's."""
-    return Facts(inventory(*norms, on=on, layers=layers, **settings), optimizer, run)
+    more = {name: settings.pop(name) for name in ("batches", "hyper") if name in settings}
+    return Facts(inventory(*norms, on=on, layers=layers, **settings), optimizer, run, **more)
 
 
 def hits(rule: Type[Rule], known: Facts) -> List[Hit]:

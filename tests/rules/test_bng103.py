@@ -3,7 +3,7 @@
 from keras_bnguard.rules.bng103_live_batchnorm_among_frozen_layers import (
     LiveBatchnormAmongFrozenLayers,
 )
-from tests.rules.facts import call, facts, hits, layer, layers_of, norm, the_hit
+from tests.rules.facts import call, facts, hits, layer, layers_of, norm, peeked, reached, the_hit
 
 RULE = LiveBatchnormAmongFrozenLayers
 
@@ -89,3 +89,16 @@ def test_layers_after_the_last_trained_bn_do_not_count():
     head = [layer(f"dense{i}", 100 + i) for i in range(5)]
     known = facts(bn("bn", 45), layers=convs(4, container="") + head)
     assert layers_of(RULE, known) == ("bn",)
+
+
+def test_data_that_frozen_statistics_would_not_fit_make_it_an_info():
+    live = norm("backbone/bn", position=5)
+    others = [layer("backbone/c1", 1, trainable=False), layer("backbone/c2", 4, trainable=False)]
+    off = peeked(reached("backbone/bn", mean_shift=2.0))
+    hit = the_hit(RULE, facts(live, layers=others, batches=off))
+    assert hit.severity == "info"
+    assert "1 of 1 would not describe them" in hit.message
+    fits = peeked(reached("backbone/bn", mean_shift=0.1))
+    assert the_hit(RULE, facts(live, layers=others, batches=fits)).severity is None
+    few = peeked(reached("backbone/bn", mean_shift=2.0), rows=8)
+    assert the_hit(RULE, facts(live, layers=others, batches=few)).severity is None

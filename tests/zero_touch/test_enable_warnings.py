@@ -150,7 +150,7 @@ def test_settings_reach_the_guard():
     bng.enable_warnings(on_finding="raise")
     with pytest.raises(FindingError, match="BNG102"):
         model_of("m", frozen_parent=True).fit(X, Y, verbose=0)
-    bng.enable_warnings(ignore="BNG102,BNG404,BNG406")
+    bng.enable_warnings(ignore="BNG102,BNG404,BNG406,BNG504")
     with warnings.catch_warnings():
         warnings.simplefilter("error", BNGuardWarning)
         model_of("n", frozen_parent=True).fit(X, Y, verbose=0)

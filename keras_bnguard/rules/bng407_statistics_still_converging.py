@@ -1,0 +1,98 @@
+"""BNG407: training ended while the moving statistics were still on their way."""
+
+from __future__ import annotations
+
+import math
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, indent, some, stack_of
+from keras_bnguard.rules.bng301_momentum_too_slow_for_run import (
+    MIN_STEPS,
+    lags_of_live,
+    start_does_harm,
+)
+from keras_bnguard.rules.data_limits import put_right
+
+MAX_SHIFT = 0.5
+MAX_LOG_VARIANCE = 0.7
+
+
+class StatisticsStillConverging(Rule):
+    """Training ended while the moving statistics were still far behind the batches.
+
+    What it checks:
+        Live BN at train end, against the look before the last one.
+
+    Why it matters:
+        Moving statistics follow the batches with a delay of 1 / (1 - momentum) steps. Where
+        they still move at the end, `predict` normalises by values that the weights have left
+        behind; validation is worse than training on the very same rows.
+
+    How it decides:
+        In the s steps between the last two looks they moved by d. A moving average that nears
+        a fixed value then has d q / (1 - q) still to go, q = momentum ** s. Median over
+        channels above 0.5 standard deviations, or above 0.7 in log variance.
+
+    Example:
+        model.fit(x, y, epochs=10)               # 4 steps per epoch, momentum 0.99
+
+    Fix:
+        Recompute the statistics after training, train longer, or lower the momentum.
+
+    Known limits:
+        Silent where `bng.Recalibrate` is a callback of the same `fit`.
+        Not certain: what is still to go is extrapolated. Silent for BN that BNG301 names, for
+        frozen BN, in loops of your own, in runs of fewer than 10 steps, and after a single
+        epoch that is long enough.
+
+    Source:
+        keras issues 3949 and 6977; see BNG301.
+    """
+
+    code = "BNG407"
+    name = "statistics-still-converging"
+    severity = "warning"
+    needs = ("A", "R")
+    certain = False
+    asked = "end"
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        late = [(norm, lag) for norm, lag in lags_of_live(facts) if not start_does_harm(lag)]
+        late = [
+            (norm, lag)
+            for norm, lag in late
+            if math.isfinite(lag.shift)
+            and math.isfinite(lag.log_variance)
+            and (lag.shift > MAX_SHIFT or lag.log_variance > MAX_LOG_VARIANCE)
+        ]
+        if not late or facts.run is None or facts.run.steps < MIN_STEPS or put_right(facts):
+            return
+        paths = tuple(norm.path for norm, _ in late)
+        steps = late[0][1].steps
+        yield Hit(
+            layers=paths,
+            message=(
+                f"The moving statistics of {count(len(late), 'live BN layer')} were still on their "
+                f"way when training ended: {some(paths)}. After the last {count(steps, 'step')} "
+                f"they have up to {max(lag.shift for _, lag in late):.2g} standard deviations "
+                f"(limit {MAX_SHIFT:g}) and {max(lag.log_variance for _, lag in late):.2g} in log "
+                f"variance (limit {MAX_LOG_VARIANCE:g}) to go; {stack_of(facts)} uses them in "
+                "predict."
+            ),
+            fix=(
+                "recompute the statistics with the final weights:\n"
+                + indent("bng.recalibrate(model, x_train)")
+            ),
+            evidence={
+                "mean_shift_to_go": {norm.path: lag.shift for norm, lag in late},
+                "log_variance_to_go": {norm.path: lag.log_variance for norm, lag in late},
+                "steps": steps,
+                "limits": (MAX_SHIFT, MAX_LOG_VARIANCE),
+            },
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        if facts.run is not None and facts.run.lags is None:
+            return "training is not over"
+        return None

@@ -1,0 +1,184 @@
+"""BNG501: the data reaches the first BN at another scale than its statistics know."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Iterable, List, Optional, Tuple
+
+from keras_bnguard.records import DataFacts, Facts, Inventory, NormInput
+from keras_bnguard.rules.base import Hit, Rule, indent, norms_of, some, stack_of
+from keras_bnguard.rules.data_limits import why_missing
+
+MAX_SCALE = 1e2
+"""Variance of the data over moving variance, or its inverse."""
+
+# What each family of keras.applications expects: "raw" 0..255, "tf" -1..1, "caffe" 0..255 less
+# the ImageNet mean, "torch" (x / 255 - mean) / std. The first pattern that matches counts.
+FAMILIES = (
+    (r"^(efficientnet|convnext|regnet|mobilenetv3|resnetrs|resnet_rs|nasnetv0)", "raw"),
+    (r"^resnet\d+v2|^(mobilenet|inception|xception|nasnet)", "tf"),
+    (r"^(resnet\d+|vgg)", "caffe"),
+    (r"^densenet", "torch"),
+)
+EXPECTS = {
+    "raw": "pixels from 0 to 255 and rescales them inside",
+    "tf": "pixels from -1 to 1",
+    "caffe": "pixels from 0 to 255 less the mean of ImageNet, in BGR",
+    "torch": "pixels from 0 to 1 less the mean and divided by the deviation of ImageNet",
+}
+
+
+class InputScaleMismatch(Rule):
+    """What reaches the first BN of a model is off its statistics by orders of magnitude.
+
+    What it checks:
+        The first BN of each sub-model, where it has trained statistics, on your data.
+
+    Why it matters:
+        Images that are rescaled twice, or not at all, or by the preprocess_input of another
+        model, arrive 50 to 65000 times too small or too large in variance. A frozen network
+        then gives noise, a live one forgets what it knew.
+
+    How it decides:
+        variance of the input over moving variance, median over channels, below 0.01 or above
+        100, over all batches looked at. The cause is read off that factor, off a Rescaling
+        layer inside the model, off the range of the data, and off the name of a model of
+        keras.applications.
+
+    Example:
+        base = keras.applications.EfficientNetB0(include_top=False)   # rescales inside
+        model.fit(images / 255.0, labels)
+
+    Fix:
+        Feed the model what it was trained on: its own preprocess_input, once.
+
+    Known limits:
+        Not certain about the cause. Silent for BN at their start values, and for modes that
+        differ by less, such as 0..1 against -1..1; BNG504 may see those.
+
+    Source:
+        tensorflow issues 48412, 42506 and 43938, keras issues 14950, 9668 and 3622.
+        Modes: keras/applications/imagenet_utils.py.
+    """
+
+    code = "BNG501"
+    name = "input-scale-mismatch"
+    severity = "error"
+    needs = ("A", "P")
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        data, inventory = facts.batches, facts.inventory
+        if data is None or inventory is None:
+            return
+        hit = mismatched(facts)
+        if not hit:
+            return
+        worst = max(hit, key=lambda item: abs(math.log(max(item.scale, 1e-30))))
+        cause, code = _cause(inventory, data, worst)
+        paths = tuple(item.path for item in hit)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"What reaches {some(paths)} has {worst.scale:.3g} times the variance that its "
+                f"moving statistics describe (limits 0.01 and 100), over {data.rows} rows from "
+                f"{data.low:.4g} to {data.high:.4g}. {cause} {stack_of(facts)} says nothing."
+            ),
+            fix=f"feed the model what it was trained on:\n{indent(code)}",
+            evidence={
+                "variance_ratio": {item.path: item.scale for item in hit},
+                "limits": (1 / MAX_SCALE, MAX_SCALE),
+                "range": (data.low, data.high),
+            },
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        return why_missing(facts, "norms")
+
+
+def mismatched(facts: Facts) -> List[NormInput]:
+    """The first BN of each sub-model whose input is off by orders of magnitude."""
+    known = norms_of(facts)
+    data = facts.batches
+    return [
+        item
+        for item in (data.norms if data is not None else ())
+        if item.first
+        and item.finite
+        and item.path in known
+        and known[item.path].at_default is False
+        and not 1 / MAX_SCALE <= item.scale <= MAX_SCALE
+    ]
+
+
+def family_of(inventory: Inventory, container: str) -> Tuple[str, str]:
+    """(name, mode) of the keras.applications model that a sub-model's name tells; else empty."""
+    name = container.rsplit("/", 1)[-1] or inventory.model
+    for pattern, mode in FAMILIES:
+        if re.match(pattern, name.lower()):
+            return name, mode
+    return "", ""
+
+
+def _cause(inventory: Inventory, data: DataFacts, item: NormInput) -> Tuple[str, str]:
+    """The likely cause in a sentence, and code that cures it."""
+    if data.low == data.high:
+        return "Likely cause: all values of the data are the same.", "print(x.min(), x.max())"
+    name, mode = family_of(inventory, item.container)
+    small = item.scale < 1
+    rescales = [
+        layer.path
+        for layer in inventory.layers
+        if layer.class_name in ("Rescaling", "Normalization")
+    ]
+    if mode:
+        does = "rescaled twice" if mode == "raw" and small else _said(mode, small)
+        module = _module(name)
+        code = (
+            f"x = keras.applications.{module}.preprocess_input(images)      # 0..255, once"
+            if mode != "raw"
+            else "x = images.astype('float32')      # 0..255, the model rescales them"
+        )
+        return f"Likely cause: {does}; {name} expects {EXPECTS[mode]}.", code
+    if small and rescales:
+        return (
+            f"Likely cause: rescaled twice, by {some(rescales)} inside the model and before it.",
+            "x = images.astype('float32')      # 0..255, the model rescales them",
+        )
+    if small:
+        return (
+            "Likely cause: rescaled, where the model was trained on larger values.",
+            "x = images.astype('float32')      # as in pretraining",
+        )
+    return (
+        "Likely cause: not rescaled, where the model was trained on rescaled values.",
+        "x = images.astype('float32') / 255.0      # as in pretraining",
+    )
+
+
+def _said(mode: str, small: bool) -> str:
+    if mode == "caffe" and small:
+        return "rescaled by /255 or by the preprocess_input of another model"
+    return "rescaled twice, or wrong preprocess_input" if small else "not rescaled"
+
+
+def _module(name: str) -> str:
+    """Module of keras.applications that a model's name belongs to."""
+    low = name.lower()
+    for pattern, module in (
+        (r"^resnet\d+v2", "resnet_v2"),
+        (r"^resnet", "resnet"),
+        (r"^mobilenetv2", "mobilenet_v2"),
+        (r"^mobilenet", "mobilenet"),
+        (r"^inception_?v3", "inception_v3"),
+        (r"^inception_?resnet", "inception_resnet_v2"),
+        (r"^xception", "xception"),
+        (r"^nasnet", "nasnet"),
+        (r"^densenet", "densenet"),
+        (r"^vgg16", "vgg16"),
+        (r"^vgg19", "vgg19"),
+    ):
+        if re.match(pattern, low):
+            return module
+    return low

@@ -1,0 +1,112 @@
+"""BNG502: a live BN normalises by too few values."""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Optional, Tuple
+
+from keras_bnguard.records import Facts, NormLayer
+from keras_bnguard.rules.base import Hit, Rule, count, freeze_code, sites_of, some, stack_of
+from keras_bnguard.rules.data_limits import (
+    MIN_VALUES,
+    batch_rows,
+    live,
+    measured,
+    replicas,
+    values_per_row,
+    why_missing,
+)
+
+
+class BatchTooSmall(Rule):
+    """A live BN has fewer than 8 values per channel in a training batch.
+
+    What it checks:
+        The rows of a full batch on one replica times the places (height x width, steps) that
+        reach each live BN.
+
+    Why it matters:
+        BN divides by the standard deviation of these values. Of 4 values it is wrong by a
+        third, of 1 value it is 0: the output is beta whatever the input, and the layers below
+        learn nothing.
+
+    How it decides:
+        values per channel = rows per replica x values per channel of one row (all replicas
+        where the BN is synchronized), below 8. 1 is an error.
+
+    Example:
+        model.fit(x, y, batch_size=2)            # BN after Dense
+
+    Fix:
+        Use larger batches, freeze the BN, or replace it by GroupNormalization.
+
+    Known limits:
+        Not certain: some networks train with less. Silent for frozen and held BN, for renorm,
+        and for maps that have 8 places or more. Where batches are not arrays and no data was
+        given, TensorFlow may not know the size of a batch; then the rule is skipped.
+
+    Source:
+        keras issues 8982 and 8983, tensorflow issue 44568. Ioffe 2017 for renorm.
+    """
+
+    code = "BNG502"
+    name = "batch-too-small"
+    severity = "warning"
+    needs = ("A",)
+    certain = False
+    asked = "moved"
+    looks_again = True
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        few = [(norm, n) for norm in live(facts) if (n := _values(facts, norm)) is not None]
+        few = [(norm, n) for norm, n in few if n < MIN_VALUES and not norm.renorm]
+        for severity, hit in _by_severity(few):
+            paths = tuple(norm.path for norm, _ in hit)
+            least = min(n for _, n in hit)
+            norms = [norm for norm, _ in hit]
+            assert facts.inventory is not None
+            yield Hit(
+                layers=paths,
+                message=(
+                    f"{count(len(hit), 'live BN layer')} with {least:g} "
+                    f"{'value' if least == 1 else 'values'} per channel in a batch (limit "
+                    f"{MIN_VALUES}): {some(paths)}. {stack_of(facts)} normalises by these alone"
+                    + (", so their output is beta whatever comes in." if least <= 1 else ".")
+                ),
+                fix=(
+                    f"use batches of at least {MIN_VALUES} values per channel, or freeze the BN:\n"
+                    + freeze_code(facts.inventory, norms)
+                ),
+                evidence={"values_per_channel": {p: n for p, (_, n) in zip(paths, hit)}},
+                severity=severity,
+            )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        norms = live(facts)
+        if norms and all(_values(facts, norm) is None for norm in norms):
+            why = (
+                "the size of a batch is not known here; needs P (BNGuard(data=...)) or a first step"
+            )
+            return why_missing(facts, "norms") or why
+        return None
+
+
+def _by_severity(
+    few: List[Tuple[NormLayer, float]],
+) -> Iterable[Tuple[str, List[Tuple[NormLayer, float]]]]:
+    """One hit for all: an error where any has no more than one value."""
+    if few:
+        yield ("error" if min(n for _, n in few) <= 1 else "warning"), few
+
+
+def _values(facts: Facts, norm: NormLayer) -> Optional[float]:
+    """Values per channel of one BN in one batch, None where unknown."""
+    shared = 1 if norm.synchronized else replicas(facts)
+    item = measured(facts).get(norm.path)
+    rows, per_row = batch_rows(facts), values_per_row(facts, norm)
+    if rows is not None and per_row is not None:
+        return max(1.0, rows // shared) * per_row
+    if item is not None and facts.batches is not None and facts.batches.ordered:
+        return item.values * (facts.batches.replicas if norm.synchronized else 1)
+    sites = sites_of(facts.run, norm) if facts.run is not None else ()
+    known = [site.values_per_channel for site in sites if site.values_per_channel is not None]
+    return float(max(known)) if known else None

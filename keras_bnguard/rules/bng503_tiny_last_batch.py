@@ -1,0 +1,118 @@
+"""BNG503: the last batch of each epoch leaves a live BN too few values."""
+
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, count, indent, some, stack_of
+from keras_bnguard.rules.data_limits import (
+    MIN_VALUES,
+    batch_rows,
+    live,
+    replicas,
+    values_per_row,
+)
+
+
+class TinyLastBatch(Rule):
+    """The last batch of an epoch has fewer than 8 values per channel for a live BN.
+
+    What it checks:
+        samples % batch size, on each replica, times the places that reach each live BN.
+
+    Why it matters:
+        Every epoch ends with a step whose batch statistics are noise, and validation comes
+        right after it. One row gives variance 0, on some GPU kernels NaN; a replica without
+        rows writes NaN into the moving statistics.
+
+    How it decides:
+        last rows = samples % batch size, for arrays and for data that was read to its end;
+        last rows / replicas x values per channel of one row, below 8, while a full batch has
+        8 or more. An error where a replica gets no row.
+
+    Example:
+        model.fit(x[:65], y[:65], batch_size=32)         # 32, 32, 1
+
+    Fix:
+        Drop the remainder or choose a batch size that leaves none.
+
+    Known limits:
+        Not certain: with momentum 0.99 one step in a long epoch weighs 1 %. Silent where the
+        remainder is dropped, for frozen BN, and for steps_per_epoch, which may never reach
+        the last batch. The length of generators and of a tf.data.Dataset that was not read to
+        its end is not known; then the rule is skipped.
+
+    Source:
+        tensorflow issues 34062, 46205 and 41657, keras issues 11858 and 17204.
+    """
+
+    code = "BNG503"
+    name = "tiny-last-batch"
+    severity = "warning"
+    needs = ("A", "H")
+    certain = False
+    asked = "moved"
+    looks_again = True
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        rows, last = batch_rows(facts), _last_rows(facts)
+        if rows is None or not last or last == rows or _stops_early(facts):
+            return
+        shared = replicas(facts)
+        hit = {}
+        for norm in live(facts):
+            per_row = values_per_row(facts, norm)
+            if per_row is None or norm.renorm:
+                continue
+            parts = 1 if norm.synchronized else shared
+            if (rows // parts) * per_row >= MIN_VALUES > (last // parts) * per_row:
+                hit[norm.path] = (last // parts) * per_row
+        if not hit:
+            return
+        paths = tuple(hit)
+        empty = min(hit.values()) == 0
+        each = f", shared by {shared} replicas" if shared > 1 else ""
+        yield Hit(
+            layers=paths,
+            message=(
+                f"The last batch of each epoch has {count(last, 'row')} of {rows}{each}: "
+                f"{min(hit.values()):g} values per channel (limit {MIN_VALUES}) for "
+                f"{count(len(hit), 'live BN layer')}: {some(paths)}. {stack_of(facts)} "
+                + ("gives a replica an empty batch." if empty else "takes that step too.")
+            ),
+            fix=(
+                "drop the remainder, or choose another batch size:\n"
+                + indent("model.fit(x[: len(x) // batch_size * batch_size], ...)")
+                + "\nor with tf.data:\n"
+                + indent("dataset = dataset.batch(batch_size, drop_remainder=True)")
+            ),
+            evidence={"last_rows": last, "batch_rows": rows, "values_per_channel": hit},
+            severity="error" if empty else None,
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        if not live(facts) or facts.hyper is None:
+            return None
+        if _stops_early(facts):
+            return "steps_per_epoch is given, so the last batch may never come"
+        if _last_rows(facts) is None:
+            return "the length of the data is not known"
+        if all(values_per_row(facts, norm) is None for norm in live(facts)):
+            return "the size of the maps is not known; needs P (BNGuard(data=...)) or a first step"
+        return None
+
+
+def _last_rows(facts: Facts) -> Optional[int]:
+    """Rows of the last batch; None where unknown."""
+    hyper = facts.hyper or {}
+    samples, rows = hyper.get("samples"), hyper.get("batch_size")
+    if samples and rows:
+        return int(samples) % int(rows) if samples > rows else int(rows)
+    if hyper.get("batch_size") is None and facts.batches is not None and facts.batches.ordered:
+        return facts.batches.last_rows
+    return None
+
+
+def _stops_early(facts: Facts) -> bool:
+    return bool((facts.hyper or {}).get("steps_per_epoch"))

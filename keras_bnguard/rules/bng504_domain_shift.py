@@ -1,0 +1,150 @@
+"""BNG504: frozen statistics do not describe the user's data."""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Optional
+
+from keras_bnguard.records import Facts, NormInput, NormLayer
+from keras_bnguard.rules.base import (
+    Hit,
+    Rule,
+    count,
+    indent,
+    norms_of,
+    some,
+    stack_of,
+    stands_still,
+)
+from keras_bnguard.rules.data_limits import (
+    MAX_LOG_VARIANCE_RATIO,
+    MAX_MEAN_SHIFT,
+    MIN_ROWS,
+    does_not_fit,
+    unshuffled,
+    why_missing,
+)
+
+MAX_SCALE = 1e2
+MIN_SHARE = 0.1
+
+
+class DomainShift(Rule):
+    """The statistics of frozen BN do not describe your data.
+
+    What it checks:
+        Frozen and held BN with trained statistics: mean and variance of their inputs on your
+        data, in inference mode, against moving mean and variance.
+
+    Why it matters:
+        A frozen BN standardises by the data of pretraining. On data that differ enough its
+        outputs are neither centred nor of unit size, and every layer after it gets what it was
+        never trained on: 0.2 to 0.3 accuracy where BN with fresh statistics gave 0.77.
+
+    How it decides:
+        Per BN, mean over channels: |mean - moving mean| / sqrt(moving variance + epsilon) above
+        0.6, or |log((variance + epsilon) / (moving variance + epsilon))| above 1.0, over 32
+        rows or more, in at least a tenth of the frozen BN. docs/data-rules.md has the
+        experiment: correct fine-tuning stays below.
+
+    Example:
+        backbone.trainable = False               # trained on photographs
+        model.fit(x_rays, labels)
+
+    Fix:
+        Recompute the statistics on your data, then freeze; or train BN with batches of 16 or
+        more. `bng.advise` measures which is better.
+
+    Known limits:
+        Not certain: a small clean target may still be best served by frozen statistics. Silent
+        below the limits, for BN at their start values, where BNG501 names a wrong scale, where
+        batches are not shuffled, and for a frozen model that another model trains, as the
+        discriminator of a GAN, which sees nothing but fakes here.
+
+    Source:
+        Li et al. 2016 (AdaBN); keras pull request 9965; icevision issue 32.
+    """
+
+    code = "BNG504"
+    name = "domain-shift"
+    severity = "warning"
+    needs = ("A", "P")
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        data = facts.batches
+        if data is None or self._blind(facts):
+            return
+        frozen = frozen_inputs(facts)
+        hit = [item for item in frozen if does_not_fit(item)]
+        if not hit or len(hit) < MIN_SHARE * len(frozen):
+            return
+        paths = tuple(item.path for item in hit)
+        shift = max(item.mean_shift for item in hit)
+        ratio = max(item.log_variance_ratio for item in hit)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"{len(hit)} of {count(len(frozen), 'frozen BN layer')} do not describe your data: "
+                f"{some(paths)}. Over {data.rows} rows: up to {shift:.2g} standard deviations "
+                f"(limit {MAX_MEAN_SHIFT:g}) and {ratio:.2g} in log variance (limit "
+                f"{MAX_LOG_VARIANCE_RATIO:g}); by depth {_by_depth(frozen)}. {stack_of(facts)} "
+                "goes on normalising by the old statistics."
+            ),
+            fix=(
+                "measure which is better, and recompute the statistics if they are:\n"
+                + indent(
+                    "print(bng.advise(model, (x, y)))\n"
+                    'bng.recalibrate(model, x, select="*")      # then train with BN frozen'
+                )
+            ),
+            evidence={
+                "mean_shift": {item.path: item.mean_shift for item in hit},
+                "log_variance_ratio": {item.path: item.log_variance_ratio for item in hit},
+                "limits": (MAX_MEAN_SHIFT, MAX_LOG_VARIANCE_RATIO),
+                "rows": data.rows,
+            },
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        return why_missing(facts, "norms") or (self._blind(facts) if frozen_inputs(facts) else None)
+
+    @staticmethod
+    def _blind(facts: Facts) -> Optional[str]:
+        data = facts.batches
+        if data is None or not data.norms:
+            return None
+        if data.rows < MIN_ROWS:
+            return f"needs {MIN_ROWS} rows, the data has {data.rows}"
+        if unshuffled(data):
+            return "the batches are not shuffled, so these may be one class only"
+        return None
+
+
+def frozen_inputs(facts: Facts) -> List[NormInput]:
+    """What reaches BN that stand still with trained statistics, in order of the run."""
+    data, known = facts.batches, norms_of(facts)
+    if data is None:
+        return []
+    off = {
+        item.container
+        for item in data.norms
+        if item.first and not 1 / MAX_SCALE <= item.scale <= MAX_SCALE
+    }
+    return [
+        item
+        for item in data.norms
+        if item.path in known and _counts(facts, known[item.path]) and item.container not in off
+    ]
+
+
+def _counts(facts: Facts, norm: NormLayer) -> bool:
+    shared = (facts.inventory.shared or ()) if facts.inventory is not None else ()
+    trained_elsewhere = any(s.path == norm.path and s.there for s in shared)
+    return stands_still(norm) and norm.at_default is False and not trained_elsewhere
+
+
+def _by_depth(items: List[NormInput]) -> str:
+    """Mean shift of the first, middle and last third of the BN: `0.2 / 0.9 / 1.4`."""
+    third = max(1, len(items) // 3)
+    parts = [items[:third], items[third:-third] or items[:third], items[-third:]]
+    return " / ".join(f"{sum(i.mean_shift for i in part) / len(part):.2g}" for part in parts)

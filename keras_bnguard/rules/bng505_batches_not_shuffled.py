@@ -1,0 +1,114 @@
+"""BNG505: the rows of a batch are alike, those of all batches together are not."""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Optional
+
+from keras_bnguard.records import DataFacts, Facts
+from keras_bnguard.rules.base import Hit, Rule, indent, some, stack_of
+from keras_bnguard.rules.data_limits import (
+    MAX_LABELS_WITHIN,
+    MAX_WITHIN,
+    MIN_BATCHES,
+    live,
+    unshuffled,
+    why_missing,
+)
+
+
+class BatchesNotShuffled(Rule):
+    """Batches hold rows of one kind, so BN learns the statistics of no batch there will be.
+
+    What it checks:
+        Labels and inputs of live BN, in batches as training gets them: from a tf.data.Dataset,
+        PyDataset, DataLoader, a list, or arrays with fit(shuffle=False).
+
+    Why it matters:
+        BN normalises each batch by itself. Where a batch holds one class, the difference
+        between classes is taken out in training and is there in `predict`: train accuracy 1.0,
+        evaluate 0.0 to 0.16.
+
+    How it decides:
+        Variance inside a batch as a share of the pooled variance, over at least 8 batches of
+        4 rows or more; 1 - 1/rows where rows come at random. Below 0.5 of that for the
+        one-hot labels, or below 0.6 of it for the inputs of a live BN (mean over channels). Also
+        where all rows have one label of 3 or more classes, over 128 rows or more.
+
+    Example:
+        model.fit(x_sorted, y_sorted, shuffle=False)
+
+    Fix:
+        Shuffle before batching, with a buffer as large as the data.
+
+    Known limits:
+        Not certain. Silent for arrays that `fit` shuffles itself, for rare classes (shares
+        are compared, not labels counted), and where no BN is live.
+
+    Source:
+        openpifpaf pull request 308, matconvnet issue 393; Wu and Johnson 2021, section 5.
+    """
+
+    code = "BNG505"
+    name = "batches-not-shuffled"
+    severity = "warning"
+    needs = ("A", "P")
+    certain = False
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        data = facts.batches
+        norms = live(facts)
+        if data is None or not norms:
+            return
+        inputs = {item.path: item for item in data.norms}
+        alike = [n.path for n in norms if n.path in inputs and unshuffled(data, inputs[n.path])]
+        if not alike and not unshuffled(data):
+            return
+        paths = tuple(alike) or tuple(norm.path for norm in norms)
+        expected = 1 - 1 / data.full_rows
+        found = [f"{inputs[p].within:.2g}" for p in alike]
+        yield Hit(
+            layers=paths,
+            message=(
+                f"Rows inside a batch are alike over {data.batches} batches of {data.full_rows}: "
+                f"{_labels(data)}the inputs of live BN have {' to '.join(_ends(found)) or 'no'} of "
+                f"their pooled variance inside a batch (shuffled rows have {expected:.2g}, limit "
+                f"{MAX_WITHIN * expected:.2g}): {some(paths)}. {stack_of(facts)} normalises each "
+                "batch by itself."
+            ),
+            fix=(
+                "shuffle rows before they are put into batches:\n"
+                + indent("dataset = dataset.shuffle(len(x)).batch(batch_size)")
+                + "\nor with arrays:\n"
+                + indent("model.fit(x, y, shuffle=True)")
+            ),
+            evidence={
+                "within": {p: inputs[p].within for p in paths if p in inputs},
+                "labels_within": data.labels.within if data.labels is not None else None,
+                "batches_of_one_label": data.labels.single if data.labels is not None else None,
+                "limits": (MAX_WITHIN * expected, MAX_LABELS_WITHIN * expected),
+            },
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        data = facts.batches
+        if data is None or not live(facts):
+            return None
+        if not data.ordered:
+            return "fit shuffles arrays by itself; needs P: batches as training gets them"
+        if data.batches < MIN_BATCHES or data.full_rows < 4:
+            return f"needs {MIN_BATCHES} batches of 4 rows, the data gave {data.batches}"
+        if data.labels is None:
+            return why_missing(facts, "norms")
+        return None
+
+
+def _labels(data: DataFacts) -> str:
+    labels = data.labels
+    if labels is None:
+        return ""
+    return f"{labels.single} of {labels.batches} have one label only ({labels.kinds} in all), "
+
+
+def _ends(numbers: List[str]) -> List[str]:
+    ordered = sorted(set(numbers), key=float)
+    return ordered if len(ordered) < 2 else [ordered[0], ordered[-1]]

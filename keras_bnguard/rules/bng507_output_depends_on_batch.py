@@ -1,0 +1,91 @@
+"""BNG507: a row's prediction depends on the rows around it."""
+
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.base import Hit, Rule, indent, some, stack_of
+from keras_bnguard.rules.data_limits import why_missing
+
+MAX_DIFFERENCE = 1e-3
+TIMES_HELD = 10.0
+
+
+class OutputDependsOnBatch(Rule):
+    """A row predicted alone differs from the same row predicted in a batch.
+
+    What it checks:
+        The first row of your data alone and among 8 rows, in inference mode, as `predict`
+        runs it.
+
+    Why it matters:
+        A BN that normalises by the batch in `predict` gives answers that depend on what else
+        was asked: a metric on a test set means nothing, a single request gives beta.
+
+    How it decides:
+        Largest difference over all outputs, as a share of their standard deviation in the
+        batch, above 0.001, and 10 times what is left with every BN forced into inference mode,
+        which is rounding, or a dependence that BN has nothing to do with.
+
+    Example:
+        def call(self, x, training=None):
+            return self.bn(x, training=True)
+
+    Fix:
+        Hand `training` on instead of True. Load old models with the learning phase at 0.
+
+    Known limits:
+        Skipped where the same batch twice gives two answers (dropout that stays on). Clear
+        without a run where the graph shows that every BN runs in inference mode.
+
+    Source:
+        keras issues 3078, 3423, 4290 and 10381, tensorflow issue 28580.
+    """
+
+    code = "BNG507"
+    name = "output-depends-on-batch"
+    severity = "error"
+    needs = ("P",)
+    certain = True
+
+    def check(self, facts: Facts) -> Iterable[Hit]:
+        data = facts.batches
+        if data is None or data.alone is None:
+            return
+        alone = data.alone
+        if alone.proven or alone.random or not alone.difference > MAX_DIFFERENCE:
+            return
+        if not alone.difference > TIMES_HELD * alone.held:
+            return
+        norms = facts.inventory.norms if facts.inventory is not None else ()
+        paths = alone.layers or tuple(norm.path for norm in norms)
+        yield Hit(
+            layers=paths,
+            message=(
+                f"One row gives another output alone than among others: the difference is "
+                f"{alone.difference:.3g} of the outputs' standard deviation (limit "
+                f"{MAX_DIFFERENCE:g}), {alone.held:.2g} with BN forced into inference mode. "
+                f"Normalising by the batch in predict: {some(paths)}. {stack_of(facts)} does so "
+                "because the call says training=True."
+            ),
+            fix=(
+                "hand the argument on:\n"
+                + indent("x = self.bn(x, training=training)      # not training=True")
+                + "\nor hold these BN where you cannot edit the model:\n"
+                + indent(f"model = bng.guard(model, hold={list(paths)!r})")
+            ),
+            evidence={
+                "difference": alone.difference,
+                "held": alone.held,
+                "limit": MAX_DIFFERENCE,
+            },
+        )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        data = facts.batches
+        if data is None:
+            return None
+        if data.alone is not None and data.alone.random:
+            return "the same batch twice gave different outputs, BN or not"
+        return why_missing(facts, "alone") or why_missing(facts, "norms")
