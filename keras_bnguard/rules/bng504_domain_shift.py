@@ -139,7 +139,9 @@ def frozen_inputs(facts: Facts) -> List[NormInput]:
 
 def _counts(facts: Facts, norm: NormLayer) -> bool:
     shared = (facts.inventory.shared or ()) if facts.inventory is not None else ()
-    trained_elsewhere = any(s.path == norm.path and s.there for s in shared)
+    around = norm.container.split("/")
+    # The sub-model is compiled itself and trains there; a model it was cut from does not count.
+    trained_elsewhere = any(s.path == norm.path and s.there and s.other in around for s in shared)
     return stands_still(norm) and norm.at_default is False and not trained_elsewhere
 
 

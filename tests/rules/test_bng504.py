@@ -2,9 +2,9 @@
 
 import pytest
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, SharedNorm
 from keras_bnguard.rules.bng504_domain_shift import DomainShift
-from tests.rules.facts import facts, hits, labels, norm, peeked, reached, shared, the_hit
+from tests.rules.facts import facts, hits, labels, norm, peeked, reached, the_hit
 
 RULE = DomainShift
 
@@ -53,8 +53,12 @@ def test_a_wrong_scale_is_left_to_bng501():
 
 
 def test_a_discriminator_that_another_model_trains_is_silent():
-    assert not hits(RULE, known(off(), shared=(shared("base/bn2", False, True),)))
-    assert hits(RULE, known(off(), shared=(shared("base/bn2", False, False),)))
+    def known_to(other, there=True):
+        return known(off(), shared=(SharedNorm("base/bn2", other, False, there, False),))
+
+    assert not hits(RULE, known_to("base"))
+    assert hits(RULE, known_to("base", there=False))
+    assert hits(RULE, known_to("the model that base was cut from"))
 
 
 def test_few_rows_and_sorted_rows_are_silent():
