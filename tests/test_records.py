@@ -10,7 +10,7 @@ import pickle
 import pytest
 
 from keras_bnguard import records
-from keras_bnguard.records import DriftLook, Facts, Finding, Outcome, Report, RunFacts
+from keras_bnguard.records import DataFacts, DriftLook, Facts, Finding, Outcome, Report, RunFacts
 from tests.rules.facts import inventory, norm, stack
 
 RECORDS = [
@@ -49,8 +49,14 @@ def test_an_inventory_finds_a_bn_by_its_path():
     [("inventory", "A"), ("optimizer", "O"), ("run", "R"), ("batches", "P"), ("hyper", "H")],
 )
 def test_facts_know_which_parts_they_have(part, need):
-    known = Facts(**{part: {}})
+    known = Facts(**{part: DataFacts() if part == "batches" else {}})
     assert [code for code in records.NEEDS if known.has(code)] == [need]
+
+
+def test_batches_that_could_not_be_read_are_not_there_and_say_why():
+    known = Facts(batches=DataFacts(missing={"batches": "no batch came out"}))
+    assert not known.has("P")
+    assert known.why_no_batches == "no batch came out"
 
 
 def test_the_total_drift_is_that_of_the_bn_that_drifted_most():
