@@ -1,0 +1,105 @@
+"""A frozen ResNet-18 of torch.nn as feature extractor under a Keras student: is it frozen?
+
+KERAS_BACKEND=torch python torch_features.py
+"""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"  # the layer in question exists on torch only
+import _picture
+import keras
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import keras_bnguard as bng
+
+images, digits = load_digits(return_X_y=True)
+images = images.reshape(-1, 1, 8, 8).astype("float32") / 16  # channels first, as torch has them
+source = digits < 5
+x, y = images[~source], digits[~source] - 5  # other digits
+train, held_out = (x[:120], y[:120]), (x[120:620], y[120:620])
+
+
+def conv(before, after, *shape):
+    return nn.Conv2d(before, after, *shape, bias=False), nn.BatchNorm2d(after)
+
+
+class Block(nn.Module):
+    def __init__(self, before, after, stride):
+        super().__init__()
+        self.body = nn.Sequential(
+            *conv(before, after, 3, stride, 1), nn.ReLU(), *conv(after, after, 3, 1, 1)
+        )
+        self.shortcut = nn.Sequential(*conv(before, after, 1, stride) if stride > 1 else ())
+
+    def forward(self, x):
+        return nn.functional.relu(self.body(x) + self.shortcut(x))
+
+
+def resnet18(width=8):
+    """Eight blocks in four stages, 18 layers deep; an eighth of the usual width."""
+    blocks = [Block(width, width, 1), Block(width, width, 1)]
+    for wide in (width * 2, width * 4, width * 8):
+        blocks += [Block(wide // 2, wide, 2), Block(wide, wide, 1)]
+    stem = *conv(1, width, 3, 1, 1), nn.ReLU()
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Student(keras.Model):
+    def __init__(self, extractor):
+        super().__init__()
+        self.extractor = keras.layers.TorchModuleWrapper(extractor, name="extractor")
+        self.head = keras.layers.Dense(5, "softmax", name="head")
+
+    def call(self, x, training=None):
+        features = self.extractor(x, training=training)
+        return {"features": features, "outputs": self.head(features)}
+
+
+def student(rate, trainable):
+    keras.utils.set_random_seed(1)
+    (extractor := resnet18()).load_state_dict(pretrained)
+    (model := Student(extractor)).extractor.trainable = trainable
+    loss = {"features": None, "outputs": "sparse_categorical_crossentropy"}
+    model.compile(keras.optimizers.Adam(rate), loss)
+    return model, model.predict(x[:1], verbose=0)["features"]
+
+
+def say(name, model, before, findings=""):
+    model.extractor.module.train()  # what a torch script does before its loop
+    outputs = model.predict(held_out[0], verbose=0)["outputs"]
+    accuracy[name] = 100 * float(np.mean(outputs.argmax(1) == held_out[1]))
+    after = model.predict(x[:1], verbose=0)["features"]
+    same = "the same bits" if np.array_equal(before, after) else "other"
+    print(f"{name:28s} {accuracy[name]:5.1f} %; features of one image: {same} {findings}")
+
+
+accuracy = {}
+keras.utils.set_random_seed(0)
+whole = nn.Sequential(backbone := resnet18(), nn.Linear(64, 5))
+optimizer = torch.optim.Adam(whole.parameters(), 3e-3)
+data = torch.tensor(images[source]), torch.tensor(digits[source])
+for _ in range(5):  # the pretraining
+    for rows in torch.randperm(len(data[0])).split(32):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(whole(data[0][rows]), data[1][rows]).backward()
+        optimizer.step()
+pretrained = backbone.state_dict()
+EPOCHS = {"batch_size": 16, "epochs": 15, "verbose": 0}
+for name in ("frozen, as Keras has it", "frozen, bng.guard"):
+    model, before = student(1e-2, trainable=False)
+    if name == "frozen, bng.guard":
+        bng.guard(model)
+    model.fit(*train, **EPOCHS, callbacks=[guard := bng.BNGuard(on_finding=lambda finding: None)])
+    say(name, model, before, " ".join(guard.report.codes))
+with bng.hold_inference(model):  # a call without `training` is a training step's to the module
+    model(x[:32])
+say("and called, held", model, before)
+model(x[:32])
+say("and called as it is", model, before)
+model, before = student(1e-3, trainable=True)
+model.fit(*train, **EPOCHS)
+say("fine-tuned", model, before)
+_picture.bars(accuracy, "accuracy on 500 held-out digits, %")
