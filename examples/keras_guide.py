@@ -1,7 +1,6 @@
 """The Keras guide to transfer learning: by hand, held, as phases, and on features kept once.
 
-KERAS_BACKEND=jax python keras_guide.py        # or tensorflow, torch
-TF_USE_LEGACY_KERAS=1 python keras_guide.py    # Keras 2 as the package tf_keras
+KERAS_BACKEND=jax python keras_guide.py (or tensorflow, torch; TF_USE_LEGACY_KERAS=1)
 """
 
 import os
@@ -18,16 +17,15 @@ from sklearn.datasets import load_digits
 import keras_bnguard as bng
 
 images, digits = load_digits(return_X_y=True)
-images = images.reshape(-1, 8, 8, 1).astype("float32") / 8 - 1
-source = digits < 5
+images, source = images.reshape(-1, 8, 8, 1).astype("float32") / 8 - 1, digits < 5
 x, y = 0.5 - 0.5 * images[~source], digits[~source] - 5  # other digits, under other lighting
 train, held_out = (x[:120], y[:120]), (x[120:620], y[120:620])
-layers, LOSS, HEAD, FINE = keras.layers, "sparse_categorical_crossentropy", 10, 10
+layers, LOSS, accuracy = keras.layers, "sparse_categorical_crossentropy", {}
+HEAD = FINE = 10  # epochs
 
 
 def xception():
-    """Separable convolutions with BN, and a shortcut around each pair of them."""
-    h = layers.Conv2D(16, 3, padding="same")(inputs := keras.Input((8, 8, 1)))
+    h = layers.Conv2D(16, 3)(inputs := keras.Input((8, 8, 1)))
     h = layers.BatchNormalization(name="bn")(h)
     for filters in (32, 64):
         shortcut = layers.Conv2D(filters, 1, 2)(h)
@@ -56,10 +54,9 @@ def fit(model, rate, data, epochs, *callbacks):
 
 
 def kept(base, of=""):
-    names = [getattr(w, "path", w.name) for w in base.weights]
-    same = [np.array_equal(a, b) for a, b in zip(base.get_weights(), pretrained)]
-    same = [bit for bit, name in zip(same, names) if of in name]
-    return f"{sum(same)} of {len(same)} {of + ' ' if of else ''}arrays of the base kept"
+    pairs = zip(base.weights, base.get_weights(), pretrained)
+    same = [np.array_equal(a, b) for w, a, b in pairs if of in getattr(w, "path", w.name)]
+    return f"{sum(same)} of {len(same)} {of or 'base'} arrays kept"
 
 
 def say(name, model, extra, data=held_out):
@@ -67,39 +64,37 @@ def say(name, model, extra, data=held_out):
     print(f"{name:30s} {accuracy[name]:5.1f} %; {extra}")
 
 
-accuracy = {}
 keras.utils.set_random_seed(0)
 h = layers.Dense(5, "softmax")((base := xception()).output)
 fit(keras.Model(base.input, h), 1e-3, (images[source], digits[source]), 5)  # the pretraining
 pretrained = base.get_weights()
 model, base = fresh()  # 1. by hand: the head on a frozen base, unfreeze, compile, fine-tune
 bng.guard(model)  # a step in which BN does what flags and graph say
-bn, base.trainable = base.get_layer("bn"), False
-print(f"BN of a frozen base: {len(bn.trainable_weights)} of {len(bn.weights)} weights trainable")
+base.trainable = False
+print("weights of a frozen BN that train:", len(base.get_layer("bn").trainable_weights))
 slow = fit(model, 1e-2, train, HEAD)
 say("head on the frozen base", model, kept(base))
 after_head, base.trainable = model.get_weights(), True
 fit(model, 1e-5, train, FINE)
 say("fine-tuned with bng.guard", model, kept(base, "moving"))
 by_hand = model.get_weights()
-model, base = fresh()  # 2. the same without the guarded step; the callback only looks
+model, base = fresh()  # 2. without the guarded step; the callback only looks
 model.set_weights(after_head)
 fit(model, 1e-5, train, FINE, guard := bng.BNGuard(on_finding=lambda finding: None))
 say("fine-tuned as the guide has it", model, kept(base, "moving"))
 print("  findings:", ", ".join(f"{f.code} {f.name}" for f in guard.report.findings) or "none")
 model, base = fresh()  # 3. the same two phases in one fit
 plan = [bng.Phase("head", "head", 1e-2, HEAD), bng.Phase("all", "*", 1e-5, FINE)]
-phases = bng.PhaseScheduler(plan, optimizer_state="reset", verbose=0)
-fit(model, 1e-2, train, HEAD + FINE, phases)
-same = all(np.array_equal(a, b) for a, b in zip(model.get_weights(), by_hand))
+fit(model, 1e-2, train, HEAD + FINE, bng.PhaseScheduler(plan, "reset", verbose=0))
+same = all(map(np.array_equal, model.get_weights(), by_hand))
 say("two phases in one fit", model, "the same bits as by hand" if same else "OTHER WEIGHTS")
 model.trainable = False  # 4. the lighter way: the base once, a small model on its features
 try:
     bng.precompute_features(model, train)
 except bng.UnsupportedModelError as error:
-    print("  refused:", str(error).split("'")[2].split(":")[0].strip())
+    print("  refused:", str(error).split(":")[0])
 f, ahead = (bng.precompute_features(base, data) for data in (train, held_out))
-(small := keras.Sequential([layers.Dense(5, "softmax")])).build(f.x.shape)
+small = keras.Sequential([keras.Input(f.x.shape[1:]), layers.Dense(5, "softmax")])
 fast = fit(small, 1e-2, (f.x, f.y), HEAD)
 say("head on features", small, f"{slow / fast:.0f} times less CPU", (ahead.x, ahead.y))
 _picture.bars(accuracy, "accuracy on 500 held-out digits, %")

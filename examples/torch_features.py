@@ -3,9 +3,6 @@
 KERAS_BACKEND=torch python torch_features.py
 """
 
-import os
-
-os.environ["KERAS_BACKEND"] = "torch"  # the layer in question exists on torch only
 import _picture
 import keras
 import numpy as np
@@ -17,8 +14,8 @@ import keras_bnguard as bng
 
 images, digits = load_digits(return_X_y=True)
 images = images.reshape(-1, 1, 8, 8).astype("float32") / 16  # channels first, as torch has them
-source = digits < 5
-x, y = images[~source], digits[~source] - 5  # other digits
+LOSS = "sparse_categorical_crossentropy"
+source, x, y = digits < 5, images[digits >= 5], digits[digits >= 5] - 5
 train, held_out = (x[:120], y[:120]), (x[120:620], y[120:620])
 
 
@@ -29,17 +26,15 @@ def conv(before, after, *shape):
 class Block(nn.Module):
     def __init__(self, before, after, stride):
         super().__init__()
-        self.body = nn.Sequential(
-            *conv(before, after, 3, stride, 1), nn.ReLU(), *conv(after, after, 3, 1, 1)
-        )
+        first, second = conv(before, after, 3, stride, 1), conv(after, after, 3, 1, 1)
+        self.body = nn.Sequential(*first, nn.ReLU(), *second)
         self.shortcut = nn.Sequential(*conv(before, after, 1, stride) if stride > 1 else ())
 
     def forward(self, x):
         return nn.functional.relu(self.body(x) + self.shortcut(x))
 
 
-def resnet18(width=8):
-    """Eight blocks in four stages, 18 layers deep; an eighth of the usual width."""
+def resnet18(width=8):  # an eighth of the usual
     blocks = [Block(width, width, 1), Block(width, width, 1)]
     for wide in (width * 2, width * 4, width * 8):
         blocks += [Block(wide // 2, wide, 2), Block(wide, wide, 1)]
@@ -62,8 +57,7 @@ def student(rate, trainable):
     keras.utils.set_random_seed(1)
     (extractor := resnet18()).load_state_dict(pretrained)
     (model := Student(extractor)).extractor.trainable = trainable
-    loss = {"features": None, "outputs": "sparse_categorical_crossentropy"}
-    model.compile(keras.optimizers.Adam(rate), loss)
+    model.compile(keras.optimizers.Adam(rate), {"features": None, "outputs": LOSS})
     return model, model.predict(x[:1], verbose=0)["features"]
 
 
@@ -72,22 +66,21 @@ def say(name, model, before, findings=""):
     outputs = model.predict(held_out[0], verbose=0)["outputs"]
     accuracy[name] = 100 * float(np.mean(outputs.argmax(1) == held_out[1]))
     after = model.predict(x[:1], verbose=0)["features"]
-    same = "the same bits" if np.array_equal(before, after) else "other"
-    print(f"{name:28s} {accuracy[name]:5.1f} %; features of one image: {same} {findings}")
+    same = "same bits" if np.array_equal(before, after) else "other"
+    print(f"{name:28s} {accuracy[name]:5.1f} %; features of an image: {same} {findings}".rstrip())
 
 
-accuracy = {}
+accuracy, EPOCHS = {}, {"batch_size": 16, "epochs": 15, "verbose": 0}
 keras.utils.set_random_seed(0)
 whole = nn.Sequential(backbone := resnet18(), nn.Linear(64, 5))
 optimizer = torch.optim.Adam(whole.parameters(), 3e-3)
-data = torch.tensor(images[source]), torch.tensor(digits[source])
+data = [torch.tensor(part[source]) for part in (images, digits)]
 for _ in range(5):  # the pretraining
     for rows in torch.randperm(len(data[0])).split(32):
         optimizer.zero_grad()
         nn.functional.cross_entropy(whole(data[0][rows]), data[1][rows]).backward()
         optimizer.step()
 pretrained = backbone.state_dict()
-EPOCHS = {"batch_size": 16, "epochs": 15, "verbose": 0}
 for name in ("frozen, as Keras has it", "frozen, bng.guard"):
     model, before = student(1e-2, trainable=False)
     if name == "frozen, bng.guard":
