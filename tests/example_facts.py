@@ -59,7 +59,7 @@ def frozen_or_inference(lines, stack):
     assert works in line(lines, "Keras's own BN")
     assert works in line(lines, "YOLOv4's, in Python")
     with_tensors = line(lines, "YOLOv4's, with tensors")
-    fails = {"k3-tf": "OperatorNotAllowedInGraphError", "k3-jax": "TracerBoolConversionError"}
+    fails = {"k3-tf": "OperatorNotAllowedInGraphError", "k3-jax": "RuntimeError"}
     assert (f"live {fails[stack]}" if stack in fails else works) in with_tensors
     before, flipped, after = (
         re.search(r"([\d,]+) params, ([\d,]+) train", line(lines, start)).groups()
