@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-ALL = ("k2", "tfk", "k3-tf", "k3-jax", "k3-torch")
-
 
 def percent(line, after=""):
     return float(re.search(re.escape(after) + r"\D*?(\d+\.\d) %", line).group(1))
@@ -78,15 +76,19 @@ def train_equals_validation(lines, stack):
         found = line(lines, start)
         return [percent(found, name) for name in ("phase 1:", "phase 0:", "evaluate:")]
 
+    def gap(start):
+        return float(re.search(r"loss ([-+]\d+\.\d+) from mode", line(lines, start)).group(1))
+
     said = line(lines, "fit says")
     as_is, repaired = phases("as it is"), phases("recalibrated")
-    assert percent(said, "val_accuracy") < percent(said, "accuracy") - 20
-    assert as_is[1] == as_is[2] < as_is[0] - 20
-    assert repaired[1] == repaired[2] > as_is[1] + 20
+    assert percent(said, "val_accuracy") < percent(said, "accuracy")
+    assert as_is[1] == as_is[2] == percent(said, "val_accuracy") < as_is[0]
+    assert gap("as it is") > 0.2 > abs(gap("recalibrated"))
+    assert repaired[1] == repaired[2] > as_is[1]
     assert phases("undone") == as_is
     held = phases("held")
-    assert held[0] == held[1] == held[2] > as_is[1] + 20
-    assert "loss +0.00 from mode" in line(lines, "held").replace("-0.00", "+0.00")
+    assert held[0] == held[1] == held[2] > as_is[1]
+    assert gap("held") == 0
 
 
 def efficientnet_transfer(lines, stack):
@@ -104,9 +106,9 @@ def efficientnet_transfer(lines, stack):
 
 # name: (the Keras it is run on, what to check).
 EXAMPLES = {
-    "keras_guide": (ALL, keras_guide),
+    "keras_guide": (("k2", "k3-torch"), keras_guide),
     "torch_features": (("k3-torch",), torch_features),
-    "frozen_or_inference": (ALL, frozen_or_inference),
-    "train_equals_validation": (ALL, train_equals_validation),
-    "efficientnet_transfer": (ALL, efficientnet_transfer),
+    "frozen_or_inference": (("k2", "k3-torch"), frozen_or_inference),
+    "train_equals_validation": (("k2", "k3-tf", "k3-torch"), train_equals_validation),
+    "efficientnet_transfer": (("k2", "k3-torch"), efficientnet_transfer),
 }
