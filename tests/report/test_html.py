@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -106,7 +107,7 @@ def test_a_finding_has_its_numbers_its_layers_and_its_fix():
     assert "BNG201 flag-changed-after-compile" in shown.text
     assert "goes on with the flags of the first step." in shown.text
     assert 'model.compile(optimizer="adam", loss="mse")' in shown.inside("pre")
-    assert "caused at train.py:41" in shown.text
+    assert "at train.py:41" in shown.text
     assert "Found at epoch 1 end" in shown.text
     for path in IGNORED.layers:
         assert path in shown.inside("ul")
@@ -230,3 +231,36 @@ def test_without_jinja2_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'keras_bnguard\[report\]'"):
         html.render(plain())
+
+
+STYLE = Path(html.__file__).parent / "templates" / "style.css"
+ON = [("text", "back"), ("soft", "back"), ("text", "panel"), ("soft", "panel"), ("info", "back")]
+ON += [(name, f"{name}-back") for name in ("error", "warning", "info", "clear")]
+ON += [("text", f"{name}-back") for name in ("error", "warning", "info", "clear")]
+ON += [(f"h{i}t", f"h{i}") for i in range(5)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("pair", ON, ids="-on-".join)
+def test_every_text_stands_out_from_what_it_is_on(scheme, pair):
+    """WCAG 2.1, 1.4.3: a contrast of at least 4.5 to 1."""
+    light, dark = STYLE.read_text(encoding="utf-8").split("prefers-color-scheme: dark", 1)
+    colours = dict(re.findall(r"--(\w[\w-]*):\s*#([0-9a-f]{6})", light))
+    if scheme == "dark":
+        colours.update(re.findall(r"--(\w[\w-]*):\s*#([0-9a-f]{6})", dark))
+
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    lower, upper = sorted(luminance(colours[name]) for name in pair)
+    assert (upper + 0.05) / (lower + 0.05) >= 4.5
+
+
+@needs_extra
+def test_headings_skip_no_level():
+    levels = [int(n) for n in re.findall(r"<h([1-6])", html.render(faulty(), PHASES))]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
