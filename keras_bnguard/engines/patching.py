@@ -227,7 +227,9 @@ class _Installed:
 
         def stepped(optimizer: Any, args: Any, kwargs: Any) -> None:
             with contextlib.suppress(Exception):
-                values = [p for group in optimizer.param_groups for p in group["params"]]
+                # `model.parameters()` gives the moving statistics too; no step changes those.
+                every = [p for group in optimizer.param_groups for p in group["params"]]
+                values = [p for p in every if p.requires_grad]
                 watcher.before_apply(optimizer, values, False)
                 watcher.after_apply(optimizer)
 

@@ -97,8 +97,8 @@ class Loops:
                     break
             else:
                 self.ledger.unseen.add(
-                    f"a {type(optimizer).__name__} took steps of variables that are not those "
-                    "of one model for certain; they were not watched"
+                    f"an optimizer ({type(optimizer).__name__}) took steps of variables that "
+                    "are not those of one model for certain; they were not watched"
                 )
                 return None
             other = self._watches.get(id(model))

@@ -180,7 +180,8 @@ def own_loop(name, training):
         import torch
 
         model.to("cpu")
-        adam = torch.optim.SGD([v.value for v in model.trainable_variables], 0.01)
+        own = [v.value for v in model.trainable_variables]
+        adam = torch.optim.SGD(model.parameters() if training else own, 0.01)
         for _ in range(4):
             loss = ((model(torch.tensor(X), training=training) - torch.tensor(Y)) ** 2).mean()
             adam.zero_grad()
