@@ -119,6 +119,14 @@ def test_phases_refuse_a_multi_optimizer_before_the_first_step():
     assert r.same(before, r.weights(model))
 
 
+def test_a_schedule_in_a_legacy_optimizer_is_refused_like_any_other():
+    model = r.transfer()
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    model.compile(old.SGD(schedule), "binary_crossentropy")
+    with pytest.raises(bng.ScheduleError, match="compiled with a LearningRateSchedule"):
+        r.fit(model, 2, [r.scheduler(r.head_then_all())])
+
+
 # ---------------------------------------------------------------------- averages
 @pytest.mark.parametrize("kind", ["SWA", "MovingAverage"])
 def test_the_guard_says_that_averages_need_statistics_of_their_own(kind):
