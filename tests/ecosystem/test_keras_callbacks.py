@@ -20,7 +20,8 @@ X, Y = r.data()
 
 
 def raising(**settings):
-    return bng.BNGuard(on_finding="raise", **settings)
+    """Statistics of twelve steps are still on their way: said by BNG407, and meant here."""
+    return bng.BNGuard(on_finding="raise", **{"ignore": "BNG407", **settings})
 
 
 def ours():

@@ -25,7 +25,8 @@ ONE_HOT = np.concatenate([1 - Y, Y], axis=1)
 
 
 def raising(**settings):
-    return bng.BNGuard(on_finding="raise", **settings)
+    """Statistics of twelve steps are still on their way: said by BNG407, and meant here."""
+    return bng.BNGuard(on_finding="raise", **{"ignore": "BNG407", **settings})
 
 
 def discriminative(model):
@@ -107,7 +108,7 @@ def test_a_multi_optimizer_is_no_fault_frozen_or_thawed():
     assert bng.audit(model).codes == ()
     before = r.weights(base)
     # That pretrained BN thaws is told, and is another matter.
-    r.fit(model, 1, [raising(ignore="BNG104")])
+    r.fit(model, 1, [raising(ignore="BNG104,BNG407")])
     assert not r.same(before, r.weights(base))
 
 

@@ -20,7 +20,8 @@ X, Y = r.data()
 
 
 def raising():
-    return bng.BNGuard(on_finding="raise")
+    """Statistics of twelve steps are still on their way: said by BNG407, and meant here."""
+    return bng.BNGuard(on_finding="raise", ignore="BNG407")
 
 
 # ------------------------------------------------------------------------- tqdm
@@ -55,7 +56,7 @@ def test_every_trial_of_a_tuner_has_a_guard_and_phases_of_its_own(tmp_path):
     tuner = keras_tuner.GridSearch(
         build, objective="val_loss", directory=str(tmp_path), project_name="search"
     )
-    given = [Reporting(on_finding="raise"), r.scheduler(r.head_then_all(1, 1))]
+    given = [Reporting(on_finding="raise", ignore="BNG407"), r.scheduler(r.head_then_all(1, 1))]
     tuner.search(
         X, Y, validation_data=(X, Y), epochs=2, batch_size=r.BATCH, verbose=0, callbacks=given
     )
