@@ -1,7 +1,7 @@
 """How often `bng.advise` picks the policy for BN that wins when training is done for real.
 
     BNGUARD_STACK=k3-jax python benchmarks/advise_cases.py [--cases 100] [--first 0]
-        [--out cases.jsonl] [--seconds 280]
+        [--out cases.jsonl] [--seconds 280] [--shift none] [--batch 2]
     python benchmarks/advise_cases.py --table cases.jsonl
 
 A case is drawn at random: a convolutional net with BN that was trained on part of the digits
@@ -133,10 +133,9 @@ class Bench:
             self.pretrained[key] = model.get_weights()
         return self.pretrained[key]
 
-    def run(self, number: int) -> Dict[str, Any]:
+    def run(self, case: Dict[str, Any]) -> Dict[str, Any]:
         import keras_bnguard as bng
 
-        case = draw(number)
         model = self.model(case)
         start = model.get_weights()
         pool = np.random.default_rng(case["case"]).permutation(len(self.labels) - 500) + 500
@@ -243,6 +242,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("advise_cases.jsonl"))
     parser.add_argument("--seconds", type=float, default=280.0)
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--shift", choices=SHIFTS, help="instead of the one drawn")
+    parser.add_argument("--batch", type=int, help="instead of the one drawn")
     options = parser.parse_args()
     if options.table:
         table(options.table)
@@ -257,7 +258,11 @@ def main() -> None:
         if time.perf_counter() - begun + longest > options.seconds:
             break
         start = time.perf_counter()
-        result = bench.run(number)
+        case = draw(number)
+        for name in ("shift", "batch"):
+            if getattr(options, name) is not None:
+                case[name] = getattr(options, name)
+        result = bench.run(case)
         bench.keras.backend.clear_session()
         longest = max(longest, time.perf_counter() - start)
         with open(options.out, "a") as file:
