@@ -7,6 +7,7 @@ Three kills here. The longer set, ten random steps for each of several cases:
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
@@ -115,16 +116,17 @@ def stop_at(epoch: int, batch: int = 0) -> Any:
     return Stops()
 
 
-def whole(case: str = "Adam", **kwargs: Any) -> Any:
-    model = build(case)
-    schedule = r.scheduler(phases(case))
-    r.fit(model, EPOCHS, [schedule], validation_data=r.data(seed=1), **kwargs)
-    return model, schedule
+@functools.cache
+def whole() -> Any:
+    """Weights and optimizer of the run that was not stopped; trained once for all tests."""
+    model = build("Adam")
+    r.fit(model, EPOCHS, [r.scheduler(phases("Adam"))], validation_data=r.data(seed=1))
+    return r.weights(model), r.slots(model)
 
 
 @pytest.mark.parametrize("epoch", [1, 3, 6])
 def test_initial_epoch_with_loaded_weights_and_a_state_folder_goes_on(tmp_path, epoch):
-    model, _ = whole()
+    weights, slots = whole()
     first = build("Adam")
     names = str(tmp_path / "at-{epoch}.weights.h5")
     with pytest.raises(Stop):
@@ -143,8 +145,8 @@ def test_initial_epoch_with_loaded_weights_and_a_state_folder_goes_on(tmp_path, 
     load(second, tmp_path / f"at-{epoch}.weights.h5")
     r.fit(second, EPOCHS, [schedule], initial_epoch=epoch, validation_data=r.data(seed=1))
     assert schedule.history[0]["epoch"] == epoch
-    assert r.same(r.weights(second), r.weights(model))
-    assert r.same(r.slots(second), r.slots(model))
+    assert r.same(r.weights(second), weights)
+    assert r.same(r.slots(second), slots)
 
 
 def load(model: Any, path: Path) -> None:
@@ -154,11 +156,10 @@ def load(model: Any, path: Path) -> None:
     model.set_weights(bare.get_weights())
 
 
-@pytest.mark.parametrize("order", ["before", "after"])
-@pytest.mark.parametrize("moment", ["wrote", "backed-up"])
+@pytest.mark.parametrize(
+    ("order", "moment"), [("before", "wrote"), ("before", "backed-up"), ("after", "backed-up")]
+)
 def test_a_stop_between_our_note_and_the_backup_of_one_epoch(tmp_path, order, moment):
-    model, _ = whole()
-
     def run(stops: bool) -> Any:
         again = build("Adam")
         backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"))
@@ -181,7 +182,7 @@ def test_a_stop_between_our_note_and_the_backup_of_one_epoch(tmp_path, order, mo
 
     with pytest.raises(Stop):
         run(True)
-    assert r.same(r.weights(run(False)), r.weights(model))
+    assert r.same(r.weights(run(False)), whole()[0])
 
 
 def test_a_backup_inside_an_epoch_keeps_the_newer_optimizer(tmp_path):
