@@ -84,6 +84,9 @@ def compiled(model: Any, name: str = "Adam", rate: float = 0.02, **settings: Any
     """Compiled with a given optimizer name; settings of `compile` and of the optimizer."""
     own = {k: settings.pop(k) for k in list(settings) if k not in COMPILE}
     settings.setdefault("loss", "binary_crossentropy")
+    if STACK == "k3-tf":
+        # Left to itself, Keras 3 has XLA compile every step, which takes longer than the test.
+        settings.setdefault("jit_compile", False)
     model.compile(optimizer=optimizer(name, rate, **own), **settings)
     return model
 

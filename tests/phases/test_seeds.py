@@ -21,8 +21,7 @@ def fit(model: Any, epochs: int, *callbacks: Any) -> None:
 
 
 def compiled(model: Any, rate: float) -> Any:
-    model.compile(r.optimizer("Adam", rate), "binary_crossentropy")
-    return model
+    return r.compiled(model, "Adam", rate)
 
 
 def set_weights(model: Any) -> Any:
