@@ -10,6 +10,7 @@ import numpy as np
 from keras_bnguard.engines import engine_for, history
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.handles import NormHandle
+from keras_bnguard.origins import writer_of
 from keras_bnguard.records import (
     STOCK,
     GraphCall,
@@ -104,6 +105,7 @@ def take_inventory(
         unreadable=tuple(walk.unreadable),
         replicas=engine.replicas(model),
         steps_per_execution=engine.steps_per_execution(model),
+        saved_by=writer_of(model),
         weights=_weights(engine, model, walk),
     )
     survey = Survey(engine, model, inventory, handles, walk.layers, walk.paths)
@@ -333,6 +335,7 @@ def _norm_record(
             lost_mask=around.lost_masks.get(id(layer)),
             time_steps=around.time_steps.get(id(layer)),
             call_sites=around.call_sites.get(id(layer), 1),
+            positions=_positions(layer) if writer_of(walk.model) else None,
         ),
     )
 
@@ -345,6 +348,19 @@ def _flag_source(engine: Engine, walk: _Walk, layer: Any) -> Optional[str]:
     above = set(walk.frozen_above.get(id(layer), ()))
     keys = [key for key, path in walk.paths.items() if path in above]
     return next(iter(history.flag_sources(engine, keys).values()), None)
+
+
+def _positions(layer: Any) -> Optional[int]:
+    """Positions of the map a BN with four axes sees, None where there is none or it varies."""
+    try:
+        shape = list(layer.input.shape)
+        axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
+        channels = shape[int(axis)]
+        return (
+            int(np.prod([int(d) for d in shape[1:]])) // int(channels) if len(shape) == 4 else None
+        )
+    except Exception:
+        return None
 
 
 def find_shared(survey: Survey) -> Tuple[SharedNorm, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,26 @@ def test_how_often_a_norm_is_called() -> None:
     outer = keras.Input((4,))
     model = keras.Model(outer, model([outer, outer]))
     assert around(model, f"{model.layers[-1].name}/tower/bn").call_sites == 3
+
+
+# ------------------------------------------------------------------------- files
+def test_a_file_of_keras_2_with_few_values_per_channel(tmp_path: Any) -> None:
+    import h5py
+
+    from keras_bnguard.cli.model_file import load
+
+    inputs = keras.Input((1, 1, 4))
+    path = str(tmp_path / "old.h5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keras.Model(inputs, bn()(inputs)).save(path)
+    for version in ("2.15.0", "3.15.1"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["keras_version"] = version
+        if version.startswith("3") and not IS_KERAS3:
+            continue
+        report = bng.audit(load(path), select="BNG704")
+        assert bool(report.findings) == (IS_KERAS3 and version.startswith("2"))
 
 
 # ------------------------------------------------------------------------ blocks

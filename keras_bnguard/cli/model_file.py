@@ -18,6 +18,7 @@ from keras_bnguard.cli.description import Description, one_line, read_descriptio
 from keras_bnguard.cli.refusals import nodes, refusals
 from keras_bnguard.engines.select import any_engine, loaded_engines
 from keras_bnguard.errors import BNGuardError, ModelFileError
+from keras_bnguard.origins import note_writer
 
 
 def load(path: str) -> Any:
@@ -52,7 +53,9 @@ def load(path: str) -> Any:
             warnings.simplefilter("ignore")
             if found.kind == "saved_model":
                 return engine.load_saved_model(path, found.config)
-            return engine.load_model(path)
+            model = engine.load_model(path)
+            note_writer(model, _writer(found, "tf_keras" in names))
+            return model
     except BNGuardError:
         raise
     except Exception as error:

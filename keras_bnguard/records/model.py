@@ -59,7 +59,8 @@ class Surroundings:
     """What lies around a BN in the graphs that call it.
 
     axis: the one it normalises along, None where it is not one; negative counts from the end.
-    call_sites: how often one call of the model calls it.
+    call_sites: how often one call of the model calls it. positions: of the map it sees, where it
+    has four axes and Keras 2 wrote the model's file.
     """
 
     axis: Optional[int] = None
@@ -67,6 +68,7 @@ class Surroundings:
     lost_mask: Optional[LostMask] = None
     time_steps: Optional[TimeSteps] = None
     call_sites: int = 1
+    positions: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ class Inventory:
     replicas: copies of the model that train side by side, each on its share of a batch.
     steps_per_execution: batches per call of the compiled step.
     blocks: None where nobody looked for them.
+    saved_by: the Keras that wrote its file, "keras 2.15.0"; None where that is not known.
     """
 
     model: str
@@ -208,6 +211,7 @@ class Inventory:
     replicas: int = 1
     steps_per_execution: int = 1
     blocks: Optional[Tuple[BlockFlags, ...]] = None
+    saved_by: Optional[str] = None
     weights: Optional[WeightCounts] = None
 
     def norm(self, path: str) -> NormLayer:

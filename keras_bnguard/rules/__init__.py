@@ -71,6 +71,7 @@ from keras_bnguard.rules.bng702_hidden_batchnorm import HiddenBatchnorm
 from keras_bnguard.rules.bng703_steps_per_execution_hides_batches import (
     StepsPerExecutionHidesBatches,
 )
+from keras_bnguard.rules.bng704_variance_convention_changed import VarianceConventionChanged
 
 ALL_RULES: Tuple[Type[Rule], ...] = (
     TrainableChangedAfterCompile,
@@ -119,6 +120,7 @@ ALL_RULES: Tuple[Type[Rule], ...] = (
     PerReplicaStatistics,
     HiddenBatchnorm,
     StepsPerExecutionHidesBatches,
+    VarianceConventionChanged,
 )
 
 BY_CODE: Dict[str, Type[Rule]] = {rule.code: rule for rule in ALL_RULES}

@@ -90,6 +90,7 @@ CONTRACT = """
 | BNG701 | per-replica-statistics | warning | A |
 | BNG702 | hidden-batchnorm | warning | A |
 | BNG703 | steps-per-execution-hides-batches | info | A |
+| BNG704 | variance-convention-changed | info | A |
 """
 ROWS = {
     row[0]: row[1:]
@@ -113,6 +114,7 @@ AROUND = Surroundings(
     lost_mask=LostMask("masking", "conv"),
     time_steps=TimeSteps("td", 4, True),
     call_sites=2,
+    positions=1,
 )
 
 
@@ -126,6 +128,7 @@ def everything_wrong():
         on=stack("k3-jax"),
         replicas=2,
         steps_per_execution=2,
+        saved_by="keras 2.15.0",
         blocks=(BlockFlags("block", ("a",), ("b",)),),
         switches=(switch("flip", 0),),
         shared=(shared("c", True, False),),
