@@ -183,6 +183,13 @@ def step_is_in_doubt(facts: Facts) -> bool:
     return flipped or (optimizer is not None and bool(optimizer.unknown))
 
 
+def nothing_before(facts: Facts) -> Optional[str]:
+    """Why rules that compare with the phase before cannot look; None where they can."""
+    if facts.run is not None and facts.run.before is None:
+        return "no fit or phase of this model was seen before this one"
+    return None
+
+
 def reach(path: str) -> str:
     """Code that gets the layer at `path`: `model.get_layer("backbone")`."""
     return "model" + "".join(f'.get_layer("{name}")' for name in path.split("/") if name)

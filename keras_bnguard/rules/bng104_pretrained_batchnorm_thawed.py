@@ -11,6 +11,7 @@ from keras_bnguard.rules.base import (
     Rule,
     count,
     freeze_code,
+    nothing_before,
     some,
     stands_still,
     step_is_in_doubt,
@@ -94,6 +95,9 @@ class PretrainedBatchnormThawed(Rule):
                 "steps_before": run.before.steps,
             },
         )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        return nothing_before(facts)
 
 
 def _thawed(norm: NormLayer, before: Optional[NormLayer]) -> bool:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import Facts, Inventory, LayerFlag, OptimizerFacts, PastRun
-from keras_bnguard.rules.base import Hit, Rule, count, some, step_is_in_doubt
+from keras_bnguard.rules.base import (
+    Hit,
+    Rule,
+    count,
+    nothing_before,
+    some,
+    step_is_in_doubt,
+)
 
 FACTOR = 10.0
 MAX_ADAPTIVE = 1e-3
@@ -91,6 +98,9 @@ class FineTuningRateTooHigh(Rule):
                 "limit": limit,
             },
         )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        return nothing_before(facts)
 
 
 def thawed_layers(inventory: Inventory, before: Inventory) -> List[LayerFlag]:

@@ -6,7 +6,15 @@ import math
 from typing import Iterable, Optional, Tuple
 
 from keras_bnguard.records import Facts, Inventory, PastRun, RunFacts
-from keras_bnguard.rules.base import Hit, Rule, count, some, stack_of, step_is_in_doubt
+from keras_bnguard.rules.base import (
+    Hit,
+    Rule,
+    count,
+    nothing_before,
+    some,
+    stack_of,
+    step_is_in_doubt,
+)
 
 RATIO = 2.0
 SHARE = 0.5
@@ -98,6 +106,9 @@ class PhaseBoundaryLossSpike(Rule):
                 "limit": RATIO,
             },
         )
+
+    def cannot_look(self, facts: Facts) -> Optional[str]:
+        return nothing_before(facts)
 
 
 def _losses(run: RunFacts, before: PastRun) -> Optional[Tuple[float, float, float]]:

@@ -49,3 +49,8 @@ def test_silent_in_phases_of_a_scheduler_and_without_a_fit_before():
 
 def test_silent_where_the_step_is_built_for_other_flags():
     assert not hits(RULE, known(norm("base/bn"), flips=(flip("base/bn", now=True),)))
+
+
+def test_it_cannot_look_where_nothing_came_before():
+    assert "before this one" in RULE().cannot_look(facts(run=run()))
+    assert RULE().cannot_look(known(norm("base/bn"))) is None

@@ -66,3 +66,8 @@ def test_silent_where_the_rate_cannot_be_read_or_nothing_came_before():
 
 def test_silent_where_the_optimizer_does_not_know_the_layers():
     assert not hits(RULE, known(unknown=("base/conv/kernel",)))
+
+
+def test_it_cannot_look_where_nothing_came_before():
+    assert "before this one" in RULE().cannot_look(facts(run=run()))
+    assert RULE().cannot_look(known()) is None

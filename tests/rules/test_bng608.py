@@ -59,3 +59,8 @@ def test_silent_where_the_same_layers_train_or_the_loss_is_another():
 def test_only_the_first_epoch_after_is_looked_at():
     assert not hits(RULE, known(more=(3.0,)))
     assert not hits(RULE, facts(run=run(losses=(1.0,))))
+
+
+def test_it_cannot_look_where_nothing_came_before():
+    assert "before this one" in RULE().cannot_look(facts(run=run()))
+    assert RULE().cannot_look(known()) is None
