@@ -42,7 +42,7 @@ class DomainShift(Rule):
 
     How it decides:
         Per BN, mean over channels: |mean - moving mean| / sqrt(moving variance + epsilon) above
-        0.6, or |log((variance + epsilon) / (moving variance + epsilon))| above 1.0, over 32
+        0.6, or |log((variance + epsilon) / (moving variance + epsilon))| above 1.0, over 64
         rows or more, in at least a tenth of the frozen BN. docs/data-rules.md has the
         experiment: correct fine-tuning stays below.
 

@@ -15,7 +15,7 @@ from keras_bnguard.rules.base import drops_training, sites_of, stands_still
 MAX_MEAN_SHIFT = 0.6
 MAX_LOG_VARIANCE_RATIO = 1.0
 MIN_VALUES = 8
-MIN_ROWS = 32
+MIN_ROWS = 64
 MIN_BATCHES = 8
 MAX_START_LEFT = 0.05
 

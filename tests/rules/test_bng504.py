@@ -64,7 +64,7 @@ def test_a_discriminator_that_another_model_trains_is_silent():
 def test_few_rows_and_sorted_rows_are_silent():
     few = known(off(), rows=16)
     assert not hits(RULE, few)
-    assert RULE().cannot_look(few) == "needs 32 rows, the data has 16"
+    assert RULE().cannot_look(few) == "needs 64 rows, the data has 16"
     by_class = known(off(), labels=labels(within=0.0, single=16))
     assert not hits(RULE, by_class)
     assert "not shuffled" in RULE().cannot_look(by_class)

@@ -129,5 +129,6 @@ def test_more_styles_end_with_the_same_output_code_and_weights(tmp_path):
     assert all(before[name].tobytes() == after[name].tobytes() for name in before.files)
     report = json.loads(run.stderr[run.stderr.index("{\n") :])
     codes = {finding["code"] for finding in report["findings"]}
-    # The last model's BN is frozen, after compile() and as it was made.
-    assert codes - {"BNG401", "BNG404"} == (set() if STACK == "k3-jax" else {"BNG101"})
+    # The last model's BN is frozen, after compile() and as it was made. Where rows are split off
+    # for validation, the last batch has four.
+    assert codes - {"BNG401", "BNG404", "BNG503"} == (set() if STACK == "k3-jax" else {"BNG101"})
