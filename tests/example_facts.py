@@ -110,9 +110,9 @@ def efficientnet_transfer(lines, stack):
 
 # name: (the Keras it is run on, what to check).
 EXAMPLES = {
-    "keras_guide": (("k2", "k3-torch"), keras_guide),
+    "keras_guide": (("k2", "k3-tf", "k3-torch"), keras_guide),
     "torch_features": (("k3-torch",), torch_features),
-    "frozen_or_inference": (("k2", "k3-tf", "k3-torch"), frozen_or_inference),
+    "frozen_or_inference": (("k2", "tfk", "k3-tf", "k3-torch"), frozen_or_inference),
     "train_equals_validation": (("k2", "tfk", "k3-tf", "k3-torch"), train_equals_validation),
     "efficientnet_transfer": (("k2", "k3-torch"), efficientnet_transfer),
 }
