@@ -15,7 +15,8 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.callbacks import guard as guard_module
-from keras_bnguard.callbacks import run as run_module
+from keras_bnguard.callbacks import run_state
+from keras_bnguard.callbacks.run_listening import ListeningRun
 from keras_bnguard.engines.holds import open_patches
 from keras_bnguard.engines.spy import CallSpy
 from keras_bnguard.observation import StatWatch
@@ -245,7 +246,7 @@ def broken(*args, **kwargs):
 
 
 def break_inventory(patch):
-    patch.setattr(run_module, "take_inventory", broken)
+    patch.setattr(run_state, "take_inventory", broken)
 
 
 def break_look(patch):
@@ -253,7 +254,7 @@ def break_look(patch):
 
 
 def break_facts(patch):
-    patch.setattr(run_module.GuardRun, "facts", broken)
+    patch.setattr(run_state.RunState, "facts", broken)
 
 
 def break_spy_call(patch):
@@ -269,7 +270,7 @@ def break_spy_start(patch):
 
 
 def break_flags(patch):
-    patch.setattr(run_module.GuardRun, "check_flags", broken)
+    patch.setattr(ListeningRun, "check_flags", broken)
 
 
 def break_report(patch):
