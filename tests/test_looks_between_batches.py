@@ -12,7 +12,7 @@ from keras_bnguard.observation import StatWatch
 from tests.models import data, sgd, transfer
 from tests.stack import keras
 
-BATCHES, BATCH = 60, 4
+BATCHES, BATCH = 60, 8
 
 
 def trained(*callbacks, poison=None):

@@ -18,7 +18,7 @@ from keras_bnguard.engines import engine_for
 from keras_bnguard.engines.fit_frame import callback_list
 from keras_bnguard.engines.host import Hooks, joined
 from keras_bnguard.engines.run_watch import when_fit_is_left
-from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
+from keras_bnguard.errors import BNGuardWarning, SettingError
 from keras_bnguard.findings import Ignore, Muting, Select
 from keras_bnguard.records import DriftLook, Finding, Report
 from keras_bnguard.report import check_report_path, write_report
@@ -315,7 +315,8 @@ class BNGuard(Hooks):
         for finding in pending:
             try:
                 self._emitter(finding)
-            except FindingError:
+            except BaseException:
+                # A finding raised, a warning made an error, a function of the user's: `fit` ends.
                 self._stop()
                 raise
 
