@@ -126,7 +126,7 @@ def test_a_missing_package_is_named_before_any_training(
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert main(["demo", "--seeds=1", f"--out={tmp_path / 'out'}"]) == 1
+    assert main(["demo", "--seeds=1", f"--out={tmp_path / 'out'}"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
