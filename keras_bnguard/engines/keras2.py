@@ -98,16 +98,19 @@ class Keras2Engine(Engine):
     def pending_flags(self, model: Any) -> Dict[int, bool]:
         """What the user flipped since `compile()`: inside `fit` Keras 2 keeps it in the
         object that restores the flags, which only holds the model's compile-time state."""
-        state = getattr(model, "_compiled_trainable_state", None)
-        if not state:
+        if not getattr(model, "_compiled_trainable_state", None):
             return {}
-        for holder in gc.get_referrers(state):
-            attributes = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
-            if attributes.get("_model") is not model:
-                continue
-            if attributes.get("_should_set_trainable"):
-                current = attributes.get("_current_trainable_state") or {}
-                return {id(layer): bool(flag) for layer, flag in current.items()}
+        # The youngest first: `fit` made it a moment ago. `gc.get_referrers` would be shorter and
+        # is not safe: it goes into every object there is, also those other threads are making.
+        for generation in range(3):
+            for thing in reversed(gc.get_objects(generation=generation)):
+                if type(thing).__name__ != "RespectCompiledTrainableState":
+                    continue
+                if thing._model is model and thing._should_set_trainable:
+                    current = thing._current_trainable_state or {}
+                    return {id(layer): bool(flag) for layer, flag in current.items()}
+                if thing._model is model:
+                    return {}
         return {}
 
     def flip_outcome(self, model: Any, unknown: bool) -> str:

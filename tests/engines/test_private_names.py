@@ -132,10 +132,11 @@ def test_fit_keeps_the_users_flags_aside_in_an_object_with_these_attributes():
 
     class Look(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            for holder in gc.get_referrers(self.model._compiled_trainable_state):
-                known = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
-                if known.get("_model") is self.model and known.get("_should_set_trainable"):
-                    seen.append(known["_current_trainable_state"])
+            for thing in gc.get_objects():
+                if type(thing).__name__ != "RespectCompiledTrainableState":
+                    continue
+                if thing._model is self.model and thing._should_set_trainable:
+                    seen.append(thing._current_trainable_state)
 
     model = compiled()
     model.get_layer("base").trainable = False
