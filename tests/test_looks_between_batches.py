@@ -29,7 +29,7 @@ def trained(*callbacks, poison=None):
 
 
 def test_between_batches_nothing_of_the_run_changes():
-    guard = bng.BNGuard(every=1)
+    guard = bng.BNGuard(every=1, ignore="BNG301")
     with_it, without = trained(guard), trained()
     assert [w.tobytes() for w in with_it.get_weights()] == [
         w.tobytes() for w in without.get_weights()
@@ -49,7 +49,7 @@ def test_what_goes_bad_is_told_at_its_own_batch(batch):
 
 
 def test_drift_is_measured_at_the_first_looks_and_then_now_and_again():
-    guard = bng.BNGuard(every=1)
+    guard = bng.BNGuard(every=1, ignore="BNG301")
     trained(guard)
     between = [look for look in guard.report.drift if look.moment.startswith("batch")]
     assert [int(look.moment.split()[1]) + 1 for look in between] == [*range(1, 21), 32]
@@ -59,7 +59,7 @@ def test_drift_is_measured_at_the_first_looks_and_then_now_and_again():
 
 def test_a_long_run_keeps_a_bounded_history(monkeypatch):
     monkeypatch.setattr(guard_run, "_MANY_LOOKS", 10)
-    guard = bng.BNGuard(every=1)
+    guard = bng.BNGuard(every=1, ignore="BNG301")
     trained(guard)
     assert len(guard.report.drift) <= 11
     assert guard.report.drift[-1].moment == "epoch 0 end"

@@ -22,7 +22,7 @@ def main() -> None:
     before = [[w.tobytes() for w in norm.get_weights()[2:]] for norm in norms]
     said = []
     guard = bng.BNGuard(on_finding=said.append, ignore="BNG401")
-    model.fit(*data(32), batch_size=8, epochs=2, verbose=0, callbacks=[guard])
+    model.fit(*data(64), batch_size=32, epochs=2, verbose=0, callbacks=[guard])
     after = [[w.tobytes() for w in norm.get_weights()[2:]] for norm in norms]
     print(
         f"replicas {strategy.num_replicas_in_sync}, held {after[0] == before[0]}, "
