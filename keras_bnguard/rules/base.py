@@ -46,10 +46,9 @@ class Rule:
         certain: it has no false positive; every other rule says where it stays silent.
         repairable: `fix=True` repairs it.
         asked: when a rule that needs "R" is asked while training runs: "always", at each look;
-            "moved", where a BN moved or stood still in a new way, for rules that see nothing
-            else that changes; "end", once, when training has ended. Only the last two see
-            movements at every look they are asked at.
-        looks_again: judged while training runs too, though it can do without "R".
+            "moved", where something it can see is new: a BN moved or stood still in another way,
+            a layer was called, a flag or `compile()` came; "end", once, when training has ended.
+            Only the last two see movements at every look they are asked at.
     """
 
     code: ClassVar[str]

@@ -60,6 +60,7 @@ class TrainableChangedAfterCompile(Rule):
     name = "trainable-changed-after-compile"
     severity = "error"
     needs = ("A", "R")
+    asked = "moved"
     repairable = True
 
     def check(self, facts: Facts) -> Iterable[Hit]:

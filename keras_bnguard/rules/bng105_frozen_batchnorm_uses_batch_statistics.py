@@ -55,6 +55,7 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
     name = "frozen-batchnorm-uses-batch-statistics"
     severity = "error"
     needs = ("A", "R")
+    asked = "moved"
     repairable = True
 
     def check(self, facts: Facts) -> Iterable[Hit]:

@@ -45,6 +45,7 @@ class TrainingFlagLeaksToLaterLayers(Rule):
     name = "training-flag-leaks-to-later-layers"
     severity = "error"
     needs = ("A", "R")
+    asked = "moved"
     repairable = True
 
     def check(self, facts: Facts) -> Iterable[Hit]:

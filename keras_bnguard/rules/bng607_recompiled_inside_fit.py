@@ -47,6 +47,7 @@ class RecompiledInsideFit(Rule):
     name = "recompiled-inside-fit"
     severity = "error"
     needs = ("R",)
+    asked = "moved"
 
     def check(self, facts: Facts) -> Iterable[Hit]:
         run = facts.run
