@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,8 @@ def test_a_file_of_keras_2_with_few_values_per_channel(tmp_path: Any) -> None:
             file.attrs["keras_version"] = version
         if version.startswith("3") and not IS_KERAS3:
             continue
+        if version.startswith("2") and IS_KERAS3 and find_spec("tf_keras"):
+            continue  # read as what it says it is, by the Keras 2 that is there
         report = bng.audit(load(path), select="BNG704")
         assert bool(report.findings) == (IS_KERAS3 and version.startswith("2"))
 
