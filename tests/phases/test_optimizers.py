@@ -14,7 +14,7 @@ from tests.phases.recipe import IS_KERAS3, STACK, keras
 
 RATE = 1e-2
 NAMES = ["AdamW", "Lion", "RMSprop", "Adafactor", "Ftrl", "scaled", "ema"]
-if ENGINE == "jax":
+if STACK == "k3-jax":
     NAMES.remove("scaled")  # it can be applied inside a compiled step only: see IN_FIT
 NAMES += ["Nadam", "accumulates", "Muon", "ScheduleFreeAdamW"] if IS_KERAS3 else []
 NAMES += [] if IS_KERAS3 else ["legacy.SGD", "legacy.Adam", "legacy.Nadam", "legacy.scaled"]
