@@ -49,6 +49,7 @@ class StatWatch:
         self._judged: Optional[Tuple[Any, np.ndarray, bool]] = None
         self._affine: Dict[str, NormState] = {}
         self._started_at_default: Dict[str, bool] = {}
+        self._from_default = np.zeros(0, bool)
         self._sick: Set[str] = set()
         self.begin(survey.handles)
 
@@ -73,6 +74,7 @@ class StatWatch:
     def _note_defaults(self) -> None:
         at_default = (self._start.mean == 0) & (self._start.variance == 1)
         defaults = self._segments(at_default, np.logical_and)
+        self._from_default = np.asarray(defaults, dtype=bool)
         self._started_at_default = {path: bool(defaults[i]) for path, i in self._index.items()}
 
     def live_reader(self, model: Any) -> LiveReader:
@@ -151,7 +153,8 @@ class StatWatch:
 
     def _kinds(self) -> np.ndarray:
         """One byte per BN, of the bits at the top of this file."""
-        far = self._measures()[3] > MAX_DISTANCE
+        # From default statistics every BN goes far, and no rule minds.
+        far = (self._measures()[3] > MAX_DISTANCE) & ~self._from_default
         kinds = self._changed(self._start) * np.uint8(_MOVED) | far * np.uint8(_FAR)
         return np.asarray(kinds | self._needs_a_closer_look() * np.uint8(_SICK))
 

@@ -62,6 +62,7 @@ class PretrainedBatchnormThawed(Rule):
     name = "pretrained-batchnorm-thawed"
     severity = "warning"
     needs = ("A", "R")
+    asked = "moved"
     certain = False
 
     def check(self, facts: Facts) -> Iterable[Hit]:
