@@ -123,6 +123,5 @@ class GuardRun(ListeningRun):
         judged = [look.steps for look in self.drift]
         if judged and self.steps > 0:
             since = judged[-1] - (judged[-2] if len(judged) > 1 else 0)
-            calls = {path: tuple(sites) for path, sites in self.spy.sites.items()}
-            self._lags = self.stats.lags(judged[-1], since, calls)
+            self._lags = self.stats.lags(judged[-1], since, self._calls())
         self._judge("train end", only=AT_END)

@@ -211,7 +211,7 @@ class RunState:
         """Everything the rules may look at now; without `numbers` nothing is read, without
         `optimizer` its variables are not compared with those that train."""
         model = self._model()
-        calls: Dict[str, Tuple[CallSite, ...]] = {k: tuple(v) for k, v in self.spy.sites.items()}
+        calls = self._calls()
         run = RunFacts(
             moment=self.moment,
             epoch=self.epoch,
@@ -230,6 +230,10 @@ class RunState:
         if optimizer:
             self._known_optimizer = self._optimizer(model)
         return Facts(self.survey.inventory, self._known_optimizer, run, self.data, self._hyper)
+
+    def _calls(self) -> Dict[str, Tuple[CallSite, ...]]:
+        """How every BN was called in the observed step, as it is known now."""
+        return {path: tuple(sites) for path, sites in self.spy.sites.items()}
 
     def _chapter_facts(self) -> Dict[str, Any]:
         chapter = self.chapter

@@ -106,11 +106,11 @@ class Keras2Engine(Engine):
             for thing in reversed(gc.get_objects(generation=generation)):
                 if type(thing).__name__ != "RespectCompiledTrainableState":
                     continue
-                if thing._model is model and thing._should_set_trainable:
-                    current = thing._current_trainable_state or {}
-                    return {id(layer): bool(flag) for layer, flag in current.items()}
                 if thing._model is model:
-                    return {}
+                    current = (
+                        thing._current_trainable_state if thing._should_set_trainable else None
+                    )
+                    return {id(layer): bool(flag) for layer, flag in (current or {}).items()}
         return {}
 
     def flip_outcome(self, model: Any, unknown: bool) -> str:
