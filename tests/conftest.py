@@ -14,6 +14,8 @@ import pytest
 TESTS = Path(__file__).parent
 STACK_FIXTURES = {"keras", "stack_name"}
 SEED = 20261121
+LEFT_OUT = pytest.StashKey[List[str]]()
+"""Names of the tests that were collected and left out."""
 
 try:
     import hypothesis
@@ -59,6 +61,14 @@ def _without_stack() -> bool:
     return os.environ.get("BNGUARD_STACK") == "none"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack-only",
+        action="store_true",
+        help="leave out the tests that BNGUARD_STACK=none runs: no framework can change them",
+    )
+
+
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:
     """With BNGUARD_STACK unset, the first test that needs a Keras says so and ends the run."""
     if not os.environ.get("BNGUARD_STACK") and needs_stack(module_path):
@@ -86,17 +96,29 @@ def pytest_ignore_collect(collection_path: Path) -> Optional[bool]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
-    if not _without_stack():
-        return
-    left_out = [
-        item
-        for item in items
-        if STACK_FIXTURES & set(getattr(item, "fixturenames", ()))
-        or item.get_closest_marker("needs_extra")
-    ]
+    if _without_stack():
+        left_out = [item for item in items if not runs_without_stack(item)]
+    elif config.getoption("--stack-only"):
+        left_out = [
+            item
+            for item in items
+            if runs_without_stack(item) and not item.get_closest_marker("with_frameworks")
+        ]
+    else:
+        left_out = []
+    config.stash[LEFT_OUT] = [item.nodeid for item in left_out]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def runs_without_stack(item: pytest.Item) -> bool:
+    """Whether a test needs neither a Keras nor an optional package."""
+    return not (
+        needs_stack(item.path)
+        or STACK_FIXTURES & set(getattr(item, "fixturenames", ()))
+        or item.get_closest_marker("needs_extra")
+    )
 
 
 # ------------------------------------------------------------------ which stack

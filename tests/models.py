@@ -8,12 +8,6 @@ import numpy as np
 
 from tests.stack import ENGINE, IS_KERAS3, keras
 
-if ENGINE == "jax":
-    # The same small programs are compiled over and over: quickly is better than well.
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-
 layers = keras.layers
 BN = layers.BatchNormalization
 

@@ -8,9 +8,12 @@ named, ends the whole run with a failure: nothing here is ever skipped.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import os
+import shutil
+import tempfile
 import warnings
 from typing import Any, NoReturn
 
@@ -45,6 +48,23 @@ def _set_environment(stack: str, engine: str) -> None:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
     # Results are compared bit for bit, so the tests run on the CPU unless a device is named.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    if engine == "jax":
+        _keep_programs()
+
+
+def _keep_programs() -> None:
+    """Two runs of the same small model are one program to XLA: compile it once, and quickly.
+
+    Tracing and lowering stay as they are; what is kept is the machine code of equal programs, in
+    a folder of this run, for the processes that it starts too.
+    """
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="bnguard-programs-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def _import(stack: str) -> Any:

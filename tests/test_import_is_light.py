@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.with_frameworks
+
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = ("tensorflow", "keras", "tf_keras", "jax", "torch")
 LOADED = f"""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import LEFT_OUT, runs_without_stack
 from tests.stack import ENGINE, IS_KERAS3, STACK, STACKS, VERSION, keras
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,19 @@ def test_the_stack_trains_a_model_with_batch_norm():
     x = np.random.default_rng(0).normal(5.0, 1.0, (32, 3)).astype("float32")
     model.fit(x, x, batch_size=8, verbose=0)
     assert not np.array_equal(before, model.layers[-1].get_weights()[2])
+
+
+@pytest.mark.skipif(ENGINE != "jax", reason="XLA compiles every program of JAX")
+def test_a_program_that_was_compiled_before_is_not_compiled_again():
+    import jax
+
+    kept = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+
+    def run():
+        return jax.jit(lambda x: x * 3 + 41)(np.arange(7.0)).tolist(), set(kept.iterdir())
+
+    assert run() == run()
+    assert run()[1]
 
 
 @pytest.mark.parametrize("run", [1, 2])
@@ -52,11 +66,28 @@ def test_a_stack_that_is_not_there_fails_the_run(name, tmp_path):
     assert all(stack in result.stdout + result.stderr for stack in STACKS)
 
 
-def test_framework_free_tests_run_without_a_stack(tmp_path):
-    result = _pytest(tmp_path, "none", "tests")
+@pytest.fixture(scope="module")
+def without_a_stack(tmp_path_factory):
+    """What is collected with BNGUARD_STACK=none: one name a line."""
+    result = _pytest(tmp_path_factory.mktemp("none"), "none", "tests", "--stack-only")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "::test_import_loads_no_framework" in result.stdout
-    assert "test_stack.py" not in result.stdout
+    return result.stdout
+
+
+def test_framework_free_tests_run_without_a_stack(without_a_stack):
+    assert "::test_import_loads_no_framework" in without_a_stack
+    assert "test_stack.py" not in without_a_stack
+
+
+def test_every_test_runs_with_a_stack_or_without(without_a_stack, request):
+    """What `--stack-only` leaves out, or would, is what runs where there is no stack."""
+    left_out = request.config.stash[LEFT_OUT]
+    would_be = [item.nodeid for item in request.session.items if runs_without_stack(item)]
+    missing = {*left_out, *would_be} - set(without_a_stack.splitlines())
+    assert not missing, missing
+    here = {item.nodeid for item in request.session.items}
+    assert request.node.nodeid in here
+    assert not here & set(left_out)
 
 
 def _pytest(tmp_path: Path, stack: str, *arguments: str) -> subprocess.CompletedProcess:
