@@ -2,6 +2,8 @@
 
     KERAS_BACKEND=torch python benchmarks/data_thresholds.py            # some minutes on a CPU
     KERAS_BACKEND=jax python benchmarks/data_thresholds.py --seeds 1
+    python benchmarks/data_thresholds.py --first 10 --out held.jsonl --only short_runs   # a piece
+    python benchmarks/data_thresholds.py --table held.jsonl                     # all pieces of it
 
 Digits of scikit-learn, several small models. A case is *faulty* where recalibration gains more
 than 0.1 of held-out accuracy. It is *clean* where recalibration gains less than 0.02, and, for
@@ -13,10 +15,12 @@ smallest faulty one, and the limit that the rule uses; docs/data-rules.md has th
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 import warnings
-from typing import Any, Callable, Dict, List, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -134,10 +138,10 @@ SHIFTS: Dict[str, Callable[[np.ndarray, Any], np.ndarray]] = {
 }
 
 
-def other_data(rows: Rows, seeds: int) -> None:
+def other_data(rows: Rows, seeds: Sequence[int]) -> None:
     """A trained model on new data of the same classes, with old and with recalibrated BN."""
     for name, make in MODELS.items():
-        for seed in range(seeds):
+        for seed in seeds:
             keras.utils.set_random_seed(seed)
             x, y = digits(seed)
             model = train(make(), x[:900], y[:900], batch_size=32, epochs=6)
@@ -170,9 +174,9 @@ def accuracy(model: Any, x: np.ndarray, y: np.ndarray) -> float:
 
 
 # ------------------------------------------------------------ 501: other scale
-def other_scale(rows: Rows, seeds: int) -> None:
+def other_scale(rows: Rows, seeds: Sequence[int]) -> None:
     for name, make in MODELS.items():
-        for seed in range(seeds):
+        for seed in seeds:
             keras.utils.set_random_seed(seed)
             x, y = digits(seed)
             model = train(make(), 255 * x, y, batch_size=32, epochs=4)
@@ -185,10 +189,10 @@ def other_scale(rows: Rows, seeds: int) -> None:
 
 
 # ------------------------------------------------- 301, 407, 506: short runs
-def short_runs(rows: Rows, seeds: int) -> None:
+def short_runs(rows: Rows, seeds: Sequence[int]) -> None:
     """How far statistics are behind, and what held-out accuracy gains by recalibration."""
     for name, make in MODELS.items():
-        for seed in range(seeds):
+        for seed in seeds:
             for momentum in (0.9, 0.99):
                 for epochs in (1, 4, 12):
                     size, dropout = ((16, 0.0), (64, 0.3))[(epochs + seed) % 2]
@@ -236,9 +240,9 @@ def lags(rows: Rows, guard: Any, model: Any, x: Any, y: Any, few: slice, what: s
 
 
 # ---------------------------------------------------------------- 505: order
-def order_of_rows(rows: Rows, seeds: int) -> None:
+def order_of_rows(rows: Rows, seeds: Sequence[int]) -> None:
     for name, make in MODELS.items():
-        for seed in range(seeds):
+        for seed in seeds:
             keras.utils.set_random_seed(seed)
             x, y = digits(seed)
             model = train(make(), x[:800], y[:800], batch_size=32, epochs=2)
@@ -264,7 +268,7 @@ def order(rows: Rows, model: Any, x: Any, y: Any, size: int, kind: str, case: st
 
 
 # -------------------------------------------------------------- 507: one row
-def one_row(rows: Rows, seeds: int) -> None:
+def one_row(rows: Rows, seeds: Sequence[int]) -> None:
     class Wired(keras.Model):
         def __init__(self, body: Any, wired: bool) -> None:
             super().__init__()
@@ -276,7 +280,7 @@ def one_row(rows: Rows, seeds: int) -> None:
             return self.bn(x, training=True if self.wired else training)
 
     for name, make in MODELS.items():
-        x, y = digits(0)
+        x, y = digits(seeds[0])
         for wired in (False, True):
             model = Wired(make(), wired)
             train(model, x[:320], y[:320], batch_size=32, epochs=1)
@@ -338,20 +342,37 @@ def table(rows: Rows, verbose: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first", type=int, default=0, help="of the seeds")
     parser.add_argument("--only", default="", help="a part: other_data, short_runs, ...")
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="of these only")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--out", type=Path, help="a file to add what was measured to")
+    parser.add_argument("--table", type=Path, help="such a file: nothing is measured")
     options = parser.parse_args()
+    rows: Rows = {}
+    if options.table:
+        for line in options.table.read_text().splitlines():
+            name, kind, value, case = json.loads(line)
+            rows.setdefault(name, []).append((kind, value, case))
+        print(table(rows, options.verbose))
+        return
     for name in set(MODELS) - set(options.models):
         del MODELS[name]
-    rows: Rows = {}
+    seeds = range(options.first, options.first + options.seeds)
     for part in (other_data, other_scale, short_runs, order_of_rows, one_row):
         if options.only and part.__name__ not in options.only:
             continue
         begun = time.monotonic()
-        part(rows, options.seeds)
+        found: Rows = {}
+        part(found, seeds)
+        for name, measured in found.items():
+            rows.setdefault(name, []).extend(measured)
+            if options.out:
+                lines = [json.dumps([name, kind, float(v), case]) for kind, v, case in measured]
+                with options.out.open("a") as file:
+                    file.write("\n".join(lines) + "\n")
         print(f"{part.__name__}: {time.monotonic() - begun:.0f} s", flush=True)
-    print(f"keras {keras.__version__} on {keras.backend.backend()}, {options.seeds} seeds\n")
+    print(f"keras {keras.__version__} on {keras.backend.backend()}, seeds {list(seeds)}\n")
     print(table(rows, options.verbose))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from keras_bnguard.selectors import Selectors
 Metric = Callable[[Any, Any], Any]
 
 RESAMPLES = 400
-# A difference counts from two standard errors on.
-CLEAR = 2.0
+# A difference counts from two standard errors on; from one on it is a lead.
+CLEAR, LEAD = 2.0, 1.0
 
 
 def advise(
@@ -69,7 +69,7 @@ def advise(
         select: which BN: a glob on paths, "re:...", a class, a predicate, or a list of these.
             Defaults to None: every BN that carries trained statistics.
         steps: training steps per trial at most. cross: folds, at least 2. repeats: how often
-            the rows are cut into folds; defaults to None: up to 3 times where there are few.
+            the rows are cut into folds; defaults to None: 3 times up to 240 rows, once from 400 on.
         batches: how many batches of data at most. seed: of the folds and trials.
 
     Returns:
@@ -96,7 +96,7 @@ def advise(
             f"{rows.rows} rows are too few to compare policies on {cross} folds: pass at least "
             f"{4 * cross}, or choose by the table in docs/statistics.md."
         )
-    planned = epochs * max(rows.rows // batch, 1)
+    planned = epochs * -(-rows.rows // batch)  # `fit` trains on the last, short batch too.
     length = Length(min(steps, planned), planned, batch)
     cuts = folds(rows.rows, cross, repeats or _repeats(rows.rows), seed)
     found: List[Dict[str, Held]] = []
@@ -104,19 +104,21 @@ def advise(
         for number, (train, test) in enumerate(cuts):
             found.append(trials.run(train, test, seed + number))
     name, scores, losses, untrained = _row_scores(survey, rows, found, metric)
-    policy, clear, reason = decide(scores, losses)
+    edge = 1.0 / len(scores[FROZEN]) if name == "accuracy" else 0.0
+    said = decide(scores, losses, edge)
     return Advice(
-        policy=policy,
-        difference=clear,
-        reason=reason,
+        policy=said.policy,
+        difference=said.difference,
+        unsure=said.unsure,
+        reason=said.reason,
         metric=name,
-        scores=_table(scores, losses, untrained),
+        scores=_table(scores, losses, untrained, said.policy),
         layers=paths,
         rows=len({int(i) for part in found for i in part[FROZEN].rows}),
         trainings=len(POLICIES) * len(cuts),
         steps=length.steps,
         planned_steps=planned,
-        code=code_for(survey, paths, policy),
+        code=code_for(survey, paths, said.policy),
     )
 
 
@@ -132,8 +134,8 @@ def _check(model: Any, **numbers: int) -> None:
 
 
 def _repeats(rows: int) -> int:
-    """Few rows make short trials that depend much on the cut: then more of them."""
-    return min(3, max(1, round(100 / rows)))
+    """Few rows make trials that depend much on the cut and on chance: then more of them."""
+    return min(3, max(1, round(600 / rows)))
 
 
 def _chosen(survey: Survey, select: Optional[Selectors]) -> Tuple[str, ...]:
@@ -217,33 +219,42 @@ def _error(values: np.ndarray) -> float:
     return float(np.std(values[drawn].mean(axis=1)))
 
 
-def decide(scores: Rows, losses: Rows) -> Tuple[str, bool, str]:
+class Decision(NamedTuple):
+    """policy: to take. difference: beyond noise. unsure: it leads, not beyond noise."""
+
+    policy: str
+    difference: bool
+    unsure: bool
+    reason: str
+
+
+def decide(scores: Rows, losses: Rows, edge: float = 0.0) -> Decision:
     """Which policy to take, from one score and one loss per held-out row and policy.
 
     The best score is taken; of equal ones the lower loss, then the one that changes least.
     Policies differ where one is behind it by more than two standard errors of the difference
-    on the same rows, in score or in loss.
+    on the same rows, in score or in loss. Where it is more than one, it is said to lead.
 
     Args:
         scores, losses: policy -> shape `(rows,)`, the rows in the same order.
-
-    Returns:
-        (policy, whether they differ, the reason in words).
+        edge: mean scores no more than this apart are equal; for accuracy that of one row.
     """
-    pick = _best(scores, losses, POLICIES)
+    pick = _best(scores, losses, edge)
     parts = _behind(scores, losses, pick, CLEAR)
     if parts:
-        return pick, True, "; ".join(parts)
-    weak = _behind(scores, losses, pick, 0.0)
-    leads = f" ({pick} is {'; '.join(weak)})" if weak else ""
-    return (
-        pick,
-        False,
-        (
-            f"no difference beyond noise between the policies on these rows{leads}; choose what "
-            "changes least, or pass more rows"
-        ),
+        return Decision(pick, True, False, "; ".join(parts))
+    lead = _behind(scores, losses, pick, LEAD)
+    if lead:
+        reason = (
+            f"not sure: {'; '.join(lead)}, which may be noise; it is the better guess, and more "
+            "rows would tell"
+        )
+        return Decision(pick, False, True, reason)
+    reason = (
+        "no difference beyond noise between the policies on these rows; choose what changes "
+        "least, or pass more rows"
     )
+    return Decision(pick, False, False, reason)
 
 
 def _behind(scores: Rows, losses: Rows, pick: str, size: float) -> List[str]:
@@ -262,15 +273,11 @@ def _behind(scores: Rows, losses: Rows, pick: str, size: float) -> List[str]:
     return parts
 
 
-def _best(scores: Rows, losses: Rows, policies: Sequence[str]) -> str:
+def _best(scores: Rows, losses: Rows, edge: float) -> str:
     """The policy with the best score, then the lowest loss, then the least change."""
-    return max(
-        policies,
-        key=lambda policy: (
-            round(float(np.mean(scores[policy])), 9),
-            round(-float(np.mean(losses[policy])), 9),
-        ),
-    )
+    means = {policy: float(np.mean(scores[policy])) for policy in POLICIES}
+    equal = [p for p in POLICIES if means[p] >= max(means.values()) - edge - 1e-9]
+    return min(equal, key=lambda policy: round(float(np.mean(losses[policy])), 9))
 
 
 def _beyond(gap: Tuple[float, float], errors: float) -> bool:
@@ -283,8 +290,7 @@ def _gap(values: Rows, one: str, other: str) -> Tuple[float, float]:
     return float(np.mean(difference)), _error(difference)
 
 
-def _table(scores: Rows, losses: Rows, untrained: Rows) -> Tuple[PolicyScore, ...]:
-    best = _best(scores, losses, POLICIES)
+def _table(scores: Rows, losses: Rows, untrained: Rows, best: str) -> Tuple[PolicyScore, ...]:
     return tuple(
         PolicyScore(
             policy=policy,

@@ -214,7 +214,7 @@ def _cannot_run(survey: Survey, batch: Batch) -> str:
     inventory = survey.inventory
     if not inventory.norms:
         return "the model has no BN"
-    if not inventory.built or not all(norm.built for norm in inventory.norms):
+    if not is_built(survey):
         return "the model is not built yet"
     try:
         survey.engine.sync(survey.model)
@@ -222,6 +222,12 @@ def _cannot_run(survey: Survey, batch: Batch) -> str:
     except Exception as error:
         return str(error)
     return ""
+
+
+def is_built(survey: Survey) -> bool:
+    """Whether the model and all its BN have their variables."""
+    inventory = survey.inventory
+    return inventory.built and all(norm.built for norm in inventory.norms)
 
 
 def replicas_of(model: Any) -> int:

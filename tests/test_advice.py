@@ -192,39 +192,49 @@ def rows(frozen, recalibrated, live):
 
 
 def test_the_best_score_wins_where_it_is_clear():
-    policy, difference, reason = decide(rows(0.5, 0.9, 0.6), rows(1, 1, 1))
-    assert (policy, difference) == ("recalibrated", True)
-    assert "better than frozen" in reason
+    said = decide(rows(0.5, 0.9, 0.6), rows(1, 1, 1))
+    assert said[:2] == ("recalibrated", True)
+    assert "better than frozen" in said.reason
 
 
 def test_among_equal_scores_the_lower_loss_wins():
-    policy, difference, reason = decide(rows(0.9, 0.9, 0.9), rows(1.0, 1.0, 0.5))
-    assert (policy, difference) == ("live", True)
-    assert "loss" in reason
+    said = decide(rows(0.9, 0.9, 0.9), rows(1.0, 1.0, 0.5))
+    assert said[:2] == ("live", True)
+    assert "loss" in said.reason
 
 
 def test_without_a_difference_it_is_frozen_and_it_says_so():
     same = np.ones(50)
-    policy, difference, reason = decide(
-        *[dict.fromkeys(("frozen", "recalibrated", "live"), same)] * 2
-    )
-    assert (policy, difference) == ("frozen", False)
-    assert "no difference" in reason
+    said = decide(*[dict.fromkeys(("frozen", "recalibrated", "live"), same)] * 2)
+    assert said[:3] == ("frozen", False, False)
+    assert "no difference" in said.reason
 
 
-def test_a_lead_within_noise_is_said_to_be_no_difference():
+def test_a_lead_within_noise_is_said_to_be_unsure_and_a_smaller_one_to_be_none():
     score = np.zeros(100)
     score[:2] = 1.0
     scores = {"frozen": np.zeros(100), "recalibrated": score, "live": np.zeros(100)}
-    policy, difference, reason = decide(scores, dict.fromkeys(scores, np.ones(100)))
-    assert (policy, difference) == ("recalibrated", False)
-    assert "no difference beyond noise" in reason
-    assert "0.020" in reason
+    losses = dict.fromkeys(scores, np.ones(100))
+    said = decide(scores, losses)
+    assert said[:3] == ("recalibrated", False, True)
+    assert "not sure: 0.020 +- 0.014 better than frozen" in said.reason
+    score[50:] = np.tile([1.0, -1.0], 25)
+    said = decide(scores, losses)
+    assert said[:3] == ("recalibrated", False, False)
+    assert "no difference beyond noise" in said.reason
+
+
+def test_scores_no_more_than_one_row_apart_are_left_to_the_loss():
+    one, two = np.zeros(100), np.zeros(100)
+    one[0], two[:2] = 1.0, 1.0
+    scores = {"frozen": two, "recalibrated": one, "live": np.zeros(100)}
+    losses = rows(1.0, 0.5, 0.2)
+    assert decide(scores, losses, edge=0.0).policy == "frozen"
+    assert decide(scores, losses, edge=0.01).policy == "recalibrated"
 
 
 def test_a_lower_loss_does_not_beat_a_clearly_better_score():
-    policy, _, _ = decide(rows(0.9, 0.5, 0.5), rows(1.0, 0.2, 0.2))
-    assert policy == "frozen"
+    assert decide(rows(0.9, 0.5, 0.5), rows(1.0, 0.2, 0.2), edge=0.01).policy == "frozen"
 
 
 # ------------------------------------------------------------------------ bad input

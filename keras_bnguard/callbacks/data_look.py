@@ -8,7 +8,7 @@ from typing import Any, Dict, FrozenSet, Mapping, Optional
 from keras_bnguard.batches import checked, is_arrays
 from keras_bnguard.callbacks.recalibrating import Recalibrate
 from keras_bnguard.callbacks.run import GuardRun
-from keras_bnguard.data_facts import BATCHES, SECONDS, Peek, measure, peek, replicas_of
+from keras_bnguard.data_facts import BATCHES, SECONDS, Peek, is_built, measure, peek, replicas_of
 from keras_bnguard.engines.fit_frame import Feed, fit_arguments, fit_feed
 from keras_bnguard.records import DataFacts
 
@@ -39,6 +39,7 @@ class DataLook:
             checked(data)
         self._data = data
         self._seen: Optional[Peek] = None
+        self._late: FrozenSet[str] = frozenset()
 
     def hyper(self, model: Any, params: Mapping[str, Any]) -> Dict[str, Any]:
         """The settings of `fit` that a callback is told, with what its arguments say besides.
@@ -60,7 +61,7 @@ class DataLook:
 
     def begin(self, run: GuardRun, model: Any) -> Optional[DataFacts]:
         """Read the data and measure what can be known before training."""
-        self._seen = None
+        self._seen, self._late = None, frozenset()
         if self._data is None:
             return None
         feed = fit_feed(model)
@@ -68,23 +69,31 @@ class DataLook:
         size = feed.batch_size if feed is not None else None
         if self._asked:
             self._seen = peek(self._data, batch_size=size, in_order=in_order, limit=BATCHES)
-            parts = frozenset({"norms", "labels", "alone"})
-            return measure(
-                run.survey, self._seen, parts=parts, moment="train begin", seconds=SECONDS
-            )
+            return self._measure(run, frozenset({"norms", "labels", "alone"}), SECONDS)
         return self._unasked(run, feed, in_order)
+
+    def _measure(self, run: GuardRun, parts: FrozenSet[str], seconds: float) -> DataFacts:
+        """What can be known now; what a model that is not built cannot tell is for `late`."""
+        assert self._seen is not None
+        facts = measure(run.survey, self._seen, parts=parts, moment="train begin", seconds=seconds)
+        if self._seen.batches and not is_built(run.survey):
+            self._late = parts
+        return facts
 
     def _unasked(self, run: GuardRun, feed: Optional[Feed], in_order: bool) -> Optional[DataFacts]:
         if feed is None:
             return None
         if not is_arrays(feed.x):
+            kind = type(feed.x).__name__
             why = (
-                f"{type(feed.x).__name__} is not read without being asked: BNGuard(data=...) looks "
-                "at it"
+                f"{kind} can be read only once and is left to training: give BNGuard(data=...) a "
+                "function that returns a new one"
+                if hasattr(feed.x, "__next__")
+                else f"{kind} is not read without being asked: BNGuard(data=...) looks at it"
             )
-            return DataFacts(kind=type(feed.x).__name__, missing={"batches": why})
+            return DataFacts(kind=kind, missing={"batches": why})
         data = feed.x if feed.y is None else (feed.x, feed.y)
-        seen = peek(
+        self._seen = peek(
             data,
             batch_size=feed.batch_size,
             in_order=in_order,
@@ -96,14 +105,28 @@ class DataLook:
             norm.built and norm.at_default is False for norm in run.survey.inventory.norms
         )
         parts: FrozenSet[str] = frozenset({"labels", "norms"} if trained else {"labels"})
-        facts = measure(
-            run.survey, seen, parts=parts, moment="train begin", seconds=UNASKED_SECONDS
-        )
+        facts = self._measure(run, parts, UNASKED_SECONDS)
+        if not self._late:
+            self._seen = None
         if not trained:
             facts = replace(
                 facts, missing={"norms": "no BN has trained statistics", **facts.missing}
             )
         return facts
+
+    def late(self, run: GuardRun) -> Optional[DataFacts]:
+        """Once, as soon as a step has built a model that was not: what it could not tell before.
+
+        Frozen BN still have the statistics they began with; live ones are one epoch further.
+        """
+        parts, self._late = self._late, frozenset()
+        seen = self._seen
+        if not self._asked:
+            self._seen = None
+        if seen is None or not parts:
+            return None
+        seconds = SECONDS if self._asked else UNASKED_SECONDS
+        return measure(run.survey, seen, parts=parts, moment="first epoch", seconds=seconds)
 
     def end(self, run: GuardRun) -> Optional[DataFacts]:
         """Measure what only a trained model tells, on the batches that were read at its start."""

@@ -256,6 +256,7 @@ class BNGuard(Hooks):
         self._run.data = self._data.begin(self._run, model)
         found = self._run.begin()
         self._run.data = None  # It tells of the model as it was before the first step.
+        self._run.late_data = self._data.late
         if self._verbose:
             print(mode_table(self._run.report()))
         self._repair(found)

@@ -79,6 +79,8 @@ class GuardRun(ListeningRun):
             done = self.engine.iterations(model) - self._started
             self.steps = max(done, self.steps, 1 if self.spy.outermost else 0)
             self._survey_what_was_built(model)
+            if self._grown and not live and self.late_data is not None:
+                self.data, self.late_data = self.late_data(self), None
             if not self._in_fit and not self._step_seen and self.wanted != self.compiled:
                 # No step of Keras's own: the flags count as they are.
                 self._survey_again(model, dict(self.wanted))
@@ -91,7 +93,12 @@ class GuardRun(ListeningRun):
         drift = self.stats.drift(moment, epoch, self.steps)
         self._keep(drift)
         # What does not change while training runs was judged when it was surveyed.
-        again = self._surveyed or bool(self._step_flips) or self.flags_pending()
+        again = (
+            self._surveyed
+            or self.data is not None
+            or bool(self._step_flips)
+            or self.flags_pending()
+        )
         quiet = self.stats.quiet(self.spy.sites, self.steps)
         if model is not None and (again or not quiet):
             self.engine.sync(model)
@@ -99,6 +106,7 @@ class GuardRun(ListeningRun):
             self._judge(moment)
         else:
             self._judge(moment, only=WHEN_QUIET if quiet else WHILE_TRAINING)
+        self.data = None  # It tells of the model as it was at this look.
         return drift
 
     def _keep(self, drift: DriftLook) -> None:

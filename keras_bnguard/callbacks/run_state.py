@@ -108,6 +108,7 @@ class RunState:
         self.repairs: List[str] = []
         self.phase: Optional[str] = None
         self.data: Optional[DataFacts] = None
+        self.late_data: Optional[Callable[[Any], Optional[DataFacts]]] = None
         self.steps = 0
         self._glances = 0
         self.moment = "train begin"

@@ -32,10 +32,11 @@ class PolicyScore:
 class Advice:
     """What `advise` measured and recommends.
 
-    policy: the one to use. difference: whether the policies differ beyond noise; where they do
-    not, `policy` is the one with the least change. metric: name of the score. layers: paths of
-    the BN it is about. rows: held-out rows scored. trainings: trial trainings of `steps` steps.
-    planned_steps: how long the training is that the trials stand for. code: what to paste.
+    policy: the one to use. difference: whether the policies differ beyond noise. unsure: they do
+    not, but `policy` leads by more than one standard error; neither of both is "no difference".
+    metric: name of the score. layers: paths of the BN it is about. rows: held-out rows scored.
+    trainings: trial trainings of `steps` steps. planned_steps: how long the training is that the
+    trials stand for. code: what to paste.
     """
 
     policy: str
@@ -49,6 +50,7 @@ class Advice:
     steps: int
     planned_steps: int
     code: str
+    unsure: bool = False
 
     def score(self, policy: str) -> PolicyScore:
         """The row of one policy; KeyError where there is none."""

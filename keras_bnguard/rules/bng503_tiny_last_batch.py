@@ -16,7 +16,7 @@ from keras_bnguard.rules.data_limits import (
 
 
 class TinyLastBatch(Rule):
-    """The last batch of an epoch has fewer than 8 values per channel for a live BN.
+    """The last batch of an epoch has too few values per channel for a live BN.
 
     What it checks:
         samples % batch size, on each replica, times the places that reach each live BN.
@@ -28,8 +28,10 @@ class TinyLastBatch(Rule):
 
     How it decides:
         last rows = samples % batch size, for arrays and for data that was read to its end;
-        last rows / replicas x values per channel of one row, below 8, while a full batch has
-        8 or more. An error where a replica gets no row.
+        last rows / replicas x values per channel of one row, while a full batch has 8 or more.
+        A warning where it is one value, info from 2 to 7: about one sample count in five leaves
+        so many at batches of 32, and it is one noisy step in an epoch. An error where a replica
+        gets no row.
 
     Example:
         model.fit(x[:65], y[:65], batch_size=32)         # 32, 32, 1
@@ -71,15 +73,15 @@ class TinyLastBatch(Rule):
         if not hit:
             return
         paths = tuple(hit)
-        empty = min(hit.values()) == 0
+        fewest = min(hit.values())
         each = f", shared by {shared} replicas" if shared > 1 else ""
         yield Hit(
             layers=paths,
             message=(
                 f"The last batch of each epoch has {count(last, 'row')} of {rows}{each}: "
-                f"{min(hit.values()):g} values per channel (limit {MIN_VALUES}) for "
+                f"{fewest:g} values per channel (limit {MIN_VALUES}) for "
                 f"{count(len(hit), 'live BN layer')}: {some(paths)}. {stack_of(facts)} "
-                + ("gives a replica an empty batch." if empty else "takes that step too.")
+                + ("gives a replica an empty batch." if fewest == 0 else "takes that step too.")
             ),
             fix=(
                 "drop the remainder, or choose another batch size:\n"
@@ -88,7 +90,7 @@ class TinyLastBatch(Rule):
                 + indent("dataset = dataset.batch(batch_size, drop_remainder=True)")
             ),
             evidence={"last_rows": last, "batch_rows": rows, "values_per_channel": hit},
-            severity="error" if empty else None,
+            severity="error" if fewest == 0 else "info" if fewest > 1 else None,
         )
 
     def cannot_look(self, facts: Facts) -> Optional[str]:

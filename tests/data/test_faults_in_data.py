@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard.callbacks.data_look import FROM_FIT
 from tests.data.feeds import Base
 from tests.data.models import compiled, dense, flat, layers, on_top, trained_base
 from tests.pipelines.harness import fit
@@ -221,6 +222,16 @@ def test_what_cannot_be_run_is_skipped_with_its_reason_and_never_raises():
     assert "no compiled loss" in reasons(bng.audit(dense(), (x, y)))["BNG506"]
     assert "no labels" in reasons(bng.audit(compiled(dense()), x))["BNG506"]
     assert "needs P" in reasons(bng.audit(NoCall(), x))["BNG501"]
+
+
+def test_a_generator_is_left_to_training_and_the_report_says_what_to_pass():
+    x, y = flat(64)
+    guard = bng.BNGuard(data=FROM_FIT)
+    batches = ((x[i : i + 32], y[i : i + 32]) for i in 100 * [0, 32])
+    compiled(dense()).fit(batches, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=[guard])
+    said = reasons(guard.report)["BNG504"]
+    assert "generator can be read only once and is left to training" in said
+    assert "function that returns a new one" in said
 
 
 def test_a_loss_that_cannot_be_computed_is_skipped():

@@ -23,7 +23,17 @@ def test_it_fires_on_a_remainder_of_a_few_rows():
     assert hit.layers == ("bn",)
     assert "has 1 row of 32" in hit.message
     assert "1 values per channel (limit 8)" in hit.message
+    assert hit.severity is None  # the rule's own: warning
     assert "drop_remainder=True" in hit.fix
+
+
+@pytest.mark.parametrize(
+    ("samples", "per_row", "severity"),
+    [(66, 1.0, "info"), (71, 1.0, "info"), (65, 2.0, "info"), (65, 1.0, None)],
+)
+def test_only_one_value_per_channel_is_a_warning(samples, per_row, severity):
+    assert RULE.severity == "warning"
+    assert the_hit(RULE, fed(samples, per_row=per_row)).severity == severity
 
 
 def test_a_replica_without_rows_is_an_error():
