@@ -108,20 +108,78 @@ def bhattacharyya(
     return np.asarray(0.25 * (shift * shift / both + np.log(spread)))
 
 
-def per_layer(values: np.ndarray, offsets: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Mean and maximum of channel values for each layer of a joined array.
+class Start:
+    """The statistics that drift is measured from, with what is the same at every look.
+
+    Args:
+        mean, variance: shape `(channels,)`, any float dtype. A negative variance counts as 0.
+        epsilon: each channel's layer's own, shape `(channels,)`.
+    """
+
+    def __init__(self, mean: np.ndarray, variance: np.ndarray, epsilon: np.ndarray) -> None:
+        # float32 unless the statistics are wider: a logarithm costs a fifth of a wide one, and
+        # equal statistics still give exactly 0.
+        self._dtype = np.result_type(mean.dtype, np.float32)
+        self._epsilon = epsilon.astype(self._dtype)
+        self._mean = mean.astype(self._dtype)
+        with np.errstate(all="ignore"):
+            self._variance = self._with_epsilon(variance)
+            self._scale = 1 / np.sqrt(self._variance)
+            self._log = np.log(self._variance)
+
+    def _with_epsilon(self, variance: np.ndarray, here: slice = slice(None)) -> np.ndarray:
+        wide = variance.astype(self._dtype, copy=False)
+        return np.asarray(np.maximum(wide, 0) + self._epsilon[here])
+
+    def measures(self, mean: np.ndarray, variance: np.ndarray) -> Tuple[np.ndarray, ...]:
+        """`mean_shift`, `log_variance_ratio` and `bhattacharyya` of all channels in one pass.
+
+        With ln s for the logarithm of a variance plus epsilon, the distance is
+        (m - m0)^2 / (4 (s + s0)) + ln((s + s0) / 2) / 2 - (ln s + ln s0) / 4.
+
+        Args:
+            mean, variance: shape `(channels,)`, of now.
+
+        Returns:
+            Three arrays of shape `(channels,)`, float32 or as wide as the statistics: within
+            1e-5 of the functions of those names.
+        """
+        found = tuple(np.empty(len(self._mean), self._dtype) for _ in range(3))
+        with np.errstate(all="ignore"):
+            for begin in range(0, len(self._mean), _BLOCK):
+                here = slice(begin, begin + _BLOCK)
+                self._measure(here, mean[here], variance[here], found)
+        return found
+
+    def _measure(
+        self, here: slice, mean: np.ndarray, variance: np.ndarray, found: Tuple[np.ndarray, ...]
+    ) -> None:
+        now = self._with_epsilon(variance, here)
+        shift = mean - self._mean[here]
+        log, log0 = np.log(now), self._log[here]
+        now += self._variance[here]
+        apart = np.log(now * self._dtype.type(0.5))
+        apart -= (log + log0) * self._dtype.type(0.5)
+        apart += shift * shift / now * self._dtype.type(0.5)
+        found[0][here] = np.abs(shift) * self._scale[here]
+        found[1][here] = np.abs(log - log0)
+        found[2][here] = np.maximum(apart * self._dtype.type(0.5), 0)
+
+
+def layer_means(values: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Mean of the channel values of each layer of a joined array, summed in float64.
 
     Args:
         values: shape `(all channels,)`.
-        offsets: index where each layer begins, strictly increasing, first 0.
+        offsets: index where each layer begins, strictly increasing, first 0; shape `(layers,)`.
+        sizes: channels of each layer, shape `(layers,)`.
 
     Returns:
-        (mean, maximum), each of shape `(layers,)`.
+        Shape `(layers,)`, float64.
     """
     if not len(offsets):
-        return np.zeros(0), np.zeros(0)
-    counts = np.diff(np.append(offsets, len(values)))
-    return np.add.reduceat(values, offsets) / counts, np.maximum.reduceat(values, offsets)
+        return np.zeros(0)
+    return np.asarray(np.add.reduceat(values, offsets, dtype=np.float64) / sizes)
 
 
 def average_of_batches(now: np.ndarray, start: np.ndarray, start_left: np.ndarray) -> np.ndarray:

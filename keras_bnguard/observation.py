@@ -7,13 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from keras_bnguard.channel_health import DEAD_RATIO, channel_health
-from keras_bnguard.drift import (
-    MAX_DISTANCE,
-    bhattacharyya,
-    log_variance_ratio,
-    mean_shift,
-    per_layer,
-)
+from keras_bnguard.drift import MAX_DISTANCE, Start, layer_means
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.handles import NormHandle
 from keras_bnguard.engines.live_reading import LiveReader
@@ -43,6 +37,7 @@ class StatWatch:
         self._offsets = np.zeros(0, int)
         self._epsilon = np.zeros(0)
         self._start = self._last = self._now = _Vectors(np.zeros(0))
+        self._measured_from: Optional[Tuple[_Vectors, Start]] = None
         self._measured: Optional[Tuple[Any, ...]] = None
         self._known_intents: Optional[Tuple[Any, Any, Dict[str, Tuple[str, str, str]]]] = None
         self._known_expected: Optional[Tuple[Any, np.ndarray]] = None
@@ -66,6 +61,7 @@ class StatWatch:
         epsilon = [h.settings["epsilon"] or 0.0 for h in self._readable]
         self._epsilon = np.repeat(epsilon, self._sizes)
         self._known_expected = self._judged = None
+        self._read_joined = self._engine.reader(self._variables())
         self._now = self._last = self._start = self._read()
         self._affine = {h.path: self._engine.state(h) for h in self._readable}
         self._sick = {p for p, state in self._affine.items() if not _finite(state)}
@@ -107,9 +103,6 @@ class StatWatch:
         now, kinds = _Vectors(values), self._judged[1]
         if not np.array_equal(self._changed(self._start, now), (kinds & _MOVED) != 0):
             return False
-        # One comparison for the whole model first; layer by layer only where that does not do.
-        if _all_well(now):
-            return True
         return np.array_equal(self._needs_a_closer_look(now), (kinds & _SICK) != 0)
 
     def drift(self, moment: str, epoch: Optional[int], steps: int) -> DriftLook:
@@ -238,7 +231,7 @@ class StatWatch:
         return [p[0] for p in pairs] + [p[1] for p in pairs]
 
     def _read(self) -> _Vectors:
-        return _Vectors(self._engine.flat(self._variables()))
+        return _Vectors(self._read_joined())
 
     def follow(self, survey: Survey) -> None:
         """Go on with a later survey of the same model, which may know more BN than the first."""
@@ -272,6 +265,12 @@ class StatWatch:
             return np.zeros(0, bool)
         return np.asarray(combine.reduceat(values, self._offsets), dtype=bool)
 
+    def _largest(self, values: np.ndarray) -> np.ndarray:
+        """The largest value of each layer; NaN where there is one."""
+        if not len(self._offsets):
+            return np.zeros(0)
+        return np.asarray(np.maximum.reduceat(values, self._offsets))
+
     def _changed(self, before: _Vectors, now: Optional[_Vectors] = None) -> np.ndarray:
         """Per BN: any bit of mean or variance differs, or is NaN where it was a number."""
         changed = (now or self._now).bits != before.bits
@@ -284,17 +283,12 @@ class StatWatch:
         known = self._measured
         if known is None or known[0] is not self._now or known[1] is not self._start:
             now, start = self._now, self._start
-            with np.errstate(all="ignore"):
-                shift = mean_shift(now.mean, start.mean, start.variance, self._epsilon)
-                ratio = log_variance_ratio(now.variance, start.variance, self._epsilon)
-                apart = bhattacharyya(
-                    now.mean, now.variance, start.mean, start.variance, self._epsilon
-                )
-            numbers = (
-                *per_layer(shift, self._offsets),
-                per_layer(ratio, self._offsets)[0],
-                per_layer(apart, self._offsets)[0],
-            )
+            if self._measured_from is None or self._measured_from[0] is not start:
+                origin = Start(start.mean, start.variance, self._epsilon)
+                self._measured_from = (start, origin)
+            shift, *others = self._measured_from[1].measures(now.mean, now.variance)
+            mean = [layer_means(v, self._offsets, self._sizes) for v in (shift, *others)]
+            numbers = (mean[0], self._largest(shift), *mean[1:])
             known = self._measured = (now, start, numbers)
         found: Tuple[np.ndarray, ...] = known[2]
         return found
@@ -305,9 +299,11 @@ class StatWatch:
         if not len(self._offsets):
             return np.zeros(0, bool)
         now = now or self._now
+        # One comparison for the whole model first; layer by layer only where that does not do.
+        if _all_well(now):
+            return np.zeros(len(self._offsets), bool)
         lowest = np.minimum.reduceat(now.variance, self._offsets)
-        largest = np.maximum.reduceat(now.variance, self._offsets)
-        spread = np.maximum.reduceat(np.abs(now.mean), self._offsets)
+        largest, spread = self._largest(now.variance), self._largest(np.abs(now.mean))
         return np.asarray(~_well(lowest, largest, spread))
 
     def _affine_moved(self, handle: NormHandle) -> Optional[bool]:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_bnguard.drift import bhattacharyya, log_variance_ratio, mean_shift, per_layer
+from keras_bnguard.drift import (
+    Start,
+    bhattacharyya,
+    layer_means,
+    log_variance_ratio,
+    mean_shift,
+)
 
 NUMBER = st.floats(-1e3, 1e3, width=32)
 VARIANCE = st.floats(0, 1e3, width=32)
@@ -110,18 +116,60 @@ def test_float16_is_widened_before_it_is_subtracted():
 
 
 @given(st.lists(st.lists(NUMBER, min_size=1, max_size=5), min_size=1, max_size=6))
-def test_per_layer_is_mean_and_maximum_of_each_layer(layers):
+def test_layer_means_are_the_mean_of_each_layer(layers):
     sizes = [len(layer) for layer in layers]
     offsets = np.cumsum([0, *sizes[:-1]])
-    joined = np.array([value for layer in layers for value in layer], np.float64)
-    mean, maximum = per_layer(joined, offsets)
-    np.testing.assert_allclose(mean, [np.mean(layer) for layer in layers], rtol=1e-9, atol=1e-9)
-    assert maximum.tolist() == [max(layer) for layer in layers]
+    joined = np.array([value for layer in layers for value in layer], np.float32)
+    found = layer_means(joined, offsets, np.array(sizes))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, [np.mean(layer) for layer in layers], rtol=1e-9, atol=1e-9)
 
 
-def test_per_layer_of_nothing_is_nothing():
-    mean, maximum = per_layer(np.zeros(0), np.zeros(0, int))
-    assert len(mean) == len(maximum) == 0
+def test_the_means_of_no_layers_are_none():
+    assert len(layer_means(np.zeros(0), np.zeros(0, int), np.zeros(0, int))) == 0
+
+
+# ------------------------------------------------------------------ all measures in one pass
+@given(channels())
+def test_one_pass_gives_what_the_three_functions_give(layer):
+    mean, mean0, variance, variance0, epsilon = layer
+    epsilons = np.full(len(mean), epsilon)
+    found = Start(mean0, variance0, epsilons).measures(mean, variance)
+    expected = (
+        mean_shift(mean, mean0, variance0, epsilons),
+        log_variance_ratio(variance, variance0, epsilons),
+        bhattacharyya(mean, variance, mean0, variance0, epsilons),
+    )
+    for ours, exact in zip(found, expected):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, exact, rtol=1e-5, atol=1e-5)
+
+
+@given(channels())
+def test_one_pass_over_equal_statistics_gives_exactly_zero(layer):
+    mean, _, variance, _, epsilon = layer
+    found = Start(mean, variance, np.full(len(mean), epsilon)).measures(mean, variance)
+    assert not any(np.any(values) for values in found)
+
+
+@pytest.mark.parametrize("channels", [1, 4095, 4096, 4097, 10_000])
+def test_one_pass_over_many_channels_is_as_over_each_alone(channels):
+    rng = np.random.default_rng(0)
+    mean, mean0, variance, variance0 = rng.uniform(0.1, 3, (4, channels))
+    epsilon = rng.uniform(1e-5, 1e-2, channels)
+    found = Start(mean0, variance0, epsilon).measures(mean, variance)
+    assert found[0].dtype == np.float64
+    np.testing.assert_allclose(found[0], mean_shift(mean, mean0, variance0, epsilon))
+    np.testing.assert_allclose(
+        found[2], bhattacharyya(mean, variance, mean0, variance0, epsilon), atol=1e-12
+    )
+
+
+def test_one_pass_keeps_nan_and_is_silent_about_negative_variances():
+    start = Start(np.zeros(3), np.array([1.0, -2.0, 1.0]), np.full(3, 1e-3))
+    found = start.measures(np.array([np.nan, 1.0, 0.0]), np.array([1.0, 0.0, np.nan]))
+    assert np.isnan([found[0][0], found[1][2], found[2][0], found[2][2]]).all()
+    assert np.isfinite([values[1] for values in found]).all()
 
 
 # ------------------------------------------------------------------ Bhattacharyya distance

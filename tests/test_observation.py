@@ -131,12 +131,12 @@ def test_drift_is_the_formula_with_the_layers_own_epsilon(model):
     shift = mean_shift(vector(*now[0]), vector(*start[0]), vector(*start[1]), np.array(1e-2))
     ratio = log_variance_ratio(vector(*now[1]), vector(*start[1]), np.array(1e-2))
     row, look = by_path(watch)["one"], watch.drift("epoch 0 end", 0, 7)
-    assert row.mean_shift == look.mean_shift["one"] == pytest.approx(shift.mean(), rel=1e-12)
+    assert row.mean_shift == look.mean_shift["one"] == pytest.approx(shift.mean())
     assert row.log_variance_ratio == look.log_variance_ratio["one"] == pytest.approx(ratio.mean())
-    assert row.max_mean_shift == pytest.approx(shift.max(), rel=1e-12)
+    assert row.max_mean_shift == pytest.approx(shift.max())
     means, variances = (vector(*now[0]), vector(*start[0])), (vector(*now[1]), vector(*start[1]))
     apart = bhattacharyya(means[0], variances[0], means[1], variances[1], np.array(1e-2))
-    assert look.distance["one"] == pytest.approx(apart.mean(), rel=1e-12)
+    assert look.distance["one"] == pytest.approx(apart.mean())
     assert look.distance["two"] == 0.0
     assert (look.mean_shift["two"], look.steps) == (0.0, 7)
     assert look.total == row.mean_shift

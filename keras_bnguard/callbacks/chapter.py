@@ -37,9 +37,11 @@ class Chapter:
         past = _PAST.get(model)
         self.before = past and replace(past, regularisation=_penalties(survey, past.inventory))
 
-    def look(self, model: Any, inventory: Inventory, loss: Any, rate: Optional[float]) -> None:
+    def look(
+        self, model: Any, inventory: Inventory, iterations: int, loss: Any, rate: Optional[float]
+    ) -> None:
         """Note where the phase is; from the first step on it is what comes before the next."""
-        self.steps = max(self._survey.engine.iterations(model) - self._began, self.steps)
+        self.steps = max(iterations - self._began, self.steps)
         if isinstance(loss, (int, float)) or hasattr(loss, "__float__"):
             self.losses.append(float(loss))
             self.steps = max(self.steps, 1)

@@ -46,9 +46,9 @@ class GuardRun(ListeningRun):
             self._reader = self.stats.live_reader(model)
         return self._reader.read()
 
-    def _note_in_chapter(self, chapter: Chapter, model: Any, loss: Any) -> None:
+    def _note_in_chapter(self, chapter: Chapter, model: Any, done: int, loss: Any) -> None:
         rate = self.engine.rate_now(model)
-        chapter.look(model, self.survey.inventory, loss, rate)
+        chapter.look(model, self.survey.inventory, done, loss, rate)
         if self._known_optimizer is not None:
             self._known_optimizer = replace(self._known_optimizer, rate=rate)
 
@@ -76,8 +76,8 @@ class GuardRun(ListeningRun):
         if model is not None:
             if values is None:
                 self.engine.sync(model)
-            done = self.engine.iterations(model) - self._started
-            self.steps = max(done, self.steps, 1 if self.spy.outermost else 0)
+            done = self.engine.iterations(model)
+            self.steps = max(done - self._started, self.steps, 1 if self.spy.outermost else 0)
             self._survey_what_was_built(model)
             if self._grown and not live and self.late_data is not None:
                 self.data, self.late_data = self.late_data(self), None
@@ -85,7 +85,7 @@ class GuardRun(ListeningRun):
                 # No step of Keras's own: the flags count as they are.
                 self._survey_again(model, dict(self.wanted))
             if self.chapter is not None and not live:
-                self._note_in_chapter(self.chapter, model, loss)
+                self._note_in_chapter(self.chapter, model, done, loss)
         self.stats.look(values)
         if model is not None and moment == f"epoch {epoch} end":
             self._averages.look(self.engine, model)

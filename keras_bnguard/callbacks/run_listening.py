@@ -60,6 +60,7 @@ class ListeningRun(RunState):
         if self._is_over():
             self._in_danger = False
             return
+        self._pending = None
         for key, flag in mine.items():
             self.wanted[key] = flag
             if source:
@@ -75,7 +76,7 @@ class ListeningRun(RunState):
     def _note_compile(self, model: Any, source: Optional[str]) -> None:
         if self._is_over():
             return
-        self.compiled = self.engine.compiled_flags(model)
+        self.compiled, self._pending = self.engine.compiled_flags(model), None
         self._fired.discard("BNG101")
         if self._in_fit and not self.engine.has_train_function(model):
             self._recompiled = source or "inside fit"

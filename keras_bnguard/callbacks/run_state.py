@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 from keras_bnguard.block_flags import add_blocks
 from keras_bnguard.callbacks.averaged import AverageWatch
@@ -30,6 +31,7 @@ from keras_bnguard.records import (
     Facts,
     Finding,
     FlagChange,
+    Inventory,
     Lag,
     OptimizerFacts,
     Outcome,
@@ -37,11 +39,17 @@ from keras_bnguard.records import (
     RunFacts,
 )
 from keras_bnguard.rules import ALL_RULES
+from keras_bnguard.rules.base import Rule
 
 
 def _codes(*asked: str) -> Tuple[str, ...]:
     looks = (r for r in ALL_RULES if "R" in r.needs or r.looks_again)
     return tuple(rule.code for rule in looks if rule.asked in asked)
+
+
+@functools.cache
+def _rules(only: Optional[Tuple[str, ...]]) -> Tuple[Type[Rule], ...]:
+    return tuple(rule for rule in ALL_RULES if only is None or rule.code in only)
 
 
 # The rules that look at what happened since train begin; those of them that are asked where no
@@ -96,6 +104,8 @@ class RunState:
         self._in_danger = False
         self._grown = False
         self._surveyed = True
+        self._pending: Optional[bool] = None
+        self._all_built: Optional[Inventory] = None
         self._step_seen = False
         self._step_flips: Tuple[FlagChange, ...] = ()
         self._step_optimizer: Optional[OptimizerFacts] = None
@@ -122,7 +132,7 @@ class RunState:
         self._started = engine.iterations(model)
 
     def _survey_model(self, model: Any) -> None:
-        self._surveyed = True
+        self._surveyed, self._pending = True, None
         engine = self.engine
         engine.sync(model)
         self.compiled = engine.compiled_flags(model)
@@ -160,7 +170,7 @@ class RunState:
 
     def _survey_again(self, model: Any, flags: Mapping[int, bool]) -> None:
         """The same run, with other flags or more layers than it began with."""
-        self._surveyed = True
+        self._surveyed, self._pending = True, None
         self.survey = self._taken(model, flags)
         for _, layer in self.survey.layers:
             self.wanted.setdefault(id(layer), bool(layer.trainable))
@@ -169,7 +179,10 @@ class RunState:
     def _survey_what_was_built(self, model: Any) -> None:
         """Once: layers that a model made, and BN that it built, at its first step."""
         known = self.survey.inventory
-        if self._grown or (known.built and all(norm.built for norm in known.norms)):
+        if self._grown or self._all_built is known:
+            return
+        if known.built and all(norm.built for norm in known.norms):
+            self._all_built = known
             return
         self._grown = True
         self._survey_again(model, dict(self.wanted))
@@ -187,8 +200,10 @@ class RunState:
 
     def flags_pending(self) -> bool:
         """Whether a flag differs now from the one the compiled step was built with."""
-        compiled = self.compiled or {}
-        return any(self.wanted.get(key, flag) != flag for key, flag in compiled.items())
+        if self._pending is None:
+            compiled = self.compiled or {}
+            self._pending = any(self.wanted.get(k, flag) != flag for k, flag in compiled.items())
+        return self._pending
 
     def _judge(self, moment: str, only: Optional[Tuple[str, ...]] = None) -> Sequence[Finding]:
         self.moment = moment
@@ -198,8 +213,7 @@ class RunState:
         )
         if only is None:
             self._surveyed = False
-        rules = ALL_RULES if only is None else tuple(r for r in ALL_RULES if r.code in only)
-        found, outcomes = find(facts, self._muting, rules, already=self._fired)
+        found, outcomes = find(facts, self._muting, _rules(only), already=self._fired)
         self._outcomes = merge_outcomes(self._outcomes, outcomes)
         for finding in found:
             self._fired.add(finding.code)
@@ -284,7 +298,7 @@ class RunState:
         ]
         model = self._model()
         self.compiled = self.engine.compiled_flags(model)
-        self._surveyed = True
+        self._surveyed, self._pending = True, None
         stopped = set(held)
         norms = tuple(
             replace(norm, held=norm.held or norm.path in stopped)

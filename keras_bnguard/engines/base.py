@@ -39,14 +39,20 @@ class Engine(Training):
     # ----------------------------------------------------------------- numbers
     def flat(self, variables: Sequence[Any]) -> np.ndarray:
         """The values of several vectors joined to one float32 (or wider) array, copied."""
+        return np.array(self.reader(variables)())
+
+    def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
+        """What reads several vectors as `flat` does, again and again, for less each time.
+
+        What it gives is a copy too, but may be read-only."""
         if not variables:
-            return np.zeros((0,), np.float32)
-        return np.concatenate([np.ravel(self.to_numpy(v)) for v in variables])
+            return lambda: np.zeros((0,), np.float32)
+        return lambda: np.concatenate([np.ravel(self.to_numpy(v)) for v in variables])
 
     def live_reader(self, model: Any, variables: Sequence[Any]) -> LiveReader:
         """Reads those vectors between two batches, as they are there."""
         reader = READERS.get(self.engine, LiveReader)
-        made: LiveReader = reader(model, variables, self.sync, self.flat)
+        made: LiveReader = reader(model, variables, self.sync, self.reader(variables))
         return made
 
     def state(self, handle: NormHandle, affine: bool = True) -> NormState:

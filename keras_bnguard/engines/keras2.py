@@ -19,7 +19,7 @@ from keras_bnguard.engines.optimizers import (
 from keras_bnguard.engines.probe_math import TensorFlowOps
 from keras_bnguard.engines.probing import ProbeMath
 from keras_bnguard.engines.rate_factors import move_factors
-from keras_bnguard.engines.tf_reading import tf_compiled_probe, tf_flat, tf_to_numpy
+from keras_bnguard.engines.tf_reading import tf_compiled_probe, tf_reader, tf_to_numpy
 from keras_bnguard.records import OptimizerFacts
 
 
@@ -193,8 +193,8 @@ class Keras2Engine(Engine):
     def to_numpy(self, variable: Any) -> np.ndarray:
         return tf_to_numpy(variable)
 
-    def flat(self, variables: Sequence[Any]) -> np.ndarray:
-        return tf_flat(variables)
+    def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
+        return tf_reader(variables)
 
     # ------------------------------------------------------------------ probes
     def probe_math(self) -> ProbeMath:

@@ -7,6 +7,7 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from keras_bnguard.engines.keras3 import Keras3Engine, steps_taken
+from keras_bnguard.engines.live_reading import jax_joined
 from keras_bnguard.engines.training import inner_optimizer
 
 
@@ -17,12 +18,11 @@ class Keras3JaxEngine(Keras3Engine):
     def to_numpy(self, variable: Any) -> np.ndarray:
         return np.array(getattr(variable, "value", variable), copy=True)
 
-    def flat(self, variables: Sequence[Any]) -> np.ndarray:
+    def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         if not variables:
-            return np.zeros((0,), np.float32)
-        # Joining copies; a view of each buffer is enough, and none outlives this call. `value`
-        # would ask for every variable whether a stateless scope or autocast is in force.
-        return np.concatenate([np.asarray(getattr(v, "_value", v)).ravel() for v in variables])
+            return lambda: np.zeros((0,), np.float32)
+        # `value` would ask for every variable whether a stateless scope or autocast is in force.
+        return lambda: jax_joined([getattr(v, "_value", v) for v in variables])
 
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False

@@ -7,7 +7,7 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from keras_bnguard.engines.keras3 import Keras3Engine
-from keras_bnguard.engines.tf_reading import tf_compiled_probe, tf_flat, tf_to_numpy
+from keras_bnguard.engines.tf_reading import tf_compiled_probe, tf_reader, tf_to_numpy
 
 
 class Keras3TensorFlowEngine(Keras3Engine):
@@ -17,8 +17,8 @@ class Keras3TensorFlowEngine(Keras3Engine):
     def to_numpy(self, variable: Any) -> np.ndarray:
         return tf_to_numpy(variable)
 
-    def flat(self, variables: Sequence[Any]) -> np.ndarray:
-        return tf_flat(variables)
+    def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
+        return tf_reader(variables)
 
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False

@@ -17,15 +17,8 @@ class Keras3TorchEngine(Keras3Engine):
     def to_numpy(self, variable: Any) -> np.ndarray:
         return np.array(_on_host(getattr(variable, "value", variable)), copy=True)
 
-    def flat(self, variables: Sequence[Any]) -> np.ndarray:
-        if not variables:
-            return np.zeros((0,), np.float32)
-        import torch
-
-        values = [getattr(v, "value", v).detach().reshape(-1) for v in variables]
-        if len({v.device for v in values}) == 1 and len({v.dtype for v in values}) == 1:
-            return np.array(_on_host(torch.cat(values)), copy=True)
-        return np.concatenate([_on_host(v) for v in values])
+    def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
+        return lambda: _joined(variables)
 
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False
@@ -112,3 +105,15 @@ def _on_host(tensor: Any) -> np.ndarray:
     if "bfloat16" in str(host.dtype):
         host = host.float()
     return np.asarray(host.numpy())
+
+
+def _joined(variables: Sequence[Any]) -> np.ndarray:
+    """Values of several vectors joined; one array, copied."""
+    if not variables:
+        return np.zeros((0,), np.float32)
+    import torch
+
+    values = [getattr(v, "value", v).detach().reshape(-1) for v in variables]
+    if len({v.device for v in values}) == 1 and len({v.dtype for v in values}) == 1:
+        return np.array(_on_host(torch.cat(values)), copy=True)
+    return np.concatenate([_on_host(v) for v in values])

@@ -1,15 +1,19 @@
-"""Read TensorFlow variables with as little overhead as one eager op each.
-
-Measured for 100 vectors of 64 values: `variable.numpy()` 2.9 ms, this 0.8 ms.
-"""
+"""Read TensorFlow variables with less overhead than one eager op each."""
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from typing import Any, Callable, List, Sequence
 
 import numpy as np
 
-from keras_bnguard.engines.live_reading import tf_variable
+
+def tf_variable(variable: Any) -> Any:
+    """The one `tf.Variable` behind a variable of Keras; None where replicas have one each."""
+    import tensorflow as tf
+
+    # Keras 3 wraps a tf.Variable in `value`; on a tf.Variable itself that is a method.
+    inner = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", None)
+    return inner if isinstance(inner, tf.Variable) and not hasattr(inner, "values") else None
 
 
 def tf_to_numpy(variable: Any) -> np.ndarray:
@@ -20,18 +24,62 @@ def tf_to_numpy(variable: Any) -> np.ndarray:
     return np.array(value.numpy() if hasattr(value, "numpy") else value, copy=True)
 
 
-def tf_flat(variables: Sequence[Any]) -> np.ndarray:
-    """Values of several vectors joined; one array, copied."""
+def tf_reader(variables: Sequence[Any]) -> Callable[[], np.ndarray]:
+    """What reads several vectors and joins them to one array, copied, as often as it is called.
+
+    Measured for 100 vectors of 64 values on CPU: one op for all of them 0.15 to 0.25 ms, an op
+    each 0.8 to 1.7 ms, `variable.numpy()` each 2.9 ms.
+    """
+    import tensorflow as tf
+
+    inner = [tf_variable(v) for v in variables]
+    one_by_one: Callable[[], np.ndarray] = lambda: _one_by_one(variables, inner)  # noqa: E731
+    if not inner or any(v is None or "CPU" not in v.device for v in inner):
+        return one_by_one
+    dtypes = {v.dtype.base_dtype for v in inner}
+    if len(dtypes) > 1:
+        return one_by_one
+    dtype, handles = next(iter(dtypes)), [v.handle for v in inner]
+
+    def at_once() -> np.ndarray:
+        if tf.executing_eagerly():
+            try:
+                return np.frombuffer(b"".join(read_at_once(handles, dtype)), dtype.as_numpy_dtype)
+            except (AttributeError, ImportError, TypeError, ValueError, BufferError):
+                pass  # A TensorFlow without this op, or a dtype that buffers do not know.
+            except tf.errors.OpError:
+                pass
+        return one_by_one()
+
+    return at_once
+
+
+def read_at_once(handles: Sequence[Any], dtype: Any) -> List[Any]:
+    """Tensors with the values of variables of one dtype, by one op for all of them.
+
+    The op is the one that TensorFlow's own optimizer puts in place of many reads; it has no
+    public name.
+    """
+    from tensorflow.python.eager import context, execute
+
+    kinds = [dtype.as_datatype_enum] * len(handles)
+    attributes = ("N", len(handles), "dtypes", kinds)
+    found: List[Any] = execute.execute(
+        b"_ReadVariablesOp", len(handles), list(handles), attributes, context.context()
+    )
+    return found
+
+
+def _one_by_one(variables: Sequence[Any], inner: Sequence[Any]) -> np.ndarray:
     if not variables:
         return np.zeros((0,), np.float32)
     import tensorflow as tf
 
     read = tf.raw_ops.ReadVariableOp
     parts: List[np.ndarray] = []
-    for variable in variables:
-        inner = tf_variable(variable)
-        if inner is not None:
-            parts.append(np.ravel(read(resource=inner.handle, dtype=inner.dtype).numpy()))
+    for variable, found in zip(variables, inner):
+        if found is not None:
+            parts.append(np.ravel(read(resource=found.handle, dtype=found.dtype).numpy()))
         else:
             parts.append(np.ravel(tf_to_numpy(variable)))
     return np.concatenate(parts)

@@ -351,6 +351,17 @@ def test_values_are_read_bit_for_bit_and_as_copies():
     assert len(ENGINE_OF.flat([])) == 0
 
 
+def test_a_reader_sees_what_is_there_each_time_and_keeps_nothing():
+    layer = built(BN())
+    (handle,) = ENGINE_OF.handles(layer, "bn")
+    mean, variance, gamma, _ = handle.vectors()
+    read = ENGINE_OF.reader([variance, mean, gamma])
+    before = read()
+    layer.set_weights([np.full(3, value, np.float32) for value in (9, 0, 5, 7)])
+    assert before.tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1]
+    assert read().tolist() == [7, 7, 7, 5, 5, 5, 9, 9, 9]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_other_dtypes_are_read_too(dtype):
     if ENGINE == "jax" and dtype == "float64":

@@ -358,6 +358,21 @@ def test_a_dataset_is_a_variant_tensor_and_can_be_made_of_one():
     assert [int(i) for i in again] == [0, 1, 2]
 
 
+@private("_ReadVariablesOp", on=ENGINE == "tensorflow")
+def test_one_op_of_tensorflow_reads_many_variables(monkeypatch):
+    import tensorflow as tf
+
+    from keras_bnguard.engines import tf_reading
+
+    values = [[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]]
+    variables = [tf.Variable(value) for value in values]
+    found = tf_reading.read_at_once([v.handle for v in variables], tf.float32)
+    assert [part.numpy().tolist() for part in found] == values
+    monkeypatch.delattr(tf_reading, "_one_by_one")
+    with tf.device("CPU"):
+        assert tf_reading.tf_reader(variables)().tolist() == [1, 2, 3, 4, 5, 6]
+
+
 @private("_learning_rate")
 def test_the_learning_rate_of_an_optimizer_is_behind_a_private_name():
     assert hasattr(sgd(), "_learning_rate")
