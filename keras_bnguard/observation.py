@@ -10,7 +10,7 @@ from keras_bnguard.channel_health import DEAD_RATIO, channel_health
 from keras_bnguard.drift import MAX_DISTANCE, Start, layer_means
 from keras_bnguard.engines.base import Engine
 from keras_bnguard.engines.handles import NormHandle
-from keras_bnguard.engines.live_reading import LiveReader
+from keras_bnguard.engines.live_reading import LiveReader, Screen
 from keras_bnguard.intent import INFERENCE, did_run, meant
 from keras_bnguard.inventory import Survey
 from keras_bnguard.lags import lag
@@ -42,6 +42,7 @@ class StatWatch:
         self._known_intents: Optional[Tuple[Any, Any, Dict[str, Tuple[str, str, str]]]] = None
         self._known_expected: Optional[Tuple[Any, np.ndarray]] = None
         self._judged: Optional[Tuple[Any, np.ndarray, bool]] = None
+        self._screen: Optional[Tuple[np.ndarray, Screen]] = None
         self._affine: Dict[str, NormState] = {}
         self._started_at_default: Dict[str, bool] = {}
         self._from_default = np.zeros(0, bool)
@@ -60,7 +61,7 @@ class StatWatch:
         self._offsets = np.cumsum(self._sizes) - self._sizes
         epsilon = [h.settings["epsilon"] or 0.0 for h in self._readable]
         self._epsilon = np.repeat(epsilon, self._sizes)
-        self._known_expected = self._judged = None
+        self._known_expected = self._judged = self._screen = None
         self._read_joined = self._engine.reader(self._variables())
         self._now = self._last = self._start = self._read()
         self._affine = {h.path: self._engine.state(h) for h in self._readable}
@@ -104,6 +105,25 @@ class StatWatch:
         if not np.array_equal(self._changed(self._start, now), (kinds & _MOVED) != 0):
             return False
         return np.array_equal(self._needs_a_closer_look(now), (kinds & _SICK) != 0)
+
+    def screen(self) -> Optional[Screen]:
+        """What `glance` asks, but for a live BN that is back at its start, so that a device can
+        be asked; the same object until the next judged look. None before the first."""
+        if self._judged is None:
+            return None
+        kinds = self._judged[1]
+        if self._screen is None or self._screen[0] is not kinds:
+            still, sick = (kinds & _MOVED) == 0, (kinds & _SICK) != 0
+            floor = np.maximum(self._largest(self._now.variance), 0.0) * DEAD_RATIO
+            floor[sick] = -np.inf
+            finite = np.finfo(self._now.mean.dtype).min  # Every finite mean is above or at it.
+            lowest = np.where(sick, -np.inf, finite)
+            floors = [np.repeat(each, self._sizes) for each in (lowest, floor)]
+            both = np.concatenate(floors).astype(self._now.mean.dtype)
+            frozen = np.tile(np.repeat(still, self._sizes), 2)
+            start = np.concatenate([self._start.mean, self._start.variance])
+            self._screen = (kinds, Screen(start, frozen, both))
+        return self._screen[1]
 
     def drift(self, moment: str, epoch: Optional[int], steps: int) -> DriftLook:
         """How far every BN is from the start, by the measures of `drift.py`."""

@@ -54,9 +54,9 @@ class BNGuard(Hooks):
             16 batches are read at train begin; nothing is used up and no random state moves.
             A one-shot iterator is left alone. Defaults to None: they are skipped.
         every: "epoch", or every how many training batches to look. "epoch" costs under 1 % of
-            a step. At batches the bits of all statistics are compared each time; drift is
-            measured at the first 20 of these looks and at every 32nd after. Keras 3 waits for
-            each batch then.
+            a step. At batches the bits of all statistics are compared each time, when the next
+            batch begins; drift is measured at the first 20 of these looks and at every 32nd
+            after. JAX is not waited for: what it finds after that is told one batch later.
         report: path of a report to write at train end: .html, .json, .sarif or .txt.
             Defaults to None.
         tensorboard: log directory for drift scalars and the findings as text. Defaults to None.
@@ -117,12 +117,11 @@ class BNGuard(Hooks):
         self._broken: List[str] = []
         self._pending: List[Finding] = []
         self._batches = 0
-        # Batch hooks are there only when they are needed: Keras 3 waits for every batch when
-        # a callback overrides the one at its end.
-        if self._every:
-            self.on_train_batch_end = self._look_at_batch
-        if self._fix:
-            self.on_train_batch_begin = self._repair_before_batch
+        self._first_batch = True
+        # A batch is looked at when the next begins: Keras 3 waits for every batch when a
+        # callback overrides the hook at its end.
+        if self._every or self._fix:
+            self.on_train_batch_begin = self._before_batch
 
     # ------------------------------------------------------------------ hooks
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
@@ -132,6 +131,7 @@ class BNGuard(Hooks):
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         with self._safely():
+            self._first_batch = True
             if (run := self._alive()) is not None:
                 run.new_epoch()
                 self._repair(run.check_flags(f"epoch {epoch} begin"))
@@ -139,6 +139,7 @@ class BNGuard(Hooks):
 
     def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         with self._safely():
+            self._batches += 1
             if (run := self._alive()) is not None:
                 drift = self._looked(
                     run, f"epoch {epoch} end", epoch, loss=(logs or {}).get("loss")
@@ -165,23 +166,30 @@ class BNGuard(Hooks):
                 if run.over and self._report_path and self.report is not None:
                     write_report(self.report, self._report_path)
 
-    def _look_at_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
-        self._batches += 1
-        if self._batches % self._every == 0:
-            with self._safely():
-                if (run := self._alive()) is not None and run.stirred():
-                    self._looked(run, f"batch {batch}", run.epoch, live=True)
-            self._say()
-
-    def _repair_before_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
-        """With `fix=True`: what other callbacks changed counts before the next step is taken."""
+    def _before_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         with self._safely():
-            run = self._alive()
-            if run is not None and run.flags_pending():
-                self._repair(run.check_flags(f"before batch {batch}"))
-            if run is not None and run.leak_seen():
-                self._repair(run.check_leak(f"before batch {batch}"))
+            if (run := self._alive()) is not None:
+                if self._fix:
+                    self._repair_before_batch(run, batch)
+                if self._every:
+                    self._look_at_batch_before(run, batch)
         self._say()
+
+    def _look_at_batch_before(self, run: GuardRun, batch: int) -> None:
+        """Look at what the last batch left, every so many batches."""
+        if self._first_batch:
+            self._first_batch = False  # The last batch of an epoch is seen at its end.
+            return
+        self._batches += 1
+        if self._batches % self._every == 0 and run.stirred():
+            self._looked(run, f"batch {batch - 1}", run.epoch, live=True)
+
+    def _repair_before_batch(self, run: GuardRun, batch: int) -> None:
+        """What other callbacks changed counts before the next step is taken."""
+        if run.flags_pending():
+            self._repair(run.check_flags(f"before batch {batch}"))
+        if run.leak_seen():
+            self._repair(run.check_leak(f"before batch {batch}"))
 
     # ------------------------------------------------------------- own loops
     @contextlib.contextmanager

@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Optional, Sequence
 
-import numpy as np
-
 from keras_bnguard.callbacks.chapter import Chapter
 from keras_bnguard.callbacks.run_listening import ListeningRun
 from keras_bnguard.callbacks.run_state import AT_END, WHEN_QUIET, WHILE_TRAINING
-from keras_bnguard.records import (
-    DataFacts,
-    DriftLook,
-    Finding,
-)
+from keras_bnguard.engines.live_reading import LiveReader
+from keras_bnguard.records import DataFacts, DriftLook, Finding
 
 _MANY_LOOKS = 2000
 
@@ -30,21 +25,29 @@ class GuardRun(ListeningRun):
         """Between two batches: whether there is reason for a look.
 
         There is one at each of the first 20 times, at every 32nd after, which measures drift,
-        and whenever a BN moved or stood still that did not before, or lost its health.
+        and whenever a BN moved or stood still that did not before, or lost its health. Where
+        the engine can be asked without waiting for it, the answer comes one time later.
         """
         self._glances += 1
+        answer, self._asked = self._asked, None
         if self._glances <= 20 or self._glances % 32 == 0 or self.spy.fault is not None:
             return True
-        values = self._live_values()
+        reader, screen = self._live_reader(), self.stats.screen()
+        if reader is not None and screen is not None:
+            self._asked = reader.ask(screen)
+        if self._asked is not None:
+            # The answer about the batch before: the device had the time of a step for it.
+            return answer is not None and not answer()
+        values = None if reader is None else reader.read()
         return values is None or not self.stats.glance(values)
 
-    def _live_values(self) -> Optional[np.ndarray]:
+    def _live_reader(self) -> Optional[LiveReader]:
         model = self._model()
         if model is None or not self.survey.inventory.built:
             return None
         if self._reader is None:
             self._reader = self.stats.live_reader(model)
-        return self._reader.read()
+        return self._reader
 
     def _note_in_chapter(self, chapter: Chapter, model: Any, done: int, loss: Any) -> None:
         rate = self.engine.rate_now(model)
@@ -72,7 +75,8 @@ class GuardRun(ListeningRun):
         self.epoch = epoch
         # In a loop of one's own that looks often, a read that is compiled once is worth it too.
         often = not self._in_fit and len(self.drift) >= 3
-        values = self._live_values() if live or often else None
+        reader = self._live_reader() if live or often else None
+        values = None if reader is None else reader.read()
         if model is not None:
             if values is None:
                 self.engine.sync(model)

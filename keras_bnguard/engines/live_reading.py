@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence
+import functools
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Screen:
+    """What the values of all vectors are to pass: every array of shape `(2 * channels,)`.
+
+    start: moving means, then variances, at train begin. still: where no bit may differ from
+    `start`. floor: every value has to be finite and above it; -inf where nothing is asked.
+    """
+
+    start: np.ndarray
+    still: np.ndarray
+    floor: np.ndarray
+
+    def passes(self, now: np.ndarray) -> bool:
+        """What `LiveReader.ask` asks a device, answered here."""
+        differs = now.view(f"u{now.itemsize}") != self.start.view(f"u{now.itemsize}")
+        well = (np.isfinite(now) & (now > self.floor)) | (self.floor == -np.inf)
+        return bool(np.all(well & ~(differs & self.still)))
 
 
 class LiveReader:
@@ -36,6 +57,14 @@ class LiveReader:
     def renew(self) -> None:
         """Forget where the values were: an epoch began, or flags changed."""
 
+    def ask(self, screen: Screen) -> Optional[Callable[[], bool]]:
+        """Ask the engine's device, without waiting for it, whether the values pass a screen.
+
+        Returns:
+            What waits for the answer; None where this engine has no such way, or no values yet.
+        """
+        return None
+
 
 class JaxLiveReader(LiveReader):
     """On JAX the values of an epoch are in positional lists; the model's own are empty."""
@@ -44,6 +73,8 @@ class JaxLiveReader(LiveReader):
         super().__init__(*args)
         self._places: Optional[List[int]] = None
         self._length = 0
+        self._screen: Optional[Tuple[Screen, List[Any]]] = None
+        self._are_alike: Optional[bool] = None
 
     def renew(self) -> None:
         self._places = None
@@ -51,6 +82,25 @@ class JaxLiveReader(LiveReader):
     def read(self) -> np.ndarray:
         values = self._in_epoch()
         return super().read() if values is None else jax_joined(values)
+
+    def ask(self, screen: Screen) -> Optional[Callable[[], bool]]:
+        values = self._in_epoch()
+        if values is None or not self._alike(values):
+            return None
+        if self._screen is None or self._screen[0] is not screen:
+            import jax.numpy as jnp
+
+            arrays = (screen.start, screen.still, screen.floor)
+            self._screen = (screen, [jnp.asarray(a) for a in arrays])
+        passed = _jax_passes()(values, *self._screen[1])
+        return lambda: bool(passed)
+
+    def _alike(self, values: List[Any]) -> bool:
+        """Whether all are of one dtype on one device; that stays as it is while a model trains."""
+        if self._are_alike is None:
+            kinds = {(v.dtype, tuple(v.sharding.device_set)) for v in values}
+            self._are_alike = len(kinds) == 1 and len(next(iter(kinds))[1]) == 1
+        return self._are_alike
 
     def _in_epoch(self) -> Optional[List[Any]]:
         state = getattr(self.model, "_jax_state", None)
@@ -65,6 +115,24 @@ class JaxLiveReader(LiveReader):
         if lists is None or len(lists) != self._length:
             return None
         return [lists[place] for place in self._places]
+
+
+@functools.cache
+def _jax_passes() -> Callable[..., Any]:
+    """Compiled once a process and shape; the next step need not wait for it."""
+    import jax
+    import jax.numpy as jnp
+
+    def passes(vectors: List[Any], start: Any, still: Any, floor: Any) -> Any:
+        now = jnp.concatenate([v.ravel() for v in vectors])
+        bits = {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[now.dtype.itemsize]
+        as_bits = jax.lax.bitcast_convert_type
+        differs = as_bits(now, bits) != as_bits(start.astype(now.dtype), bits)
+        well = jnp.isfinite(now) & (now > floor)
+        return jnp.all((well | (floor == -jnp.inf)) & ~(differs & still))
+
+    compiled: Callable[..., Any] = jax.jit(passes)
+    return compiled
 
 
 def jax_joined(values: Sequence[Any]) -> np.ndarray:
