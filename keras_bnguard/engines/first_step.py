@@ -11,6 +11,10 @@ from typing import Any, Callable
 from keras_bnguard.engines.spy import CallSpy
 
 
+def _nothing() -> None:
+    """A weak reference to nothing."""
+
+
 class FirstStep:
     """One-shot look at the next step of a model.
 
@@ -25,21 +29,23 @@ class FirstStep:
         self._spy = spy
         self._before = before
         self._spied = False
-        self._mine: Any = None
+        # Weak: JAX reuses what it traced of a step for as long as that step is alive, also for a
+        # model that was compiled anew. So nothing here may keep an old step from being dropped.
+        self._mine: Callable[[], Any] = _nothing
 
     def arm(self) -> None:
         """Look at the next step; nothing happens where there is no train function yet."""
         model = self._model()
         if model is None or not self._engine.has_train_function(model):
             return
-        if self._mine is not None and model.train_function is self._mine:
-            return
         original = model.train_function
+        if original is self._mine():
+            return
         watcher = weakref.ref(self)
 
         def train_function(*args: Any, **kwargs: Any) -> Any:
             owner = owner_ref()
-            if owner is not None and owner.train_function is train_function:
+            if owner is not None and owner.train_function is mine():
                 object.__setattr__(owner, "train_function", original)
             me = watcher()
             if me is None:
@@ -47,21 +53,20 @@ class FirstStep:
             return me.run(original, args, kwargs)
 
         owner_ref = self._model
-        self._mine = train_function
-        self._original = original
+        train_function.original = original  # type: ignore[attr-defined]
+        mine = self._mine = weakref.ref(train_function)
         object.__setattr__(model, "train_function", train_function)
 
     def disarm(self) -> None:
         """Put the real train function back, where ours is still in place."""
-        model = self._model()
-        armed = model is not None and self._mine is not None
-        if armed and getattr(model, "train_function", None) is self._mine:
-            object.__setattr__(model, "train_function", self._original)
-        self._mine = None
+        model, mine = self._model(), self._mine()
+        if mine is not None and getattr(model, "train_function", None) is mine:
+            object.__setattr__(model, "train_function", mine.original)
+        self._mine = _nothing
 
     def run(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """One real step, with the spy open if it has not seen one yet."""
-        self._mine = None
+        self._mine = _nothing
         self._before()
         if self._spied:
             return original(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import threading
@@ -123,6 +124,32 @@ def test_a_model_that_is_loaded_is_compiled_as_without(tmp_path):
     )
     after.fit(X, Y, verbose=0, callbacks=[load])
     assert loaded[0].optimizer is not None
+
+
+def test_a_model_that_is_compiled_anew_trains_with_its_new_loss():
+    """JAX goes on with what it traced while anybody keeps the old step alive."""
+
+    def trained(how):
+        model = model_of("m")
+        for metric in ("mse", "mae"):
+            model.compile("sgd", "mse", metrics=[metric])
+            logs = how(model)
+        return sorted(logs)
+
+    def fit(model):
+        return model.fit(X, Y, verbose=0).history
+
+    def on_batch(model):
+        return model.train_on_batch(X, Y, return_dict=True)
+
+    gc.collect()
+    gc.disable()  # The collector comes when it comes, and would hide what keeps steps alive.
+    try:
+        plain = [trained(how) for how in (fit, on_batch)]
+        bng.enable_warnings()
+        assert [trained(how) for how in (fit, on_batch)] == plain
+    finally:
+        gc.enable()
 
 
 def test_a_callback_list_gets_the_guard_for_the_length_of_fit():
