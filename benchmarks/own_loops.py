@@ -152,7 +152,7 @@ def main() -> None:
         without, with_ = min(plain), min(watched)
         print(
             f"  {name:28}{without * 1e3:8.3f} ms/step, hooks {(with_ - without) * 1e6:+6.0f} us "
-            f"({with_ / without - 1:+.1%}), looks in {options.steps} steps {min(looks) * 1e3:.0f} ms"
+            f"({with_ / without - 1:+.1%}), looks {min(looks) * 1e3:.0f} ms in {options.steps}"
         )
 
 

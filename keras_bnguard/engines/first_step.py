@@ -59,7 +59,8 @@ class FirstStep:
 
     def disarm(self) -> None:
         """Put the real train function back, where ours is still in place."""
-        model, mine = self._model(), self._mine()
+        model: Any = self._model()
+        mine: Any = self._mine()
         if mine is not None and getattr(model, "train_function", None) is mine:
             object.__setattr__(model, "train_function", mine.original)
         self._mine = _nothing
