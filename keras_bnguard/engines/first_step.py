@@ -59,10 +59,10 @@ class FirstStep:
 
     def disarm(self) -> None:
         """Put the real train function back, where ours is still in place."""
-        model: Any = self._model()
-        mine: Any = self._mine()
-        if mine is not None and getattr(model, "train_function", None) is mine:
-            object.__setattr__(model, "train_function", mine.original)
+        model, mine = self._model(), self._mine()
+        original = getattr(mine, "original", None)
+        if original is not None and getattr(model, "train_function", None) is mine:
+            object.__setattr__(model, "train_function", original)
         self._mine = _nothing
 
     def run(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
