@@ -75,6 +75,8 @@ def enter_step(
         One line for the report.
     """
     engine, model = survey.engine, survey.model
+    if rate is not None and engine.rate_is_schedule(model):
+        schedule = rate  # Keras lets nobody assign a rate there, so it is made with this one.
     carried, fresh = engine.renew_optimizer(model, carry=carry, schedule=schedule)
     if rate is not None:
         engine.set_rate(model, rate)

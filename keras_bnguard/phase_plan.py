@@ -9,7 +9,7 @@ from typing import Any, Collection, Dict, FrozenSet, List, Optional, Sequence, S
 from keras_bnguard.errors import BNGuardWarning, ScheduleError, SelectorError
 from keras_bnguard.inventory import Survey
 from keras_bnguard.rate_decay import rate_factors
-from keras_bnguard.schedule import Phase, blocks, last, times
+from keras_bnguard.schedule import Phase, blocks, is_rate_schedule, last, times
 from keras_bnguard.selectors import as_list, select
 
 
@@ -154,15 +154,20 @@ def check_against_fit(
     *,
     has_validation: bool,
     rate_is_schedule: bool,
+    rate_is_ours: bool,
     rate: Optional[float],
 ) -> None:
     """What can only go wrong later, said before the first step.
 
+    Args:
+        rate_is_schedule: the optimizer has one. rate_is_ours: that of a phase, from an earlier fit.
+
     Raises:
         ScheduleError: a phase watches a validation value and there is no validation data; a
             float rate, a factor or a warm-up meets an optimizer that was compiled with a
-            LearningRateSchedule.
+            LearningRateSchedule; a warm-up goes on with the schedule of the phase before.
     """
+    scheduled = rate_is_schedule
     for planned in plan:
         phase = planned.phase
         if phase.monitor and phase.monitor.startswith("val_") and not has_validation:
@@ -171,12 +176,18 @@ def check_against_fit(
                 "Pass validation_data= or validation_split= to fit, or watch a training value."
             )
         number = isinstance(phase.learning_rate, (int, float, times))
-        if rate_is_schedule and (number or phase.warmup):
+        if rate_is_schedule and not rate_is_ours and (number or phase.warmup):
             raise ScheduleError(
                 f"phase {phase.name!r} sets a learning rate, but the model was compiled with a "
-                "LearningRateSchedule, which would fight it. Compile with a float rate, or give "
-                "each phase a schedule of its own."
+                "LearningRateSchedule or a function, which would fight it. Compile with a float "
+                "rate, or give each phase a schedule of its own."
             )
+        if phase.warmup and scheduled and phase.learning_rate is None:
+            raise ScheduleError(
+                f"phase {phase.name!r} warms up to the rate it finds, which is the "
+                "LearningRateSchedule of a phase before. Give it a float."
+            )
+        scheduled = is_rate_schedule(phase.learning_rate) or (scheduled and not number)
     first = plan[0].phase.learning_rate
     if isinstance(first, times) and rate is None:
         raise ScheduleError(f"phase {plan[0].phase.name!r}: {first!r} has no rate to go by.")
@@ -199,6 +210,20 @@ def check_reach(plan: Sequence[PlannedPhase], epochs: Optional[int]) -> None:
             return
 
 
+def check_watched(phases: Sequence[Phase], logs: Collection[str]) -> None:
+    """Warn of phases to come that watch what the first epoch did not log."""
+    validated = any(key.startswith("val_") for key in logs)
+    for phase in phases:
+        watched = phase.monitor
+        if watched and watched not in logs and (validated or not watched.startswith("val_")):
+            warnings.warn(
+                f"phase {phase.name!r} will watch {watched!r}, which is not in the logs of the "
+                f"first epoch: {', '.join(sorted(logs))}.",
+                BNGuardWarning,
+                stacklevel=2,
+            )
+
+
 def rate_of(phase: Phase, before: Optional[float]) -> Optional[float]:
     """The float rate a phase begins with; None where it keeps what is, or has a schedule."""
     wanted = phase.learning_rate
@@ -207,11 +232,11 @@ def rate_of(phase: Phase, before: Optional[float]) -> Optional[float]:
     return float(wanted) if isinstance(wanted, (int, float)) else None
 
 
-def rate_cell(planned: PlannedPhase, rate: Optional[float], schedule: bool = False) -> str:
-    """The rate in words: "0.001", or "0.001 to 0.0004" from the output to the deepest layer."""
+def rate_cell(planned: PlannedPhase, rate: Optional[float], name: str = "as compiled") -> str:
+    """The rate in words: "0.001", or "0.001 to 0.0004" from the output to the deepest layer;
+    `name` where it is no number."""
     least = planned.smallest_factor
-    if schedule or rate is None:
-        name = "schedule" if schedule else "as compiled"
+    if rate is None:
         return name if least == 1.0 else f"{name}, x 1 to {least:.3g}"
     return f"{rate:.3g}" if least == 1.0 else f"{rate:.3g} to {rate * least:.3g}"
 
@@ -219,11 +244,13 @@ def rate_cell(planned: PlannedPhase, rate: Optional[float], schedule: bool = Fal
 def plan_table(plan: Sequence[PlannedPhase], rate: Optional[float]) -> str:
     """The schedule as one table of plain text, at most 100 columns."""
     rows = [("phase", "trains", "parameters", "BN inference", "BN live", "rate", "ends")]
-    now = rate
+    now, name = rate, "as compiled"
     for planned in plan:
         phase = planned.phase
-        now = rate_of(phase, now) or now
-        schedule = phase.learning_rate is not None and rate_of(phase, now) is None
+        wanted = phase.learning_rate
+        if wanted is not None:
+            now = rate_of(phase, now)
+            name = f"x {wanted.factor:g}" if isinstance(wanted, times) else "schedule"
         share = 100.0 * planned.parameters / max(planned.total, 1)
         rows.append(
             (
@@ -232,7 +259,7 @@ def plan_table(plan: Sequence[PlannedPhase], rate: Optional[float]) -> str:
                 f"{planned.parameters:,} ({share:.0f} %)",
                 str(planned.still),
                 str(len(planned.live)),
-                rate_cell(planned, now, schedule),
+                rate_cell(planned, now, name),
                 phase.ends,
             )
         )

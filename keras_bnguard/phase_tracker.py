@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.schedule import Phase, Plateau, Threshold
+from keras_bnguard.schedule import Phase, Plateau, Threshold, is_rate_schedule, times
 
 
 @dataclass
@@ -15,7 +15,8 @@ class Tracker:
 
     phase: index. epochs: epochs done in it. best: best monitored value in it. wait: epochs
     since. over: the phase has ended, the next epoch begins another. began: the optimizer's
-    iteration count when it began. target: rate its warm-up rises to.
+    iteration count when it began. target: rate its warm-up rises to. scheduled: the iteration
+    count at which the LearningRateSchedule in force began.
     """
 
     phase: int = 0
@@ -25,6 +26,7 @@ class Tracker:
     over: bool = False
     began: int = 0
     target: Optional[float] = None
+    scheduled: int = 0
     improved: bool = field(default=False)
 
     def epoch_done(self, phase: Phase, logs: Mapping[str, Any], judged: bool = True) -> None:
@@ -72,6 +74,7 @@ class Tracker:
             "over": self.over,
             "began": self.began,
             "target": self.target,
+            "scheduled": self.scheduled,
         }
 
 
@@ -112,4 +115,14 @@ def counted(phases: Sequence[Phase], epoch: int, missing: str = "") -> Tracker:
                 "Give PhaseScheduler(state=folder), the same in both runs."
             )
         tracker.epoch_done(phase, {})
+    scheduled = False
+    for phase in phases[: tracker.phase + 1 + tracker.over] if epoch else ():
+        if scheduled and isinstance(phase.learning_rate, times):
+            raise ScheduleError(
+                f"fit begins at epoch {epoch}, and the rate of phase {phase.name!r} is a factor of "
+                f"where a LearningRateSchedule was, which nothing tells now.{missing} Give "
+                "PhaseScheduler(state=folder), the same in both runs, or the phase a float."
+            )
+        rate = phase.learning_rate
+        scheduled = is_rate_schedule(rate) or (scheduled and rate is None)
     return tracker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Union
 
@@ -151,6 +152,15 @@ class Phase:
 
     def __post_init__(self) -> None:
         where = f"phase {self.name!r}"
+        for field in ("learning_rate", "epochs", "warmup", "layer_decay"):
+            object.__setattr__(self, field, _plain(getattr(self, field)))
+        if not isinstance(self.name, str) or not self.name:
+            raise ScheduleError(f"Phase(name={self.name!r}): expected a word or two.")
+        if self.train is None or (isinstance(self.train, (list, tuple)) and not self.train):
+            raise ScheduleError(
+                f"{where}: train={self.train!r} selects nothing. Give a glob on layer paths, a "
+                'class, last(20), blocks(2), or a list of these; "*" trains everything.'
+            )
         if self.batch_norm not in BATCH_NORM:
             raise ScheduleError(
                 f"{where}: batch_norm={self.batch_norm!r}, expected one of {', '.join(BATCH_NORM)}."
@@ -176,13 +186,13 @@ class Phase:
                 "function of (epochs in this phase, logs)."
             )
         rate = self.learning_rate
-        no_rate = isinstance(rate, (bool, str))
-        if no_rate or (_is_number(rate) and not (math.isfinite(rate) and rate > 0)):
+        known = rate is None or isinstance(rate, times) or is_rate_schedule(rate)
+        if not known and not (_is_number(rate) and math.isfinite(rate) and rate > 0):
             raise ScheduleError(
                 f"{where}: learning_rate={rate!r}, expected a positive number, times(...), a "
                 "LearningRateSchedule or None."
             )
-        if self.warmup and rate is not None and not isinstance(rate, (int, float, times)):
+        if self.warmup and is_rate_schedule(rate):
             raise ScheduleError(
                 f"{where}: warmup together with a LearningRateSchedule. Give the schedule its own "
                 "warm-up, or the phase a float."
@@ -215,7 +225,7 @@ def check_phases(phases: Sequence[Phase]) -> Tuple[Phase, ...]:
     Raises:
         ScheduleError: there are none, two share a name, or one but the last has no end.
     """
-    found = tuple(phases)
+    found = tuple(phases) if isinstance(phases, (list, tuple)) else ()
     if not found or not all(isinstance(phase, Phase) for phase in found):
         raise ScheduleError(
             f"expected a non-empty list of Phase(...), got {phases!r}. "
@@ -233,6 +243,20 @@ def check_phases(phases: Sequence[Phase]) -> Tuple[Phase, ...]:
                 "Give it epochs=... or until=Plateau(...)."
             )
     return found
+
+
+def is_rate_schedule(value: Any) -> bool:
+    """Whether it is a LearningRateSchedule, of whichever Keras."""
+    return any(cls.__name__ == "LearningRateSchedule" for cls in type(value).__mro__)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's own; anything else as it is."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
 
 
 def _is_number(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,13 @@ def walk(phase, values, key="val_loss"):
 
 
 # ---------------------------------------------------------------------- phases
+class LearningRateSchedule:
+    """Known by the name of its class, in every Keras."""
+
+
+SCHEDULE = LearningRateSchedule()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -43,7 +51,10 @@ def walk(phase, values, key="val_loss"):
         ({"learning_rate": -1}, r"phase 'p': learning_rate=-1, expected a positive number"),
         ({"learning_rate": NAN}, r"phase 'p': learning_rate=nan, expected a positive number"),
         ({"learning_rate": math.inf}, r"phase 'p': learning_rate=inf, expected a positive"),
-        ({"learning_rate": object(), "warmup": 5}, r"phase 'p': warmup together with a Learn"),
+        (
+            {"learning_rate": LearningRateSchedule(), "warmup": 5},
+            r"phase 'p': warmup together with a Learn",
+        ),
     ],
 )
 def test_a_wrong_argument_is_an_error_that_names_the_phase(arguments, text):
@@ -283,3 +294,10 @@ def test_a_phase_never_lasts_longer_than_its_epochs(patience, epochs):
 def test_values_that_only_look_right_are_refused_when_they_are_written(make):
     with pytest.raises(ScheduleError, match="expected"):
         make()
+
+
+def test_numbers_of_numpy_are_taken_as_pythons_own():
+    phase = Phase("p", "*", learning_rate=np.float32(0.5), epochs=np.int64(3), warmup=np.int32(2))
+    assert phase == Phase("p", "*", learning_rate=0.5, epochs=3, warmup=2)
+    assert type(phase.learning_rate) is float
+    assert type(phase.epochs) is type(phase.warmup) is int

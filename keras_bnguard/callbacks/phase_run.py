@@ -7,7 +7,8 @@ from typing import Any, List, Mapping, Optional, Tuple
 
 from keras_bnguard.action import enter_flags, enter_step, finish_factors, finish_phase
 from keras_bnguard.callbacks.phase_hold import put_hold, take_hold_off
-from keras_bnguard.engines.backup import Backup, find_backup, read_backup
+from keras_bnguard.callbacks.phase_resume import KeptOptimizer, backup_of, steps_before
+from keras_bnguard.engines.backup import Backup
 from keras_bnguard.engines.fit_frame import FitArguments
 from keras_bnguard.engines.run_watch import announce_phase
 from keras_bnguard.errors import BNGuardWarning, ScheduleError
@@ -15,6 +16,7 @@ from keras_bnguard.inventory import Survey
 from keras_bnguard.phase_plan import (
     PlannedPhase,
     check_against_fit,
+    check_watched,
     make_plan,
     pretrained_norms,
     rate_cell,
@@ -22,7 +24,7 @@ from keras_bnguard.phase_plan import (
 )
 from keras_bnguard.phase_state import SavedState, StateFile, check_same_schedule
 from keras_bnguard.phase_tracker import Tracker, counted
-from keras_bnguard.schedule import Phase
+from keras_bnguard.schedule import Phase, is_rate_schedule
 
 
 class PhaseRun:
@@ -54,6 +56,7 @@ class PhaseRun:
         self.tracker = Tracker()
         self.said: List[str] = []
         self._best: List[Any] = []
+        self._seen_logs = False
         self._warm_base: Optional[int] = None
         self._written: Optional[Tuple[int, Optional[float]]] = None
         self._saved: Optional[SavedState] = None
@@ -61,19 +64,23 @@ class PhaseRun:
         # What an exception in an earlier fit left behind says nothing about this one.
         take_hold_off(self._model)
         finish_factors(survey)
-        backup = _backup_of(arguments)
+        backup = backup_of(arguments)
         self._start = Backup(arguments.initial_epoch, False) if backup is None else backup
         self._saved = self._read(self._start.epoch - 1)
         saved = self._saved
         self.pretrained = saved.pretrained if saved else tuple(sorted(pretrained_norms(survey)))
         self.plan: Tuple[PlannedPhase, ...] = make_plan(survey, phases, self.pretrained)
         self.rate_before = self._engine.rate(self._model)
+        given = [phase.learning_rate for phase in phases if is_rate_schedule(phase.learning_rate)]
         check_against_fit(
             self.plan,
             has_validation=arguments.has_validation,
             rate_is_schedule=self._engine.rate_is_schedule(self._model),
+            rate_is_ours=self._engine.has_rate_of(self._model, given),
             rate=self.rate_before,
         )
+        resets = any(self._optimizer_state(i) == "reset" for i in range(len(phases)))
+        self._engine.check_renewable(self._model, given, resets)
 
     # ------------------------------------------------------------------ begin
     def begin(self) -> None:
@@ -126,21 +133,29 @@ class PhaseRun:
             tracker = counted(self.phases, epoch, where)
         else:
             tracker = Tracker(**saved.tracker.as_dict())
+        kept = None if saved or not epoch else KeptOptimizer(engine, self._model)
         for index in range(tracker.phase + 1):
             # Through all of them: rates build on one another, as do the slots of some optimizers.
-            self.enter(index, inside=inside and index == tracker.phase)
-        began, target = self.tracker.began, self.tracker.target
-        self.tracker = tracker
+            began = None
+            if saved is not None:
+                began = saved.tracker.scheduled
+            elif kept is not None and kept.steps:
+                began = steps_before(self.phases, index, epoch, kept.steps, self._optimizer_state)
+            self.enter(index, inside=inside and index == tracker.phase, began=began)
+        entered, self.tracker = self.tracker, tracker
         if saved is not None:
             self._load(saved)
         else:
-            tracker.began, tracker.target = began, target
+            tracker.began, tracker.target = entered.began, entered.target
+            tracker.scheduled = entered.scheduled
+        goes_on = kept is not None and kept.put_back()
         self._steps_saved = engine.iterations(self._model)
         if epoch:
-            kept = "" if saved is not None else "; nothing was kept of its optimizer"
+            known = saved is not None or goes_on
+            kept_of_it = "" if known else "; nothing was kept of its optimizer"
             self.said.append(
                 f"goes on at epoch {epoch} after {tracker.epochs} epochs of phase "
-                f"{self.phases[tracker.phase].name!r}{kept}"
+                f"{self.phases[tracker.phase].name!r}{kept_of_it}"
             )
 
     def _read(self, last: int) -> Optional[SavedState]:
@@ -191,35 +206,46 @@ class PhaseRun:
     def _optimizer_state(self, index: int) -> str:
         return self.phases[index].optimizer_state or self._default_state
 
-    def enter(self, index: int, *, inside: bool) -> str:
-        """Enter a phase: flags, holds, optimizer, rate, train function, in this order."""
+    def enter(self, index: int, *, inside: bool, began: Optional[int] = None) -> str:
+        """Enter a phase: flags, holds, optimizer, rate, train function, in this order.
+
+        Args:
+            began: the optimizer's iteration count when it began, where that is not now.
+        """
         survey, model, engine = self._survey, self._model, self._engine
         planned, phase = self.plan[index], self.phases[index]
-        before = self.tracker.target or engine.rate(model)
+        before = self.tracker.target or engine.rate_now(model)
         rate = rate_of(phase, before)
-        schedule = phase.learning_rate if rate is None and phase.learning_rate is not None else None
+        schedule = phase.learning_rate if is_rate_schedule(phase.learning_rate) else None
+        carry = self._optimizer_state(index) == "carry"
+        if began is None:
+            began = engine.iterations(model) if carry else 0
+        scheduled = self.tracker.scheduled if schedule is None else began
+        if schedule is not None:
+            schedule = engine.delayed_schedule(schedule, began)
         enter_flags(survey, planned.flags)
         put_hold(model, {id(h.layer) for h in survey.handles if h.path in planned.held})
         if rate is None and schedule is None and self.tracker.target:
             rate = self.tracker.target  # The phase before ended while it was warming up.
         carried = enter_step(
             survey,
-            carry=self._optimizer_state(index) == "carry",
+            carry=carry,
             schedule=schedule,
             rate=rate,
             inside=inside,
             factors=planned.factors,
         )
         self.tracker.enter(index)
+        self.tracker.scheduled = scheduled
         self._best = []
         now = engine.rate(model)
         if phase.warmup:
-            self.tracker.began, self.tracker.target = engine.iterations(model), now
+            self.tracker.began, self.tracker.target = began, now
         announce_phase(engine, model, phase.name)
         return (
             f"phase {phase.name!r} begins, {planned.parameters:,} parameters train, "
             f"{planned.still} BN in inference mode, "
-            f"rate {rate_cell(planned, now, now is None)}; {carried}"
+            f"rate {rate_cell(planned, now, 'schedule')}; {carried}"
         )
 
     def epoch_ends(self, epoch: int, logs: Mapping[str, Any]) -> bool:
@@ -227,6 +253,9 @@ class PhaseRun:
         if self._final is not None:
             return True
         phase = self.phases[self.tracker.phase]
+        if not self._seen_logs:
+            check_watched(self.phases[self.tracker.phase + 1 :], logs)
+        self._seen_logs = True
         judged = self._arguments.every_epoch or phase.monitor is None or phase.monitor in logs
         self.tracker.epoch_done(phase, logs, judged)
         if self.tracker.improved and phase.restore_best:
@@ -289,8 +318,3 @@ class PhaseRun:
             )
         )
         self._written = (epoch, rate)
-
-
-def _backup_of(arguments: FitArguments) -> Optional[Backup]:
-    callback = find_backup(arguments.callbacks)
-    return None if callback is None else read_backup(callback)

@@ -163,6 +163,11 @@ class PhaseScheduler(Hooks):
         """Resolve the plan and enter the phase training begins in, before any other hook."""
         self._run, self._begun, self._first = None, False, True
         self.history = []
+        if sum(isinstance(each, PhaseScheduler) for each in arguments.callbacks) > 1:
+            raise ScheduleError(
+                "two PhaseSchedulers in one fit would undo each other's phases. Put all phases "
+                "into one."
+            )
         backup = find_backup(arguments.callbacks)
         file = None
         if self._state_folder is not None:

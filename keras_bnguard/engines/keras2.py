@@ -14,11 +14,13 @@ from keras_bnguard.engines.base import Engine, inner_optimizer
 from keras_bnguard.engines.optimizers import (
     carry_slots,
     fresh_optimizer,
+    rate_function,
     strategy_scope,
+    tell_saved_config,
 )
 from keras_bnguard.engines.probe_math import TensorFlowOps
 from keras_bnguard.engines.probing import ProbeMath
-from keras_bnguard.engines.rate_factors import move_factors
+from keras_bnguard.engines.rate_factors import innermost, move_factors
 from keras_bnguard.engines.tf_reading import tf_compiled_probe, tf_reader, tf_to_numpy
 from keras_bnguard.records import OptimizerFacts
 
@@ -157,8 +159,18 @@ class Keras2Engine(Engine):
             new_inner.iterations.assign(inner.iterations)
             _carry_loss_scale(old, new)
         move_factors(old, new)
+        tell_saved_config(model, new)
         model.optimizer = new
         return carried, len(variables) - carried
+
+    def check_renewable(self, model: Any, rates: Sequence[Any], reset: bool) -> None:
+        if reset or hasattr(inner_optimizer(model.optimizer), "_build_index_dict"):
+            super().check_renewable(model, rates, reset)
+
+    def _scheduled_rate(self, optimizer: Any) -> Any:
+        # Of the new optimizers `learning_rate` is that of the step before, of the legacy ones
+        # the schedule itself.
+        return rate_function(optimizer)(optimizer.iterations)  # type: ignore[misc]
 
     def _optimizer_variables(self, model: Any) -> List[Any]:
         scale = getattr(model.optimizer, "_loss_scale", None)
@@ -211,7 +223,9 @@ class Keras2Engine(Engine):
 def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) -> Tuple[int, int]:
     """Optimizers of `keras.optimizers.legacy` take in variables whenever they meet them."""
     old = model.optimizer
-    if carry and schedule is None:
+    if carry:
+        if schedule is not None:
+            _give_legacy(innermost(old), schedule)
         unknown = _without_average(old, variables)
         old._create_all_weights(variables)
         for variable in unknown:
@@ -221,8 +235,17 @@ def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) 
     new = fresh_optimizer(old, schedule)
     new._create_all_weights(variables)
     move_factors(model.optimizer, new)
+    tell_saved_config(model, new)
     model.optimizer = new
     return 0, len(variables)
+
+
+def _give_legacy(optimizer: Any, rate: Any) -> None:
+    """Another schedule, or a float where a schedule was; that becomes a variable again."""
+    optimizer.learning_rate = rate
+    if not callable(rate):
+        optimizer._hypers_created = False
+        optimizer._create_hypers()
 
 
 def _without_average(optimizer: Any, variables: List[Any]) -> List[Any]:

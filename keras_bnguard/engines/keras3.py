@@ -13,6 +13,7 @@ from keras_bnguard.engines.optimizers import (
     carry_slots,
     fresh_optimizer,
     strategy_scope,
+    tell_saved_config,
     trained_variables,
 )
 from keras_bnguard.engines.probe_math import KerasOps
@@ -196,6 +197,7 @@ class Keras3Engine(Engine):
                     if source is not None and target is not None:
                         target.assign(source)
         move_factors(old, new)
+        tell_saved_config(model, new)
         model.optimizer = new
         return carried, len(variables) - carried
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from keras_bnguard.errors import ScheduleError
 
@@ -24,31 +24,122 @@ _EXCLUDED = (
 )
 
 
-def fresh_optimizer(old: Any, schedule: Optional[Any] = None) -> Any:
+def fresh_optimizer(old: Any, rate: Optional[Any] = None) -> Any:
     """An optimizer of the same class and settings that has not seen a variable.
 
     Args:
-        old: the optimizer. schedule: a LearningRateSchedule for the new one, None keeps the
-            present rate, bit for bit.
+        old: the optimizer. rate: a LearningRateSchedule or a float for the new one; None keeps
+            the schedule, or the present rate, bit for bit.
 
     Raises:
-        ScheduleError: a schedule is to go into a LossScaleOptimizer, which keeps its rate inside.
+        ScheduleError: its class cannot be made from its own config, or it is a wrapper that
+            takes no schedule.
     """
-    config = dict(old.get_config())
-    if schedule is not None:
-        if "learning_rate" not in config:
-            raise ScheduleError(
-                f"cannot give {type(old).__name__} a LearningRateSchedule, its rate belongs to the "
-                "optimizer inside. Use a float, or wrap an optimizer that was made with a schedule."
-            )
-        config["learning_rate"] = schedule
-    new = type(old).from_config(config)
+    try:
+        new = _made_anew(old, rate)
+    except ScheduleError:
+        raise
+    except Exception as error:
+        name = type(getattr(old, "inner_optimizer", None) or old).__name__
+        raise ScheduleError(
+            f"a new {name} is needed for the weights that train now, and {name}.from_config("
+            f"get_config()) failed: {type(error).__name__}: {error}. Let get_config return every "
+            "argument that __init__ takes."
+        ) from error
     # What `exclude_from_weight_decay` was told is in no config.
     for source, target in zip(_layers_of(old), _layers_of(new)):
         for name in _EXCLUDED:
             if name in vars(source):
                 object.__setattr__(target, name, copy.copy(vars(source)[name]))
     return new
+
+
+def _made_anew(old: Any, rate: Optional[Any]) -> Any:
+    inner = getattr(old, "inner_optimizer", None)
+    if inner is not None:
+        # Not by its config: that looks the inner class up by name, where a user's own is not.
+        with _function_aside(inner):
+            config = dict(old.get_config())
+        del config["inner_optimizer"]
+        return type(old)(_made_anew(inner, rate), **config)
+    with _function_aside(old) as kept:
+        config = dict(old.get_config())
+    if rate is not None and "learning_rate" not in config:
+        raise ScheduleError(
+            f"cannot give {type(old).__name__} a LearningRateSchedule, its rate belongs to the "
+            "optimizer inside. Use a float, or wrap an optimizer that was made with a schedule."
+        )
+    rate = kept if rate is None else rate
+    if rate is not None and "learning_rate" in config:
+        config["learning_rate"] = rate
+    return type(old).from_config(config)
+
+
+def rate_function(optimizer: Any) -> Optional[Any]:
+    """The LearningRateSchedule or plain function an optimizer takes its rate from, None where
+    the rate is a number."""
+    wrapped = vars(optimizer).get("_optimizer")  # TensorFlow Addons, around a legacy optimizer
+    if wrapped is not None and hasattr(optimizer, "_hyper"):
+        return rate_function(wrapped)
+    kept = _rate_home(optimizer)[0].get(_rate_home(optimizer)[1])
+    return kept if callable(kept) and not hasattr(kept, "assign") else None
+
+
+def _rate_home(optimizer: Any) -> Tuple[Dict[str, Any], str]:
+    """The dict an optimizer keeps its rate in, and under which name."""
+    legacy = getattr(optimizer, "_hyper", None)
+    return (vars(optimizer), "_learning_rate") if legacy is None else (legacy, "learning_rate")
+
+
+def delayed(schedule: Any, steps: int) -> Any:
+    """The same LearningRateSchedule, begun so many optimizer steps later.
+
+    To Keras, which asks for `__class__` and config, it is the one it comes from: a model that is
+    saved with it loads without this package, with the schedule as its author made it.
+    """
+    if not steps:
+        return schedule
+    cls = type(schedule)
+
+    def call(self: Any, step: Any) -> Any:
+        return cls.__call__(self, step - steps)
+
+    made = copy.copy(schedule)
+    posing = {"__call__": call, "__class__": property(lambda self: cls)}
+    made.__class__ = type(cls.__name__, (cls,), {**posing, "__module__": cls.__module__})
+    return made
+
+
+@contextlib.contextmanager
+def _function_aside(optimizer: Any) -> Iterator[Optional[Any]]:
+    """While `get_config` runs: a user's own schedule may have no config, or no known name."""
+    kept = rate_function(optimizer)
+    home, name = _rate_home(optimizer)
+    if kept is None or home.get(name) is not kept:
+        yield None
+        return
+    home[name] = 0.5
+    try:
+        yield kept
+    finally:
+        home[name] = kept
+
+
+def tell_saved_config(model: Any, new: Any) -> None:
+    """Where the kind of rate is another than `compile` was given, a saved model has to know:
+    Keras would make an optimizer of the old kind, which the saved variables do not fit."""
+    kept = getattr(getattr(model, "_compile_config", None), "config", None)
+    if not isinstance(kept, dict) or kept.get("optimizer") is None:
+        return
+    before, after = (
+        None if isinstance(each, (str, dict)) else rate_function(_layers_of(each)[-1])
+        for each in (kept["optimizer"], new)
+    )
+    if before is after:
+        return
+    with contextlib.suppress(NotImplementedError):  # A user's schedule that has no config.
+        new.get_config()
+        kept["optimizer"] = new
 
 
 def _layers_of(optimizer: Any) -> List[Any]:

@@ -7,7 +7,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 import numpy as np
 
-from keras_bnguard.engines.optimizers import strategy_scope
+from keras_bnguard.engines.optimizers import (
+    delayed,
+    fresh_optimizer,
+    rate_function,
+    strategy_scope,
+)
 from keras_bnguard.engines.rate_factors import Factors, put_factors, take_factors
 from keras_bnguard.engines.structure import Structure
 from keras_bnguard.errors import ScheduleError
@@ -132,9 +137,53 @@ class Training(Structure):
     def rate_now(self, model: Any) -> Optional[float]:
         """The learning rate, of a schedule its present value; None where it cannot be read."""
         try:
-            return float(self.to_numpy(inner_optimizer(model.optimizer).learning_rate))
+            optimizer = inner_optimizer(model.optimizer)
+            rate = optimizer.learning_rate
+            if isinstance(rate_function(optimizer), self._schedule):
+                rate = self._scheduled_rate(optimizer)
+            return float(rate) if isinstance(rate, float) else float(self.to_numpy(rate))
         except Exception:  # JAX: inside an epoch it lives outside the model.
             return None
+
+    def _scheduled_rate(self, optimizer: Any) -> Any:
+        """What its schedule gives for the next step."""
+        return optimizer.learning_rate
+
+    @property
+    def _schedule(self) -> Any:
+        return self.keras.optimizers.schedules.LearningRateSchedule
+
+    def delayed_schedule(self, schedule: Any, steps: int) -> Any:
+        """The same LearningRateSchedule, begun so many optimizer steps later."""
+        return delayed(schedule, steps)
+
+    def has_rate_of(self, model: Any, schedules: Sequence[Any]) -> bool:
+        """Whether its schedule is one of these, also delayed, or from a file."""
+        kept = rate_function(inner_optimizer(model.optimizer))
+        with contextlib.suppress(Exception):  # Attributes that cannot be compared.
+            return any(
+                kept.__class__ is each.__class__ and vars(kept) == vars(each) for each in schedules
+            )
+        return False
+
+    def knows_exactly(self, model: Any) -> bool:
+        """Whether the optimizer has taken steps with the variables that train now, no others."""
+        facts = self.optimizer_facts(model)
+        built = facts is not None and facts.built and not facts.unknown and not facts.stale
+        return built and self.iterations(model) > 0
+
+    def check_renewable(self, model: Any, rates: Sequence[Any], reset: bool) -> None:
+        """Refuse an optimizer that cannot be made anew, before anything of the model changes.
+
+        Args:
+            rates: the schedules it will be made with. reset: it is made anew in any case.
+
+        Raises:
+            ScheduleError: what `fresh_optimizer` says.
+        """
+        with strategy_scope(model):
+            for rate in [None, *rates]:
+                fresh_optimizer(model.optimizer, rate)
 
     def is_adaptive(self, optimizer: Any) -> bool:
         """Whether an optimizer divides by a running size of the gradient, as Adam does."""
@@ -183,12 +232,8 @@ class Training(Structure):
         return _names_of(getattr(model, "loss", None))
 
     def rate_is_schedule(self, model: Any) -> bool:
-        """Whether the optimizer was made with a LearningRateSchedule."""
-        optimizer = inner_optimizer(model.optimizer)
-        kept = getattr(optimizer, "_learning_rate", None)
-        if hasattr(optimizer, "_hyper"):  # Legacy optimizers hand the schedule itself out.
-            kept = getattr(optimizer, "learning_rate", None)
-        return isinstance(kept, self.keras.optimizers.schedules.LearningRateSchedule)
+        """Whether the optimizer takes its rate from a LearningRateSchedule, or a function."""
+        return rate_function(inner_optimizer(model.optimizer)) is not None
 
     def optimizer_state(self, model: Any) -> List[np.ndarray]:
         """Copies of all optimizer variables, in the optimizer's own order."""

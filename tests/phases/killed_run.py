@@ -1,9 +1,12 @@
 """A scheduled run in a process of its own, which may kill itself at a chosen step.
 
-    python -m tests.phases.killed_run FOLDER CASE [STEP]
+    python -m tests.phases.killed_run
 
-Trains CASE with its files in FOLDER, sends itself SIGKILL before global step STEP if there is
-one, and else leaves `end.npz` with weights, optimizer and what each epoch logged.
+For each line of standard input, a JSON list of jobs [FOLDER, CASE, STEP], starts a process per
+job, all at once, and answers with the list of their exit codes, -9 for SIGKILL. They are forked
+from one that has imported the framework and run nothing with it yet, which saves most of the
+time. A job trains CASE with its files in FOLDER, sends itself SIGKILL before global step STEP
+if that is not null, and else leaves `end.npz` with weights, optimizer and what each epoch logged.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -81,16 +85,40 @@ def train(folder: Path, case: str, step: Optional[int]) -> Tuple[Any, Any, Kills
     return model, schedule, kills
 
 
-def main(folder: str, case: str, step: str = "") -> None:
+def main(folder: str, case: str, step: Optional[int]) -> None:
     warnings.simplefilter("error")
     for text in ("__array__ implementation", "non-integer arguments", r"\s*TensorFlow Addons"):
         warnings.filterwarnings("ignore", text)
-    model, schedule, kills = train(Path(folder), case, int(step) if step else None)
+    model, schedule, kills = train(Path(folder), case, step)
     arrays = [*r.weights(model), *r.slots(model)]
     np.savez(Path(folder) / "end.npz", **{f"{i:04d}": a for i, a in enumerate(arrays)})
     rows = {"first": kills.first, "rows": schedule.history}
     (Path(folder) / "end.json").write_text(json.dumps(rows))
 
 
+def start(job: List[Any]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        main(*job)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def serve() -> None:
+    warnings.filterwarnings("ignore", message=".*fork")  # JAX and Python, in case threads run.
+    for line in sys.stdin:
+        begun = [start(job) for job in json.loads(line)]
+        codes = [-os.WTERMSIG(s) if os.WIFSIGNALED(s) else os.WEXITSTATUS(s)
+                 for s in (os.waitpid(pid, 0)[1] for pid in begun)]  # fmt: skip
+        print(json.dumps(codes), flush=True)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve()

@@ -37,6 +37,60 @@ def test_a_rate_that_a_compiled_schedule_would_fight():
     fails(bng.ScheduleError, "compiled with a LearningRateSchedule", [ALL], model)
 
 
+def test_a_warm_up_that_would_rise_to_a_schedule():
+    decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
+    phases = [
+        bng.Phase("top", train="head*", learning_rate=decay, epochs=1),
+        bng.Phase("all", train="*", warmup=3),
+    ]
+    fails(bng.ScheduleError, "phase 'all' warms up to the rate it finds", phases)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_an_optimizer_that_cannot_be_made_anew(scaled):
+    class Special(keras.optimizers.SGD):
+        def __init__(self, needed: int, **kwargs: object) -> None:
+            super().__init__(**kwargs)
+            self.needed = needed
+
+    optimizer = Special(3)
+    if scaled:
+        home = keras.optimizers if r.IS_KERAS3 else keras.mixed_precision
+        optimizer = home.LossScaleOptimizer(optimizer)
+    model = r.transfer()
+    model.compile(optimizer, "mse")
+    match = "Special.*failed.*every argument that __init__ takes"
+    fails(bng.ScheduleError, match, r.head_then_all(1, 1), model)
+
+
+def test_a_rate_that_is_a_function_would_be_fought():
+    if not r.IS_KERAS3:
+        pytest.skip("Keras 2 calls it once and keeps the number")
+    model = r.transfer()
+    model.compile(keras.optimizers.SGD(lambda: 0.01), "mse")
+    fails(bng.ScheduleError, "compiled with a LearningRateSchedule or a function", [ALL], model)
+
+
+def test_two_schedulers_in_one_fit():
+    model = r.compiled(r.transfer())
+    with pytest.raises(bng.ScheduleError, match="two PhaseSchedulers"):
+        r.fit(model, 1, [r.scheduler([ALL]), r.scheduler([ALL])])
+
+
+def test_a_later_phase_that_watches_what_nobody_logs_is_warned_of_after_one_epoch():
+    phases = [bng.Phase("top", train="head*", epochs=1), bng.Phase("all", "*", until=WATCHES)]
+
+    class Stops(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            self.model.stop_training = True
+
+    with pytest.warns(bng.BNGuardWarning, match=r"phase 'all' will watch 'val_acc'.*val_loss"):
+        r.fit(r.compiled(r.transfer()), 2, [r.scheduler(phases), Stops()], validation_data=r.data())
+
+
+WATCHES = bng.Plateau("val_acc")
+
+
 def test_a_phase_that_trains_nothing():
     phases = [bng.Phase("none", train="backbone/relu1", epochs=1), ALL]
     fails(bng.ScheduleError, "phase 'none' trains nothing", phases)
@@ -93,11 +147,16 @@ def test_a_phase_behind_the_end_of_fit_is_warned_of():
         ({"optimizer_state": "keep"}, "optimizer_state="),
         ({"restore_best": True}, "restore_best=True needs"),
         ({"until": 3}, "until="),
+        ({"learning_rate": [1e-3]}, "learning_rate="),
+        ({"learning_rate": lambda epoch: 1e-3}, "learning_rate="),
+        ({"train": []}, "selects nothing"),
+        ({"train": None}, "selects nothing"),
+        ({"name": ""}, "name="),
     ],
 )
 def test_a_phase_says_which_value_is_wrong(settings, match):
     with pytest.raises(bng.ScheduleError, match=match):
-        bng.Phase("x", train="*", **settings)
+        bng.Phase(**{"name": "x", "train": "*", **settings})
 
 
 def test_phases_have_to_follow_one_another():
@@ -107,3 +166,5 @@ def test_phases_have_to_follow_one_another():
         bng.PhaseScheduler([bng.Phase("a", train="*", epochs=1), bng.Phase("a", train="*")])
     with pytest.raises(bng.ScheduleError, match="non-empty list"):
         bng.PhaseScheduler([])
+    with pytest.raises(bng.ScheduleError, match="non-empty list"):
+        bng.PhaseScheduler(ALL)

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 import pytest
@@ -37,18 +37,54 @@ dice = random.Random(20261121)
 RANDOM = [(case, n, dice.randrange(1, EPOCHS * r.STEPS)) for n in range(LONG) for case in CASES]
 
 
-def start(folder: Path, case: str, step: Any = "") -> Any:
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "tests.phases.killed_run", str(folder), case, str(step)]
-    settings = {**os.environ, "BNGUARD_STACK": STACK, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=settings, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    made = Runs(tmp_path_factory.mktemp("kills"))
+    yield made
+    made.close()
 
 
-def ended(process: Any, code: int = 0) -> None:
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == code, said.decode()[-3000:]
+class Runs:
+    """The process that forks the runs, and the run of each case that nobody kills."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._whole: Dict[str, Path] = {}
+        self._process: Any = None
+
+    def whole(self, case: str) -> Path:
+        if case not in self._whole:
+            self._whole[case] = self._folder / case
+            self.do([(self._whole[case], case, None)], 0)
+        return self._whole[case]
+
+    def do(self, jobs: List[Any], code: int) -> None:
+        """Two processes at a time; all have to end with this code."""
+        for folder, _, _ in jobs:
+            folder.mkdir(exist_ok=True)
+        if self._process is None:
+            command = [sys.executable, "-m", "tests.phases.killed_run"]
+            settings = {**os.environ, "BNGUARD_STACK": STACK, "PYTHONPATH": str(ROOT)}
+            self._said = open(self._folder / "said", "w+")  # noqa: SIM115 - closed in `close`
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=settings, text=True, stderr=self._said,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+        for i in range(0, len(jobs), 2):
+            pair = [(str(folder), case, step) for folder, case, step in jobs[i : i + 2]]
+            self._process.stdin.write(json.dumps(pair) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+            said = (self._folder / "said").read_text()[-3000:]
+            assert answer, said
+            assert json.loads(answer) == [code] * len(pair), said
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.wait(timeout=60)
+            self._process.stdout.close()
+            self._said.close()
 
 
 def end(folder: Path) -> List[np.ndarray]:
@@ -60,41 +96,33 @@ def rows(folder: Path) -> Dict[str, Any]:
     return json.loads((folder / "end.json").read_text())
 
 
-def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(tmp_path):
-    check_kills(tmp_path, "Adam", KILLS)
+def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(tmp_path, runs):
+    check_kills(runs, tmp_path, "Adam", KILLS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range((LONG + 2) // 3))
 @pytest.mark.parametrize("case", CASES)
-def test_killed_at_random_steps_it_ends_the_same(tmp_path, case, part):
+def test_killed_at_random_steps_it_ends_the_same(tmp_path, runs, case, part):
     """Three at a time, so that no test takes more than a few minutes."""
-    check_kills(tmp_path, case, [step for c, n, step in RANDOM if c == case and n // 3 == part])
+    steps = [step for c, n, step in RANDOM if c == case and n // 3 == part]
+    check_kills(runs, tmp_path, case, steps)
 
 
-def check_kills(folder: Path, case: str, steps: List[int]) -> None:
-    not_killed = folder / "whole"
-    runs = [(folder / f"{i}-{step}", step) for i, step in enumerate(steps)]
-    jobs = [(not_killed, case, ""), *((path, case, step) for path, step in runs)]
-    in_pairs(jobs, [0, *[-signal.SIGKILL] * len(runs)])
-    assert not any((path / "end.npz").exists() for path, _ in runs)
-    in_pairs([(path, case, "") for path, _ in runs], [0] * len(runs))
+def check_kills(runs: Runs, folder: Path, case: str, steps: List[int]) -> None:
+    not_killed = runs.whole(case)
+    paths = [folder / f"{i}-{step}" for i, step in enumerate(steps)]
+    runs.do([(path, case, step) for path, step in zip(paths, steps)], -signal.SIGKILL)
+    assert not any((path / "end.npz").exists() for path in paths)
+    runs.do([(path, case, None) for path in paths], 0)
     expected, ending = rows(not_killed), end(not_killed)
-    for path, step in runs:
+    for path, step in zip(paths, steps):
         resumed = rows(path)
         begun = resumed["first"]["epoch"]
         assert begun == step // r.STEPS, (case, step)
         assert resumed["rows"] == expected["rows"][begun:], (case, step)
         assert r.same(end(path), ending), (case, step)
         assert not (path / "backup-phases").exists()
-
-
-def in_pairs(jobs: List[Any], codes: List[int]) -> None:
-    """Two processes at a time."""
-    for i in range(0, len(jobs), 2):
-        pair = [start(*job) for job in jobs[i : i + 2]]
-        for process, code in zip(pair, codes[i : i + 2]):
-            ended(process, code)
 
 
 # --------------------------------------------------------- in one process: quick
@@ -277,6 +305,64 @@ def test_counted_phases_need_no_state(tmp_path):
     r.fit(model, 4, [r.scheduler(r.head_then_all(2, 2)), seen], initial_epoch=3)
     assert "dense1" in seen.seen[0][0]
     assert seen.seen[0][1] == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("rate", [1e-3, "schedule"])
+def test_counted_phases_go_on_with_the_optimizer_of_a_loaded_model(tmp_path, rate):
+    """Weights, slots, and where a warm-up or a schedule of the phase was; no state folder."""
+    if rate == "schedule":
+        rate = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
+    warm = 0 if not isinstance(rate, float) else 5
+    phases = [
+        bng.Phase("head", train="head*", learning_rate=1e-2, epochs=1, batch_norm="follow"),
+        bng.Phase("all", train="*", learning_rate=rate, warmup=warm, batch_norm="follow"),
+    ]
+    files = keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras"))
+    not_stopped = small()
+    r.fit(not_stopped, 4, [r.scheduler(phases), files])
+    again = keras.models.load_model(tmp_path / "2.keras")
+    r.fit(again, 4, [r.scheduler(phases)], initial_epoch=2)
+    assert r.same(r.weights(again), r.weights(not_stopped))
+    assert r.same(r.slots(again), r.slots(not_stopped))
+
+
+def small() -> Any:
+    inputs = keras.Input((6,))
+    x = r.L.BatchNormalization(name="norm")(r.L.Dense(3, name="low")(inputs))
+    model = keras.Model(inputs, r.L.Dense(1, activation="sigmoid", name="head")(x))
+    return r.compiled(model, "Adam", 0.5)
+
+
+def test_a_schedule_of_a_phase_goes_on_where_it_was(tmp_path):
+    decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
+    phases = [
+        bng.Phase("head", train="head*", learning_rate=1e-2, epochs=1),
+        bng.Phase("all", train="*", learning_rate=decay, epochs=2),
+        bng.Phase("end", train="*", learning_rate=bng.times(0.1)),
+    ]
+    ends = []
+    for listed in ([stop_at(2, 1)], [], None):
+        keras.utils.set_random_seed(1)
+        model, schedule = small(), r.scheduler(phases)
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"))
+        if listed:
+            with pytest.raises(Stop):
+                r.fit(model, 4, [schedule, backup, *listed])
+            continue
+        r.fit(model, 4, [schedule] if listed is None else [schedule, backup])
+        ends.append((r.weights(model), r.slots(model)))
+    for one, other in zip(*ends):
+        assert r.same(one, other)
+
+
+def test_a_factor_of_a_schedule_needs_the_state():
+    decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
+    phases = [
+        bng.Phase("head", train="head", learning_rate=decay, epochs=1),
+        bng.Phase("all", train="*", learning_rate=bng.times(0.1)),
+    ]
+    with pytest.raises(bng.ScheduleError, match=r"'all' is a factor of where.*state=folder"):
+        r.fit(small(), 3, [r.scheduler(phases)], initial_epoch=2)
 
 
 def test_a_plateau_without_its_state_is_an_error_before_the_first_step(tmp_path):

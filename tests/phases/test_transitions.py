@@ -10,7 +10,7 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.engines import engine_for
 from tests.phases import recipe as r
-from tests.phases.recipe import ON_TF, STACK, keras
+from tests.phases.recipe import IS_KERAS3, ON_TF, STACK, keras
 
 
 class Pretends(keras.callbacks.Callback):
@@ -107,14 +107,68 @@ def test_the_rate_of_each_phase_is_set(state):
     assert seen.seen == pytest.approx([1e-2, 5e-3, 5e-3])
 
 
-def test_schedules_of_their_own_per_phase():
+class Halves(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule as users write them: in no registry, with no config."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __call__(self, step: Any) -> Any:
+        if IS_KERAS3:
+            return self.rate * 0.5 ** (keras.ops.cast(step, "float32") / r.STEPS)
+        import tensorflow as tf
+
+        return self.rate * 0.5 ** (tf.cast(step, tf.float32) / r.STEPS)
+
+    if not IS_KERAS3:  # Keras 2 asks a schedule for its config in any `compile`.
+
+        def get_config(self) -> Any:
+            return {"rate": self.rate}
+
+
+@pytest.mark.parametrize("kind", ["plain", "scaled"] + ([] if IS_KERAS3 else ["legacy"]))
+def test_a_rate_of_any_kind_follows_one_of_any_other(kind):
+    """A schedule begins with its phase, goes on in one without a rate, and can be left."""
+    phases = [
+        bng.Phase("a", train="head*", learning_rate=Halves(1e-1), epochs=1),
+        bng.Phase("b", train="*", epochs=1),
+        bng.Phase("c", train="*", learning_rate=bng.times(0.1), epochs=1),
+        bng.Phase("d", train="*", learning_rate=Halves(1e-1), epochs=1),
+        bng.Phase("e", train="*", learning_rate=1e-7, warmup=2),
+    ]
+    family = keras.optimizers.legacy if kind == "legacy" else keras.optimizers
+    optimizer = family.SGD(0.5)
+    if kind == "scaled":
+        home = keras.optimizers if IS_KERAS3 else keras.mixed_precision
+        optimizer = home.LossScaleOptimizer(optimizer, initial_scale=8.0)
+    model = r.transfer()
+    model.compile(optimizer, "binary_crossentropy", run_eagerly=kind == "scaled")
+    seen = r.At(
+        begin=lambda model, epoch: (engine_for(model).rate_now(model), r.weights(model)),
+        end=lambda model, epoch: (0.0, r.weights(model)),
+    )
+    r.fit(model, 5, [r.scheduler(phases), seen])
+    rates = [rate for rate, _ in seen.seen[::2]]
+    # The last one is warming up from the first batch on, and begins at the rate it rises to.
+    assert rates == pytest.approx([1e-1, 5e-2, 2.5e-3, 1e-1, 1e-7])
+    moved = [float(np.abs(seen.seen[i][1][-1] - seen.seen[i + 1][1][-1]).max()) for i in (6, 8)]
+    assert moved[0] > 1e-4
+    assert moved[1] < 1e-6
+
+
+def test_a_model_saved_under_a_later_schedule_loads_with_that_schedule(tmp_path):
     decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
     phases = [
-        bng.Phase("a", train="head*", learning_rate=decay, epochs=1),
-        bng.Phase("b", train="*", learning_rate=decay, epochs=1),
+        bng.Phase("a", train="*", learning_rate=1e-2, epochs=1),
+        bng.Phase("b", train="*", learning_rate=decay),
     ]
-    r.fit(model := r.compiled(r.transfer(), "SGD"), 2, [r.scheduler(phases)])
-    assert engine_for(model).rate_is_schedule(model)
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, r.L.Dense(1, activation="sigmoid")(inputs))
+    r.fit(r.compiled(model, "SGD"), 2, [r.scheduler(phases)])
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras").optimizer
+    assert type(loaded._learning_rate) is type(decay)
+    assert loaded._learning_rate.get_config() == decay.get_config()
 
 
 def test_a_warm_up_rises_linearly_also_over_an_epoch_end():
