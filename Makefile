@@ -30,8 +30,8 @@ demo: ## watch BatchNormalization go wrong and be put right (STACK=k3-tf)
 test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK=... for one)
 	@tools/run_tox.sh $(STACK)
 
-kills: $(TOX) ## SIGKILL scheduled runs at ten random steps, resume, compare bit for bit
-	@BNGUARD_KILLS=$(or $(KILLS),10) $(TOX) run -e $(or $(STACK),k3-jax) -- -m slow tests/phases/test_resume.py
+kills: $(TOX) ## SIGKILL scheduled runs at ten random steps, resume, compare bit for bit (STACK=... for one)
+	@BNGUARD_KILLS=$(or $(KILLS),10) tools/run_tox.sh $(or $(STACK),$(STACKS)) -- -m slow tests/phases/test_resume.py
 
 lint: $(TOX) ## style, types and import contracts
 	@tools/run_tox.sh lint

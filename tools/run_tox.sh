@@ -3,6 +3,7 @@
 #
 #   tools/run_tox.sh             all
 #   tools/run_tox.sh k3-jax      one; its output is shown as it comes
+#   tools/run_tox.sh k2 tfk -- -m slow tests/phases      what is after -- goes to pytest
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,8 +13,10 @@ pythons=$(echo "$found" | cut -d ' ' -f 2-)
 has() { echo "$found" | grep -q "^$1 "; }
 
 tox() {
+    command=$1
+    shift
     # shellcheck disable=SC2086  # one word a Python
-    .env-tools/bin/tox "$@" --discover $pythons
+    .env-tools/bin/tox "$command" --discover $pythons "$@"
 }
 
 need_old_python() {
@@ -24,9 +27,14 @@ need_old_python() {
     fi
 }
 
-if [ $# -gt 0 ]; then
-    case " $* " in *" k2 "*) need_old_python ;; esac
-    tox run -e "$(echo "$*" | tr ' ' ',')"
+named=
+while [ $# -gt 0 ] && [ "$1" != "--" ]; do
+    named=${named:+$named,}$1
+    shift
+done
+if [ -n "$named" ]; then
+    case ",$named," in *,k2,*) need_old_python ;; esac
+    tox run -e "$named" "$@"
     exit
 fi
 
