@@ -453,6 +453,26 @@ def test_legacy_optimizers_make_their_slots_when_asked():
     assert optimizer.get_slot(model.trainable_variables[0], "m") is not None
 
 
+@private("_create_hypers _hypers_created", on=KERAS2)
+def test_legacy_optimizers_make_a_variable_of_a_number_that_was_set_after_a_schedule():
+    optimizer = keras.optimizers.legacy.SGD(keras.optimizers.schedules.ExponentialDecay(1, 1, 0.5))
+    optimizer._create_hypers()
+    assert optimizer._hypers_created
+    optimizer.learning_rate = 0.25
+    optimizer._hypers_created = False
+    optimizer._create_hypers()
+    optimizer.learning_rate.assign(0.5)
+    assert float(optimizer.learning_rate) == 0.5
+
+
+@private("_compile_config")
+def test_a_saved_model_is_compiled_again_with_what_is_in_this_dict():
+    model = compiled()
+    model._compile_config.config["optimizer"] = adam()
+    again = model.get_compile_config()["optimizer"]
+    assert again["class_name"] == "Adam"
+
+
 @private("_iterations")
 def test_the_step_count_is_behind_a_private_name():
     assert hasattr(sgd(), "_iterations") or IS_KERAS3
