@@ -89,7 +89,7 @@ def test_a_whole_report_reads_from_verdict_to_notes():
     ]
     assert "repair BNG101: flags put into effect" in lines
     assert "largest mean shift at epoch 1 end: 0.29 standard deviations" in lines
-    assert "not checked BNG601: needs O (the optimizer)" in lines
+    assert "not checked BNG601: needs the optimizer" in lines
     assert not any("BNG103" in line for line in lines)
     assert lines[-1] == "the guard failed and stood down"
     assert text.endswith("\n")
@@ -142,7 +142,8 @@ def test_a_run_ends_with_causes_and_what_to_type():
         "3 runs of model net, keras 3.15.1 on jax",
         "",
     ]
-    assert lines[-3].startswith("not checked ")
+    assert lines[-4].startswith("not checked ")
+    assert lines[-3] == "bng in a fix: import keras_bnguard as bng"
     assert lines[-2] == "more: bnguard explain BNG404, bnguard run --report report.html ..."
     assert lines[-1] == "not seen: a loop"
     assert max(map(len, lines)) <= 80

@@ -106,10 +106,17 @@ def brief_end(report: Report) -> List[str]:
     for reason, codes in not_checked(report).items():
         if not only_info(reason):
             lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
+    lines += _import(report)
     if report.findings:
         code = report.codes[0]
         lines.append(f"more: bnguard explain {code}, bnguard run --report report.html ...")
     return lines
+
+
+def _import(report: Report) -> List[str]:
+    """What a new user has to know to type a fix."""
+    used = any("bng." in f.fix for f in report.findings if f.repaired is None)
+    return ["bng in a fix: import keras_bnguard as bng"] if used else []
 
 
 def _findings(findings: Sequence[Finding]) -> List[str]:
@@ -133,7 +140,7 @@ def _findings(findings: Sequence[Finding]) -> List[str]:
 
 def facts(report: Report) -> List[str]:
     """Drift at the last look, and how the rules ended, in a few lines."""
-    lines: List[str] = []
+    lines: List[str] = _import(report)
     if report.weights is not None:
         lines += _hang(_weights(report.weights))
     if report.drift:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Iterable
 
 from keras_bnguard.records import Facts
@@ -77,4 +78,5 @@ class RecompiledInsideFit(Rule):
                 "    model.fit(..., initial_epoch=done, epochs=total)"
             ),
             evidence={"where": run.recompiled, "epoch": run.epoch, "steps": run.steps},
+            source=run.recompiled if re.search(r":[0-9]+$", run.recompiled) else None,
         )

@@ -121,7 +121,7 @@ def test_what_was_not_checked_is_a_notification():
     said = [n["message"]["text"] for n in invocation["toolExecutionNotifications"]]
     assert said[0] == "repaired: BNG101: mended/bn held in inference mode"
     assert said[1] == "the guard could not read 1 layer"
-    assert said[2].startswith("not checked BNG501, BNG502: needs P")
+    assert said[2].startswith("not checked BNG501, BNG502: needs batches")
     assert len(said) == 3
 
 

@@ -17,6 +17,11 @@ def test_it_says_where_compile_ran_and_what_follows():
     assert "initial_epoch" in hit.fix
 
 
+def test_it_is_at_the_line_of_compile_where_that_is_known():
+    assert the_hit(RULE, facts(run=run(recompiled="/a/train.py:7"))).source == "/a/train.py:7"
+    assert the_hit(RULE, facts(run=run(recompiled=WHERE))).source is None
+
+
 def test_jax_fails_with_another_error():
     assert "shapes" in the_hit(RULE, facts(on=stack("k3-jax"), run=run(recompiled=WHERE))).message
 
