@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from keras_bnguard.callbacks.phase_model import built_model, ready_model
 from keras_bnguard.callbacks.phase_run import PhaseRun
 from keras_bnguard.engines import engine_for
 from keras_bnguard.engines.backup import find_backup
@@ -21,7 +22,6 @@ from keras_bnguard.engines.fit_frame import (
 from keras_bnguard.engines.host import Hooks, joined
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.gradual import fine_tune, gradual
-from keras_bnguard.inventory import Survey, take_inventory
 from keras_bnguard.phase_plan import check_reach, make_plan, plan_table
 from keras_bnguard.phase_state import StateFile
 from keras_bnguard.report.phase_plot import plot_phases
@@ -178,7 +178,7 @@ class PhaseScheduler(Hooks):
         self._keep_files = self._state_folder is not None or not getattr(
             backup, "delete_checkpoint", True
         )
-        survey = _ready(self._model)
+        survey = ready_model(self._model)
         run = PhaseRun(survey, self.phases, arguments, file, self._default_state)
         check_reach(run.plan, arguments.epochs)
         run.begin()
@@ -206,34 +206,56 @@ class PhaseScheduler(Hooks):
         )
 
     @classmethod
-    def gradual(cls, model: Any, *, verbose: int = 1, **schedule: Any) -> PhaseScheduler:
+    def gradual(
+        cls,
+        model: Any,
+        *,
+        optimizer_state: str = "carry",
+        state: Any = None,
+        verbose: int = 1,
+        **schedule: Any,
+    ) -> PhaseScheduler:
         """A scheduler made from the architecture: the head, then the backbone from the top.
 
         Args:
             model: a built model. schedule: what `keras_bnguard.gradual.gradual` takes:
                 backbone, stages, epochs, head_learning_rate, learning_rate, decay, patience,
-                monitor, batch_norm, layer_decay.
+                monitor, batch_norm, layer_decay. The others: see the class.
         """
-        return cls(gradual(model, **schedule), verbose=verbose)
+        return cls(gradual(model, **schedule), optimizer_state, state, verbose)
 
     @classmethod
-    def fine_tune(cls, model: Any, *, verbose: int = 1, **schedule: Any) -> PhaseScheduler:
+    def fine_tune(
+        cls,
+        model: Any,
+        *,
+        optimizer_state: str = "carry",
+        state: Any = None,
+        verbose: int = 1,
+        **schedule: Any,
+    ) -> PhaseScheduler:
         """The classic: the head first, then everything at a tenth of the rate or less.
 
         Args:
             model: a built model. schedule: what `keras_bnguard.gradual.fine_tune` takes:
-                head_epochs, base_lr, epochs, backbone, factor, batch_norm, layer_decay.
+                head_epochs, base_lr, epochs, backbone, factor, batch_norm, layer_decay. The
+                others: see the class.
         """
-        return cls(fine_tune(model, **schedule), verbose=verbose)
+        return cls(fine_tune(model, **schedule), optimizer_state, state, verbose)
 
     @classmethod
-    def from_yaml(cls, source: Any, *, verbose: int = 1) -> PhaseScheduler:
+    def from_yaml(
+        cls, source: Any, *, optimizer_state: str = "carry", state: Any = None, verbose: int = 1
+    ) -> PhaseScheduler:
         """A scheduler from YAML text or the path of a YAML file, read safely.
+
+        Args:
+            source: the text or path. The others: see the class.
 
         Raises:
             ScheduleError: with file and line. MissingExtraError: PyYAML is not installed.
         """
-        return cls(from_yaml(source), verbose=verbose)
+        return cls(from_yaml(source), optimizer_state, state, verbose)
 
     def to_yaml(self) -> str:
         """The phases as YAML; `from_yaml` reads them back equal."""
@@ -249,7 +271,7 @@ class PhaseScheduler(Hooks):
             ScheduleError: it is not built, or a phase trains nothing.
             SelectorError: `train` matches no layer.
         """
-        survey = _built(model)
+        survey = built_model(model)
         optimizer = getattr(model, "optimizer", None)
         rate = None if optimizer is None else survey.engine.rate(model)
         return plan_table(make_plan(survey, self.phases), rate)
@@ -292,30 +314,6 @@ def _plain(value: Any) -> Any:
     """A log as a float; one that has several values, as a metric per class, as a list."""
     values = np.asarray(value, np.float64)
     return float(values.item()) if values.size == 1 else values.tolist()
-
-
-def _ready(model: Any) -> Survey:
-    """The survey of a model that can be trained at once.
-
-    Raises:
-        ScheduleError: it is not compiled, or not built.
-    """
-    if getattr(model, "optimizer", None) is None:
-        raise ScheduleError(
-            "PhaseScheduler needs a compiled model: call model.compile(...) before fit."
-        )
-    survey = _built(model)
-    survey.engine.check_one_rate(model)
-    return survey
-
-
-def _built(model: Any) -> Survey:
-    survey = take_inventory(model)
-    if not survey.inventory.built or any(not n.built for n in survey.inventory.norms):
-        raise ScheduleError(
-            "PhaseScheduler needs a built model: call it on one batch, or model.build(...), first."
-        )
-    return survey
 
 
 def _rebuild(cls: type, arguments: Tuple[Any, ...]) -> Any:

@@ -51,3 +51,17 @@ def test_a_gradual_schedule_thaws_in_stages_and_survives_yaml():
     assert shares == sorted(shares)
     assert len(set(phases_of(again))) == 3
     assert shares[-1] == 1.0
+
+
+def test_what_the_scheduler_takes_goes_with_every_way_to_make_one(tmp_path):
+    model = transfer()
+    more = {"backbone": "base", "optimizer_state": "reset", "state": tmp_path, "verbose": 0}
+    scheduler = bng.PhaseScheduler.fine_tune(model, head_epochs=1, **more)
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[scheduler])
+    assert len(list(tmp_path.iterdir())) == 2
+    assert int(np.asarray(model.optimizer.iterations)) == 1
+    for made in (
+        bng.PhaseScheduler.gradual(model, **more),
+        bng.PhaseScheduler.from_yaml(scheduler.to_yaml(), optimizer_state="reset", state="there"),
+    ):
+        assert made.__reduce__()[1][1][1:3] in (("reset", tmp_path), ("reset", "there"))

@@ -7,12 +7,12 @@ Three kills here. The longer set, ten random steps for each of several cases:
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,37 +144,36 @@ def stop_at(epoch: int, batch: int = 0) -> Any:
     return Stops()
 
 
-@functools.cache
-def whole() -> Any:
-    """Weights and optimizer of the run that was not stopped; trained once for all tests."""
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Weights and optimizer of a run that was not stopped, and the folder that holds, for each
+    epoch, the weights and the state before it."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    class Keeps(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch:
+                shutil.copytree(folder / "state", folder / f"state-{epoch}")
+
+    names = str(folder / "at-{epoch}.weights.h5")
+    files = keras.callbacks.ModelCheckpoint(names, save_weights_only=True)
+    keras.utils.set_random_seed(1)
     model = build("Adam")
-    r.fit(model, EPOCHS, [r.scheduler(phases("Adam"))], validation_data=r.data(seed=1))
-    return r.weights(model), r.slots(model)
+    listed = [files, r.scheduler(phases("Adam"), state=folder / "state"), Keeps()]
+    r.fit(model, EPOCHS, listed, validation_data=r.data(seed=1))
+    return r.weights(model), r.slots(model), folder
 
 
 @pytest.mark.parametrize("epoch", [1, 3, 6])
-def test_initial_epoch_with_loaded_weights_and_a_state_folder_goes_on(tmp_path, epoch):
-    weights, slots = whole()
-    first = build("Adam")
-    names = str(tmp_path / "at-{epoch}.weights.h5")
-    with pytest.raises(Stop):
-        r.fit(
-            first,
-            EPOCHS,
-            [
-                keras.callbacks.ModelCheckpoint(names, save_weights_only=True),
-                r.scheduler(phases("Adam"), state=tmp_path / "state"),
-                stop_at(epoch, 1),
-            ],
-            validation_data=r.data(seed=1),
-        )
-    second = build("Adam")
-    schedule = r.scheduler(phases("Adam"), state=str(tmp_path / "state"))
-    load(second, tmp_path / f"at-{epoch}.weights.h5")
-    r.fit(second, EPOCHS, [schedule], initial_epoch=epoch, validation_data=r.data(seed=1))
+def test_initial_epoch_with_loaded_weights_and_a_state_folder_goes_on(epoch, whole):
+    weights, slots, folder = whole
+    model = build("Adam")
+    schedule = r.scheduler(phases("Adam"), state=str(folder / f"state-{epoch}"))
+    load(model, folder / f"at-{epoch}.weights.h5")
+    r.fit(model, EPOCHS, [schedule], initial_epoch=epoch, validation_data=r.data(seed=1))
     assert schedule.history[0]["epoch"] == epoch
-    assert r.same(r.weights(second), weights)
-    assert r.same(r.slots(second), slots)
+    assert r.same(r.weights(model), weights)
+    assert r.same(r.slots(model), slots)
 
 
 def load(model: Any, path: Path) -> None:
@@ -187,7 +186,7 @@ def load(model: Any, path: Path) -> None:
 @pytest.mark.parametrize(
     ("order", "moment"), [("before", "wrote"), ("before", "backed-up"), ("after", "backed-up")]
 )
-def test_a_stop_between_our_note_and_the_backup_of_one_epoch(tmp_path, order, moment):
+def test_a_stop_between_our_note_and_the_backup_of_one_epoch(tmp_path, order, moment, whole):
     def run(stops: bool) -> Any:
         again = build("Adam")
         backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"))
@@ -210,7 +209,7 @@ def test_a_stop_between_our_note_and_the_backup_of_one_epoch(tmp_path, order, mo
 
     with pytest.raises(Stop):
         run(True)
-    assert r.same(r.weights(run(False)), whole()[0])
+    assert r.same(r.weights(run(False)), whole[0])
 
 
 def test_a_backup_inside_an_epoch_keeps_the_newer_optimizer(tmp_path):
