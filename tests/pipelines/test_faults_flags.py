@@ -134,7 +134,7 @@ def test_repair_puts_changed_flags_into_effect() -> None:
 def test_repair_of_flags_changed_after_a_fit() -> None:
     base = backbone()
     base.trainable = False
-    model = compiled(nested(base))
+    model = compiled(nested(base), optimizer="Adam")
     clean(fit(model, *rows()))
     kernel = numpy_of(at(model, "backbone/dense1").kernel).copy()
     base.trainable = True

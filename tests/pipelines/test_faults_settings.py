@@ -163,7 +163,7 @@ def test_the_loss_jumps_as_layers_are_thawed() -> None:
     base.trainable = False
     inputs = keras.Input((8,))
     model = keras.Model(inputs, L.Dense(1, name="head")(base(inputs)))
-    clean(fit(compiled(model, 1e-2, loss="mse"), x, y, epochs=2))
+    clean(fit(compiled(model, 1e-2, "Adam", loss="mse"), x, y, epochs=2))
     run = fit(compiled(thawed(model), 1.0, "SGD", loss="mae"), x, y)
     clean(run)  # Another loss: the two cannot be compared.
     base.trainable = False
