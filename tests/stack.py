@@ -108,6 +108,8 @@ ENGINE = STACKS[STACK][1]
 # after each test takes a few milliseconds instead of a few hundred.
 gc.collect()
 gc.freeze()
+# A traced step is made of many objects; what it drops is collected after the test at the latest.
+gc.set_threshold(50_000, 20, 20)
 
 
 def describe() -> str:

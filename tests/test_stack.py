@@ -59,8 +59,8 @@ _DRAWN = pytest.StashKey()
 @pytest.mark.parametrize("name", ["", "k4", "other"])
 def test_a_stack_that_is_not_there_fails_the_run(name, tmp_path):
     if name == "other":
-        # A stack whose Keras is not the one installed: tf_keras is 2.x, and k2 is no 3.x.
-        name = "tfk" if STACK == "k2" else "k2"
+        # A stack whose Keras or engine is not the one installed.
+        name = {"k2": "tfk", "k3-tf": "k3-torch"}.get(STACK, "k2")
     result = _pytest(tmp_path, name)
     assert result.returncode != 0, result.stdout + result.stderr
     assert all(stack in result.stdout + result.stderr for stack in STACKS)

@@ -40,7 +40,7 @@ fi
 
 need_old_python
 # The framework-free tests also run on the oldest and newest Python this package supports.
-envs=lint,dist,core
+envs=dist,lint,core
 for version in 3.9 3.13; do
     if has $version; then
         envs=$envs,core-py$(echo $version | tr -d .)
@@ -48,4 +48,5 @@ for version in 3.9 3.13; do
         echo "Python $version was not found: core is not run on it."
     fi
 done
-tox run-parallel --parallel 2 --parallel-no-spinner -e "$envs,k2,tfk,k3-tf,k3-jax,k3-torch"
+# The longest first, so that both lanes end together.
+tox run-parallel --parallel 2 --parallel-no-spinner -e "tfk,k2,k3-tf,k3-jax,k3-torch,$envs"
