@@ -10,9 +10,11 @@ from keras_bnguard.block_finder import find_blocks
 from keras_bnguard.errors import ScheduleError, SelectorError
 from keras_bnguard.gradual import _balanced_cuts, escape, fine_tune, gradual
 from keras_bnguard.inventory import take_inventory
+from keras_bnguard.phase_plan import make_plan
 from keras_bnguard.schedule import Plateau, check_phases, times
 from keras_bnguard.selectors import path_matches, select
-from tests.stack import keras
+from tests.stack import STACK, keras
+from tests.test_blocks import build
 
 layers = keras.layers
 
@@ -190,3 +192,35 @@ def test_an_escaped_path_matches_itself_and_nothing_beside_it(path, other):
     assert path_matches(escape(path), path)
     if not (other == path or path.startswith("/") or other.startswith(path)):
         assert not path_matches(escape(path), other)
+
+
+# ------------------------------------------------------------- keras.applications
+APPLICATIONS = [name for name in dir(keras.applications) if name[0].isupper()]
+HERE = APPLICATIONS if STACK in ("k3-torch", "tfk") else ["MobileNetV2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HERE)
+def test_every_application_is_thawed_in_whole_blocks_flat_and_nested(name):
+    """The head alone, then more of the backbone in each stage, never half a block, then all."""
+    base = build(name)
+    pooled = layers.GlobalAveragePooling2D()(base.output)
+    outer = keras.Input(base.input_shape[1:])
+    again = layers.GlobalAveragePooling2D()(base(outer, training=False))
+    stages = []
+    for model in (
+        keras.Model(base.input, layers.Dense(2, name="out")(pooled)),
+        keras.Model(outer, layers.Dense(2, name="out")(again)),
+    ):
+        survey = take_inventory(model)
+        plan = make_plan(survey, gradual(model, epochs=1))
+        sets = [set(planned.trains) for planned in plan]
+        assert sets[0] == {"out"}
+        assert all(before < now for before, now in zip(sets, sets[1:]))
+        assert sets[-1] == {path for path, _ in weighted(model)}
+        for block in find_blocks(survey):
+            assert all(set(block.paths) <= now or not set(block.paths) & now for now in sets)
+        classic = make_plan(survey, fine_tune(model))
+        assert [set(planned.trains) for planned in classic] == [sets[0], sets[-1]]
+        stages.append(len(sets))
+    assert stages == [5, 5]
