@@ -253,24 +253,27 @@ def table(path: Path) -> None:
         if not chosen:
             continue
         hits = sum(c["hit"] for c in chosen)
+        led = sum(c["hit"] and (c["difference"] or c["unsure"]) for c in chosen)
         said = sum(c["hit"] and c["difference"] for c in chosen)
         wins = {p: sum(c["winner"] == p for c in chosen) for p in POLICIES}
         lost = float(np.mean([c["lost"] for c in chosen]))
         fixed = {p: float(np.mean([c["behind"][p] for c in chosen])) for p in POLICIES}
         print(
-            f"{name:12s} policy right {wilson(hits, len(chosen))}; and sure of a difference "
-            f"{wilson(said, len(chosen))}; winners {wins}; lost by advice {lost:.3f}, by always "
+            f"{name:12s} policy right {wilson(hits, len(chosen))}; and did not say 'no difference' "
+            f"{wilson(led, len(chosen))}; and sure {wilson(said, len(chosen))}; winners {wins}; "
+            f"lost by advice {lost:.3f}, by always "
             + ", ".join(f"{p} {v:.3f}" for p, v in fixed.items())
         )
     for c in real:
         if not (c["hit"] and c["difference"]):
             print(
                 f"    case {c['case']}: advised {c['advised']}, difference {c['difference']}, "
+                f"unsure {c['unsure']}, "
                 f"true { ({p: round(v, 3) for p, v in c['truth'].items()}) }"
             )
     none = [c for c in cases if not c["real"] and "difference" in c]
     if none:
-        said = sum(not c["difference"] for c in none)
+        said = sum(not c["difference"] and not c["unsure"] for c in none)
         print(f"without a real difference: it said so in {wilson(said, len(none))}")
 
 
