@@ -4,9 +4,10 @@
 
 CPU time of processes of their own, `python script.py` and `bnguard run script.py` in turn. An
 import of Keras takes seconds and varies by more than what is looked for, so the parts that are
-ours are also timed by themselves: what comes before the script's first line (less what plain
-Python needs for it), what is done when Keras has been imported, and what comes after the last
-line. The fastest of several counts for the parts. Target: less than 100 ms together.
+ours are also timed by themselves: what comes before the script's first line and after its last
+one (less what plain Python needs there, for a script that imports nothing), and what is done when
+Keras has been imported. The fastest of several counts for the parts. Target: less than 100 ms
+together.
 """
 
 from __future__ import annotations
@@ -71,15 +72,23 @@ def main() -> None:
     plain: List[Dict[str, float]] = []
     guarded: List[Dict[str, float]] = []
     timed: List[Dict[str, float]] = []
+    empty: List[Dict[str, float]] = []
+    empty_guarded: List[Dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         script = str(Path(folder) / "script.py")
         Path(script).write_text(SCRIPT.format(imports=IMPORTS.get(stack, "import keras")))
+        nothing = str(Path(folder) / "nothing.py")
+        Path(nothing).write_text(SCRIPT.format(imports="").replace("keras.Model", ""))
         run = ["run", script]
         clocks(["-c", TIMED, *run], environment)
         for _ in range(options.times):
             plain.append(clocks([script], environment))
             guarded.append(clocks(["-m", "keras_bnguard", *run], environment))
             timed.append(clocks(["-c", TIMED, *run], environment))
+            for _ in range(2):
+                empty.append(clocks([nothing], environment))
+                words = ["-m", "keras_bnguard", "run", nothing]
+                empty_guarded.append(clocks(words, environment))
 
     def least(of: List[Dict[str, float]], name: str) -> float:
         return min(each[name] for each in of)
@@ -88,9 +97,9 @@ def main() -> None:
         return min(each["whole"] - each["last line"] for each in of)
 
     parts = {
-        "before the first line": least(guarded, "first line") - least(plain, "first line"),
+        "before the first line": least(empty_guarded, "first line") - least(empty, "first line"),
         "when Keras is imported": least(timed, "hooks"),
-        "after the last line": end(guarded) - end(plain),
+        "after the last line": end(empty_guarded) - end(empty),
     }
     middle = statistics.median(each["whole"] for each in plain)
     differences = [b["whole"] - a["whole"] for a, b in zip(plain, guarded)]
