@@ -7,6 +7,9 @@ from typing import Iterable, Optional
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.base import Hit, Rule, count, norms_of, some, stack_of, stuck
 
+FLOAT32_STEP = 2.0**-24
+"""Half the distance of 1 to the next float32."""
+
 
 class LiveStatisticsStuck(Rule):
     """A live BN is bit-identical after training steps, for a cause that is not known.
@@ -30,9 +33,10 @@ class LiveStatisticsStuck(Rule):
 
     Known limits:
         Not certain: a batch whose moments equal the stored statistics in every bit moves
-        nothing. Silent for momentum 1.0, where every call passes `training=False`, for BN
-        that the observed step did not run, and for layers of which only variables can be
-        seen.
+        nothing. Silent for epochs of one batch where an earlier `fit` took so many steps that
+        such a batch, always the same, is known in every bit; for momentum 1.0, where every
+        call passes `training=False`, for BN that the observed step did not run, and for
+        layers of which only variables can be seen.
 
     Source:
         moving = momentum * moving + (1 - momentum) * batch, `call` of Keras's
@@ -54,7 +58,9 @@ class LiveStatisticsStuck(Rule):
         hit = [
             movement
             for movement in stuck(facts)
-            if movement.ran in ("training", "unknown") and norms[movement.path].momentum is not None
+            if movement.ran in ("training", "unknown")
+            and (momentum := norms[movement.path].momentum) is not None
+            and not _knows_its_only_batch(facts, momentum)
         ]
         if not hit:
             return
@@ -91,3 +97,11 @@ class LiveStatisticsStuck(Rule):
         if facts.run.steps < 1:
             return "no training step ran yet"
         return None
+
+
+def _knows_its_only_batch(facts: Facts, momentum: float) -> bool:
+    """Epochs of one batch, as when a net is to overfit it, after a `fit` of very many: less of
+    what was there before is left than float32 can tell apart."""
+    before = None if facts.run is None else facts.run.before
+    one = (facts.hyper or {}).get("steps") == 1
+    return one and before is not None and momentum**before.steps < FLOAT32_STEP

@@ -6,7 +6,7 @@ import pytest
 
 from keras_bnguard.records import Facts, NormBehaviour
 from keras_bnguard.rules.bng405_live_statistics_stuck import LiveStatisticsStuck
-from tests.rules.facts import facts, hits, moved, norm, run, site, stuck, the_hit
+from tests.rules.facts import facts, hits, moved, norm, past, run, site, stuck, the_hit
 
 RULE = LiveStatisticsStuck
 DROPS = NormBehaviour(live_updates=False, frozen_updates=False, frozen_uses_batch=False)
@@ -86,3 +86,14 @@ def test_it_cannot_look_before_the_first_step_or_without_the_model():
 def test_statistics_that_are_nan_are_silent():
     """They stay NaN whatever the step does: BNG402 says so."""
     assert not hits(RULE, known(replace(stuck("bn", ran="training"), nonfinite=("moving_mean",))))
+
+
+@pytest.mark.parametrize(
+    ("steps", "batches", "fires"),
+    [(2000, 1, False), (1000, 1, True), (2000, 8, True), (2000, None, True)],
+)
+def test_one_batch_that_an_earlier_fit_saw_until_nothing_moved_is_silent(steps, batches, fires):
+    before = past(norm("bn"), steps=steps)
+    observed = run(stuck("bn", ran="training"), calls=TRAINED, before=before)
+    known = facts(norm("bn"), run=observed, hyper={"steps": batches})
+    assert bool(hits(RULE, known)) is fires
