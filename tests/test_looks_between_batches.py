@@ -7,12 +7,13 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.callbacks import run as guard_run
+from keras_bnguard.engines.live_reading import ASKED_EVERY
 from keras_bnguard.inventory import take_inventory
 from keras_bnguard.observation import StatWatch
 from tests.models import data, sgd, transfer
 from tests.stack import ENGINE, keras
 
-BATCHES, BATCH = 60, 8
+BATCHES, BATCH = 140, 8
 
 
 def trained(*callbacks, poison=None):
@@ -29,7 +30,7 @@ def trained(*callbacks, poison=None):
 
 
 def test_between_batches_nothing_of_the_run_changes():
-    guard = bng.BNGuard(every=1, ignore="BNG301")
+    guard = bng.BNGuard(every=1, ignore=["BNG301", "BNG407"])
     with_it, without = trained(guard), trained()
     assert [w.tobytes() for w in with_it.get_weights()] == [
         w.tobytes() for w in without.get_weights()
@@ -44,24 +45,26 @@ def test_what_goes_bad_is_told_when_it_does(batch):
     found = []
     trained(bng.BNGuard(every=1, on_finding=found.append), poison=batch)
     first = [finding for finding in found if finding.code == "BNG402"]
+    assert len(first) == 1
+    told = int(first[0].moment.split()[1])
     # After the first 20 looks JAX is asked without waiting for it.
-    told = batch + 1 if ENGINE == "jax" and batch > 20 else batch
-    assert [finding.moment for finding in first] == [f"batch {told}"]
+    late = 20 if ENGINE == "jax" and batch > 20 else 0
+    assert batch <= told <= batch + late
     assert set(first[0].layers) == {"base/bn", "head_bn"}
 
 
 def test_drift_is_measured_at_the_first_looks_and_then_now_and_again():
-    guard = bng.BNGuard(every=1, ignore="BNG301")
+    guard = bng.BNGuard(every=1, ignore=["BNG301", "BNG407"])
     trained(guard)
     between = [look for look in guard.report.drift if look.moment.startswith("batch")]
-    assert [int(look.moment.split()[1]) + 1 for look in between] == [*range(1, 21), 32]
-    assert [look.steps for look in between] == [*range(1, 21), 32]
+    assert [int(look.moment.split()[1]) + 1 for look in between] == [*range(1, 21), 128]
+    assert [look.steps for look in between] == [*range(1, 21), 128]
     assert guard.report.drift[-1].moment == "epoch 0 end"
 
 
 def test_a_long_run_keeps_a_bounded_history(monkeypatch):
     monkeypatch.setattr(guard_run, "_MANY_LOOKS", 10)
-    guard = bng.BNGuard(every=1, ignore="BNG301")
+    guard = bng.BNGuard(every=1, ignore=["BNG301", "BNG407"])
     trained(guard)
     assert len(guard.report.drift) <= 11
     assert guard.report.drift[-1].moment == "epoch 0 end"
@@ -169,7 +172,10 @@ if ENGINE == "jax":
             state = [jnp.asarray(new.get(id(v), v.value)) for v in kept]
             model._jax_state, model._jax_state_synced = {"non_trainable_variables": state}, False
             try:
-                return reader.ask(screen)()
+                for _ in range(2 * ASKED_EVERY):  # An answer comes when it is asked again.
+                    reader.ask(screen)
+                    reader._asked._newest.block_until_ready()
+                return all(reader.ask(screen) for _ in range(ASKED_EVERY))
             finally:
                 model._jax_state_synced = True
 

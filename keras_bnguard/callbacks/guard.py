@@ -55,8 +55,9 @@ class BNGuard(Hooks):
             A one-shot iterator is left alone. Defaults to None: they are skipped.
         every: "epoch", or every how many training batches to look. "epoch" costs under 1 % of
             a step. At batches the bits of all statistics are compared each time, when the next
-            batch begins; drift is measured at the first 20 of these looks and at every 32nd
-            after. JAX is not waited for: what it finds after that is told one batch later.
+            batch begins; drift is measured at the first 20 of these looks and at every 128th
+            after. JAX is asked at every fourth after those 20 and not waited for, so that
+            findings come a few batches later.
         report: path of a report to write at train end: .html, .json, .sarif or .txt.
             Defaults to None.
         tensorboard: log directory for drift scalars and the findings as text. Defaults to None.

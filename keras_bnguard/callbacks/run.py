@@ -24,20 +24,17 @@ class GuardRun(ListeningRun):
     def stirred(self) -> bool:
         """Between two batches: whether there is reason for a look.
 
-        There is one at each of the first 20 times, at every 32nd after, which measures drift,
+        There is one at each of the first 20 times, at every 128th after, which measures drift,
         and whenever a BN moved or stood still that did not before, or lost its health. Where
-        the engine can be asked without waiting for it, the answer comes one time later.
+        the engine can be asked without waiting for it, the answer comes some batches later.
         """
         self._glances += 1
-        answer, self._asked = self._asked, None
-        if self._glances <= 20 or self._glances % 32 == 0 or self.spy.fault is not None:
+        if self._glances <= 20 or self._glances % 128 == 0 or self.spy.fault is not None:
             return True
         reader, screen = self._live_reader(), self.stats.screen()
-        if reader is not None and screen is not None:
-            self._asked = reader.ask(screen)
-        if self._asked is not None:
-            # The answer about the batch before: the device had the time of a step for it.
-            return answer is not None and not answer()
+        passes = None if reader is None or screen is None else reader.ask(screen)
+        if passes is not None:
+            return not passes
         values = None if reader is None else reader.read()
         return values is None or not self.stats.glance(values)
 

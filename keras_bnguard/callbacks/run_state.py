@@ -152,7 +152,6 @@ class RunState:
         self._sources.update(history.flag_sources(engine, self.wanted))
         self.stats = StatWatch(self.survey)
         self._reader: Optional[LiveReader] = None
-        self._asked: Optional[Callable[[], bool]] = None
         self.spy = CallSpy(engine, model, self.survey.handles, self.survey.paths)
         self.first_step = FirstStep(engine, model, self.spy, self._before_step)
         self.chapter = Chapter(self.survey, self.phase) if self._in_fit else None
