@@ -17,7 +17,7 @@ import keras_bnguard as bng
 
 images, digits = load_digits(return_X_y=True)
 images = images.reshape(-1, 8, 8, 1).astype("float32") / 16.0
-train, held_out = (images[:150], digits[:150]), (images[300:1100], digits[300:1100])
+train, held_out = (images[:160], digits[:160]), (images[325:1125], digits[325:1125])
 layers, LOSS = keras.layers, "sparse_categorical_crossentropy"
 tensor = keras.ops.convert_to_tensor if hasattr(keras, "ops") else keras.backend.constant
 
@@ -80,7 +80,7 @@ for filters in (16, 8):
     h = layers.Conv2D(filters, 3, padding="same", activation="relu")(layers.UpSampling2D()(h))
 autoencoder = keras.Model(inputs, layers.Conv2D(1, 3, padding="same")(h))
 autoencoder.compile("adam", "mse")
-autoencoder.fit(images[300:], images[300:], 32, 4, 0)
+autoencoder.fit(images[325:], images[325:], 32, 4, 0)
 pretrained = [layer.get_weights() for layer in autoencoder.layers[0:19]]
 model = keras.Model(inputs, layers.Dense(10, "softmax")(layers.Flatten()(code)))
 model.compile("adam", LOSS)

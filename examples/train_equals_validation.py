@@ -23,9 +23,9 @@ layers, LOSS = keras.layers, "sparse_categorical_crossentropy"
 
 
 def resnet():
-    """Bottlenecks as in ResNet50, one a stage instead of 3, 4, 6, 3; 14 BN instead of 53."""
+    """Bottlenecks as in ResNet50, in two stages of one instead of 3, 4, 6, 3; 9 BN, not 53."""
     h = conv(inputs := keras.Input((8, 8, 1)), 16, 3)
-    for stage, filters in enumerate((8, 16, 32)):
+    for stage, filters in enumerate((8, 16)):
         stride = 1 + (stage > 0)
         after = conv(h, filters * 4, 1, stride, relu=False)
         h = conv(conv(h, filters, 1, stride), filters, 3)
@@ -66,7 +66,7 @@ keras.utils.set_random_seed(0)
 inputs, features = resnet()
 whole = keras.Model(inputs, layers.Dense(8, "softmax")(features))
 whole.compile("adam", LOSS)
-whole.fit(images[source], digits[source], 32, 3, 0)  # the pretraining
+whole.fit(images[source][:1440], digits[source][:1440], 32, 3, 0)  # the pretraining
 pretrained = keras.Model(inputs, features).get_weights()
 
 model, as_is = fine_tune()

@@ -2,8 +2,9 @@
 
     python tools/check_dist.py dist/
 
-The wheel must hold every file of keras_bnguard/ and nothing else, the sdist the license too, and
-the wheel, installed into a fresh environment without any framework, must import and run.
+The wheel must hold every file of keras_bnguard/ and nothing else, the sdist also the license,
+the tests and what they read: documentation, examples, tools. The wheel, installed into a fresh
+environment without any framework, must import and run.
 """
 
 from __future__ import annotations
@@ -18,16 +19,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "keras_bnguard"
+CARRIED = ("benchmarks", "docs", "examples", "tests", "tools")  # by the sdist alone
+ALONE = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+    "setup.cfg",
+    "tox.ini",
+}
 
 
 def main(folder: Path) -> None:
     (wheel,) = folder.glob("*.whl")
     (sdist,) = folder.glob("*.tar.gz")
-    sources = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / PACKAGE).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    sources = _files(PACKAGE)
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     packed = {name for name in names if ".dist-info/" not in name}
@@ -36,11 +43,19 @@ def main(folder: Path) -> None:
         sys.exit("The wheel has no LICENSE.")
     with tarfile.open(sdist) as tar:
         unpacked = {name.split("/", 1)[1] for name in tar.getnames() if "/" in name}
-    missing = (sources | {"LICENSE", "setup.cfg", "pyproject.toml"}) - unpacked
+    missing = sources.union(ALONE, *map(_files, CARRIED)) - unpacked
     if missing:
         sys.exit(f"The sdist lacks {', '.join(sorted(missing))}.")
     _run_installed(wheel)
     print(f"{sdist.name} and {wheel.name}: {len(packed)} files, all there")
+
+
+def _files(folder: str) -> set[str]:
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def _same(what: str, packed: set[str], sources: set[str]) -> None:

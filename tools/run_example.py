@@ -27,6 +27,20 @@ def run(name: str, stack: str, *arguments: str) -> str:
     Raises:
         RuntimeError: it failed; the message is its traceback.
     """
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
+        env=surroundings(stack),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode or "BNGuardWarning" in done.stderr:
+        raise RuntimeError(f"{name} on {stack}:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def surroundings(stack: str) -> Dict[str, str]:
+    """The environment variables under which a script runs on that Keras."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     # One thread: the work is small, and other processes may have the machine.
     environment.update(OMP_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
@@ -35,16 +49,7 @@ def run(name: str, stack: str, *arguments: str) -> str:
         environment["TF_USE_LEGACY_KERAS"] = "1"
     if stack in ENGINES:
         environment["KERAS_BACKEND"] = ENGINES[stack]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode or "BNGuardWarning" in done.stderr:
-        raise RuntimeError(f"{name} on {stack}:\n{done.stdout}\n{done.stderr}")
-    return done.stdout
+    return environment
 
 
 def blocks(name: str) -> Dict[str, List[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 import sys
 
@@ -14,11 +13,6 @@ from keras_bnguard.records import DriftLook
 from keras_bnguard.report import text
 from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
 from tests.report.records import faulty, hostile, looks, reports
-
-# Two of the stacks have no tensorboard.
-needs_tensorboard = pytest.mark.skipif(
-    importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed"
-)
 
 
 def events(folder):
@@ -54,7 +48,6 @@ def shown_text(folder):
 
 
 @pytest.mark.needs_extra
-@needs_tensorboard
 def test_each_layer_has_a_curve_over_the_steps(tmp_path):
     writer = DriftWriter(tmp_path)
     for look in looks(3, 4):
@@ -76,7 +69,6 @@ def test_each_layer_has_a_curve_over_the_steps(tmp_path):
 
 
 @pytest.mark.needs_extra
-@needs_tensorboard
 def test_a_file_says_its_version_first(tmp_path):
     writer = DriftWriter(str(tmp_path / "a" / "b"))
     writer.look(looks()[0])
@@ -86,7 +78,6 @@ def test_a_file_says_its_version_first(tmp_path):
 
 
 @pytest.mark.needs_extra
-@needs_tensorboard
 def test_nothing_is_written_before_the_first_look(tmp_path):
     writer = DriftWriter(tmp_path / "logs")
     writer.close()
@@ -94,7 +85,6 @@ def test_nothing_is_written_before_the_first_look(tmp_path):
 
 
 @pytest.mark.needs_extra
-@needs_tensorboard
 def test_a_killed_run_has_all_it_saw(tmp_path):
     writer = DriftWriter(tmp_path)
     writer.look(looks()[0])
@@ -106,7 +96,6 @@ def test_a_killed_run_has_all_it_saw(tmp_path):
 
 
 @pytest.mark.needs_extra
-@needs_tensorboard
 def test_two_looks_at_one_step_are_both_kept(tmp_path):
     writer = DriftWriter(tmp_path)
     for shift in (0.25, 0.5):
@@ -116,7 +105,6 @@ def test_two_looks_at_one_step_are_both_kept(tmp_path):
 
 
 @pytest.mark.needs_extra
-@needs_tensorboard
 @pytest.mark.parametrize("report", [faulty(), hostile()])
 def test_the_report_stands_there_as_text_that_markdown_leaves_alone(tmp_path, report):
     writer = DriftWriter(tmp_path)
@@ -129,7 +117,6 @@ def test_the_report_stands_there_as_text_that_markdown_leaves_alone(tmp_path, re
 
 
 @pytest.mark.needs_extra
-@needs_tensorboard
 @given(report=reports)
 @settings(max_examples=25)
 def test_any_report_can_be_written(tmp_path_factory, report):
