@@ -12,7 +12,7 @@ import numpy as np
 # docs/statistics.md more than five points of accuracy.
 MAX_DISTANCE = 0.1
 
-_BLOCK = 4096
+_BLOCK = 8192
 
 
 def _in_blocks(measure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -127,9 +127,9 @@ class Start:
             self._scale = 1 / np.sqrt(self._variance)
             self._log = np.log(self._variance)
 
-    def _with_epsilon(self, variance: np.ndarray, here: slice = slice(None)) -> np.ndarray:
+    def _with_epsilon(self, variance: np.ndarray) -> np.ndarray:
         wide = variance.astype(self._dtype, copy=False)
-        return np.asarray(np.maximum(wide, 0) + self._epsilon[here])
+        return np.asarray(np.maximum(wide, 0) + self._epsilon)
 
     def measures(self, mean: np.ndarray, variance: np.ndarray) -> Tuple[np.ndarray, ...]:
         """`mean_shift`, `log_variance_ratio` and `bhattacharyya` of all channels in one pass.
@@ -145,25 +145,47 @@ class Start:
             1e-5 of the functions of those names.
         """
         found = tuple(np.empty(len(self._mean), self._dtype) for _ in range(3))
+        size = min(len(self._mean), _BLOCK)
+        scratch = tuple(np.empty(size, self._dtype) for _ in range(4))
         with np.errstate(all="ignore"):
             for begin in range(0, len(self._mean), _BLOCK):
                 here = slice(begin, begin + _BLOCK)
-                self._measure(here, mean[here], variance[here], found)
+                used = tuple(each[: len(self._mean) - begin] for each in scratch)
+                self._measure(here, mean[here], variance[here], used, found)
         return found
 
     def _measure(
-        self, here: slice, mean: np.ndarray, variance: np.ndarray, found: Tuple[np.ndarray, ...]
+        self,
+        here: slice,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        scratch: Tuple[np.ndarray, ...],
+        found: Tuple[np.ndarray, ...],
     ) -> None:
-        now = self._with_epsilon(variance, here)
-        shift = mean - self._mean[here]
-        log, log0 = np.log(now), self._log[here]
-        now += self._variance[here]
-        apart = np.log(now * self._dtype.type(0.5))
-        apart -= (log + log0) * self._dtype.type(0.5)
-        apart += shift * shift / now * self._dtype.type(0.5)
-        found[0][here] = np.abs(shift) * self._scale[here]
-        found[1][here] = np.abs(log - log0)
-        found[2][here] = np.maximum(apart * self._dtype.type(0.5), 0)
+        """One block, in place: temporaries cost more than what is done with them."""
+        apart, log, shift, square = scratch
+        log0 = self._log[here]
+        shifts, ratios, distances = (each[here] for each in found)
+        np.maximum(variance, 0, out=apart)
+        apart += self._epsilon[here]
+        np.log(apart, out=log)
+        apart += self._variance[here]
+        apart *= 0.5
+        np.subtract(mean, self._mean[here], out=shift)
+        np.multiply(shift, shift, out=square)
+        square /= apart
+        square *= 0.25
+        np.log(apart, out=apart)
+        np.abs(shift, out=shifts)
+        shifts *= self._scale[here]
+        np.subtract(log, log0, out=ratios)
+        np.abs(ratios, out=ratios)
+        log += log0
+        log *= 0.5
+        apart -= log
+        apart += square
+        apart *= 0.5
+        np.maximum(apart, 0, out=distances)
 
 
 def layer_means(values: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
