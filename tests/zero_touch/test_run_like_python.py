@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,11 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 ENVIRONMENT.pop("BNGUARD", None)
 
 
+def hear_interrupts():
+    """What a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def python(*words, stdin="", cwd=SCRIPTS, **environment):
     return subprocess.run(
         [sys.executable, *map(str, words)],
@@ -25,6 +31,7 @@ def python(*words, stdin="", cwd=SCRIPTS, **environment):
         input=stdin,
         capture_output=True,
         text=True,
+        preexec_fn=hear_interrupts if os.name == "posix" else None,
     )
 
 
