@@ -31,7 +31,7 @@ test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK
 	@tools/run_tox.sh $(STACK)
 
 kills: $(TOX) ## SIGKILL scheduled runs at ten random steps, resume, compare bit for bit (STACK=... for one)
-	@BNGUARD_KILLS=$(or $(KILLS),10) tools/run_tox.sh $(or $(STACK),$(STACKS)) -- -m slow tests/phases/test_resume.py
+	@BNGUARD_KILLS=$(or $(KILLS),10) tools/run_tox.sh $(or $(STACK),$(STACKS)) -- -m slow tests/guarantees/test_resume.py
 
 lint: $(TOX) ## style, types and import contracts
 	@tools/run_tox.sh lint

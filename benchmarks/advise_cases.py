@@ -123,7 +123,7 @@ class Bench:
         if key not in self.models:
             self.models[key] = model = net(self.keras, case["depth"], case["momentum"])
             if policy != "live":
-                bng.guard(model, hold="*")
+                bng.force_inference(model, layers="*")
             model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
             model.optimizer.build(model.trainable_variables)
         model = self.models[key]

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.stack import describe, keras  # isort: skip - sets the environment first
 
 import keras_bnguard as bng
-from keras_bnguard.inventory import take_inventory
+from keras_bnguard.model.snapshot import take_inventory
 
 
 def milliseconds(work: Callable[[], Any], times: int = 5) -> Tuple[float, float]:

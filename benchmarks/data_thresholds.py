@@ -30,8 +30,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import keras_bnguard as bng
-from keras_bnguard.data_facts import measure, peek
-from keras_bnguard.inventory import take_inventory
+from keras_bnguard.data.measure import measure, peek
+from keras_bnguard.model.snapshot import take_inventory
 from keras_bnguard.rules import (
     bng301_momentum_too_slow_for_run as bng301,
 )

@@ -130,8 +130,8 @@ class Experiment:
 
     def replaced(self, model: Any, weights: List[np.ndarray]) -> Iterator[Tuple[Any, Any]]:
         import keras_bnguard as bng
-        from keras_bnguard.inventory import take_inventory
-        from keras_bnguard.observation import StatWatch
+        from keras_bnguard.guard.statistics_tracker import StatWatch
+        from keras_bnguard.model.snapshot import take_inventory
 
         for shift, change in shifts().items():
             for strength in STRENGTHS:

@@ -36,7 +36,7 @@ print("last line", time.process_time())
 TIMED = """
 import sys, time
 from keras_bnguard.cli import main
-from keras_bnguard.zero_touch import _STATE
+from keras_bnguard.auto import _STATE
 told = _STATE._hook._told
 def timed():
     begin = time.process_time()

@@ -95,6 +95,6 @@ for layer in model.layers[0:19]:
     layer.trainable = True
 fit("thawed", model, 1e-4, 5)
 model.set_weights(after_head)
-bng.guard(model, hold="batch_norm*")  # gamma, beta and all else train, the statistics do not
+bng.force_inference(model, layers="batch_norm*")  # all trains but the moving statistics
 fit("thawed, BN held", model, 1e-4, 5)
 _picture.bars(accuracy, "accuracy on 800 held-out digits, %")

@@ -69,14 +69,14 @@ h = layers.Dense(5, "softmax")((base := xception()).output)
 fit(keras.Model(base.input, h), 1e-3, [part[source][:896] for part in (images, digits)], 5)
 pretrained = base.get_weights()
 model, base = fresh()  # 1. by hand: the head on a frozen base, unfreeze, compile, fine-tune
-bng.guard(model)  # a step in which BN does what flags and graph say
+bng.force_inference(model)  # a step in which BN does what flags and graph say
 base.trainable = False
 print("weights of a frozen BN that train:", len(base.get_layer("bn").trainable_weights))
 slow = fit(model, 1e-2, train, HEAD)
 say("head on the frozen base", model, kept(base))
 after_head, base.trainable = model.get_weights(), True
 fit(model, 1e-5, train, FINE)
-say("fine-tuned with bng.guard", model, kept(base, "moving"))
+say("fine-tuned with bng.force_inference", model, kept(base, "moving"))
 by_hand = model.get_weights()
 model, base = fresh()  # 2. without the guarded step; the callback only looks
 model.set_weights(after_head)

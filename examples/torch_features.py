@@ -81,13 +81,13 @@ for _ in range(5):  # the pretraining
         nn.functional.cross_entropy(whole(data[0][rows]), data[1][rows]).backward()
         optimizer.step()
 pretrained = backbone.state_dict()
-for name in ("frozen, as Keras has it", "frozen, bng.guard"):
+for name in ("frozen, as Keras has it", "frozen, bng.force_inference"):
     model, before = student(1e-2, trainable=False)
-    if name == "frozen, bng.guard":
-        bng.guard(model)
+    if name == "frozen, bng.force_inference":
+        bng.force_inference(model)
     model.fit(*train, **EPOCHS, callbacks=[guard := bng.BNGuard(on_finding=lambda finding: None)])
     say(name, model, before, " ".join(guard.report.codes))
-with bng.hold_inference(model):  # a call without `training` is a training step's to the module
+with bng.force_inference(model, "*"):  # a call without `training` is in training mode there
     model(x[:32])
 say("and called, held", model, before)
 model(x[:32])

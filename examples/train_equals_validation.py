@@ -47,7 +47,7 @@ def fine_tune(hold=None):
     model = keras.Model(inputs, layers.Dense(2, "softmax")(features))
     model.compile(keras.optimizers.Adam(1e-3), LOSS, metrics=["accuracy"])
     if hold:
-        bng.guard(model, hold=hold)
+        bng.force_inference(model, layers=hold)
     fit = model.fit(x, y, 16, 10, 0, validation_data=(x, y))
     return model, fit.history
 

@@ -9,41 +9,39 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "Advice": "records",
-    "BNGuard": "callbacks.guard",
+    "BNGuard": "guard.callback",
     "BNGuardError": "errors",
     "BNGuardWarning": "errors",
     "DataError": "errors",
     "Finding": "records",
     "FindingError": "errors",
-    "GuardedTrainStep": "train_step",
+    "GuardedTrainStep": "inference.train_step",
     "MissingExtraError": "errors",
     "MissingKerasError": "errors",
-    "Phase": "schedule",
-    "PhaseScheduler": "callbacks.phases",
-    "Plateau": "schedule",
-    "Recalibrate": "callbacks.recalibrating",
+    "Phase": "phases.phase",
+    "PhaseScheduler": "phases.scheduler",
+    "Plateau": "phases.phase",
+    "Recalibrate": "recalibration.callback",
     "Report": "records",
     "ScheduleError": "errors",
     "SelectorError": "errors",
     "SettingError": "errors",
-    "Threshold": "schedule",
+    "Threshold": "phases.phase",
     "UnsupportedModelError": "errors",
-    "advise": "advice",
-    "audit": "auditing",
-    "blocks": "schedule",
-    "disable_warnings": "zero_touch",
-    "enable_warnings": "zero_touch",
-    "guard": "train_step",
-    "hold_inference": "train_step",
-    "last": "schedule",
-    "mode_gap": "mode_gaps",
-    "precompute_features": "features",
+    "advise": "advice.advise",
+    "audit": "guard.audit",
+    "blocks": "phases.phase",
+    "disable_warnings": "auto",
+    "enable_warnings": "auto",
+    "force_inference": "inference.force_inference",
+    "last": "phases.phase",
+    "mode_gap": "data.mode_gap",
+    "precompute_features": "features.precompute",
     "plot_drift": "report.statistics_plots",
     "plot_mode_gap": "report.statistics_plots",
     "plot_recalibration": "report.statistics_plots",
-    "recalibrate": "recalibration",
-    "times": "schedule",
-    "unguard": "train_step",
+    "recalibrate": "recalibration.recalibrate",
+    "times": "phases.phase",
 }
 
 __all__ = ["GuardedModel", "__version__", *_NAMES]
@@ -52,7 +50,9 @@ __all__ = ["GuardedModel", "__version__", *_NAMES]
 def __getattr__(name: str) -> Any:
     """Resolve public names on first use, so that importing the package loads no framework."""
     if name == "GuardedModel":
-        return importlib.import_module("keras_bnguard.guarded_model").guarded_model_class()
+        return importlib.import_module(
+            "keras_bnguard.inference.guarded_model"
+        ).guarded_model_class()
     module = _NAMES.get(name)
     if module is None:
         raise AttributeError(f"module 'keras_bnguard' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 #
 #   tools/run_tox.sh             all
 #   tools/run_tox.sh k3-jax      one; its output is shown as it comes
-#   tools/run_tox.sh k2 tfk -- -m slow tests/phases      what is after -- goes to pytest
+#   tools/run_tox.sh k2 tfk -- -m slow tests/scenarios/phases      what is after -- goes to pytest
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from keras_bnguard.auditing import audit
 from keras_bnguard.cli.model_file import load
+from keras_bnguard.guard.audit import audit
 from keras_bnguard.report import FORMATS, rendered
 from keras_bnguard.report.terminal import print_report
 

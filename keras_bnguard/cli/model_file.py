@@ -14,11 +14,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from keras_bnguard.backends.registry import any_engine, loaded_engines
 from keras_bnguard.cli.description import Description, one_line, read_description
 from keras_bnguard.cli.refusals import nodes, refusals
-from keras_bnguard.engines.select import any_engine, loaded_engines
 from keras_bnguard.errors import BNGuardError, ModelFileError
-from keras_bnguard.origins import note_writer
+from keras_bnguard.model.saved_by import note_writer
 
 
 def load(path: str) -> Any:

@@ -66,8 +66,8 @@ def main(argv: List[str]) -> int:
     arguments = parser.parse_args(own)
     if module == "" or (module is None and not rest):
         parser.error("expected a script, or -m and a module")
+    from keras_bnguard.auto import _STATE
     from keras_bnguard.settings import read_settings
-    from keras_bnguard.zero_touch import _STATE
 
     try:
         keys = ("select", "ignore", "every", "fix", "fail_on", "report")

@@ -7,7 +7,7 @@ joined by ``/``: ``backbone/block1_bn``.
 
 from __future__ import annotations
 
-from keras_bnguard.records.advised import Advice, PolicyScore
+from keras_bnguard.records.advice import Advice, PolicyScore
 from keras_bnguard.records.data import (
     Alone,
     DataFacts,
@@ -29,7 +29,7 @@ from keras_bnguard.records.model import (
     TimeSteps,
     WeightCounts,
 )
-from keras_bnguard.records.reported import (
+from keras_bnguard.records.report import (
     SEVERITIES,
     DriftLook,
     Finding,
@@ -37,7 +37,13 @@ from keras_bnguard.records.reported import (
     Outcome,
     Report,
 )
-from keras_bnguard.records.running import (
+from keras_bnguard.records.stack import (
+    STOCK,
+    Behaviour,
+    NormBehaviour,
+    Stack,
+)
+from keras_bnguard.records.training import (
     NEEDS,
     Averaging,
     CallSite,
@@ -49,12 +55,6 @@ from keras_bnguard.records.running import (
     OptimizerFacts,
     PastRun,
     RunFacts,
-)
-from keras_bnguard.records.stack import (
-    STOCK,
-    Behaviour,
-    NormBehaviour,
-    Stack,
 )
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, List, Tuple
 
-from keras_bnguard.findings import merge_outcomes
 from keras_bnguard.records import Finding, Report
+from keras_bnguard.rules.evaluate import merge_outcomes
 
 
 def merged(several: List[Report]) -> Report:

@@ -14,7 +14,7 @@ from keras_bnguard.rules.base import (
     freeze_code,
     some,
 )
-from keras_bnguard.rules.data_limits import MIN_ROWS, does_not_fit, measured
+from keras_bnguard.rules.thresholds import MIN_ROWS, does_not_fit, measured
 
 FROZEN_SHARE = 0.9
 FROZEN_LAYERS = 2

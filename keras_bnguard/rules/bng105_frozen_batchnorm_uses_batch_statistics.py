@@ -96,7 +96,7 @@ KERAS_FIX = (
     "    new = keras.layers.BatchNormalization(trainable=False)\n"
     "    new.build(input_shape)\n"
     "    new.set_weights(old.get_weights())\n"
-    "or let the guard hold these layers: BNGuard(fix=True), or bng.guard(model)"
+    "or let the guard hold these layers: BNGuard(fix=True), or bng.force_inference(model)"
 )
 
 
@@ -128,5 +128,5 @@ def _torch_fix(norms: List[NormLayer]) -> str:
         "            if isinstance(module, kinds):\n"
         "                module.eval()\n"
         "                module.train = lambda mode=True, module=module: module\n"
-        "or let the guard hold them: BNGuard(fix=True), or bng.guard(model)"
+        "or let the guard hold them: BNGuard(fix=True), or bng.force_inference(model)"
     )

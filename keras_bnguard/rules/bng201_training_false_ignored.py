@@ -30,7 +30,7 @@ class TrainingFalseIgnored(Rule):
 
     Fix:
         Freeze the BN layers by their own flag and compile again, or let the guard hold them
-        with `BNGuard(fix=True)`, `GuardedModel` or `bng.guard(model)`.
+        with `BNGuard(fix=True)`, `GuardedModel` or `bng.force_inference(model)`.
 
     Known limits:
         A subclassed `call` that passes False is honoured by every Keras and stays silent.
@@ -71,7 +71,7 @@ class TrainingFalseIgnored(Rule):
             fix=(
                 "freeze BN by its own flag, then compile again:\n"
                 f"{freeze_code(inventory, hit)}\n"
-                "or let the guard hold them: BNGuard(fix=True), or bng.guard(model)"
+                "or let the guard hold them: BNGuard(fix=True), or bng.force_inference(model)"
             ),
             evidence={"calls": owners, "stack": str(inventory.stack)},
             source=line_of_call(hit, False),

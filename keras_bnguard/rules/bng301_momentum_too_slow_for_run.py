@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from keras_bnguard.records import Facts, Lag, NormLayer
 from keras_bnguard.rules.base import Hit, Rule, count, indent, norms_of, some, stack_of
-from keras_bnguard.rules.data_limits import (
+from keras_bnguard.rules.thresholds import (
     MAX_START_LEFT,
     does_not_fit,
     live,

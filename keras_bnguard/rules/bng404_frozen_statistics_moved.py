@@ -70,7 +70,7 @@ class FrozenStatisticsMoved(Rule):
             ),
             fix=(
                 "load the pretrained statistics again and let this package hold the layers:\n"
-                "    model = bng.guard(model)\n"
+                "    bng.force_inference(model)\n"
                 "    model.fit(..., callbacks=[bng.BNGuard(fix=True)])"
             ),
             evidence={"max_mean_shift": shifts, "why": whys, "steps": run.steps},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.drift import MAX_DISTANCE
 from keras_bnguard.records import Facts, Movement, NormLayer
 from keras_bnguard.rules.base import (
     COMPILE_AGAIN,
@@ -17,6 +16,7 @@ from keras_bnguard.rules.base import (
     some,
     stack_of,
 )
+from keras_bnguard.statistics.drift import MAX_DISTANCE
 
 
 class StatisticsDrifted(Rule):

@@ -12,7 +12,7 @@ from keras_bnguard.rules.bng301_momentum_too_slow_for_run import (
     lags_of_live,
     start_does_harm,
 )
-from keras_bnguard.rules.data_limits import put_right
+from keras_bnguard.rules.thresholds import put_right
 
 MAX_SHIFT = 0.5
 MAX_LOG_VARIANCE = 0.7

@@ -8,7 +8,7 @@ from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import DataFacts, Facts, Inventory, NormInput
 from keras_bnguard.rules.base import Hit, Rule, indent, norms_of, some, stack_of
-from keras_bnguard.rules.data_limits import why_missing
+from keras_bnguard.rules.thresholds import why_missing
 
 MAX_SCALE = 1e2
 """Variance of the data over moving variance, or its inverse."""

@@ -6,7 +6,7 @@ from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.base import Hit, Rule, count, indent, some, stack_of
-from keras_bnguard.rules.data_limits import (
+from keras_bnguard.rules.thresholds import (
     MIN_VALUES,
     batch_rows,
     live,

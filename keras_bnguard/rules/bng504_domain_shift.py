@@ -15,7 +15,7 @@ from keras_bnguard.rules.base import (
     stack_of,
     stands_still,
 )
-from keras_bnguard.rules.data_limits import (
+from keras_bnguard.rules.thresholds import (
     MAX_LOG_VARIANCE_RATIO,
     MAX_MEAN_SHIFT,
     MIN_ROWS,

@@ -6,7 +6,7 @@ from typing import Iterable, List, Optional
 
 from keras_bnguard.records import DataFacts, Facts
 from keras_bnguard.rules.base import Hit, Rule, indent, some, stack_of
-from keras_bnguard.rules.data_limits import (
+from keras_bnguard.rules.thresholds import (
     MAX_LABELS_WITHIN,
     MAX_WITHIN,
     MIN_BATCHES,

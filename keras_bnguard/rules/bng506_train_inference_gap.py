@@ -7,7 +7,7 @@ from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts, Gap
 from keras_bnguard.rules.base import Hit, Rule, indent, some, stack_of
-from keras_bnguard.rules.data_limits import MIN_VALUES, live, put_right, why_missing
+from keras_bnguard.rules.thresholds import MIN_VALUES, live, put_right, why_missing
 
 MAX_RATIO = 1.5
 MIN_GAP = 0.1

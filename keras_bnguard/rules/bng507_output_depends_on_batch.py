@@ -6,7 +6,7 @@ from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.base import Hit, Rule, indent, some, stack_of
-from keras_bnguard.rules.data_limits import why_missing
+from keras_bnguard.rules.thresholds import why_missing
 
 MAX_DIFFERENCE = 1e-3
 TIMES_HELD = 10.0
@@ -73,7 +73,7 @@ class OutputDependsOnBatch(Rule):
                 "hand the argument on:\n"
                 + indent("x = self.bn(x, training=training)      # not training=True")
                 + "\nor hold these BN where you cannot edit the model:\n"
-                + indent(f"model = bng.guard(model, hold={list(paths)!r})")
+                + indent(f"bng.force_inference(model, layers={list(paths)!r})")
             ),
             evidence={
                 "difference": alone.difference,

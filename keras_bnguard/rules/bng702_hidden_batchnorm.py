@@ -100,6 +100,6 @@ def _fix(hosts: Dict[str, List[NormLayer]]) -> str:
     if torch:
         lines += [
             "or, to keep torch modules still, hold them:",
-            f"    model = bng.guard(model, hold={wrappers_of(torch)})",
+            f"    bng.force_inference(model, layers={wrappers_of(torch)})",
         ]
     return "\n".join(lines)

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import List, Optional
 
+from keras_bnguard.backends.registry import any_engine
 from keras_bnguard.cli.demo.digits import load_digits
 from keras_bnguard.cli.demo.picture import draw, need_matplotlib
 from keras_bnguard.cli.demo.recipe import AS_IS, FIXED, Run, Setting, run_seed
 from keras_bnguard.cli.demo.summary import meaning, of_variant, rows, show_framed, show_table
-from keras_bnguard.engines.select import any_engine
 from keras_bnguard.report.text import finding_text
 
 INTRODUCTION = """\

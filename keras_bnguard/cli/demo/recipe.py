@@ -7,8 +7,8 @@ from typing import Any, Callable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.callbacks.guard import BNGuard
 from keras_bnguard.cli.demo.digits import Digits, load_digits
+from keras_bnguard.guard.callback import BNGuard
 from keras_bnguard.records import Finding
 
 AS_IS, FIXED, HEAD_ONLY = "as it is", "BNGuard(fix=True)", "head only"

@@ -1,0 +1,58 @@
+"""A guard in every `fit` that has none."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from keras_bnguard.auto.run_log import Ledger, never_fails
+
+
+class Fits:
+    """The `fit` calls under way."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.open = 0
+        self._nested: Dict[int, int] = {}  # id(model) -> its calls of fit under way
+
+    def __contains__(self, model: Any) -> bool:
+        return id(model) in self._nested
+
+    def enter(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
+        """The callbacks to run `fit` with, and what to call when it is left."""
+        from keras_bnguard.auto.guard_callback import own_guard, silent_guard, with_guard
+        from keras_bnguard.backends.patches.model_hooks import user_line
+
+        line = user_line()
+        own = own_guard(callbacks)
+        nested = self._nested.get(id(model), 0)
+        inserted: Any = None
+        guard: Any = own
+        if own is None and not nested:
+            tell = functools.partial(self.ledger.tell, model, line=line)
+            guard = silent_guard(self.ledger.settings, tell)
+            callbacks, inserted = with_guard(callbacks, guard, model)
+        with self.ledger.lock:
+            self.open += 1
+            self._nested[id(model)] = nested + 1
+
+        def done() -> None:
+            with self.ledger.lock:
+                self.open -= 1
+                left = self._nested.get(id(model), 1) - 1
+                if left:
+                    self._nested[id(model)] = left
+                else:
+                    self._nested.pop(id(model), None)
+            if not nested:
+                self._leave(model, guard, inserted, line)
+
+        return callbacks, done
+
+    @never_fails()
+    def _leave(self, model: Any, guard: Any, inserted: Any, line: Optional[str]) -> None:
+        if inserted is not None:
+            inserted()
+        guard._stop()  # Again where it has ended; not so where an exception ended the fit.
+        self.ledger.collect(model, guard.report, "fit", line)

@@ -1,0 +1,101 @@
+"""`pytest -p keras_bnguard.pytest_plugin`: findings of every training in a test run.
+
+Not registered by itself: naming it with `-p`, or in `addopts`, is how it is switched on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+import pytest
+
+from keras_bnguard.auto import _STATE
+from keras_bnguard.errors import BNGuardError
+from keras_bnguard.settings import FAIL_ON, read_settings
+
+TITLE = "keras_bnguard"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup(TITLE, "findings about BatchNormalization")
+    group.addoption("--bnguard-select", metavar="CODES", help="rules to run: BNG2,BNG401 or ALL")
+    group.addoption("--bnguard-ignore", metavar="CODES", help="BNG404, or BNG404:siamese/*")
+    group.addoption("--bnguard-report", metavar="FILE", help=".html, .json, .sarif or .txt")
+    group.addoption(
+        "--bnguard-fail-on",
+        metavar="SEVERITY",
+        choices=FAIL_ON,
+        help="fail the run on findings: error, or warning",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    keys = ("select", "ignore", "report", "fail_on")
+    given = {key: config.getoption(f"bnguard_{key}") for key in keys}
+    try:
+        settings = read_settings(given, folder=str(config.rootpath))
+    except BNGuardError as error:
+        raise pytest.UsageError(str(error)) from None
+    _STATE.enable(settings, by_warning=False)
+    config.pluginmanager.register(_Seen(), "keras_bnguard_seen")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _STATE.disable()
+
+
+class _Seen:
+    """Which test every report came from, and the summary at the end."""
+
+    def __init__(self) -> None:
+        self.found: List[Any] = []
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        before = {id(report) for report in _STATE.reports()}
+        yield
+        _STATE.finish("end of the test")
+        for report in _STATE.reports():
+            if id(report) not in before:
+                self.found += [(item.nodeid, finding) for finding in report.findings]
+
+    def _bad(self) -> List[Any]:
+        wanted = _STATE.settings.fail_on
+        severities = {"error": ("error",), "warning": ("error", "warning")}.get(wanted or "", ())
+        return [f for _, f in self.found if f.severity in severities and f.repaired is None]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self._bad() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        from keras_bnguard.report.several import merged
+
+        settings = _STATE.settings
+        reports = _STATE.reports()
+        if settings.report:
+            from keras_bnguard.report import write_report
+
+            write_report(merged(reports), settings.report)
+        shown = [(test, f) for test, f in self.found if f.severity != "info"]
+        if not shown and not _STATE.faults:
+            return
+        from keras_bnguard.report.text import finding_text
+
+        terminalreporter.section(TITLE)
+        told: Dict[str, List[str]] = {}
+        for test, finding in shown:
+            told.setdefault(finding_text(finding), []).append(test)
+        for text, tests in told.items():
+            names = list(dict.fromkeys(tests))
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            terminalreporter.write_line(f"{names[0]}{more}")
+            terminalreporter.write_line(text)
+            terminalreporter.write_line("")
+        if self._bad():
+            terminalreporter.write_line(
+                f"{len(self._bad())} findings; --bnguard-fail-on={settings.fail_on} fails the run"
+            )
+        for fault in _STATE.faults[:1]:
+            terminalreporter.write_line(f"keras_bnguard failed: {fault}")

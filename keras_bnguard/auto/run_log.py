@@ -1,0 +1,167 @@
+"""What was found while warnings are on, in which run of which model, and how it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import traceback
+import warnings
+import weakref
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    List,
+    Optional,
+    Protocol,
+    Set,
+    Tuple,
+    TypeVar,
+    cast,
+)
+
+from keras_bnguard.errors import BNGuardWarning, FindingError
+from keras_bnguard.settings import Settings
+
+if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
+    from keras_bnguard.records import Finding, Report
+
+KEEP_RUNS = 500
+"""So many reports are kept; of older ones only those with findings."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class HasLedger(Protocol):
+    """What has a ledger to note its own faults in."""
+
+    ledger: Ledger
+
+
+def never_fails(result: Any = None) -> Callable[[Method], Method]:
+    """A method that runs inside the user's training: a fault of ours is noted, once, and
+    nothing is changed for them. A finding they want raised passes."""
+
+    def decorate(method: Method) -> Method:
+        @functools.wraps(method)
+        def careful(self: HasLedger, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(self, *args, **kwargs)
+            except FindingError:
+                raise
+            except Exception as error:
+                self.ledger.failed(error)
+                return result(*args) if callable(result) else result
+
+        return cast(Method, careful)
+
+    return decorate
+
+
+class Ledger:
+    """The settings, and all that was seen under them.
+
+    lock: the one lock of all that is known while warnings are on. by_warning: tell by
+    `BNGuardWarning` unless the settings say how; otherwise only collect. faults: our own, as
+    tracebacks. unseen: what could not be seen, one line each. dropped: reports not kept.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.on = False
+        self.settings = Settings()
+        self.by_warning = True
+        self.faults: List[str] = []
+        self.unseen: Set[str] = set()
+        self.dropped = 0
+        self.reports: List[Report] = []
+        self._told: Dict[int, Tuple[Any, Set[Any]]] = {}
+        self._numbers: Dict[int, Tuple[Any, int]] = {}
+
+    def clear(self) -> None:
+        """Forget the reports and what was told, as a new start does."""
+        self.reports.clear()
+        self._told.clear()
+
+    # ------------------------------------------------------------------ reports
+    def collect(
+        self, model: Any, report: Optional[Report], kind: str, line: Optional[str] = None
+    ) -> None:
+        """Keep a report. kind: "fit" or "loop". line: where that was called."""
+        if report is None:
+            return
+        with self.lock:
+            from dataclasses import replace
+
+            number = self._number(model)
+            note = f"{kind} {number} of this model" if number > 1 else kind
+            found = tuple(seen_at(finding, line) for finding in report.findings)
+            self.reports.append(replace(report, findings=found, notes=(note, *report.notes)))
+            if len(self.reports) > KEEP_RUNS:
+                silent = next((i for i, r in enumerate(self.reports) if not r.findings), 0)
+                del self.reports[silent]
+                self.dropped += 1
+
+    def _number(self, model: Any) -> int:
+        """1 for the first run of a model, 2 for the second."""
+        entry = self._numbers.get(id(model))
+        number = entry[1] + 1 if entry is not None and entry[0]() is model else 1
+        self._numbers[id(model)] = (weakref.ref(model, self._forget(self._numbers, model)), number)
+        return number
+
+    @staticmethod
+    def _forget(table: Dict[int, Any], model: Any) -> Callable[[Any], None]:
+        key = id(model)
+
+        def forget(ref: Any) -> None:
+            entry = table.get(key)
+            if entry is not None and entry[0] is ref:
+                table.pop(key, None)
+
+        return forget
+
+    # ------------------------------------------------------------------ telling
+    def tell(self, model: Any, finding: Finding, line: Optional[str] = None) -> None:
+        """Hand out a finding the way the settings say, once per model."""
+        from keras_bnguard.guard.emit import Emitter
+
+        finding = seen_at(finding, line)
+
+        with self.lock:
+            entry = self._told.get(id(model))
+            if entry is None or entry[0]() is not model:
+                entry = (weakref.ref(model, self._forget(self._told, model)), set())
+                self._told[id(model)] = entry
+            key = (finding.code, finding.layers, finding.repaired)
+            if key in entry[1]:
+                return
+            entry[1].add(key)
+        how = self.settings.on_finding
+        if how is None and not self.by_warning:
+            return
+        Emitter(how or "warn")(finding)
+
+    def failed(self, error: BaseException) -> None:
+        """A fault of ours: said once, kept for the report, never the user's."""
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        first = not self.faults
+        if len(self.faults) < 10:
+            self.faults.append(trace)
+        if first:
+            with contextlib.suppress(Exception):
+                warnings.warn(
+                    f"keras_bnguard failed; training goes on without it. {error!r}\n{trace}",
+                    BNGuardWarning,
+                    stacklevel=2,
+                )
+
+
+def seen_at(finding: Finding, line: Optional[str]) -> Finding:
+    """A finding with the line of the training it was seen in, where its cause has none."""
+    if finding.source is not None or line is None:
+        return finding
+    from dataclasses import replace
+
+    return replace(finding, source=line)

@@ -1,0 +1,152 @@
+"""On and off, and what the functions in front of Keras tell: each to the part it concerns."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
+
+from keras_bnguard.auto.fits import Fits
+from keras_bnguard.auto.import_hook import PACKAGES, ImportHook
+from keras_bnguard.auto.loops import Loops, nothing
+from keras_bnguard.auto.run_log import Ledger, never_fails
+from keras_bnguard.errors import FindingError
+from keras_bnguard.settings import Settings
+
+if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
+    from keras_bnguard.records import Report
+
+
+class ZeroTouch:
+    """All that is known while warnings are on. One per process; tests may make more.
+
+    It is the `Watcher` of `backends.patches.global_hooks`.
+    """
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.fits = Fits(self.ledger)
+        self.loops = Loops(self.ledger, self.fits, self._look_at_exit)
+        self._at_exit = False
+        self._hook = ImportHook(self._keras_imported)
+
+    # ------------------------------------------------------------------ on, off
+    def enable(self, settings: Settings, by_warning: bool) -> None:
+        """Switch on, or go on with other settings. by_warning: tell by `BNGuardWarning`
+        unless the settings say how; otherwise only collect."""
+        if settings.report:  # The script may go to another folder before it is written.
+            settings = settings._replace(report=os.path.abspath(settings.report))
+        ledger = self.ledger
+        with ledger.lock:
+            ledger.settings = settings
+            ledger.by_warning = by_warning
+            if not ledger.on:
+                ledger.clear()
+            ledger.on = True
+            if settings.report and by_warning:
+                self._look_at_exit()
+            self._hook.put()
+            if any(package in sys.modules for package in PACKAGES):
+                self._keras_imported()
+
+    @never_fails()
+    def _keras_imported(self) -> None:
+        from keras_bnguard.backends.patches import global_hooks
+
+        with self.ledger.lock:
+            if self.ledger.on:
+                global_hooks.install(self)
+
+    def disable(self) -> None:
+        """Switch off; loops that are watched get their last look."""
+        with self.ledger.lock:
+            self._hook.take_away()
+            if not self.ledger.on:
+                return
+            self.finish("disable_warnings()")
+            self.ledger.on = False
+            global_hooks = sys.modules.get("keras_bnguard.backends.patches.global_hooks")
+            if global_hooks is not None:
+                global_hooks.uninstall()
+
+    @never_fails()
+    def finish(self, moment: str = "exit") -> None:
+        """Last look at every loop; their reports are complete then."""
+        self.loops.finish(moment)
+
+    def _look_at_exit(self) -> None:
+        # Registered after the frameworks were imported, so that it runs before they are gone.
+        if not self._at_exit:
+            self._at_exit = True
+            atexit.register(self._exit)
+
+    def _exit(self) -> None:
+        if self.ledger.on and self.ledger.by_warning:
+            with contextlib.suppress(FindingError):
+                self.finish()
+            self._write()
+
+    @never_fails()
+    def _write(self) -> None:
+        if self.settings.report:
+            from keras_bnguard.report import write_report
+            from keras_bnguard.report.several import merged
+
+            write_report(merged(self.reports()), self.settings.report)
+
+    # ------------------------------------------------------------ what is known
+    @property
+    def settings(self) -> Settings:
+        """The settings that count now."""
+        return self.ledger.settings
+
+    @property
+    def faults(self) -> List[str]:
+        """Our own faults, as tracebacks."""
+        return self.ledger.faults
+
+    @property
+    def unseen(self) -> Tuple[str, ...]:
+        """What could not be seen, one line each."""
+        return tuple(sorted(self.ledger.unseen))
+
+    def reports(self) -> List[Report]:
+        """Those of runs that have ended, then those of loops under way."""
+        with self.ledger.lock:
+            return [*self.ledger.reports, *self.loops.reports()]
+
+    # ------------------------------------------------------------ what is told
+    def around_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
+        """The callbacks to run `fit` with, and what to call when it is left."""
+        if not self.ledger.on:
+            return callbacks, nothing
+        try:
+            self.loops.before_fit(model)
+            return self.fits.enter(model, callbacks)
+        except FindingError:
+            raise
+        except Exception as error:
+            self.ledger.failed(error)
+            return callbacks, nothing
+
+    def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]:
+        """Before a `train_on_batch`; returns (a context for it, what to call after it)."""
+        return self.loops.before_batch(model)
+
+    def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None:
+        """Before an optimizer's step."""
+        self.loops.before_apply(optimizer, variables, stateless)
+
+    def after_apply(self, optimizer: Any) -> None:
+        """After it."""
+
+    def changed(self, keys: Iterable[int], compiled: bool = False) -> None:
+        """Flags were assigned, or a model was compiled."""
+        self.loops.changed(keys, compiled)
+
+    @never_fails()
+    def after_load(self, layer: Any) -> None:
+        """Weights were loaded into a layer or a model."""
+        self.loops.after_load(layer)

@@ -1,0 +1,1 @@
+"""Everything of Keras that this package replaces, and how it is put back."""

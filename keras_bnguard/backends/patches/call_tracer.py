@@ -1,0 +1,298 @@
+"""Write down how each BN is called in a real training step.
+
+While a `CallSpy` is open, the `__call__` of this Keras's base layer class is replaced by one
+that keeps a stack of the calls under way, and the `call` of each watched BN by one that notes
+the `training` value that arrives. Nothing is computed or changed; both are put back on exit.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple
+
+from keras_bnguard.backends.patches.inference_mode import _PATCHES, _training_index
+from keras_bnguard.backends.refs import NormHandle
+from keras_bnguard.records import CallSite
+
+_LOCK = threading.RLock()
+
+
+class _Frame:
+    __slots__ = ("explicit", "layer", "resolved", "said_false", "switched_by", "written")
+
+    def __init__(self, layer: Any, explicit: Any, resolved: Any) -> None:
+        self.layer = layer
+        self.explicit = explicit
+        self.resolved = resolved
+        self.said_false: Optional[Any] = None
+        self.switched_by: Optional[Any] = None
+        self.written: Any = None
+
+
+def _never_raises(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of the spy that runs inside the user's step: it notes a fault, and the spy is
+    blind from then on; whoever opened it tells."""
+
+    @functools.wraps(work)
+    def careful(self: CallSpy, *args: Any) -> Any:
+        if self.fault is not None:
+            return None
+        try:
+            return work(self, *args)
+        except Exception as error:
+            self.fault = error
+            return None
+
+    return careful
+
+
+class CallSpy:
+    """Context manager that fills `sites` with what it saw, by path of the BN.
+
+    Args:
+        engine: the adapter. model: the outermost model. handles: the BN to watch.
+        paths: path of every layer by id, for naming.
+
+    Attributes:
+        sites: what was seen. outermost: calls that no other call was around.
+        fault: the exception that blinded it, None while all is well.
+    """
+
+    def __init__(
+        self, engine: Any, model: Any, handles: Sequence[NormHandle], paths: Dict[int, str]
+    ) -> None:
+        self._engine = engine
+        self._model = model
+        self._paths = paths
+        self._by_layer: Dict[int, List[NormHandle]] = {}
+        for handle in handles:
+            self._by_layer.setdefault(id(handle.layer), []).append(handle)
+        self._layers = {id(h.layer): h.layer for h in handles}
+        self._local = threading.local()
+        self._functional: Dict[int, bool] = {}
+        self.sites: Dict[str, List[CallSite]] = {}
+        self.outermost = 0
+        self.fault: Optional[Exception] = None
+
+    # ------------------------------------------------------------ installation
+    def __enter__(self) -> CallSpy:
+        self._install()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        for layer in self._layers.values():
+            _PATCHES.leave(layer, "call", self)
+        _PATCHES.leave(self._model, "call", self)
+        _Watched.leave(self._engine.keras.layers.Layer, self)
+
+    @_never_raises
+    def _install(self) -> None:
+        _Watched.enter(self._engine.keras.layers.Layer, self)
+        _PATCHES.enter(self._model, "call", self._rooted, self, inner=True)
+        for layer in self._layers.values():
+            _PATCHES.enter(layer, "call", functools.partial(self._noted, layer), self, inner=True)
+
+    # --------------------------------------------------------------- recording
+    def _stack(self) -> List[_Frame]:
+        return self._local.__dict__.setdefault("stack", [])  # type: ignore[no-any-return]
+
+    def outer(self, original: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """A layer's `__call__`, with the stack kept around it."""
+        frame = self._push(layer, kwargs.get("training"))
+        try:
+            return original(layer, *args, **kwargs)
+        finally:
+            if frame is not None:
+                self._pop(frame)
+
+    @_never_raises
+    def _push(self, layer: Any, written: Any) -> _Frame:
+        stack = self._stack()
+        parent = stack[-1] if stack else None
+        around = parent.resolved if parent is not None else None
+        if (
+            parent is not None
+            and _plain(written) == _plain(around)
+            and self._is_graph(parent.layer)
+        ):
+            written = None  # Keras's graph walk hands its own value on; nobody wrote it.
+        resolved = written if written is not None else around
+        frame = _Frame(layer, None if layer is self._model else written, resolved)
+        frame.written = written
+        stack.append(frame)
+        if parent is None:
+            self.outermost += 1
+        return frame
+
+    @_never_raises
+    def _pop(self, frame: _Frame) -> None:
+        stack = self._stack()
+        stack.pop()
+        if not stack:
+            return
+        parent = stack[-1]
+        if frame.said_false is not None and parent.said_false is None:
+            parent.said_false = frame.said_false
+        if _is_false(frame.written):
+            parent.said_false = frame.layer
+        if self._engine.defaults_to_training(frame.layer) and frame.written is None:
+            parent.switched_by = frame.layer
+        elif frame.switched_by is not None:
+            parent.switched_by = frame.switched_by
+
+    def _rooted(self, call: Any) -> Any:
+        """The model's own `call`: JAX's stateless step enters it without `__call__`."""
+
+        def call_rooted(*args: Any, **kwargs: Any) -> Any:
+            frame = self._root(kwargs.get("training"))
+            try:
+                return call(*args, **kwargs)
+            finally:
+                if frame is not None:
+                    self._pop(frame)
+
+        call_rooted.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
+        return call_rooted
+
+    @_never_raises
+    def _root(self, training: Any) -> Optional[_Frame]:
+        stack = self._stack()
+        if any(frame.layer is self._model for frame in stack):
+            return None
+        frame = _Frame(self._model, None, training)
+        stack.append(frame)
+        self.outermost += 1
+        return frame
+
+    def _is_graph(self, layer: Any) -> bool:
+        key = id(layer)
+        if key not in self._functional:
+            self._functional[key] = self._engine.is_functional(layer)
+        return self._functional[key]
+
+    def _noted(self, layer: Any, call: Any) -> Any:
+        index = _training_index(call)
+
+        def call_noted(*args: Any, **kwargs: Any) -> Any:
+            arrived = kwargs.get("training")
+            if index >= 0 and len(args) > index:
+                arrived = args[index]
+            self._note(layer, arrived, args[0] if args else None)
+            return call(*args, **kwargs)
+
+        call_noted.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
+        return call_noted
+
+    @_never_raises
+    def _note(self, layer: Any, arrived: Any, inputs: Any) -> None:
+        stack = self._stack()
+        explicit = next((f.explicit for f in reversed(stack) if f.explicit is not None), None)
+        leaked_from, switched_by = self._by_leak(stack, explicit, _plain(arrived))
+        for handle in self._by_layer[id(layer)]:
+            site = CallSite(
+                explicit=_plain(explicit),
+                arrived=_plain(arrived),
+                leaked_from=leaked_from,
+                switched_by=switched_by,
+                values_per_channel=_values_per_channel(layer, inputs),
+                values_per_row=_values_per_channel(layer, inputs, first_axis=1),
+                flag=bool(layer.trainable),
+                around=_plain(stack[-1].resolved) if stack else None,
+            )
+            found = self.sites.setdefault(handle.path, [])
+            if site not in found:
+                found.append(site)
+
+    def _by_leak(
+        self, stack: List[_Frame], explicit: Any, arrived: Any
+    ) -> Tuple[Optional[str], Optional[str]]:
+        """Paths of the layers whose explicit False, or default True, reached here by a leak."""
+        if not stack or explicit is not None:
+            return None, None
+        wanted = _plain(stack[-1].resolved)
+        if wanted is not False and not arrived:
+            for frame in reversed(stack[:-1]):
+                if frame.said_false is not None:
+                    return self._paths.get(id(frame.said_false), "?"), None
+        if not wanted and arrived is True:
+            for frame in reversed(stack[:-1]):
+                if frame.switched_by is not None:
+                    return None, self._paths.get(id(frame.switched_by), "?")
+        return None, None
+
+
+class _Watched:
+    """The base layer class of one Keras while spies are open: one hook serves them all."""
+
+    _open: ClassVar[Dict[type, _Watched]] = {}
+
+    def __init__(self, owner: type) -> None:
+        self.owner = owner
+        self.original = original = owner.__call__
+        self.spies: Tuple[CallSpy, ...] = ()
+        mine = self
+
+        @functools.wraps(original)
+        def watched(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            run = original
+            for spy in mine.spies:
+                run = functools.partial(spy.outer, run)
+            return run(layer, *args, **kwargs)
+
+        # functools.wraps also gives it Keras's module, so that AutoGraph, which leaves
+        # Keras's own code alone, leaves this alone too.
+        del watched.__wrapped__
+        self.installed = watched
+        owner.__call__ = watched  # type: ignore[method-assign]
+
+    @classmethod
+    def enter(cls, owner: type, spy: CallSpy) -> None:
+        with _LOCK:
+            watched = cls._open.get(owner)
+            if watched is None:
+                watched = cls._open[owner] = cls(owner)
+            watched.spies = (*watched.spies, spy)
+
+    @classmethod
+    def leave(cls, owner: type, spy: CallSpy) -> None:
+        with _LOCK:
+            watched = cls._open.get(owner)
+            if watched is None:
+                return
+            watched.spies = tuple(other for other in watched.spies if other is not spy)
+            if not watched.spies:
+                del cls._open[owner]
+                if owner.__call__ is watched.installed:
+                    owner.__call__ = watched.original  # type: ignore[method-assign]
+
+
+def _is_false(value: Any) -> bool:
+    return _plain(value) is False
+
+
+def _plain(value: Any) -> Any:
+    """True, False or None as they are (0 and 1 too), "tensor" for anything else."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return bool(value)
+    return "tensor"
+
+
+def _values_per_channel(layer: Any, inputs: Any, first_axis: int = 0) -> Optional[int]:
+    try:
+        shape = [None if d is None else int(d) for d in inputs.shape]
+        axis = getattr(layer, "axis", -1)
+        axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
+        drop = {int(a) % len(shape) for a in axes}
+        rest = [d for i, d in enumerate(shape) if i not in drop and i >= first_axis]
+        if any(d is None for d in rest):
+            return None
+        product = 1
+        for d in rest:
+            product *= int(d or 0)
+        return product
+    except Exception:
+        return None

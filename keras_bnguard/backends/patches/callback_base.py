@@ -1,0 +1,103 @@
+"""Join a framework-free callback to the `Callback` classes of the Kerases that are imported.
+
+A callback of this package is made before anyone knows which Keras will run it. Its class is
+joined to the `Callback` of every Keras imported so far, so that `isinstance` holds in each;
+`Hooks` has everything a Keras asks of a callback, so one imported later works as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Tuple
+
+from keras_bnguard.backends.registry import engine_for, loaded_engines
+
+
+class Hooks:
+    """Every hook a Keras may call, doing nothing; and what Keras 2 asks in private.
+
+    The `_is_default` marks tell Keras 3 that a hook is not overridden, so that it may go on
+    dispatching batches asynchronously; `_implements_*` say the same to Keras 2.
+    """
+
+    def __init__(self) -> None:
+        self.params: Any = None
+        self.validation_data: Any = None
+        self._model: Any = None
+        self._chief_worker_only: Any = None
+        self._supports_tf_logs = False
+
+    @property
+    def model(self) -> Any:
+        """The model in training, with its values in place (JAX keeps them elsewhere)."""
+        if self._model is not None:
+            engine_for(self._model).sync(self._model)
+        return self._model
+
+    @model.setter
+    def model(self, value: Any) -> None:
+        self._model = value
+
+    def set_params(self, params: Any) -> None:
+        self.params = params
+
+    def set_model(self, model: Any) -> None:
+        module = getattr(model, "module", None)
+        wrapped = module is not None and type(model).__name__ == "DistributedDataParallel"
+        self._model = module if wrapped else model
+
+    def _overrides(self, *names: str) -> bool:
+        return any(not getattr(getattr(self, name), "_is_default", False) for name in names)
+
+    def _implements_train_batch_hooks(self) -> bool:
+        return self._overrides(
+            "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
+        )
+
+    def _implements_test_batch_hooks(self) -> bool:
+        return self._overrides("on_test_batch_begin", "on_test_batch_end")
+
+    def _implements_predict_batch_hooks(self) -> bool:
+        return self._overrides("on_predict_batch_begin", "on_predict_batch_end")
+
+
+def _nothing(name: str, counted: bool) -> Any:
+    if counted:
+
+        def hook(self: Any, index: int, logs: Any = None) -> None:
+            return None
+
+    else:
+
+        def hook(self: Any, logs: Any = None) -> None:  # type: ignore[misc]
+            return None
+
+    hook.__name__ = name
+    hook._is_default = True  # type: ignore[attr-defined]
+    return hook
+
+
+for _mode in ("train", "test", "predict"):
+    for _end in ("begin", "end"):
+        setattr(Hooks, f"on_{_mode}_{_end}", _nothing(f"on_{_mode}_{_end}", False))
+        _batch = f"on_{_mode}_batch_{_end}"
+        setattr(Hooks, _batch, _nothing(_batch, True))
+for _name in ("on_batch_begin", "on_batch_end", "on_epoch_begin", "on_epoch_end"):
+    setattr(Hooks, _name, _nothing(_name, True))
+
+_JOINED: Dict[Tuple[type, Tuple[type, ...]], type] = {}
+
+
+def joined(cls: type) -> type:
+    """`cls` with the `Callback` of every imported Keras as a base; made once per combination."""
+    bases = tuple(
+        engine.callback_class
+        for engine in loaded_engines()
+        if not issubclass(cls, engine.callback_class)
+    )
+    if not bases:
+        return cls
+    key = (cls, bases)
+    if key not in _JOINED:
+        namespace = {"__module__": cls.__module__, "__doc__": cls.__doc__, "_bng_public": cls}
+        _JOINED[key] = type(cls.__name__, (cls, *bases), namespace)
+    return _JOINED[key]

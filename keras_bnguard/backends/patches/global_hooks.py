@@ -1,0 +1,349 @@
+"""Stand in front of `fit`, `train_on_batch` and optimizers of every Keras, and go away again.
+
+Each replaced function calls the original with the same arguments and returns what it returns.
+What is told to the `Watcher` before and after is the watcher's affair; it never raises.
+`uninstall` leaves on every class the very objects that were there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import inspect
+import threading
+from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple
+
+from keras_bnguard.backends.base import is_live
+from keras_bnguard.backends.patches import model_hooks
+from keras_bnguard.backends.patches.source_lines import HISTORIES, SourceHistory
+from keras_bnguard.backends.registry import loaded_engines
+
+_LOCK = threading.RLock()
+_ABSENT = object()
+
+
+class Watcher(Protocol):
+    """Who is told; a method that fails has to keep it to itself."""
+
+    def around_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]: ...
+
+    def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]: ...
+
+    def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None: ...
+
+    def after_apply(self, optimizer: Any) -> None: ...
+
+    def after_load(self, layer: Any) -> None: ...
+
+    def changed(self, keys: Iterable[int], compiled: bool = False) -> None: ...
+
+
+class _Installed:
+    """Everything put in place on one Keras."""
+
+    def __init__(self, engine: Any, watcher: Watcher) -> None:
+        self.engine = engine
+        self.watcher = watcher
+        self.replaced: List[Tuple[type, str, Any, Any]] = []
+        self.history = SourceHistory(engine, watcher.changed)
+        self.hook: Any = None
+
+    def install(self) -> None:
+        keras = self.engine.keras
+        model_hooks.start(self.engine, self.history)
+        HISTORIES[id(keras)] = self.history
+        self._replace(keras.Model, "fit", self._fit)
+        self._replace(keras.Model, "train_on_batch", self._train_on_batch)
+        for owner, name in self._loaders():
+            self._replace(owner, name, self._load)
+        for owner, name, wrapper in self._optimizers():
+            self._replace(owner, name, wrapper)
+        node = self.engine.node_class()
+        if node is not None:
+            self._replace(node, "__init__", self._node)
+        if self.engine.engine == "torch":
+            self._hook_torch()
+
+    def uninstall(self) -> None:
+        for owner, name, before, mine in reversed(self.replaced):
+            if owner.__dict__.get(name) is not mine:
+                continue  # Somebody stands in front of us; ours only passes on from now on.
+            if before is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+        self.replaced.clear()
+        if self.hook is not None:
+            self.hook.remove()
+        HISTORIES.pop(id(self.engine.keras), None)
+        model_hooks.stop(self.engine, self.history)
+
+    def _replace(self, owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
+        owner = model_hooks.owner_of(owner, name)  # What Keras compares with is replaced too.
+        original = getattr(owner, name, None)
+        if original is None:
+            return
+        mine: Any = functools.wraps(original)(wrapper(original))
+        # AutoGraph leaves Keras's code alone by its module, and would follow __wrapped__.
+        with contextlib.suppress(TypeError, ValueError):
+            mine.__signature__ = inspect.signature(original)
+        del mine.__wrapped__
+        self.replaced.append((owner, name, owner.__dict__.get(name, _ABSENT), mine))
+        setattr(owner, name, mine)
+
+    # ------------------------------------------------------------------ places
+    def _loaders(self) -> List[Tuple[type, str]]:
+        keras = self.engine.keras
+        return [(keras.layers.Layer, "set_weights"), (keras.Model, "load_weights")]
+
+    def _optimizers(self) -> List[Tuple[type, str, Any]]:
+        optimizers = self.engine.keras.optimizers
+        if self.engine.stack_name in ("k2", "tfk"):
+            owners = [optimizers.Optimizer]
+            legacy = getattr(optimizers, "legacy", None)
+            if legacy is not None:
+                owners.append(legacy.Optimizer)
+            return [
+                (owner, "apply_gradients", self._apply_pairs) for owner in dict.fromkeys(owners)
+            ]
+        return [
+            (optimizers.Optimizer, "apply", self._apply),
+            (optimizers.Optimizer, "stateless_apply", self._stateless),
+        ]
+
+    # ---------------------------------------------------------------- wrappers
+    def _fit(self, original: Any) -> Any:
+        watcher = self.watcher
+        signature = inspect.signature(original)
+
+        def watched_fit(model: Any, *args: Any, **kwargs: Any) -> Any:
+            place = _callbacks_of(signature, model, args, kwargs)
+            if place is None:
+                return original(model, *args, **kwargs)
+            callbacks, done = watcher.around_fit(model, place.value)
+            args, kwargs = place.put(callbacks)
+            try:
+                return original(model, *args, **kwargs)
+            finally:
+                done()
+
+        return watched_fit
+
+    def _train_on_batch(self, original: Any) -> Any:
+        watcher = self.watcher
+
+        def watched_train_on_batch(model: Any, *args: Any, **kwargs: Any) -> Any:
+            spy, done = watcher.before_batch(model)
+            if spy is None:
+                result = original(model, *args, **kwargs)
+            else:
+                with spy:
+                    result = original(model, *args, **kwargs)
+            done()
+            return result
+
+        return watched_train_on_batch
+
+    def _load(self, original: Any) -> Any:
+        watcher = self.watcher
+
+        def watched_load(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(layer, *args, **kwargs)
+            finally:
+                watcher.after_load(layer)
+
+        return watched_load
+
+    def _apply_pairs(self, original: Any) -> Any:
+        watcher = self.watcher
+
+        def watched_apply_gradients(
+            optimizer: Any, grads_and_vars: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            pairs = grads_and_vars
+            if not isinstance(pairs, (list, tuple)):
+                pairs = list(pairs)  # Usually a zip, which can be read only once.
+            watcher.before_apply(optimizer, _second_of(pairs), False)
+            result = original(optimizer, pairs, *args, **kwargs)
+            watcher.after_apply(optimizer)
+            return result
+
+        return watched_apply_gradients
+
+    def _apply(self, original: Any) -> Any:
+        watcher = self.watcher
+
+        def watched_apply(
+            optimizer: Any, grads: Any, trainable_variables: Any = None, **kwargs: Any
+        ) -> Any:
+            if trainable_variables is None:
+                kept = getattr(optimizer, "_trainable_variables", None)
+                watcher.before_apply(optimizer, kept, False)
+                result = original(optimizer, grads, **kwargs)
+            else:
+                if not isinstance(trainable_variables, (list, tuple)):
+                    trainable_variables = list(trainable_variables)
+                watcher.before_apply(optimizer, trainable_variables, False)
+                result = original(optimizer, grads, trainable_variables, **kwargs)
+            watcher.after_apply(optimizer)
+            return result
+
+        return watched_apply
+
+    def _stateless(self, original: Any) -> Any:
+        watcher = self.watcher
+
+        def watched_stateless_apply(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            kept = getattr(optimizer, "_trainable_variables", None)
+            watcher.before_apply(optimizer, kept, True)
+            return original(optimizer, *args, **kwargs)
+
+        return watched_stateless_apply
+
+    def _node(self, original: Any) -> Any:
+        """Called while a graph is built, never in a step: where `training=` is written."""
+        engine, history = self.engine, self.history
+
+        def noted_init(node: Any, *args: Any, **kwargs: Any) -> None:
+            original(node, *args, **kwargs)
+            with contextlib.suppress(Exception):
+                if engine.node_training(node) is not None:
+                    history.after_call(node, model_hooks.user_line(engine.package))
+
+        return noted_init
+
+    def _hook_torch(self) -> None:
+        """Optimizers of torch itself: one hook, that torch offers for all of them."""
+        try:
+            from torch.optim import optimizer as torch_optimizer
+        except ImportError:
+            return
+        register = getattr(torch_optimizer, "register_optimizer_step_post_hook", None)
+        if register is None:
+            return
+        watcher = self.watcher
+
+        def stepped(optimizer: Any, args: Any, kwargs: Any) -> None:
+            with contextlib.suppress(Exception):
+                # `model.parameters()` gives the moving statistics too; no step changes those.
+                every = [p for group in optimizer.param_groups for p in group["params"]]
+                values = [p for p in every if p.requires_grad]
+                watcher.before_apply(optimizer, values, False)
+                watcher.after_apply(optimizer)
+
+        self.hook = register(stepped)
+
+
+class _Callbacks:
+    """The `callbacks` of one call of `fit`, and the call with others in their place."""
+
+    def __init__(self, bound: inspect.BoundArguments) -> None:
+        self._bound = bound
+        self.value = bound.arguments.get("callbacks")
+
+    def put(self, callbacks: Any) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+        if callbacks is not self.value:
+            self._bound.arguments["callbacks"] = callbacks
+        return self._bound.args[1:], self._bound.kwargs
+
+
+def _callbacks_of(
+    signature: inspect.Signature, model: Any, args: Sequence[Any], kwargs: Dict[str, Any]
+) -> Optional[_Callbacks]:
+    try:
+        bound = signature.bind(model, *args, **kwargs)
+    except TypeError:
+        return None  # The original says what is wrong, in Keras's own words.
+    return _Callbacks(bound) if "callbacks" in signature.parameters else None
+
+
+def _second_of(pairs: Sequence[Any]) -> List[Any]:
+    """The variables of (gradient, variable) pairs; none where they are no such pairs."""
+    try:
+        return [variable for _, variable in pairs]
+    except (TypeError, ValueError):
+        return []
+
+
+# ------------------------------------------------------------- what is in place
+_INSTALLED: Dict[int, _Installed] = {}
+
+
+def install(watcher: Watcher) -> None:
+    """Put the hooks on every Keras that is imported; those that have them keep them."""
+    with _LOCK:
+        for engine in _complete_engines():
+            if id(engine.keras) not in _INSTALLED:
+                _install_on(engine, watcher)
+
+
+def uninstall() -> None:
+    """Take every hook off again; no-op where nothing is installed."""
+    with _LOCK:
+        for installed in list(_INSTALLED.values()):
+            installed.uninstall()
+        _INSTALLED.clear()
+
+
+def _complete_engines() -> List[Any]:
+    return [
+        engine
+        for engine in loaded_engines()
+        if hasattr(engine.keras, "Model") and hasattr(engine.keras, "optimizers")
+    ]
+
+
+def _install_on(engine: Any, watcher: Watcher) -> None:
+    installed = _Installed(engine, watcher)
+    try:
+        installed.install()
+    except Exception:
+        installed.uninstall()
+        raise
+    _INSTALLED[id(engine.keras)] = installed
+
+
+def owners_of(engine: Any, variables: Sequence[Any]) -> Optional[Any]:
+    """The model whose training variables an optimizer was given; None where it is not certain.
+
+    Among the models alive, one whose trainable variables are just these; of several, the one
+    that is around the others. Without one, the smallest model that has them all, if only one
+    is that small. Walks all objects once.
+    """
+    torch = engine.engine == "torch"  # Its optimizers know the tensor inside a variable.
+
+    def key(variable: Any) -> int:
+        return id(getattr(variable, "value", variable)) if torch else id(variable)
+
+    keys = {key(variable) for variable in variables}
+    exact: List[Any] = []
+    larger: List[Tuple[int, Any]] = []
+    models = [thing for thing in gc.get_objects() if is_live(thing, engine.keras.Model)]
+    inner = {id(getattr(model, "_functional", None)) for model in models}
+    for model in models:
+        if id(model) in inner:
+            continue  # The graph inside a Sequential, which nobody has made or named.
+        own = _trainable(model)
+        ids = {key(variable) for variable in own}
+        if not keys or not keys <= ids:
+            continue
+        if len(ids) == len(keys):
+            exact.append(model)
+        else:
+            larger.append((len(ids), model))
+    if exact:
+        sizes = {id(m): len(engine.all_layers(m)) for m in exact}
+        return max(exact, key=lambda m: sizes[id(m)])
+    larger.sort(key=lambda pair: pair[0])
+    if larger and (len(larger) == 1 or larger[0][0] < larger[1][0]):
+        return larger[0][1]
+    return None
+
+
+def _trainable(model: Any) -> List[Any]:
+    try:
+        return list(model.trainable_variables)
+    except Exception:
+        return []  # Not built, or a subclass that is not ready yet.

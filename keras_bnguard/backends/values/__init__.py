@@ -1,0 +1,1 @@
+"""Values of a model: reading, probing, restoring, averaging."""

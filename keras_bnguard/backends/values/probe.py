@@ -1,0 +1,223 @@
+"""Run a model on batches and see what reaches each BN, without changing anything.
+
+The model is called in inference mode; a chosen set of BN normalise by the batch instead, by
+the plain formula, so no moving statistic is assigned, no Dropout is on and no seed advances.
+The call is compiled where the engine compiles.
+
+Per call of a BN the probe gives, for each channel, the mean and the biased variance of its
+input (over all axes but the channel's, masked steps left out) and the number of values.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, FrozenSet, List, Sequence, Set, Tuple
+
+import numpy as np
+
+from keras_bnguard.backends.patches.inference_mode import _PATCHES, held_forward
+from keras_bnguard.backends.refs import NormHandle
+
+
+@dataclass(frozen=True)
+class InputMoments:
+    """One call of one BN: mean and biased variance per channel, shape `(channels,)`, float64,
+    and `count`, the values per channel they were taken over."""
+
+    path: str
+    mean: np.ndarray
+    variance: np.ndarray
+    count: float
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Outputs of the model as NumPy, same structure, and the moments in order of the calls."""
+
+    outputs: Any
+    moments: Tuple[InputMoments, ...]
+
+
+class ProbeMath:
+    """The few array operations a probe needs; one subclass per array library."""
+
+    def cast(self, x: Any, like: Any = None) -> Any:
+        """To float32, or to the dtype of `like`."""
+        raise NotImplementedError
+
+    def mean(self, x: Any, axes: List[int], weights: Any) -> Any:
+        """Mean over axes; `weights` is None or 0/1 and of the shape of `x`."""
+        raise NotImplementedError
+
+    def count(self, x: Any, axes: List[int], weights: Any) -> Any:
+        """Number of values a channel's mean is over, as a scalar of float32."""
+        raise NotImplementedError
+
+    def weights(self, mask: Any, x: Any) -> Any:
+        """A mask of one dimension less, spread over the channels, as float32."""
+        raise NotImplementedError
+
+    def reshape(self, x: Any, shape: Sequence[int]) -> Any:
+        raise NotImplementedError
+
+    def rsqrt(self, x: Any) -> Any:
+        raise NotImplementedError
+
+
+class Probe:
+    """A model together with the BN to look at.
+
+    Args:
+        engine: the adapter. model: a built model. handles: the BN to look at.
+        by_batch: paths of those that normalise by the batch; the others run in inference mode.
+        training: call the model in training mode instead, which moves what moves there.
+        forced: BN not in by_batch are forced into inference mode. False: each runs as the
+            model calls it in inference mode, and `arrived` has what `training` it got.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        model: Any,
+        handles: Sequence[NormHandle],
+        by_batch: FrozenSet[str] = frozenset(),
+        training: bool = False,
+        forced: bool = True,
+    ) -> None:
+        self._engine = engine
+        self._forced = forced
+        self.arrived: Dict[str, Set[Any]] = {}
+        self._model = model
+        self._math: ProbeMath = engine.probe_math()
+        self._by_batch = by_batch
+        self._targets = [h for h in handles if h.kind == "keras"]
+        self._modules = [h for h in handles if h.kind == "torch"]
+        self._seen: List[Tuple[str, Any, Any, Any]] = []
+        self._paths: List[str] = []
+        self._run: Callable[..., Any] = engine.compiled_probe(model, self._traced, training)
+
+    def __call__(self, x: Any) -> ProbeResult:
+        """Run one batch.
+
+        Args:
+            x: what the model takes: an array or tensor, or a list or dict of these.
+        """
+        owners = [(h.layer, "call", functools.partial(self._noted, h)) for h in self._targets] + [
+            (h.module, "forward", functools.partial(self._noted_module, h)) for h in self._modules
+        ]
+        entered: List[Tuple[Any, str]] = []
+        try:
+            for owner, name, make in owners:
+                _PATCHES.enter(owner, name, make, who=self)
+                entered.append((owner, name))
+            outputs, moments = self._run(x)
+        finally:
+            for owner, name in reversed(entered):
+                _PATCHES.leave(owner, name, who=self)
+        numpy = self._engine.tensor_to_numpy
+        found = tuple(
+            InputMoments(
+                path=path,
+                mean=np.asarray(numpy(mean), np.float64),
+                variance=np.asarray(numpy(variance), np.float64),
+                count=float(numpy(count)),
+            )
+            for path, (mean, variance, count) in zip(self._paths, moments)
+        )
+        return ProbeResult(self._engine.map_structure(numpy, outputs), found)
+
+    def _traced(self, call: Callable[[], Any]) -> Tuple[Any, List[Tuple[Any, Any, Any]]]:
+        """Call the model and hand out what its BN saw; runs at every trace, or every time."""
+        self._seen = []
+        outputs = call()
+        self._paths = [entry[0] for entry in self._seen]
+        return outputs, [entry[1:] for entry in self._seen]
+
+    def _noted(self, handle: NormHandle, call: Any) -> Any:
+        layer = handle.layer
+        takes_training = "training" in _names(call)
+
+        def call_noted(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            axis = getattr(layer, "axis", -1)
+            kept = axis if isinstance(axis, (list, tuple)) else [axis]
+            by_batch = self._see(handle, inputs, [int(a) for a in kept], kwargs.get("mask"))
+            if by_batch is not None:
+                return by_batch
+            if not self._forced:
+                arrived = kwargs.get("training")
+                plain = arrived if arrived is None or isinstance(arrived, bool) else "tensor"
+                self.arrived.setdefault(handle.path, set()).add(plain)
+            elif takes_training:
+                kwargs["training"] = False
+                args = ()
+            return call(inputs, *args, **kwargs)
+
+        call_noted.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
+        return call_noted
+
+    def _noted_module(self, handle: NormHandle, forward: Any) -> Any:
+        module: Any = handle.module
+
+        def forward_noted(x: Any, *args: Any, **kwargs: Any) -> Any:
+            by_batch = self._see(handle, x, [1], None)
+            if by_batch is not None:
+                return by_batch
+            if self._forced:
+                return held_forward(module)(forward)(x, *args, **kwargs)
+            self.arrived.setdefault(handle.path, set()).add(bool(module.training))
+            return forward(x, *args, **kwargs)
+
+        return forward_noted
+
+    def _see(self, handle: NormHandle, inputs: Any, axis: List[int], mask: Any) -> Any:
+        """Keep the moments of a BN's input; its output where it normalises by the batch."""
+        math, rank = self._math, len(inputs.shape)
+        kept = {a % rank for a in axis}
+        axes = [i for i in range(rank) if i not in kept]
+        spread = [int(inputs.shape[i]) if i in kept else 1 for i in range(rank)]
+        weights = None if mask is None else math.weights(mask, inputs)
+        x = math.cast(inputs)
+        mean = math.mean(x, axes, weights)
+        centred = x - math.reshape(mean, spread)
+        variance = math.mean(centred * centred, axes, weights)
+        self._seen.append((handle.path, mean, variance, math.count(x, axes, weights)))
+        if handle.path not in self._by_batch:
+            return None
+        scale = math.rsqrt(variance + float(handle.settings["epsilon"] or 0.0))
+        _, _, gamma, beta = handle.vectors()
+        y = centred * math.reshape(scale, spread)
+        if gamma is not None:
+            y = y * math.reshape(math.cast(gamma), spread)
+        if beta is not None:
+            y = y + math.reshape(math.cast(beta), spread)
+        return math.cast(y, like=inputs)
+
+
+def _names(call: Any) -> Tuple[str, ...]:
+    try:
+        return tuple(inspect.signature(call).parameters)
+    except (TypeError, ValueError):
+        return ()
+
+
+def pool(moments: Sequence[InputMoments]) -> Dict[str, InputMoments]:
+    """Moments over all calls and batches, by path: the mean and biased variance of all values.
+
+    For parts i with n_i values, mean m_i and variance v_i: m = sum n_i m_i / n and
+    v = sum n_i (v_i + (m_i - m)^2) / n, in float64 (Chan, Golub, LeVeque 1983).
+    """
+    parts: Dict[str, List[InputMoments]] = {}
+    for item in moments:
+        parts.setdefault(item.path, []).append(item)
+    pooled = {}
+    for path, items in parts.items():
+        n = np.array([item.count for item in items])[:, None]
+        means = np.stack([item.mean for item in items])
+        variances = np.stack([item.variance for item in items])
+        total = float(np.sum(n))
+        mean = np.sum(n * means, axis=0) / total
+        variance = np.sum(n * (variances + (means - mean) ** 2), axis=0) / total
+        pooled[path] = InputMoments(path, mean, variance, total)
+    return pooled

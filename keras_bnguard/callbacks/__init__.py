@@ -1,1 +1,0 @@
-"""The callbacks: hooks of a few lines that call the stages."""

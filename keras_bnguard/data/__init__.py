@@ -1,0 +1,1 @@
+"""The user's data: containers, samples, measurements, mode gap."""

@@ -1,0 +1,1 @@
+"""Outputs of a frozen backbone, computed once: `precompute_features`."""

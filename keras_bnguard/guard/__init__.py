@@ -1,0 +1,1 @@
+"""Observing one training run: the callback `BNGuard`, and `audit`."""

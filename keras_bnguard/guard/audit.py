@@ -1,0 +1,73 @@
+"""The stages in one call: look at a model without training it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_bnguard.backends import engine_for
+from keras_bnguard.data.batches import checked
+from keras_bnguard.data.measure import measure, peek
+from keras_bnguard.guard.statistics_tracker import StatWatch
+from keras_bnguard.inference.selection import forced_paths, forces_in_step
+from keras_bnguard.model.blocks.flags import add_blocks
+from keras_bnguard.model.expected_mode import modes
+from keras_bnguard.model.optimizer import take_optimizer
+from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.trainable_changes import flag_changes
+from keras_bnguard.records import Facts, Report, RunFacts
+from keras_bnguard.rules.evaluate import Ignore, Muting, Select, find
+
+
+def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore = None) -> Report:
+    """Audit every BN of a model as it is now; nothing is changed, and without data nothing run.
+
+    Args:
+        model: a Keras model, built or not, compiled or not.
+        data: batches for the rules that look at data: arrays, (x, y), tf.data, a PyDataset or
+            Sequence, a DataLoader, a list of batches, or a function that returns an iterator.
+            The model is run on 16 of them in inference mode; nothing is used up, and weights,
+            metrics and random states stay what they are. Defaults to None: they are skipped.
+        select: rule codes or prefixes to run, "ALL" for the info rules too.
+        ignore: rule codes or prefixes to mute, or a mapping from one to layer globs.
+
+    Returns:
+        A `Report`: findings, the mode of every BN, and every rule that could not look.
+
+    Raises:
+        UnsupportedModelError: `model` is no Keras model.
+        SettingError: `select` or `ignore` names no rule.
+        DataError: `data` is nothing that batches can be read from.
+    """
+    muting = Muting.of(select, ignore)
+    engine_for(model)
+    survey = take_inventory(
+        model,
+        held=forced_paths(model),
+        guarded=forces_in_step(model),
+        look_for_others=muting.names("BNG106"),
+    )
+    if survey.inventory.built and muting.names("BNG107"):
+        add_blocks(survey)
+    watch = StatWatch(survey)
+    wanted = {id(layer): bool(layer.trainable) for _, layer in survey.layers}
+    run = RunFacts(
+        moment="audit",
+        flips=flag_changes(survey, wanted, survey.engine.compiled_flags(model)),
+        movements=watch.movements({}, 0),
+    )
+    seen = None if data is None else measure(survey, peek(checked(data)))
+    facts = Facts(
+        inventory=survey.inventory,
+        optimizer=take_optimizer(survey, look_for_decay=muting.names("BNG602")),
+        run=run,
+        batches=seen,
+    )
+    findings, outcomes = find(facts, muting)
+    return Report(
+        model=survey.inventory.model,
+        stack=survey.inventory.stack,
+        findings=findings,
+        outcomes=outcomes,
+        modes=modes(survey.inventory),
+        weights=survey.inventory.weights,
+    )

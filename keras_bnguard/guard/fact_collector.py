@@ -1,0 +1,331 @@
+"""What a guard knows of one model while it trains, as the facts that rules are asked about."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
+
+from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends.patches import model_hooks, source_lines
+from keras_bnguard.backends.patches.call_tracer import CallSpy
+from keras_bnguard.backends.patches.first_step import FirstStep
+from keras_bnguard.backends.patches.fit_scope import fit_arguments
+from keras_bnguard.backends.values.readers import LiveReader
+from keras_bnguard.guard.phase_history import Chapter
+from keras_bnguard.guard.statistics_tracker import StatWatch
+from keras_bnguard.inference.selection import forced_paths, forces_in_step
+from keras_bnguard.model.blocks.flags import add_blocks
+from keras_bnguard.model.expected_mode import modes
+from keras_bnguard.model.optimizer import RateSetters, rate_setters, take_optimizer
+from keras_bnguard.model.snapshot import Survey, take_inventory
+from keras_bnguard.model.trainable_changes import excused_flags, flag_changes
+from keras_bnguard.recalibration.weight_averages import AverageWatch
+from keras_bnguard.records import (
+    Averaging,
+    CallSite,
+    DataFacts,
+    DriftLook,
+    Facts,
+    Finding,
+    FlagChange,
+    Inventory,
+    Lag,
+    OptimizerFacts,
+    Outcome,
+    Report,
+    RunFacts,
+)
+from keras_bnguard.rules import ALL_RULES
+from keras_bnguard.rules.base import Rule
+from keras_bnguard.rules.evaluate import Muting, find, merge_outcomes
+
+
+def _codes(*asked: str) -> Tuple[str, ...]:
+    looks = (r for r in ALL_RULES if "R" in r.needs or r.looks_again)
+    return tuple(rule.code for rule in looks if rule.asked in asked)
+
+
+@functools.cache
+def _rules(only: Optional[Tuple[str, ...]]) -> Tuple[Type[Rule], ...]:
+    return tuple(rule for rule in ALL_RULES if only is None or rule.code in only)
+
+
+# The rules that look at what happened since train begin; those of them that are asked where no
+# BN moved in a new way; those that are asked once, at the end.
+WHILE_TRAINING = _codes("always", "moved")
+WHEN_QUIET = _codes("always")
+AT_END = _codes("end")
+
+
+class RunState:
+    """What is known of one model while it trains, and how rules are asked about it.
+
+    Args:
+        engine: the adapter of the model. model: the model. muting: what to run and mute.
+        hyper: epochs, steps and batch size of `fit`, where known.
+        in_fit: Keras's own loop runs it, so that `compile()` inside is a fault.
+        emit: called with each new finding.
+        protect: runs a function of ours that user code set off, so that a fault in it never
+            reaches them, and hands out what it found.
+        defer: flags that change are judged at the next hook, which also repairs them.
+        left: called when `fit` turns out to have been left without a word. Defaults to `stop`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: Any,
+        muting: Muting,
+        emit: Callable[[Finding], Any],
+        protect: Callable[[Callable[[], Any]], Any],
+        hyper: Optional[Mapping[str, Any]] = None,
+        in_fit: bool = True,
+        defer: bool = False,
+        left: Optional[Callable[[], Any]] = None,
+    ) -> None:
+        self.engine = engine
+        self._model = weakref.ref(model)
+        self._muting = muting
+        self._emit = emit
+        self._protect = protect
+        self._hyper = hyper
+        self._in_fit = in_fit
+        self._defer = defer
+        self._left = left or self.stop
+        self._fit = model_hooks.fit_under_way(model) if in_fit else None
+        self._fired: Set[str] = set()
+        self._outcomes: Tuple[Outcome, ...] = ()
+        self._sources: Dict[int, str] = {}
+        self._recompiled: Optional[str] = None
+        self._lags: Optional[Tuple[Lag, ...]] = None
+        self._corrupts = False
+        self._in_danger = False
+        self._grown = False
+        self._surveyed = True
+        self._pending: Optional[bool] = None
+        self._all_built: Optional[Inventory] = None
+        self._step_seen = False
+        self._step_flips: Tuple[FlagChange, ...] = ()
+        self._step_optimizer: Optional[OptimizerFacts] = None
+        self._averages = AverageWatch()
+        self._averaging: Optional[Averaging] = None
+        self.over = False
+        self.findings: List[Finding] = []
+        self.drift: List[DriftLook] = []
+        self.notes: List[str] = []
+        self.repairs: List[str] = []
+        self.phase: Optional[str] = None
+        self.data: Optional[DataFacts] = None
+        self.late_data: Optional[Callable[[Any], Optional[DataFacts]]] = None
+        self.steps = 0
+        self._glances = 0
+        self.moment = "train begin"
+        self.epoch: Optional[int] = None
+        self._rate_setters: Optional[RateSetters] = None
+        self._known_optimizer: Optional[OptimizerFacts] = None
+        arguments = fit_arguments(model) if in_fit else None
+        if arguments is not None:
+            self._rate_setters = rate_setters(engine, arguments.callbacks)
+        self._survey_model(model)
+        self._started = engine.iterations(model)
+
+    def _survey_model(self, model: Any) -> None:
+        self._surveyed, self._pending = True, None
+        engine = self.engine
+        engine.sync(model)
+        self.compiled = engine.compiled_flags(model)
+        # A loop of one's own may set flags before each step, as a GAN's does: until a step
+        # tells, the model is what it was compiled to be.
+        flags = engine.pending_flags(model) if self._in_fit else dict(self.compiled or {})
+        self.survey: Survey = self._taken(model, flags)
+        self.wanted: Dict[int, bool] = {
+            id(layer): flags.get(id(layer), bool(layer.trainable))
+            if self._in_fit
+            else bool(layer.trainable)
+            for layer in [model, *(layer for _, layer in self.survey.layers)]
+        }
+        excused = excused_flags(self.survey, self.wanted, self.compiled) if self._in_fit else {}
+        if excused:
+            self.survey = self._taken(model, {**flags, **excused})
+        self._sources.update(source_lines.flag_sources(engine, self.wanted))
+        self.stats = StatWatch(self.survey)
+        self._reader: Optional[LiveReader] = None
+        self.spy = CallSpy(engine, model, self.survey.handles, self.survey.paths)
+        self.first_step = FirstStep(engine, model, self.spy, self._before_step)
+        self.chapter = Chapter(self.survey, self.phase) if self._in_fit else None
+
+    def _taken(self, model: Any, flags: Mapping[int, bool]) -> Survey:
+        survey = take_inventory(
+            model,
+            flags=flags,
+            compiled=self.compiled,
+            held=forced_paths(model),
+            guarded=forces_in_step(model),
+            look_for_others=self._muting.names("BNG106"),
+        )
+        built = survey.inventory.built
+        return add_blocks(survey) if built and self._muting.names("BNG107") else survey
+
+    def _survey_again(self, model: Any, flags: Mapping[int, bool]) -> None:
+        """The same run, with other flags or more layers than it began with."""
+        self._surveyed, self._pending = True, None
+        self.survey = self._taken(model, flags)
+        for _, layer in self.survey.layers:
+            self.wanted.setdefault(id(layer), bool(layer.trainable))
+        self.stats.follow(self.survey)
+
+    def _survey_what_was_built(self, model: Any) -> None:
+        """Once: layers that a model made, and BN that it built, at its first step."""
+        known = self.survey.inventory
+        if self._grown or self._all_built is known:
+            return
+        if known.built and all(norm.built for norm in known.norms):
+            self._all_built = known
+            return
+        self._grown = True
+        self._survey_again(model, dict(self.wanted))
+
+    def _note_late_defaults(self) -> None:
+        """After a late survey: what counts is how a BN began, not what a step made of it."""
+        norms = self.survey.inventory.norms
+        if self._grown:
+            self.survey.replace_inventory(
+                norms=tuple(
+                    replace(norm, at_default=self.stats.started_at_default(norm.path))
+                    for norm in norms
+                )
+            )
+
+    def flags_pending(self) -> bool:
+        """Whether a flag differs now from the one the compiled step was built with."""
+        if self._pending is None:
+            compiled = self.compiled or {}
+            self._pending = any(self.wanted.get(k, flag) != flag for k, flag in compiled.items())
+        return self._pending
+
+    def _judge(self, moment: str, only: Optional[Tuple[str, ...]] = None) -> Sequence[Finding]:
+        self.moment = moment
+        facts = self.facts(
+            numbers=only is None or only is WHILE_TRAINING or only is AT_END,
+            optimizer=only is not WHILE_TRAINING and only is not WHEN_QUIET,
+        )
+        if only is None:
+            self._surveyed = False
+        found, outcomes = find(facts, self._muting, _rules(only), already=self._fired)
+        self._outcomes = merge_outcomes(self._outcomes, outcomes)
+        for finding in found:
+            self._fired.add(finding.code)
+            self.findings.append(finding)
+        for finding in found:
+            self._emit(finding)
+        return found
+
+    def facts(self, numbers: bool = True, optimizer: bool = True) -> Facts:
+        """Everything the rules may look at now; without `numbers` nothing is read, without
+        `optimizer` its variables are not compared with those that train."""
+        model = self._model()
+        calls = self._calls()
+        run = RunFacts(
+            moment=self.moment,
+            epoch=self.epoch,
+            steps=self.steps,
+            flips=self._flips(),
+            movements=self.stats.movements(calls, self.steps) if numbers else (),
+            calls=calls,
+            called=bool(calls),
+            recompiled=self._recompiled,
+            optimizer_started=self._started,
+            ended=self.over,
+            averaging=self._averaging,
+            lags=self._lags,
+            **self._chapter_facts(),
+        )
+        if optimizer:
+            self._known_optimizer = self._optimizer(model)
+        return Facts(self.survey.inventory, self._known_optimizer, run, self.data, self._hyper)
+
+    def _calls(self) -> Dict[str, Tuple[CallSite, ...]]:
+        """How every BN was called in the observed step, as it is known now."""
+        return {path: tuple(sites) for path, sites in self.spy.sites.items()}
+
+    def _chapter_facts(self) -> Dict[str, Any]:
+        chapter = self.chapter
+        if chapter is None:
+            return {}
+        return {
+            "phase": self.phase,
+            "phase_steps": chapter.steps,
+            "losses": tuple(chapter.losses),
+            "loss_function": chapter.loss_function,
+            "before": chapter.before,
+        }
+
+    def _optimizer(self, model: Any) -> Optional[OptimizerFacts]:
+        """The optimizer beside the variables that train; in a loop of one's own, in its steps."""
+        if model is None:
+            return None
+        if not self._in_fit and self.flags_pending():
+            return self._step_optimizer
+        return take_optimizer(self.survey, self._rate_setters, self._muting.names("BNG602"))
+
+    def _flips(self) -> Tuple[FlagChange, ...]:
+        if not self._in_fit:
+            return self._step_flips
+        if not self._corrupts and not self.flags_pending():
+            return ()
+        return self._changes("before fit" if self.moment == "train begin" else self.moment)
+
+    def _changes(self, where: str) -> Tuple[FlagChange, ...]:
+        if self._model() is None:
+            return ()
+        return flag_changes(
+            self.survey,
+            self.wanted,
+            self.compiled,
+            where=where,
+            sources=self._sources,
+            compiled_at=source_lines.compiled_at(self.engine, self._model()),
+            corrupts=self._corrupts,
+        )
+
+    def repaired(self, done: Mapping[str, str], held: Tuple[str, ...]) -> None:
+        """Note what was repaired; BN held since are surveyed as such from now on."""
+        self.repairs += [f"{code}: {how}" for code, how in sorted(done.items())]
+        self.findings = [
+            replace(f, repaired=done[f.code]) if f.code in done else f for f in self.findings
+        ]
+        model = self._model()
+        self.compiled = self.engine.compiled_flags(model)
+        self._surveyed, self._pending = True, None
+        stopped = set(held)
+        norms = tuple(
+            replace(norm, held=norm.held or norm.path in stopped)
+            for norm in self.survey.inventory.norms
+        )
+        self.survey.replace_inventory(norms=norms, guarded=True)
+
+    def report(self) -> Report:
+        """What is known so far."""
+        inventory = self.survey.inventory
+        return Report(
+            model=inventory.model,
+            stack=inventory.stack,
+            findings=tuple(self.findings),
+            outcomes=self._outcomes,
+            modes=modes(inventory),
+            weights=inventory.weights,
+            drift=tuple(self.drift),
+            repairs=tuple(self.repairs),
+            notes=tuple(self.notes),
+            steps=self.steps,
+        )
+
+    def stop(self) -> None:
+        """Take every listener off again."""
+        raise NotImplementedError
+
+    def _before_step(self) -> None:
+        """A step is about to be taken."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Forced inference mode: the `train_step` override and `force_inference`."""

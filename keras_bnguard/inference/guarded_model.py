@@ -1,0 +1,36 @@
+"""`GuardedModel`: the guarded step joined to the `Model` class of the Keras in use."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from keras_bnguard.backends.registry import any_engine
+from keras_bnguard.inference.train_step import GuardedTrainStep
+
+_CLASSES: Dict[int, type] = {}
+
+
+def guarded_model_class() -> type:
+    """`GuardedModel` for the Keras a user of this process most likely means.
+
+    The only one imported; with both imported tf_keras where `TF_USE_LEGACY_KERAS` is set,
+    else keras; with none imported the first that can be. One class per Keras. For another
+    Keras use the mixin: ``class M(bng.GuardedTrainStep, tf_keras.Model)``.
+
+    Raises:
+        MissingKerasError: no Keras can be imported.
+    """
+    keras = any_engine().keras
+    cls = _CLASSES.get(id(keras))
+    if cls is None:
+        namespace: Dict[str, Any] = {
+            "__doc__": (
+                "A `keras.Model` whose training step holds every BN that is meant to stand "
+                "still. Use it as you use keras.Model, functional or subclassed."
+            ),
+            "__module__": "keras_bnguard",
+        }
+        cls = type("GuardedModel", (GuardedTrainStep, keras.Model), namespace)
+        cls = keras.utils.register_keras_serializable(package="keras_bnguard")(cls)
+        _CLASSES[id(keras)] = cls
+    return cls

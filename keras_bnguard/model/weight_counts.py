@@ -1,0 +1,46 @@
+"""How many values of a model train in `fit` as its flags are, which a summary may not say."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Mapping
+
+from keras_bnguard.backends.base import Engine
+from keras_bnguard.records import WeightCounts
+
+
+def count_weights(
+    engine: Engine, model: Any, flag: Callable[[Any], bool], compiled: Mapping[int, bool]
+) -> WeightCounts:
+    """Count the values that gradients reach, and those that they could reach.
+
+    Keras 2 trains by the flags of `compile()`, and a frozen layer freezes those inside it;
+    Keras 3 trains by each layer's own flag as it is now. A layer that is shared counts once.
+
+    Args:
+        engine: the adapter. model: the model in `fit`.
+        flag: gives a layer's `trainable` as it is now. compiled: id(layer) -> at `compile()`.
+    """
+    by_compile = engine.flags == "compile"
+    open_: Dict[int, bool] = {}
+    layers: Dict[int, Any] = {}
+
+    def visit(layer: Any, above: bool) -> None:
+        own = flag(layer)
+        if by_compile:
+            own = above and compiled.get(id(layer), own)
+        if id(layer) in open_ and (open_[id(layer)] or not own):
+            return
+        open_[id(layer)] = own
+        layers[id(layer)] = layer
+        for child in engine.children(layer):
+            visit(child, own)
+
+    visit(model, True)
+    sizes = {key: engine.trainable_count(layer) for key, layer in layers.items()}
+    norms = {key for key, layer in layers.items() if engine.is_norm(layer)}
+    return WeightCounts(
+        trainable=sum(size for key, size in sizes.items() if open_[key]),
+        total=sum(sizes.values()),
+        norm_trainable=sum(sizes[key] for key in norms if open_[key]),
+        norm_total=sum(sizes[key] for key in norms),
+    )

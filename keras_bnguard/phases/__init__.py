@@ -1,0 +1,1 @@
+"""Freezing and unfreezing in phases: `PhaseScheduler` and all it consists of."""

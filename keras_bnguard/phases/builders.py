@@ -1,0 +1,209 @@
+"""Schedules made from the architecture: thaw from the top, a block at a time."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional, Sequence, Tuple, Union
+
+from keras_bnguard.errors import ScheduleError
+from keras_bnguard.model.blocks.finder import Block, find_blocks
+from keras_bnguard.model.snapshot import Survey, take_inventory
+from keras_bnguard.phases.phase import Phase, Plateau, times
+
+Epochs = Union[int, Sequence[int], None]
+
+
+def gradual(
+    model: Any,
+    backbone: str = "",
+    stages: int = 4,
+    epochs: Epochs = 5,
+    head_learning_rate: float = 1e-3,
+    learning_rate: float = 1e-4,
+    decay: Union[times, float] = times(0.5),  # noqa: B008 - frozen, shared on purpose
+    patience: Optional[int] = None,
+    monitor: str = "val_loss",
+    batch_norm: str = "inference",
+    layer_decay: float = 1.0,
+) -> List[Phase]:
+    """A schedule that trains the head, then thaws the backbone from the top in stages.
+
+    The backbone is cut at blocks (`block_finder.find_blocks`), never inside one, so that
+    the stages thaw about equally many parameters each. The last phase trains everything.
+
+    Args:
+        model: a built model.
+        backbone: path of the pretrained sub-model. Defaults to "": the one sub-model that
+            holds most of the parameters; in a model without one (a network with its head put
+            on top in one graph) all blocks up to the last that has a BN with trained
+            statistics; where no BN has any (weights=None, or no BN), all but the last block.
+        stages: into how many steps the backbone is thawed. Fewer blocks make fewer.
+        epochs: how many epochs per phase, or a list with one entry per phase; None leaves the
+            end to `patience`.
+        head_learning_rate: rate of the first phase. learning_rate: rate of the second.
+        decay: rate of each later phase, as a factor of the one before. Defaults to half.
+        patience: end a phase (but for the last) also when `monitor` is flat for so many
+            epochs. Defaults to None: never.
+        monitor: see `keras_bnguard.phases.phase.Plateau`. batch_norm, layer_decay: see `Phase`.
+
+    Returns:
+        stages + 1 phases. Their `train` lists paths and nothing else, so they can be printed,
+        edited and written to a file.
+
+    Raises:
+        ScheduleError: nothing lies outside the backbone, or the phases would never end.
+    """
+    survey = take_inventory(model)
+    head, body = _head_and_body(survey, backbone)
+    if not isinstance(stages, int) or stages < 1:
+        raise ScheduleError(f"stages={stages!r}, expected a positive integer.")
+    if epochs is None and patience is None:
+        raise ScheduleError("epochs=None and patience=None: no phase would end. Give one of them.")
+    factor = decay if isinstance(decay, times) else times(float(decay))
+    cuts = _balanced_cuts([block.parameters for block in body], stages)
+    many = _per_phase(epochs, len(cuts) + 1)
+
+    def phase(number: int, name: str, trained: Sequence[str], rate: Any) -> Phase:
+        until = None
+        if patience is not None and number < len(cuts):
+            until = Plateau(monitor, patience=patience)
+        return Phase(
+            name,
+            train=exact(trained),
+            learning_rate=rate,
+            epochs=many[number],
+            until=until,
+            batch_norm=batch_norm,
+            layer_decay=layer_decay,
+        )
+
+    phases = [phase(0, "head", head, head_learning_rate)]
+    for number, start in enumerate(cuts, 1):
+        thawed = [path for block in body[start:] for path in block.paths]
+        name = f"from {body[start].name}" if start else "all"
+        rate = learning_rate if number == 1 else factor
+        phases.append(phase(number, name, _in_order(survey, {*thawed, *head}), rate))
+    return phases
+
+
+def fine_tune(
+    model: Any,
+    head_epochs: int = 5,
+    base_lr: float = 1e-3,
+    epochs: Optional[int] = None,
+    backbone: str = "",
+    factor: float = 0.1,
+    batch_norm: str = "inference",
+    layer_decay: float = 1.0,
+) -> List[Phase]:
+    """The classic in two phases: the head at `base_lr`, then all at `base_lr` times `factor`.
+
+    Args:
+        model: a built model.
+        head_epochs: epochs of the first phase. epochs: of the second, None for all that fit has.
+        base_lr: rate of the first phase.
+        backbone: as in `gradual`.
+        factor: what the second rate is of the first, at most 0.1. Defaults to 0.1.
+        batch_norm: see `Phase`. layer_decay: of the second phase, see `Phase`.
+
+    Raises:
+        ScheduleError: nothing lies outside the backbone, or `factor` is above 0.1: a thawed
+            backbone at the rate of a new head forgets what it knew.
+    """
+    if not 0 < factor <= 0.1:
+        raise ScheduleError(f"factor={factor!r}, expected more than 0 and at most 0.1.")
+    survey = take_inventory(model)
+    head, body = _head_and_body(survey, backbone)
+    everything = _in_order(survey, {*head, *(p for block in body for p in block.paths)})
+    return [
+        Phase("head", exact(head), base_lr, epochs=head_epochs, batch_norm=batch_norm),
+        Phase(
+            "all",
+            exact(everything),
+            base_lr * factor,
+            epochs=epochs,
+            batch_norm=batch_norm,
+            layer_decay=layer_decay,
+        ),
+    ]
+
+
+def exact(paths: Sequence[str]) -> List[str]:
+    """Globs that match these paths and no others."""
+    return [escape(path) for path in paths]
+
+
+def escape(path: str) -> str:
+    """A glob that matches one path, whatever characters are in it."""
+    escaped = "".join(f"[{c}]" if c in "*?[" else c for c in path)
+    return f"[r]{escaped[1:]}" if escaped.startswith("re:") else escaped
+
+
+def _head_and_body(survey: Survey, backbone: str) -> Tuple[List[str], Tuple[Block, ...]]:
+    """Paths of the head's layers, and the blocks of the backbone from bottom to top."""
+    engine = survey.engine
+    weighted = [path for path, layer in survey.layers if engine.owns_weights(layer)]
+    within = backbone or _largest_inside(survey)
+    if within:
+        body = find_blocks(survey, within)
+    else:
+        found = find_blocks(survey)
+        trained = {n.path for n in survey.inventory.norms if n.at_default is False}
+        ends = [i for i, block in enumerate(found, 1) if trained & set(block.paths)]
+        body = found[: ends[-1] if ends else -1]
+    inside = {path for block in body for path in block.paths}
+    head = [path for path in weighted if path not in inside]
+    if not head or not body:
+        what = f"backbone={within!r}" if within else "what looks pretrained"
+        raise ScheduleError(
+            f"{what} is the whole model {survey.inventory.model!r}: there is no head to train "
+            "first. Put a head on it, or name the sub-model that is the backbone."
+            if body
+            else f"{what} has no layers with weights. Name the sub-model that is the backbone."
+        )
+    return head, body
+
+
+def _largest_inside(survey: Survey) -> str:
+    """Path of the sub-model directly inside that holds more than half of all parameters."""
+    engine = survey.engine
+
+    def size(layer: Any) -> int:
+        return sum(engine.trainable_count(each) for each in engine.all_layers(layer))
+
+    total = size(survey.model)
+    for path, layer in survey.layers:
+        if "/" not in path and engine.is_model(layer) and 2 * size(layer) > total:
+            return path
+    return ""
+
+
+def _balanced_cuts(parameters: Sequence[int], stages: int) -> List[int]:
+    """Where each stage begins, top first, the last at 0; stages about equal in parameters.
+
+    Each cut is the free one nearest to its share, with a block left for every stage to come.
+    """
+    stages = min(stages, len(parameters))
+    above = [sum(parameters[i:]) for i in range(len(parameters) + 1)]
+    cuts: List[int] = []
+    end = len(parameters)
+    for stage in range(1, stages):
+        target = above[0] * stage / stages
+        free = range(stages - stage, end)
+        end = min(free, key=lambda i: (abs(above[i] - target), -i))
+        cuts.append(end)
+    return [*cuts, 0]
+
+
+def _per_phase(epochs: Epochs, phases: int) -> List[Optional[int]]:
+    if epochs is None or isinstance(epochs, int):
+        return [epochs] * phases
+    many: List[Optional[int]] = list(epochs)
+    if len(many) != phases:
+        raise ScheduleError(
+            f"epochs has {len(many)} entries for {phases} phases (the head, then the stages)."
+        )
+    return many
+
+
+def _in_order(survey: Survey, chosen: set[str]) -> List[str]:
+    return [path for path, _ in survey.layers if path in chosen]

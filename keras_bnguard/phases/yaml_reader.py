@@ -1,0 +1,187 @@
+"""YAML nodes into phases, with a line number for every complaint."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Union
+
+from keras_bnguard.errors import ScheduleError
+from keras_bnguard.phases.phase import Phase, Plateau, Threshold, blocks, check_phases, last, times
+
+
+class Reader:
+    """Turns YAML nodes into phases; every complaint names the line."""
+
+    def __init__(self, where: str, yaml: Any) -> None:
+        self.where = where
+        self.yaml = yaml
+        self.made = yaml.SafeLoader("")
+
+    def refuse(self, node: Any, text: str) -> NoReturn:
+        line = f":{node.start_mark.line + 1}" if node is not None else ""
+        raise ScheduleError(f"{self.where}{line}: {text}")
+
+    def schedule(self, root: Any) -> List[Phase]:
+        if root is None:
+            self.refuse(None, "is empty, expected a mapping with the key 'phases'.")
+        top = self.mapping(root, "the file", ("phases",), ("phases",))
+        if not isinstance(top["phases"], self.yaml.SequenceNode):
+            self.refuse(top["phases"], "'phases' is no list; begin each phase with '- name: ...'.")
+        self.tag(top["phases"])
+        items = top["phases"].value
+        found = [self.phase(node) for node in items]
+        try:
+            return list(check_phases(found))
+        except ScheduleError as error:
+            names = [phase.name for phase in found]
+            again = [n for i, n in enumerate(names) if n in names[:i]]
+            at = items[len(names) - 1 - names[::-1].index(again[0])] if again else top["phases"]
+            self.refuse(at, str(error) if found else "there are no phases.")
+
+    def phase(self, node: Any) -> Phase:
+        keys = tuple(each.name for each in fields(Phase))
+        found = self.mapping(node, "a phase", keys, ("name", "train"))
+        read: Dict[str, Callable[[Any, str], Any]] = {
+            "name": self.text,
+            "train": self.train,
+            "learning_rate": self.rate,
+            "epochs": self.whole,
+            "until": self.until,
+            "batch_norm": self.text,
+            "warmup": self.whole,
+            "layer_decay": self.number,
+            "optimizer_state": self.text,
+            "restore_best": self.yes_or_no,
+        }
+        values = {}
+        for key, value in found.items():
+            if key not in ("name", "train") and self.is_null(value):
+                continue
+            values[key] = read[key](value, repr(key))
+        try:
+            return Phase(**values)
+        except ScheduleError as error:
+            self.refuse(node, str(error))
+
+    def train(self, node: Any, what: str) -> Any:
+        if not isinstance(node, self.yaml.SequenceNode):
+            return self.selector(node, what)
+        self.tag(node)
+        if not node.value:
+            self.refuse(node, f"{what} is an empty list, so it selects nothing.")
+        return [self.selector(each, f"an entry of {what}") for each in node.value]
+
+    def selector(self, node: Any, what: str) -> Any:
+        if isinstance(node, self.yaml.MappingNode):
+            kind, value = self.one_of(node, what, ("last", "blocks"))
+            return {"last": last, "blocks": blocks}[kind](self.whole(value, repr(kind)))
+        return self.text(node, what)
+
+    def rate(self, node: Any, what: str) -> Any:
+        if isinstance(node, self.yaml.MappingNode):
+            return times(self.number(self.one_of(node, what, ("times",))[1], "'times'"))
+        return self.number(node, what)
+
+    def until(self, node: Any, what: str) -> Any:
+        kind, value = self.one_of(node, what, ("plateau", "threshold"))
+        read: Dict[str, Callable[[Any, str], Any]] = {
+            "monitor": self.text,
+            "mode": self.text,
+            "patience": self.whole,
+            "min_delta": self.number,
+            "value": self.number,
+        }
+        cls: Any = Plateau if kind == "plateau" else Threshold
+        needed = tuple(f.name for f in fields(cls) if f.default is MISSING)
+        found = self.mapping(value, repr(kind), tuple(f.name for f in fields(cls)), needed)
+        mode = found.get("mode")
+        if mode is not None and self.text(mode, "'mode'") not in ("min", "max", "auto"):
+            self.refuse(mode, f"'mode' is {mode.value!r}, expected min, max or auto.")
+        try:
+            return cls(**{key: read[key](each, repr(key)) for key, each in found.items()})
+        except ScheduleError as error:
+            self.refuse(value, str(error))
+
+    # ------------------------------------------------------------------- nodes
+    def mapping(
+        self, node: Any, what: str, known: Tuple[str, ...], needed: Tuple[str, ...]
+    ) -> Dict[str, Any]:
+        if not isinstance(node, self.yaml.MappingNode):
+            self.refuse(node, f"{what} is no mapping; expected keys of {', '.join(known)}.")
+        self.tag(node)
+        found: Dict[str, Any] = {}
+        for key_node, value in node.value:
+            key = key_node.value if isinstance(key_node, self.yaml.ScalarNode) else None
+            if key not in known or not isinstance(key, str):
+                name = repr(key) if isinstance(key, str) else "one that is no text"
+                self.refuse(
+                    key_node, f"unknown key {name} in {what}; known are {', '.join(known)}."
+                )
+            self.tag(key_node)
+            if key in found:
+                self.refuse(key_node, f"the key {key!r} is there twice in {what}.")
+            found[key] = value
+        for key in needed:
+            if key not in found:
+                self.refuse(node, f"{what} lacks the key {key!r}.")
+        return found
+
+    def one_of(self, node: Any, what: str, known: Tuple[str, ...]) -> Tuple[str, Any]:
+        found = self.mapping(node, what, known, ())
+        if len(found) != 1:
+            self.refuse(node, f"{what} takes exactly one of {', '.join(known)}.")
+        return next(iter(found.items()))
+
+    def tag(self, node: Any) -> None:
+        kind = node.tag.rsplit(":", 1)[-1]
+        if not node.tag.startswith("tag:yaml.org,2002:") or kind not in _PLAIN:
+            self.refuse(node, f"the tag {node.tag!r} is refused: only plain values are read.")
+
+    def plain(self, node: Any, what: str, expected: str) -> Any:
+        if not isinstance(node, self.yaml.ScalarNode):
+            self.refuse(node, f"{what} is a list or mapping, expected {expected}.")
+        self.tag(node)
+        try:
+            return self.made.construct_object(node)
+        except (self.yaml.YAMLError, ValueError):
+            self.refuse(node, f"{what} is {node.value!r}, expected {expected}.")
+
+    def text(self, node: Any, what: str) -> str:
+        value = self.plain(node, what, "text")
+        if not isinstance(value, str):
+            self.refuse(node, f"{what} is {node.value!r}, expected text: put it in quotes.")
+        return value
+
+    def number(self, node: Any, what: str) -> Union[int, float]:
+        value = self.plain(node, what, "a number")
+        if isinstance(value, str) and node.style is None:
+            # YAML 1.1 takes 1e-3 for text, for want of a dot.
+            value = _float_of(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            self.refuse(node, f"{what} is {node.value!r}, expected a number.")
+        return value
+
+    def whole(self, node: Any, what: str) -> int:
+        value = self.plain(node, what, "a whole number")
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.refuse(node, f"{what} is {node.value!r}, expected a whole number.")
+        return value
+
+    def yes_or_no(self, node: Any, what: str) -> bool:
+        value = self.plain(node, what, "true or false")
+        if not isinstance(value, bool):
+            self.refuse(node, f"{what} is {node.value!r}, expected true or false.")
+        return value
+
+    def is_null(self, node: Any) -> bool:
+        return isinstance(node, self.yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+_PLAIN = ("str", "int", "float", "bool", "null", "seq", "map", "timestamp")
+
+
+def _float_of(text: str) -> Optional[float]:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""New moving statistics for given weights: `recalibrate` and the callback `Recalibrate`."""

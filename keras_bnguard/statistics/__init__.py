@@ -1,0 +1,1 @@
+"""Pure NumPy: drift, EMA bias, channel health."""

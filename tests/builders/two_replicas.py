@@ -1,0 +1,36 @@
+"""A guarded and watched `fit` on two logical CPU devices; prints what it saw."""
+
+from __future__ import annotations
+
+import tests.stack as stack_under_test  # isort: skip - sets the environment first
+import tensorflow as tf
+
+CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import keras_bnguard as bng
+from keras_bnguard.backends.patches.inference_mode import open_patches
+from tests.builders.models import data, frozen_parent, sgd
+
+
+def main() -> None:
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        bng.force_inference(model := frozen_parent())
+        model.compile(sgd(), "mse")
+    norms = [model.get_layer("base").get_layer("bn"), model.get_layer("head_bn")]
+    before = [[w.tobytes() for w in norm.get_weights()[2:]] for norm in norms]
+    said = []
+    guard = bng.BNGuard(on_finding=said.append, ignore="BNG401")
+    model.fit(*data(64), batch_size=32, epochs=2, verbose=0, callbacks=[guard])
+    after = [[w.tobytes() for w in norm.get_weights()[2:]] for norm in norms]
+    print(
+        f"replicas {strategy.num_replicas_in_sync}, held {after[0] == before[0]}, "
+        f"live moved {after[1] != before[1]}, patches {open_patches()}, "
+        f"found {[(each.code, *each.layers) for each in said]}"
+    )
+
+
+if __name__ == "__main__":
+    assert stack_under_test.ENGINE == "tensorflow"
+    main()

@@ -1,0 +1,434 @@
+"""Held means held: the statistics of a held BN stay bit-identical, in every style of training."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import keras_bnguard as bng
+from keras_bnguard.backends.patches.inference_mode import open_patches
+from tests import ROOT
+from tests.builders.models import (
+    BN,
+    Leaky,
+    Net,
+    adam,
+    as_array,
+    backbone,
+    data,
+    frozen_parent,
+    layers,
+    sgd,
+    statistics,
+    transfer,
+)
+from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+
+TF = ENGINE == "tensorflow"
+KERAS2 = not IS_KERAS3
+
+
+def fit(model, **settings):
+    x, y = data(24)
+    model.fit(x, y, batch_size=8, verbose=0, epochs=2, **settings)
+
+
+def held_and_live(model, train, held="base/bn", live="head_bn"):
+    """Train, and say whether the held BN stood still and whether the live one moved."""
+    find = {path.rsplit("/", 1)[-1]: layer for path, layer in walk(model)}
+    still, moving = find[held.rsplit("/", 1)[-1]], find[live]
+    before = statistics(still), statistics(moving)
+    train(model)
+    assert open_patches() == 0
+    return statistics(still) == before[0], statistics(moving) != before[1]
+
+
+def walk(model):
+    for layer in model.layers:
+        yield layer.name, layer
+        if hasattr(layer, "layers"):
+            yield from walk(layer)
+
+
+STYLES = {
+    "graph": {},
+    "eager": {"run_eagerly": True},
+    "jit": {"jit_compile": True},
+    "steps": {"steps_per_execution": 2},
+}
+if ENGINE == "torch":
+    del STYLES["jit"], STYLES["steps"]
+if ENGINE == "jax":
+    STYLES["no jit"] = {"jit_compile": False}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_frozen_parent_holds_the_bn_below_it(style):
+    bng.force_inference(model := frozen_parent())
+    model.compile(sgd(), "mse", **STYLES[style])
+    assert held_and_live(model, fit) == (True, True)
+
+
+def test_without_the_guard_the_same_bn_moves():
+    model = frozen_parent()
+    model.compile(sgd(), "mse")
+    assert held_and_live(model, fit) == (False, True)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_training_false_of_a_graph_is_obeyed(style):
+    bng.force_inference(model := transfer(training=False))
+    model.compile(sgd(), "mse", **STYLES[style])
+    assert held_and_live(model, fit) == (True, True)
+
+
+def test_the_training_false_of_a_graph_holds_dropout_too():
+    bng.force_inference(model := transfer(training=False))
+    model.get_layer("head_bn").trainable = False
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x, y = data(8)
+    first, second = (float(np.ravel(model.train_on_batch(x, y))[0]) for _ in range(2))
+    expected = float(np.mean((model.predict(x, verbose=0) - y) ** 2))
+    assert first == pytest.approx(second)
+    assert first == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_selector_holds_what_nothing_else_would():
+    bng.force_inference(model := transfer(), layers="base/*")
+    model.compile(adam(), "mse")
+    assert held_and_live(model, fit) == (True, True)
+
+
+def test_gamma_and_beta_of_a_held_bn_still_train():
+    bng.force_inference(model := transfer(), layers="base/*")
+    model.compile(sgd(), "mse")
+    bn = model.get_layer("base").get_layer("bn")
+    before = [w.copy() for w in bn.get_weights()[:2]]
+    fit(model)
+    assert not any(np.array_equal(a, b) for a, b in zip(before, bn.get_weights()))
+
+
+def test_a_watched_run_holds_as_well_as_one_that_is_not():
+    for every in ("epoch", 1):
+        guard = bng.BNGuard(every=every, on_finding="raise", ignore="BNG401")
+        bng.force_inference(model := frozen_parent())
+        model.compile(sgd(), "mse")
+        assert held_and_live(model, lambda m, g=guard: fit(m, callbacks=[g])) == (True, True)
+        assert guard.report.steps == 6
+
+
+def test_a_hold_around_a_watched_run_holds_too():
+    def train(model):
+        with bng.force_inference(model, "base/*"):
+            fit(model, callbacks=[bng.BNGuard(on_finding="raise", ignore="BNG401")])
+
+    model = transfer()
+    model.compile(sgd(), "mse")
+    assert held_and_live(model, train) == (True, True)
+
+
+def test_guarded_model_holds_as_functional_and_as_subclass():
+    base = backbone()
+    inputs = keras.Input((4,))
+    outputs = layers.Dense(1)(BN(name="head_bn")(base(inputs, training=False)))
+    model = bng.GuardedModel(inputs, outputs)
+    assert isinstance(model, keras.Model)
+    model.compile(sgd(), "mse")
+    assert held_and_live(model, fit) == (True, True)
+
+
+def test_the_mixin_holds_around_the_users_own_train_step():
+    called = []
+
+    class Own(Net):
+        def train_step(self, *args, **kwargs):
+            called.append(1)
+            return super().train_step(*args, **kwargs)
+
+    class Held(bng.GuardedTrainStep, Own):
+        def __init__(self):
+            super().__init__()
+            self.late = BN(name="late")
+
+        def call(self, x, training=None):
+            return self.late(super().call(x, training=training), training=training)
+
+    model = Held()
+    model.compile(sgd(), "mse")
+    model.train_on_batch(*data(8))
+    bng.force_inference(model, layers="bn")
+    assert held_and_live(model, fit, held="bn", live="late") == (True, True)
+    assert called
+
+
+def test_a_users_own_compute_loss_is_used():
+    class Own(Net):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
+            return 0.0 * (y_pred**2).mean() if ENGINE == "torch" else 0.0 * (y_pred[0, 0] ** 2)
+
+    model = Own()
+    x, y = data(8)
+    model(x)
+    bng.force_inference(model, layers="bn")
+    model.compile(sgd(), "mse")
+    before, weights = statistics(model.bn), [w.copy() for w in model.get_weights()]
+    model.train_on_batch(x, y)
+    assert statistics(model.bn) == before
+    assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights()))
+
+
+def test_train_on_batch_holds():
+    x, y = data(8)
+
+    def train(model):
+        for _ in range(3):
+            model.train_on_batch(x, y)
+
+    bng.force_inference(model := frozen_parent())
+    model.compile(sgd(), "mse")
+    assert held_and_live(model, train) == (True, True)
+
+
+def test_mixed_precision_holds():
+    mixed = keras.mixed_precision
+    setter = getattr(mixed, "set_global_policy", None) or mixed.set_dtype_policy
+    name = "mixed_bfloat16"
+    setter(name)
+    try:
+        model = frozen_parent()
+    finally:
+        setter("float32")
+    bng.force_inference(model)
+    model.compile(sgd(), "mse")
+    assert held_and_live(model, fit) == (True, True)
+
+
+def test_an_explicit_false_in_a_call_holds_its_bn_and_no_later_one():
+    bng.force_inference(model := Leaky())
+    model.compile(sgd(), "mse")
+    model(data(8)[0])
+    assert held_and_live(model, fit, held="bn", live="late") == (True, True)
+
+
+def test_flags_that_change_are_read_again_after_compile():
+    bng.force_inference(model := transfer())
+    model.compile(sgd(), "mse")
+    assert held_and_live(model, fit, live="head_bn") == (False, True)
+    model.get_layer("base").trainable = False
+    model.get_layer("base").get_layer("bn").trainable = True
+    model.compile(sgd(), "mse")
+    assert held_and_live(model, fit) == (True, True)
+
+
+def test_a_bn_that_updates_though_frozen_is_held():
+    class Stubborn(BN):
+        """Updates its mean whatever its flag says."""
+
+        def call(self, x, training=None, **kwargs):
+            if training:
+                ops = keras.ops if IS_KERAS3 else keras.backend
+                self.moving_mean.assign(0.5 * self.moving_mean + 0.5 * ops.mean(x, axis=0))
+            return super().call(x, training=training, **kwargs)
+
+    inputs = keras.Input((4,))
+    x = Stubborn(name="bn", trainable=False)(inputs)
+    x = BN(name="head_bn")(x)
+
+    def fresh():
+        model = keras.models.clone_model(keras.Model(inputs, layers.Dense(1)(x)))
+        model.compile(sgd(), "mse")
+        return model
+
+    assert held_and_live(fresh(), fit, held="bn") == (False, True)
+    bng.force_inference(model := fresh())
+    assert held_and_live(model, fit, held="bn") == (True, True)
+
+
+def test_renorm_statistics_are_held_too():
+    if not KERAS2 and "renorm" not in BN.__init__.__code__.co_varnames:
+        pytest.skip("this Keras has no batch renormalisation")
+    inputs = keras.Input((4,))
+    x = BN(name="bn", renorm=True)(inputs)
+    model = keras.Model(inputs, layers.Dense(1)(BN(name="head_bn")(x)))
+    bng.force_inference(model, layers="bn")
+    model.compile(sgd(), "mse")
+    assert len(statistics(model.get_layer("bn"))) == 4
+    assert held_and_live(model, fit, held="bn") == (True, True)
+
+
+# ------------------------------------------------------------------- own loops
+def own_loop(model):
+    """A step of the engine's own kind, traced inside of whatever hold is open."""
+    x, y = data(16)
+    if TF:
+        import tensorflow as tf
+
+        optimizer = sgd()
+        optimizer.build(model.trainable_variables)
+
+        @tf.function
+        def step(x, y):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
+            variables = model.trainable_variables
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+
+        for _ in range(3):
+            step(x, y)
+    elif ENGINE == "jax":
+        import jax
+
+        @jax.jit
+        def step(trainable, other):
+            def loss(trainable):
+                out, other_ = model.stateless_call(trainable, other, x, training=True)
+                return ((out - y) ** 2).mean(), other_
+
+            gradients, other = jax.grad(loss, has_aux=True)(trainable)
+            return [t - 0.002 * g for t, g in zip(trainable, gradients)], other
+
+        trainable = [v.value for v in model.trainable_variables]
+        other = [v.value for v in model.non_trainable_variables]
+        for _ in range(3):
+            trainable, other = step(trainable, other)
+        for variables, values in (
+            (model.trainable_variables, trainable),
+            (model.non_trainable_variables, other),
+        ):
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+    else:
+        import torch
+
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.002)
+        for _ in range(3):
+            optimizer.zero_grad()
+            ((model(x, training=True) - torch.tensor(y)) ** 2).mean().backward()
+            optimizer.step()
+
+
+def test_a_loop_of_ones_own_is_held_inside_the_block_and_only_there():
+    model = transfer()
+
+    def train(model):
+        with bng.force_inference(model, "base/*") as handle:
+            assert handle.paths == ("base/bn",)
+            own_loop(model)
+
+    assert held_and_live(model, train) == (True, True)
+    assert held_and_live(model, own_loop) == (False, True)
+
+
+def test_a_block_forces_fit_and_train_on_batch_and_lets_go_after():
+    model = transfer()
+    model.compile(sgd(), "mse")
+    fit(model)
+
+    def train(model):
+        with bng.force_inference(model, "base/*"):
+            fit(model)
+            model.train_on_batch(*data(8))
+
+    assert held_and_live(model, train) == (True, True)
+    assert held_and_live(model, fit) == (False, True)
+
+
+def test_holds_inside_each_other_each_hold_their_own():
+    model = transfer()
+    model.compile(sgd(), "mse")
+    x, y = data(8)
+    with bng.force_inference(model, "base/*"):
+        with bng.force_inference(model, "*"):
+            before = [w.copy() for w in model.get_layer("head_bn").get_weights()[2:]]
+            model.train_on_batch(x, y)
+            after = model.get_layer("head_bn").get_weights()[2:]
+            assert all(np.array_equal(a, b) for a, b in zip(before, after))
+        assert held_and_live_inside(model, x, y) == (True, True)
+    assert open_patches() == 0
+
+
+def held_and_live_inside(model, x, y):
+    bn, head = model.get_layer("base").get_layer("bn"), model.get_layer("head_bn")
+    before = statistics(bn), statistics(head)
+    model.train_on_batch(x, y)
+    return statistics(bn) == before[0], statistics(head) != before[1]
+
+
+def test_everything_is_put_back_when_the_block_raises():
+    model = transfer()
+    before = open_patches()
+    with pytest.raises(ZeroDivisionError), bng.force_inference(model, "*"):
+        raise ZeroDivisionError(open_patches())
+    assert before == 0
+    assert open_patches() == 0
+    assert held_and_live(model, own_loop) == (False, True)
+
+
+def test_a_held_bn_normalises_by_its_moving_statistics():
+    layer = BN(name="bn")
+    model = keras.Sequential([keras.Input((3,)), layer])
+    x = data(8, 3)[0]
+    layer.set_weights([np.full(3, v, np.float32) for v in (1.0, 0.0, 2.0, 4.0)])
+    with bng.force_inference(model, "*"):
+        out = as_array(model(x, training=True))
+    np.testing.assert_allclose(out, (x - 2.0) / np.sqrt(4.0 + 1e-3), rtol=1e-5, atol=1e-6)
+
+
+# ----------------------------------------------------------------- distribution
+@pytest.mark.skipif(not TF, reason="logical devices are TensorFlow's")
+def test_two_replicas_hold():
+    # Devices have to be split before TensorFlow starts, so in a process of their own.
+    command = [sys.executable, "-m", "tests.builders.two_replicas"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.strip().endswith(
+        "replicas 2, held True, live moved True, patches 0, found [('BNG701', 'head_bn')]"
+    )
+
+
+@pytest.mark.skipif(ENGINE != "torch", reason="torch modules can only be wrapped on torch")
+def test_bn_in_a_torch_module_is_held_and_keeps_its_own_mode():
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.TorchModuleWrapper(net, name="net"), layers.Dense(1)]
+    )
+    model.layers[0].trainable = False
+    handle = bng.force_inference(model)
+    model.compile(sgd(), "mse")
+    before = net[1].running_mean.clone()
+    fit(model)
+    assert torch.equal(net[1].running_mean, before)
+    assert "forward" not in vars(net[1])
+    handle.release()
+    fit(model)
+    assert not torch.equal(net[1].running_mean, before)
+
+
+# ---------------------------------------------------------------------- errors
+def test_force_inference_refuses_what_cannot_be_trained_and_what_matches_nothing():
+    with pytest.raises(bng.UnsupportedModelError, match=r"expected a keras.Model"):
+        bng.force_inference(layers.Dense(1))
+    with pytest.raises(bng.SelectorError, match=r"matches no BN of the 2.*Nearest: head_bn"):
+        bng.force_inference(transfer(), layers="head_bm")
+    with pytest.raises(bng.SelectorError, match="matches no BN"):
+        bng.force_inference(transfer(), "Dense")
+
+
+def test_every_handle_releases_what_it_forced_and_no_more():
+    model = frozen_parent()
+    first = bng.force_inference(model)
+    second = bng.force_inference(model, layers="head_bn")
+    assert set(first.paths) == {"base/bn", "head_bn"}
+    second.release()
+    second.release()
+    assert first.paths == ("base/bn",)
+    assert "train_step" in vars(model)
+    first.release()
+    assert first.paths == ()
+    assert "train_step" not in vars(model)
+    assert STACK

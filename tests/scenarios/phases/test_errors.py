@@ -1,0 +1,170 @@
+"""What cannot work is said before the first step, and nothing of the model has changed."""
+
+from __future__ import annotations
+
+import pytest
+
+import keras_bnguard as bng
+from tests.builders import schedules as r
+from tests.builders.schedules import keras
+
+ALL = bng.Phase("all", train="*", learning_rate=1e-3)
+
+
+def fails(error: type, match: str, phases: object, model: object = None, **kwargs: object) -> None:
+    model = r.compiled(r.transfer()) if model is None else model
+    before, flags = r.weights(model), r.trainable_names(model)
+    with pytest.raises(error, match=match):
+        r.fit(model, 3, [r.scheduler(phases)], **kwargs)
+    assert r.same(before, r.weights(model))
+    assert flags == r.trainable_names(model)
+
+
+def test_a_selector_that_matches_nothing_names_the_phase_and_near_misses():
+    phases = [bng.Phase("top", train="haed*", epochs=1), ALL]
+    fails(bng.SelectorError, r"phase 'top'.*haed.*head", phases)
+
+
+def test_a_validation_monitor_without_validation_data():
+    phases = [bng.Phase("top", train="head*", until=bng.Plateau("val_loss")), ALL]
+    fails(bng.ScheduleError, "fit has no validation data", phases)
+
+
+def test_a_rate_that_a_compiled_schedule_would_fight():
+    decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
+    model = r.transfer()
+    model.compile(keras.optimizers.SGD(decay), "mse")
+    fails(bng.ScheduleError, "compiled with a LearningRateSchedule", [ALL], model)
+
+
+def test_a_warm_up_that_would_rise_to_a_schedule():
+    decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
+    phases = [
+        bng.Phase("top", train="head*", learning_rate=decay, epochs=1),
+        bng.Phase("all", train="*", warmup=3),
+    ]
+    fails(bng.ScheduleError, "phase 'all' warms up to the rate it finds", phases)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_an_optimizer_that_cannot_be_made_anew(scaled):
+    class Special(keras.optimizers.SGD):
+        def __init__(self, needed: int, **kwargs: object) -> None:
+            super().__init__(**kwargs)
+            self.needed = needed
+
+    optimizer = Special(3)
+    if scaled:
+        home = keras.optimizers if r.IS_KERAS3 else keras.mixed_precision
+        optimizer = home.LossScaleOptimizer(optimizer)
+    model = r.transfer()
+    model.compile(optimizer, "mse")
+    match = "Special.*failed.*every argument that __init__ takes"
+    fails(bng.ScheduleError, match, r.head_then_all(1, 1), model)
+
+
+def test_a_rate_that_is_a_function_would_be_fought():
+    if not r.IS_KERAS3:
+        pytest.skip("Keras 2 calls it once and keeps the number")
+    model = r.transfer()
+    model.compile(keras.optimizers.SGD(lambda: 0.01), "mse")
+    fails(bng.ScheduleError, "compiled with a LearningRateSchedule or a function", [ALL], model)
+
+
+def test_two_schedulers_in_one_fit():
+    model = r.compiled(r.transfer())
+    with pytest.raises(bng.ScheduleError, match="two PhaseSchedulers"):
+        r.fit(model, 1, [r.scheduler([ALL]), r.scheduler([ALL])])
+
+
+def test_a_later_phase_that_watches_what_nobody_logs_is_warned_of_after_one_epoch():
+    phases = [bng.Phase("top", train="head*", epochs=1), bng.Phase("all", "*", until=WATCHES)]
+
+    class Stops(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            self.model.stop_training = True
+
+    with pytest.warns(bng.BNGuardWarning, match=r"phase 'all' will watch 'val_acc'.*val_loss"):
+        r.fit(r.compiled(r.transfer()), 2, [r.scheduler(phases), Stops()], validation_data=r.data())
+
+
+WATCHES = bng.Plateau("val_acc")
+
+
+def test_a_phase_that_trains_nothing():
+    phases = [bng.Phase("none", train="backbone/relu1", epochs=1), ALL]
+    fails(bng.ScheduleError, "phase 'none' trains nothing", phases)
+
+
+def test_a_model_that_is_not_built():
+    model = keras.Sequential([keras.layers.Dense(2), keras.layers.BatchNormalization()])
+    with pytest.raises(bng.ScheduleError, match="a built model"):
+        bng.PhaseScheduler([ALL]).plan(model)
+
+
+def test_a_container_that_owns_weights_and_is_not_selected():
+    class Box(keras.layers.Layer):
+        def __init__(self, **kwargs: object) -> None:
+            super().__init__(**kwargs)
+            self.inner = keras.layers.Dense(3, name="inner")
+
+        def build(self, shape: object) -> None:
+            self.scale = self.add_weight(shape=(3,), initializer="ones", name="scale")
+            self.inner.build(shape)
+            super().build(shape)
+
+        def call(self, x: object) -> object:
+            return self.inner(x) * self.scale
+
+        def compute_output_shape(self, shape: object) -> object:
+            return (shape[0], 3)
+
+    inputs = keras.Input((6,))
+    outputs = keras.layers.Dense(1, activation="sigmoid", name="out")(Box(name="box")(inputs))
+    model = r.compiled(keras.Model(inputs, outputs))
+    phases = [bng.Phase("some", train=["box/inner", "out"], epochs=1)]
+    fails(bng.ScheduleError, "phase 'some': box owns weights and is not selected", phases, model)
+
+
+def test_a_monitor_that_is_in_no_logs_lists_what_is():
+    phases = [bng.Phase("top", train="head*", until=bng.Plateau("acc")), ALL]
+    with pytest.raises(bng.ScheduleError, match=r"There are: .*loss"):
+        r.fit(r.compiled(r.transfer()), 2, [r.scheduler(phases)])
+
+
+def test_a_phase_behind_the_end_of_fit_is_warned_of():
+    with pytest.warns(bng.BNGuardWarning, match="before phase 'all' begins at epoch 5"):
+        r.fit(r.compiled(r.transfer()), 1, [r.scheduler(r.head_then_all(5, 1))])
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"batch_norm": "frozen"}, "batch_norm="),
+        ({"epochs": 0}, "epochs="),
+        ({"warmup": -1}, "warmup="),
+        ({"learning_rate": 0.0}, "learning_rate="),
+        ({"optimizer_state": "keep"}, "optimizer_state="),
+        ({"restore_best": True}, "restore_best=True needs"),
+        ({"until": 3}, "until="),
+        ({"learning_rate": [1e-3]}, "learning_rate="),
+        ({"learning_rate": lambda epoch: 1e-3}, "learning_rate="),
+        ({"train": []}, "selects nothing"),
+        ({"train": None}, "selects nothing"),
+        ({"name": ""}, "name="),
+    ],
+)
+def test_a_phase_says_which_value_is_wrong(settings, match):
+    with pytest.raises(bng.ScheduleError, match=match):
+        bng.Phase(**{"name": "x", "train": "*", **settings})
+
+
+def test_phases_have_to_follow_one_another():
+    with pytest.raises(bng.ScheduleError, match="never ends"):
+        bng.PhaseScheduler([bng.Phase("a", train="*"), bng.Phase("b", train="*")])
+    with pytest.raises(bng.ScheduleError, match="share a name"):
+        bng.PhaseScheduler([bng.Phase("a", train="*", epochs=1), bng.Phase("a", train="*")])
+    with pytest.raises(bng.ScheduleError, match="non-empty list"):
+        bng.PhaseScheduler([])
+    with pytest.raises(bng.ScheduleError, match="non-empty list"):
+        bng.PhaseScheduler(ALL)

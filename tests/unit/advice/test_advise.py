@@ -1,0 +1,275 @@
+"""`advise`: what it measures, what it says, and that nothing of the model is left changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import keras_bnguard as bng
+from keras_bnguard.advice.advise import code_for, decide
+from keras_bnguard.backends.patches.inference_mode import open_patches
+from keras_bnguard.backends.values.trial_training import Rehearsal, live_norms
+from keras_bnguard.model.snapshot import take_inventory
+from tests.builders.models import (
+    BN,
+    adam,
+    as_array,
+    data,
+    layers,
+    optimizer_state,
+    random_state,
+    seed_states,
+    statistics,
+    transfer,
+)
+from tests.stack import keras
+
+
+def trained(model=None, fit=True):
+    """A model whose BN carry statistics of other data than `data()`."""
+    keras.utils.set_random_seed(3)
+    model = model or transfer()
+    model.compile(adam(), "mse", metrics=["mae"])
+    if fit:
+        model.fit(*data(rows=24, seed=5), batch_size=8, epochs=1, verbose=0)
+    else:
+        for path, layer in take_inventory(model).layers:
+            if path.endswith("bn"):
+                width = as_array(layer.moving_mean).shape
+                layer.moving_mean.assign(np.full(width, 0.5, "float32"))
+    return model
+
+
+def everything(model):
+    metrics = [as_array(v).tobytes() for m in model.metrics for v in m.variables]
+    weights = [np.asarray(w).tobytes() for w in model.get_weights()]
+    return weights, optimizer_state(model), metrics, seed_states(model)
+
+
+def quick(model, rows=None, **settings):
+    settings = {"epochs": 1, "batch_size": 8, "cross": 2, "steps": 2, "repeats": 1, **settings}
+    return bng.advise(model, data(rows=16) if rows is None else rows, **settings)
+
+
+def test_every_bit_of_the_model_is_put_back_and_training_goes_on_as_if_nothing_had_been():
+    ends = []
+    for asked in (False, True):
+        model = trained()
+        step, optimizer, before = model.train_function, model.optimizer, everything(model)
+        keras.utils.set_random_seed(11)
+        if asked:
+            quick(model)
+            assert model.train_function is step
+            assert model.optimizer is optimizer
+            assert everything(model) == before
+            assert open_patches() == 0
+            assert "train_step" not in model.__dict__
+        drawn = random_state()
+        keras.utils.set_random_seed(12)
+        model.fit(*data(rows=16), batch_size=8, epochs=1, verbose=0)
+        ends.append((drawn, everything(model)))
+    assert ends[0] == ends[1]
+
+
+def test_a_model_that_never_took_a_step_ends_as_it_began():
+    ends = []
+    for asked in (False, True):
+        model = trained(fit=False)
+        flags = [layer.trainable for _, layer in take_inventory(model).layers]
+        if asked:
+            quick(model)
+            assert flags == [layer.trainable for _, layer in take_inventory(model).layers]
+            assert model.train_function is None
+        keras.utils.set_random_seed(12)
+        model.fit(*data(rows=16), batch_size=8, epochs=1, verbose=0)
+        weights, slots, _, _ = everything(model)
+        ends.append((weights, slots))
+    assert ends[0] == ends[1]
+
+
+def test_an_error_in_the_middle_puts_everything_back_too():
+    model = trained()
+    before = everything(model)
+    with pytest.raises(bng.SettingError, match="one number a row"):
+        quick(model, metric=lambda y, outputs: 1.0)
+    kept = Rehearsal(take_inventory(model).engine, model)
+    live = live_norms([model.get_layer("head_bn")])
+
+    def fail_after_a_step():
+        with kept, kept.step("live", live) as train:
+            train(*data(rows=8))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_a_step()
+    assert everything(model) == before
+    assert open_patches() == 0
+
+
+def test_a_live_trial_moves_even_frozen_bn_and_a_held_one_none():
+    model = transfer()
+    model.get_layer("base").trainable = False
+    model.compile(adam(), "mse")
+    norm = model.get_layer("base").get_layer("bn")
+    survey = take_inventory(model)
+    start, affine = statistics(norm), as_array(norm.gamma)
+    moved = {}
+    with Rehearsal(survey.engine, model) as kept:
+        for name, held in (("held", bng.force_inference(model, "*")), ("live", live_norms([norm]))):
+            kept.rewind()
+            with kept.step(name, held) as train:
+                train(*data(rows=8))
+                train(*data(rows=8))
+            moved[name] = statistics(norm) != start
+            assert np.array_equal(as_array(norm.gamma), affine)
+    assert moved == {"held": False, "live": True}
+    assert statistics(norm) == start
+
+
+# -------------------------------------------------------------------- what it says
+def blobs(rows, seed, shift):
+    """Two classes that a plane parts; `shift` moves the domain across the plane."""
+    rng = np.random.default_rng(seed)
+    unit = rng.normal(size=(rows, 6))
+    labels = (unit[:, :3].sum(1) > 0).astype("float32")[:, None]
+    return (unit + shift).astype("float32"), labels
+
+
+def classifier():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((6,))
+    x = layers.Dense(12)(inputs)
+    x = BN(name="bn0", momentum=0.8)(x)
+    x = layers.ReLU()(x)
+    x = layers.Dense(12)(x)
+    x = BN(name="bn1", momentum=0.8)(x)
+    x = layers.ReLU()(x)
+    model = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x))
+    model.compile(adam(), "binary_crossentropy", metrics=["accuracy"])
+    model.fit(*blobs(256, 0, 0.0), batch_size=32, epochs=6, verbose=0)
+    model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def test_on_a_shifted_domain_it_says_not_frozen_and_the_shift_is_in_the_table():
+    model = classifier()
+    advice = bng.advise(
+        model, blobs(96, 1, 3.0), epochs=3, batch_size=16, cross=2, repeats=1, steps=6
+    )
+    assert advice.policy in ("recalibrated", "live")
+    assert advice.difference
+    assert advice.metric == "accuracy"
+    assert advice.score("frozen").behind > 2 * advice.score("frozen").behind_error
+    assert advice.score("recalibrated").untrained_score > advice.score("frozen").untrained_score
+    text = str(advice)
+    assert "recalibrated" in text
+    assert "+-" in text
+    assert "bng." in text or "live" in text
+
+
+def test_where_nothing_differs_it_says_so_and_leaves_the_statistics_as_they_are():
+    model = classifier()
+    for name in ("bn0", "bn1"):
+        model.get_layer(name).momentum = 0.9999
+    model.compile(keras.optimizers.SGD(1e-6), "binary_crossentropy")
+    advice = bng.advise(
+        model, blobs(64, 2, 0.0), epochs=1, batch_size=16, cross=2, repeats=1, steps=2,
+        select=lambda layer: layer.name == "bn1", metric=lambda y, outputs: np.ones(len(y)),
+    )  # fmt: skip
+    assert advice.policy == "frozen"
+    assert advice.layers == ("bn1",)
+    assert "bn1" in advice.code
+
+
+# ------------------------------------------------------------------- the decision
+RNG = np.random.default_rng(0)
+NOISE = RNG.normal(0, 0.01, 100)
+
+
+def rows(frozen, recalibrated, live):
+    found = {"frozen": frozen, "recalibrated": recalibrated, "live": live}
+    return {name: value + np.roll(NOISE, i) for i, (name, value) in enumerate(found.items())}
+
+
+def test_the_best_score_wins_where_it_is_clear():
+    said = decide(rows(0.5, 0.9, 0.6), rows(1, 1, 1))
+    assert said[:2] == ("recalibrated", True)
+    assert "better than frozen" in said.reason
+
+
+def test_among_equal_scores_the_lower_loss_wins():
+    said = decide(rows(0.9, 0.9, 0.9), rows(1.0, 1.0, 0.5))
+    assert said[:2] == ("live", True)
+    assert "loss" in said.reason
+
+
+def test_without_a_difference_it_is_frozen_and_it_says_so():
+    same = np.ones(50)
+    said = decide(*[dict.fromkeys(("frozen", "recalibrated", "live"), same)] * 2)
+    assert said[:3] == ("frozen", False, False)
+    assert "no difference" in said.reason
+
+
+def test_a_lead_within_noise_is_said_to_be_unsure_and_a_smaller_one_to_be_none():
+    score = np.zeros(100)
+    score[:2] = 1.0
+    scores = {"frozen": np.zeros(100), "recalibrated": score, "live": np.zeros(100)}
+    losses = dict.fromkeys(scores, np.ones(100))
+    said = decide(scores, losses)
+    assert said[:3] == ("recalibrated", False, True)
+    assert "not sure: 0.020 +- 0.014 better than frozen" in said.reason
+    score[50:] = np.tile([1.0, -1.0], 25)
+    said = decide(scores, losses)
+    assert said[:3] == ("recalibrated", False, False)
+    assert "no difference beyond noise" in said.reason
+
+
+def test_scores_no_more_than_one_row_apart_are_left_to_the_loss():
+    one, two = np.zeros(100), np.zeros(100)
+    one[0], two[:2] = 1.0, 1.0
+    scores = {"frozen": two, "recalibrated": one, "live": np.zeros(100)}
+    losses = rows(1.0, 0.5, 0.2)
+    assert decide(scores, losses, edge=0.0).policy == "frozen"
+    assert decide(scores, losses, edge=0.01).policy == "recalibrated"
+
+
+def test_a_lower_loss_does_not_beat_a_clearly_better_score():
+    assert decide(rows(0.9, 0.5, 0.5), rows(1.0, 0.2, 0.2), edge=0.01).policy == "frozen"
+
+
+# ------------------------------------------------------------------------ bad input
+def test_bad_input_gets_one_clear_error():
+    model = trained()
+    with pytest.raises(bng.SettingError, match="at least 1"):
+        quick(model, epochs=0)
+    with pytest.raises(bng.SettingError, match="2 folds"):
+        quick(model, cross=1)
+    with pytest.raises(bng.DataError, match="labels"):
+        quick(model, rows=data()[0])
+    with pytest.raises(bng.DataError, match="too few"):
+        quick(model, rows=data(rows=5))
+    with pytest.raises(bng.SelectorError):
+        quick(model, select="nothing")
+    fresh = transfer()
+    with pytest.raises(bng.SettingError, match="compiled"):
+        quick(fresh)
+    fresh.compile("sgd", "mse")
+    with pytest.raises(bng.SettingError, match="trained statistics"):
+        quick(fresh)
+
+
+def test_the_code_to_paste_names_the_layers_and_runs():
+    model = trained()
+    for policy, expected in (
+        ("frozen", ['bng.force_inference(model, layers="*")']),
+        ("recalibrated", ['bng.recalibrate(model, x, select="*")', "bng.force_inference("]),
+        ("live", ["model.fit("]),
+    ):
+        survey = take_inventory(model)
+        code = code_for(survey, [n.path for n in survey.inventory.norms], policy)
+        assert all(part in code for part in expected)
+        compile(code, "code", "exec")
+    model.get_layer("base").trainable = False
+    survey = take_inventory(model)
+    assert "trainable = True" in code_for(survey, ["base/bn"], "live")
+    assert 'hold="base/*"' in code_for(survey, ["base/bn"], "frozen")

@@ -1,0 +1,219 @@
+"""The numbers: what moved, bit for bit, and which channels are sick."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_bnguard.guard.statistics_tracker import StatWatch
+from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.statistics.channel_health import dead_channels
+from keras_bnguard.statistics.drift import bhattacharyya, log_variance_ratio, mean_shift
+
+GAMMA = np.ones(4, np.float32)
+
+
+def vector(*values):
+    return np.array(values, np.float32)
+
+
+# ------------------------------------------------------------- dead channels
+@pytest.mark.parametrize(
+    ("mean", "variance", "gamma", "dead"),
+    [
+        # Something flows (the mean is not 0) and nothing varies.
+        (vector(1, 1, 1, 1), vector(1, 1, 1, 1e-9), GAMMA, [0, 0, 0, 1]),
+        (vector(1, 1, 1, 1), vector(1, 1, 1, 1e-9), None, [0, 0, 0, 1]),
+        # The threshold is 1e-6 of the layer's median.
+        (vector(1, 1, 1, 1), vector(2, 2, 2, 3e-6), GAMMA, [0, 0, 0, 0]),
+        (vector(1, 1, 1, 1), vector(2, 2, 2, 1e-6), GAMMA, [0, 0, 0, 1]),
+        # A pruned channel: its gamma is 0.
+        (vector(1, 1, 1, 1), vector(1, 1, 1, 0), vector(1, 1, 1, 0), [0, 0, 0, 0]),
+        # A channel of plain zeros after a ReLU that never fires.
+        (vector(1, 1, 1, 0), vector(1, 1, 1, 0), GAMMA, [0, 0, 0, 0]),
+        # But where the others still have their defaults, a 0 was written there.
+        (vector(0, 0, 0, 0), vector(1, 1, 1, 0), GAMMA, [0, 0, 0, 1]),
+        # Negative is told by another count, NaN is no number to compare with.
+        (vector(1, 1, 1, 1), vector(1, 1, 1, -1), GAMMA, [0, 0, 0, 0]),
+        (vector(1, 1, np.nan, 1), vector(1, 1, 1, 1e-9), GAMMA, [0, 0, 0, 1]),
+        (vector(1, 1, 1, 1), vector(*[np.nan] * 4), GAMMA, [0, 0, 0, 0]),
+        (vector(1, 1, 1, 1), vector(0, 0, 0, 0), GAMMA, [0, 0, 0, 0]),
+    ],
+)
+def test_a_dead_channel_has_collapsed_though_something_flows(mean, variance, gamma, dead):
+    assert dead_channels(mean, variance, gamma).tolist() == [bool(d) for d in dead]
+
+
+# ------------------------------------------------------------------ StatWatch
+@pytest.fixture
+def model(keras):
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.BatchNormalization(name="one", epsilon=1e-2),
+            layers.Dense(2),
+            layers.BatchNormalization(name="two", scale=False, trainable=False),
+        ],
+        name="net",
+    )
+
+
+def put(layer, mean=None, variance=None, first=()):
+    """Assign moving mean and variance (and gamma, beta) of a BN."""
+    weights = layer.get_weights()
+    n = len(weights)
+    for index, value in zip((n - 2, n - 1), (mean, variance)):
+        if value is not None:
+            weights[index] = np.array(value, np.float32)
+    for index, value in enumerate(first):
+        weights[index] = np.array(value, np.float32)
+    layer.set_weights(weights)
+
+
+def watch_of(model):
+    return StatWatch(take_inventory(model))
+
+
+def by_path(watch, steps=1, calls=None):
+    return {m.path: m for m in watch.movements(calls or {}, steps)}
+
+
+def test_nothing_moved_without_a_change(model):
+    watch = watch_of(model)
+    watch.look()
+    rows = by_path(watch)
+    assert list(rows) == ["one", "two"]
+    assert not any(m.moved or m.moved_since_last for m in rows.values())
+    assert all(m.mean_shift == m.log_variance_ratio == 0.0 for m in rows.values())
+    assert rows["one"].expected == "train"
+    assert (rows["two"].expected, rows["two"].why) == ("inference", "its own trainable is False")
+
+
+@pytest.mark.parametrize("part", ["mean", "variance"])
+def test_one_bit_of_one_channel_is_a_movement(model, part):
+    layer = model.get_layer("two")
+    put(layer, [1, 1], [1, 1])
+    watch = watch_of(model)
+    put(layer, **{part: [1, np.nextafter(np.float32(1), np.float32(2))]})
+    watch.look()
+    rows = by_path(watch)
+    assert rows["two"].moved
+    assert not rows["one"].moved
+
+
+def test_minus_zero_and_nan_are_movements_too(model):
+    for value in (-0.0, np.nan):
+        watch = watch_of(model)
+        put(model.get_layer("one"), [value, 0, 0])
+        watch.look()
+        assert by_path(watch)["one"].moved
+
+
+def test_moved_since_last_compares_with_the_look_before(model):
+    watch = watch_of(model)
+    put(model.get_layer("one"), [1, 0, 0])
+    watch.look()
+    watch.look()
+    row = by_path(watch)["one"]
+    assert row.moved
+    assert not row.moved_since_last
+
+
+def test_drift_is_the_formula_with_the_layers_own_epsilon(model):
+    one = model.get_layer("one")
+    start = [0.5, 1.0, 2.0], [0.1, 1.0, 4.0]
+    now = [1.0, 1.0, -2.0], [0.2, 1.0, 1.0]
+    put(one, *start)
+    watch = watch_of(model)
+    put(one, *now)
+    watch.look()
+    shift = mean_shift(vector(*now[0]), vector(*start[0]), vector(*start[1]), np.array(1e-2))
+    ratio = log_variance_ratio(vector(*now[1]), vector(*start[1]), np.array(1e-2))
+    row, look = by_path(watch)["one"], watch.drift("epoch 0 end", 0, 7)
+    assert row.mean_shift == look.mean_shift["one"] == pytest.approx(shift.mean())
+    assert row.log_variance_ratio == look.log_variance_ratio["one"] == pytest.approx(ratio.mean())
+    assert row.max_mean_shift == pytest.approx(shift.max())
+    means, variances = (vector(*now[0]), vector(*start[0])), (vector(*now[1]), vector(*start[1]))
+    apart = bhattacharyya(means[0], variances[0], means[1], variances[1], np.array(1e-2))
+    assert look.distance["one"] == pytest.approx(apart.mean())
+    assert look.distance["two"] == 0.0
+    assert (look.mean_shift["two"], look.steps) == (0.0, 7)
+    assert look.total == row.mean_shift
+
+
+def test_sick_channels_are_counted(model):
+    one = model.get_layer("one")
+    put(one, [1, 1, 1], [-1, 1, 4])
+    watch = watch_of(model)
+    row = by_path(watch, 0)["one"]
+    assert (row.negative_channels, row.dead_channels, row.nonfinite) == (1, 0, ())
+    assert (row.min_variance, row.median_variance) == (-1.0, 1.0)
+    put(one, [np.nan, 1, 1], [1, np.inf, 1], first=([1, 1, 1], [0, np.nan, 0]))
+    watch.look()
+    assert by_path(watch)["one"].nonfinite == ("moving_mean", "moving_variance", "beta")
+    assert by_path(watch)["two"].nonfinite == ()
+
+
+def test_gamma_and_beta_are_read_only_where_a_live_bn_stands_still(model):
+    one = model.get_layer("one")
+    watch = watch_of(model)
+    watch.look()
+    assert by_path(watch, 1)["one"].affine_moved is False
+    assert by_path(watch, 0)["one"].affine_moved is None
+    assert by_path(watch, 1)["two"].affine_moved is None
+    put(one, first=([1, 2, 1],))
+    assert by_path(watch, 1)["one"].affine_moved is True
+    put(one, [1, 0, 0])
+    watch.look()
+    assert by_path(watch, 1)["one"].affine_moved is None
+
+
+def test_default_statistics_at_the_start_are_remembered(model):
+    put(model.get_layer("two"), [1, 0])
+    watch = watch_of(model)
+    put(model.get_layer("one"), [1, 0, 0])
+    watch.look()
+    rows = by_path(watch)
+    assert rows["one"].started_at_default
+    assert not rows["two"].started_at_default
+
+
+def test_bn_built_since_the_start_is_taken_up_and_the_others_keep_their_start(keras, model):
+    class Late(keras.Model):
+        def __init__(self):
+            super().__init__(name="late")
+            self.ready = keras.layers.BatchNormalization(name="ready")
+            self.ready.build((None, 3))
+            self.later = keras.layers.BatchNormalization(name="later")
+
+        def call(self, x, training=None):
+            return self.later(self.ready(x, training=training), training=training)
+
+    late = Late()
+    watch = watch_of(late)
+    assert watch.paths == ("ready",)
+    put(late.ready, [5, 0, 0])
+    late.later.build((None, 3))
+    watch.look()
+    rows = by_path(watch)
+    assert rows["ready"].moved
+    assert rows["ready"].max_mean_shift == pytest.approx(5 / np.sqrt(1.001))
+    assert not rows["later"].moved
+
+
+def test_a_model_without_bn_has_no_movement_and_no_drift(keras):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    watch = watch_of(model)
+    watch.look()
+    assert watch.movements({}, 1) == ()
+    assert watch.drift("x", None, 1).total == 0.0
+
+
+def test_what_a_watch_read_is_a_copy(model):
+    watch = watch_of(model)
+    layer = model.get_layer("one")
+    layer.moving_mean.assign(np.full(3, 7.0, np.float32))
+    watch.look()
+    assert by_path(watch)["one"].moved
+    assert by_path(watch)["one"].started_at_default

@@ -1,0 +1,98 @@
+"""The nouns that travel: frozen, free of frameworks, with the few answers they compute."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import pickle
+
+import pytest
+
+from keras_bnguard import records
+from keras_bnguard.records import DataFacts, DriftLook, Facts, Finding, Outcome, Report, RunFacts
+from tests.builders.facts import inventory, norm, stack
+
+RECORDS = [
+    thing
+    for thing in vars(records).values()
+    if isinstance(thing, type) and dataclasses.is_dataclass(thing)
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_every_record_is_frozen_and_has_a_doc(record):
+    assert record.__dataclass_params__.frozen
+    assert not record.__doc__.startswith(f"{record.__name__}(")
+
+
+def test_a_record_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        norm("bn").path = "other"
+
+
+def test_frozen_counts_the_own_flag_and_those_above():
+    assert not norm("bn").frozen
+    assert norm("bn", trainable=False).frozen
+    assert norm("bn", frozen_ancestors=("base",)).frozen
+
+
+def test_an_inventory_finds_a_bn_by_its_path():
+    known = inventory(norm("a"), norm("b"))
+    assert known.norm("b") is known.norms[1]
+    with pytest.raises(KeyError, match="c"):
+        known.norm("c")
+
+
+@pytest.mark.parametrize(
+    ("part", "need"),
+    [("inventory", "A"), ("optimizer", "O"), ("run", "R"), ("batches", "P"), ("hyper", "H")],
+)
+def test_facts_know_which_parts_they_have(part, need):
+    known = Facts(**{part: DataFacts() if part == "batches" else {}})
+    assert [code for code in records.NEEDS if known.has(code)] == [need]
+
+
+def test_batches_that_could_not_be_read_are_not_there_and_say_why():
+    known = Facts(batches=DataFacts(missing={"batches": "no batch came out"}))
+    assert not known.has("P")
+    assert known.why_no_batches == "no batch came out"
+
+
+def test_the_total_drift_is_that_of_the_bn_that_drifted_most():
+    assert DriftLook("epoch 0 end", 0, 1, {"a": 0.1, "b": 2.0}, {"a": 9.0}).total == 2.0
+    assert DriftLook("epoch 0 end", 0, 1, {}, {}).total == 0.0
+    for values in ({"a": float("nan"), "b": 2.0}, {"b": 2.0, "a": float("nan")}):
+        assert math.isnan(DriftLook("epoch 0 end", 0, 1, values, {}).total)
+
+
+def test_a_report_lists_codes_once_and_what_could_not_look():
+    def finding(code):
+        return Finding(code, "x", "error", (), "m", "f")
+
+    report = Report(
+        "model",
+        None,
+        (finding("BNG101"), finding("BNG404"), finding("BNG101")),
+        (Outcome("BNG101", "fired"), Outcome("BNG601", "skipped", "needs O")),
+    )
+    assert report.codes == ("BNG101", "BNG404")
+    assert report.skipped == (Outcome("BNG601", "skipped", "needs O"),)
+
+
+def test_records_survive_pickle_and_copies():
+    report = Report("m", stack(), modes=(), drift=(DriftLook("x", 0, 1, {"a": 0.5}, {"a": 0.1}),))
+    assert pickle.loads(pickle.dumps(report)) == copy.deepcopy(report) == report
+
+
+def test_a_run_of_which_nothing_is_known_claims_nothing():
+    known = RunFacts()
+    assert (known.steps, known.called, known.recompiled) == (0, False, None)
+    assert not known.flips
+    assert not known.movements
+    assert not known.calls
+
+
+def test_a_stack_and_a_finding_read_well():
+    assert str(stack("k3-jax")) == "keras 3.15.1 on jax"
+    assert str(Finding("BNG101", "name", "error", (), "what", "do")) == "BNG101 name: what"

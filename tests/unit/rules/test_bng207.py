@@ -1,0 +1,34 @@
+"""BNG207 on hand-made facts."""
+
+import pytest
+
+from keras_bnguard.records import Surroundings, TimeSteps
+from keras_bnguard.rules.bng207_batchnorm_inside_time_distributed import (
+    BatchnormInsideTimeDistributed as RULE,
+)
+from tests.builders.facts import facts, hits, norm, stack, the_hit
+
+
+def inside(steps=5, graph=False, **settings):
+    around = Surroundings(time_steps=TimeSteps("td", steps, graph))
+    return norm("td/bn", around=around, **settings)
+
+
+@pytest.mark.parametrize(
+    ("on", "graph", "steps", "says"),
+    [
+        ("k3-jax", False, 5, "5 times"),
+        ("k3-tf", True, None, "once per time step"),
+        ("k2", False, 5, "once, over all frames"),
+        ("tfk", True, 5, "twice"),
+    ],
+)
+def test_it_says_how_often_this_stack_updates(on, graph, steps, says):
+    hit = the_hit(RULE, facts(inside(steps, graph), norm("bn"), on=stack(on)))
+    assert hit.layers == ("td/bn",)
+    assert f"{says} in every training step" in hit.message
+
+
+def test_silent_for_norms_in_inference_mode():
+    assert not hits(RULE, facts(inside(trainable=False)))
+    assert not hits(RULE, facts(inside(held=True)))

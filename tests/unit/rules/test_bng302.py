@@ -1,0 +1,43 @@
+"""BNG302 on hand-made facts."""
+
+import pytest
+
+from keras_bnguard.rules.bng302_momentum_or_epsilon_out_of_range import (
+    MomentumOrEpsilonOutOfRange as RULE,
+)
+from tests.builders.facts import facts, hits, norm, the_hit
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"momentum": 0.1}, "at momentum 0.1, 90 % is of the last batch alone"),
+        ({"momentum": 0.0}, "at momentum 0, 100 % is of the last batch alone"),
+        ({"momentum": 1.0}, "momentum 1 never moves"),
+        ({"momentum": 0.99995}, "moves 0.005 % of the way a step"),
+        ({"momentum": -0.1}, "run away"),
+        ({"momentum": 1.01}, "run away"),
+        ({"epsilon": 0.0}, "epsilon 0 divides by zero"),
+        ({"epsilon": -1e-3}, "epsilon -0.001 divides"),
+        ({"epsilon": 0.5}, "epsilon 0.5 shrinks"),
+    ],
+)
+def test_it_says_what_the_value_does(settings, says):
+    hit = the_hit(RULE, facts(norm("a", **settings), norm("b")))
+    assert hit.layers == ("a",)
+    assert says in hit.message
+
+
+@pytest.mark.parametrize("momentum", [0.5, 0.9, 0.99, 0.999, 0.9997])
+def test_silent_for_values_that_are_used(momentum):
+    for epsilon in (1e-5, 1e-3, 0.1):
+        assert not hits(RULE, facts(norm("a", momentum=momentum, epsilon=epsilon)))
+
+
+def test_momentum_does_not_matter_in_inference_mode_epsilon_does():
+    assert not hits(RULE, facts(norm("a", momentum=0.0, trainable=False)))
+    assert hits(RULE, facts(norm("a", epsilon=0.0, trainable=False)))
+
+
+def test_silent_where_a_setting_is_not_known():
+    assert not hits(RULE, facts(norm("a", momentum=None, epsilon=None)))

@@ -1,0 +1,99 @@
+"""BNG405 with hand-made records."""
+
+from dataclasses import replace
+
+import pytest
+
+from keras_bnguard.records import Facts, NormBehaviour
+from keras_bnguard.rules.bng405_live_statistics_stuck import LiveStatisticsStuck
+from tests.builders.facts import facts, hits, moved, norm, past, run, site, stuck, the_hit
+
+RULE = LiveStatisticsStuck
+DROPS = NormBehaviour(live_updates=False, frozen_updates=False, frozen_uses_batch=False)
+TRAINED = {"bn": (site(True),)}
+
+
+def known(movement=None, layer=None, **settings):
+    observed = run(movement or stuck("bn", ran="unknown"), **settings)
+    return facts(layer or norm("bn"), run=observed)
+
+
+def test_it_fires_where_the_cause_is_not_known():
+    hit = the_hit(RULE, known())
+    assert hit.layers == ("bn",)
+    assert "bit-identical after 10 steps in 1 live BN layer: bn (momentum 0.99)" in hit.message
+    assert "cause unknown" in hit.message
+
+
+def test_statistics_that_moved_and_were_put_back_fire():
+    hit = the_hit(RULE, known(stuck("bn", ran="training"), calls=TRAINED))
+    assert "something puts the old values back" in hit.message
+    assert hit.evidence["ran_in_training"] == ("bn",)
+
+
+def test_torch_modules_are_judged_too():
+    assert hits(RULE, known(layer=norm("bn", kind="torch", stock=False)))
+
+
+@pytest.mark.parametrize("momentum", [1.0, None])
+def test_momentum_1_or_unknown_is_silent(momentum):
+    assert not hits(RULE, known(layer=norm("bn", momentum=momentum)))
+
+
+def test_training_false_at_every_call_site_is_silent():
+    on_purpose = {"bn": (site(False, explicit=False),)}
+    assert not hits(RULE, known(calls=on_purpose))
+
+
+def test_a_bn_that_moved_is_silent():
+    assert not hits(RULE, known(moved("bn")))
+
+
+def test_a_frozen_bn_is_silent():
+    assert not hits(RULE, known(stuck("bn", "inference")))
+
+
+def test_inference_mode_is_left_to_bng206():
+    assert not hits(RULE, known(stuck("bn", ran="inference", affine_moved=True), calls=TRAINED))
+
+
+def test_a_leaked_false_is_left_to_bng203():
+    leaked = {"bn": (site(False, leaked_from="base"),)}
+    assert not hits(RULE, known(stuck("bn", ran="training"), calls=leaked))
+
+
+def test_a_subclass_that_drops_training_is_left_to_bng205():
+    assert not hits(RULE, known(layer=norm("bn", stock=False, behaviour=DROPS)))
+
+
+def test_a_bn_that_the_step_did_not_run_is_silent():
+    assert not hits(RULE, known(calls={"other": (site(True),)}))
+
+
+def test_variables_without_a_visible_mode_are_silent():
+    assert not hits(RULE, known(layer=norm("bn", kind="variables")))
+
+
+def test_it_cannot_look_before_the_first_step_or_without_the_model():
+    assert not hits(RULE, known(steps=0))
+    assert RULE().cannot_look(known(steps=0)) == "no training step ran yet"
+    assert "momentum" in RULE().cannot_look(Facts(run=run(stuck("bn"))))
+    assert not hits(RULE, Facts(run=run(stuck("bn"))))
+    assert RULE().cannot_look(known()) is None
+    assert RULE().cannot_look(Facts()) is None
+
+
+def test_statistics_that_are_nan_are_silent():
+    """They stay NaN whatever the step does: BNG402 says so."""
+    assert not hits(RULE, known(replace(stuck("bn", ran="training"), nonfinite=("moving_mean",))))
+
+
+@pytest.mark.parametrize(
+    ("steps", "batches", "fires"),
+    [(2000, 1, False), (1000, 1, True), (2000, 8, True), (2000, None, True)],
+)
+def test_one_batch_that_an_earlier_fit_saw_until_nothing_moved_is_silent(steps, batches, fires):
+    before = past(norm("bn"), steps=steps)
+    observed = run(stuck("bn", ran="training"), calls=TRAINED, before=before)
+    known = facts(norm("bn"), run=observed, hyper={"steps": batches})
+    assert bool(hits(RULE, known)) is fires

@@ -1,0 +1,79 @@
+"""BNG503 with hand-made records."""
+
+import pytest
+
+from keras_bnguard.records import Facts
+from keras_bnguard.rules.bng503_tiny_last_batch import TinyLastBatch
+from tests.builders.facts import facts, hits, norm, peeked, reached, the_hit
+
+RULE = TinyLastBatch
+
+
+def fed(samples, size=32, per_row=1.0, replicas=1, norms=None, **hyper):
+    item = reached("bn", values_per_row=per_row)
+    return facts(
+        *(norms or [norm("bn")]),
+        hyper={"batch_size": size, "samples": samples, **hyper},
+        batches=peeked(item, full_rows=size, replicas=replicas, ordered=False),
+    )
+
+
+def test_it_fires_on_a_remainder_of_a_few_rows():
+    hit = the_hit(RULE, fed(65))
+    assert hit.layers == ("bn",)
+    assert "has 1 row of 32" in hit.message
+    assert "1 values per channel (limit 8)" in hit.message
+    assert hit.severity is None  # the rule's own: warning
+    assert "drop_remainder=True" in hit.fix
+
+
+@pytest.mark.parametrize(
+    ("samples", "per_row", "severity"),
+    [(66, 1.0, "info"), (71, 1.0, "info"), (65, 2.0, "info"), (65, 1.0, None)],
+)
+def test_only_one_value_per_channel_is_a_warning(samples, per_row, severity):
+    assert RULE.severity == "warning"
+    assert the_hit(RULE, fed(samples, per_row=per_row)).severity == severity
+
+
+def test_a_replica_without_rows_is_an_error():
+    hit = the_hit(RULE, fed(65, replicas=2))
+    assert hit.severity == "error"
+    assert "shared by 2 replicas: 0 values" in hit.message
+
+
+@pytest.mark.parametrize("samples", [64, 72, 32, 3])
+def test_no_remainder_or_one_that_suffices_is_silent(samples):
+    assert not hits(RULE, fed(samples))
+
+
+def test_large_maps_make_up_for_few_rows():
+    assert not hits(RULE, fed(65, per_row=64.0))
+
+
+def test_a_batch_that_is_too_small_anyway_is_left_to_bng502():
+    assert not hits(RULE, fed(5, size=4))
+
+
+def test_the_end_of_batches_that_were_read_counts_too():
+    data = peeked(reached("bn", values_per_row=1.0), last_rows=3)
+    hit = the_hit(RULE, facts(norm("bn"), hyper={"epochs": 1}, batches=data))
+    assert "has 3 rows of 32" in hit.message
+    dropped = peeked(reached("bn", values_per_row=1.0), last_rows=32)
+    assert not hits(RULE, facts(norm("bn"), hyper={"epochs": 1}, batches=dropped))
+
+
+def test_frozen_bn_and_renorm_are_silent():
+    assert not hits(RULE, fed(65, norms=[norm("bn", trainable=False)]))
+    assert not hits(RULE, fed(65, norms=[norm("bn", renorm=True)]))
+
+
+def test_it_says_why_it_cannot_look():
+    assert "steps_per_epoch" in RULE().cannot_look(fed(65, steps_per_epoch=2))
+    assert not hits(RULE, fed(65, steps_per_epoch=2))
+    unknown = facts(norm("bn"), hyper={"epochs": 1})
+    assert RULE().cannot_look(unknown) == "the length of the data is not known"
+    maps = facts(norm("bn"), hyper={"batch_size": 32, "samples": 65})
+    assert "the size of the maps" in RULE().cannot_look(maps)
+    assert RULE().cannot_look(fed(64)) is None
+    assert RULE().cannot_look(Facts()) is None
