@@ -157,20 +157,20 @@ class Bench:
         pool = np.random.default_rng(case["case"]).permutation(len(self.labels) - 500) + 500
         x, y = shifted(self.images, case), self.labels
         rows, test = pool[: case["rows"]], pool[case["rows"] : case["rows"] + TEST]
-        begun = time.perf_counter()
-        hits = self.truth(case, (x[rows], y[rows]), (x[test], y[test]))
-        case["truth_seconds"] = round(time.perf_counter() - begun, 2)
-        case.update(judge(hits))
+        started = time.perf_counter()
+        violations = self.truth(case, (x[rows], y[rows]), (x[test], y[test]))
+        case["truth_seconds"] = round(time.perf_counter() - started, 2)
+        case.update(judge(violations))
         if not case["real"] and not self.every:
             return case
         model = self.model(case)
         start = model.get_weights()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         self.keras.utils.set_random_seed(case["case"])
         advice = bng.advise(
             model, (x[rows], y[rows]), epochs=case["epochs"], batch_size=case["batch"]
         )
-        case["advise_seconds"] = round(time.perf_counter() - begun, 2)
+        case["advise_seconds"] = round(time.perf_counter() - started, 2)
         assert all(np.array_equal(a, b) for a, b in zip(start, model.get_weights()))
         case["advised"] = advice.policy
         case["difference"], case["unsure"] = advice.difference, advice.unsure
@@ -232,12 +232,12 @@ def judge(right: np.ndarray) -> Dict[str, Any]:
     }
 
 
-def wilson(hits: int, of: int) -> str:
+def wilson(violations: int, of: int) -> str:
     """hits of cases, the share, and its 95 % interval (Wilson 1927)."""
-    z, share = 1.96, hits / of
+    z, share = 1.96, violations / of
     middle = (share + z * z / (2 * of)) / (1 + z * z / of)
     half = z / (1 + z * z / of) * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return f"{hits} of {of} = {share:.1%} ({middle - half:.1%} to {middle + half:.1%})"
+    return f"{violations} of {of} = {share:.1%} ({middle - half:.1%} to {middle + half:.1%})"
 
 
 def table(path: Path) -> None:
@@ -252,14 +252,14 @@ def table(path: Path) -> None:
         chosen = [c for c in real if wanted(c)]
         if not chosen:
             continue
-        hits = sum(c["hit"] for c in chosen)
+        violations = sum(c["hit"] for c in chosen)
         led = sum(c["hit"] and (c["difference"] or c["unsure"]) for c in chosen)
         said = sum(c["hit"] and c["difference"] for c in chosen)
         wins = {p: sum(c["winner"] == p for c in chosen) for p in POLICIES}
         lost = float(np.mean([c["lost"] for c in chosen]))
         fixed = {p: float(np.mean([c["behind"][p] for c in chosen])) for p in POLICIES}
         print(
-            f"{name:12s} policy right {wilson(hits, len(chosen))}; and did not say 'no difference' "
+            f"{name:12s} policy right {wilson(violations, len(chosen))}; and did not say 'no difference' "
             f"{wilson(led, len(chosen))}; and sure {wilson(said, len(chosen))}; winners {wins}; "
             f"lost by advice {lost:.3f}, by always "
             + ", ".join(f"{p} {v:.3f}" for p, v in fixed.items())
@@ -294,11 +294,11 @@ def main() -> None:
     done = set()
     if options.out.exists():
         done = {json.loads(line)["case"] for line in options.out.read_text().splitlines()}
-    begun, bench, longest = time.perf_counter(), Bench(options.every), 0.0
+    started, bench, longest = time.perf_counter(), Bench(options.every), 0.0
     for number in range(options.first, options.first + options.cases):
         if number in done:
             continue
-        if time.perf_counter() - begun + longest > options.seconds:
+        if time.perf_counter() - started + longest > options.seconds:
             break
         start = time.perf_counter()
         case = draw(number)

@@ -30,7 +30,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import keras_bnguard as bng
-from keras_bnguard.data.measure import measure, peek
+from keras_bnguard.data.measure import measure, sample
 from keras_bnguard.model.snapshot import take_inventory
 from keras_bnguard.rules import (
     bng301_momentum_too_slow_for_run as bng301,
@@ -112,7 +112,7 @@ def train(model: Any, x: Any, y: Any, guard: Any = None, **settings: Any) -> Any
 
 def facts_of(model: Any, data: Any, **settings: Any) -> Any:
     parts = settings.pop("parts", frozenset({"norms", "labels", "gap"}))
-    return measure(take_inventory(model), peek(data, **settings), parts=parts)
+    return measure(take_inventory(model), sample(data, **settings), parts=parts)
 
 
 # ------------------------------------------------------------- 504: other data
@@ -147,11 +147,11 @@ def other_data(rows: Rows, seeds: Sequence[int]) -> None:
             model = train(make(), x[:900], y[:900], batch_size=32, epochs=6)
             best = accuracy(model, x[900:1400], y[900:1400])
             for shift, change in SHIFTS.items():
-                moved = change(x[900:1400], np.random.default_rng(seed)).astype("float32")
-                facts = facts_of(model, moved[:256], parts=frozenset({"norms"}))
-                frozen = accuracy(model, moved, y[900:1400])
-                undo = bng.recalibrate(model, moved[:256])
-                gain = accuracy(model, moved, y[900:1400]) - frozen
+                changed = change(x[900:1400], np.random.default_rng(seed)).astype("float32")
+                facts = facts_of(model, changed[:256], parts=frozenset({"norms"}))
+                frozen = accuracy(model, changed, y[900:1400])
+                undo = bng.recalibrate(model, changed[:256])
+                gain = accuracy(model, changed, y[900:1400]) - frozen
                 undo.undo()
                 if gain < CLEAN and frozen < best - CLEAN:
                     gain = (CLEAN + FAULTY) / 2  # Lost either way: other data, no other cure.
@@ -203,11 +203,11 @@ def short_runs(rows: Rows, seeds: Sequence[int]) -> None:
                     model = make(momentum, dropout)
                     train(model, x[few], y[few], guard, batch_size=size, epochs=epochs)
                     what = f"{name}, momentum {momentum}, {epochs} x {-(-480 // size)} steps"
-                    lags(rows, guard, model, x, y, few, what)
+                    ema_biases(rows, guard, model, x, y, few, what)
 
 
-def lags(rows: Rows, guard: Any, model: Any, x: Any, y: Any, few: slice, what: str) -> None:
-    found = guard._run._lags
+def ema_biases(rows: Rows, guard: Any, model: Any, x: Any, y: Any, few: slice, what: str) -> None:
+    found = guard._run._ema_biases
     held = slice(480, None)
     facts = facts_of(model, (x[few], y[few]), batch_size=64)
     before = accuracy(model, x[held], y[held])
@@ -215,21 +215,30 @@ def lags(rows: Rows, guard: Any, model: Any, x: Any, y: Any, few: slice, what: s
     gain = accuracy(model, x[held], y[held]) - before
     undo.undo()
     case = f"{what}: {gain:+.2f}"
-    started = [lag for lag in found if lag.start_left > data_limits.MAX_START_LEFT]
+    started = [
+        ema_bias for ema_bias in found if ema_bias.initial_weight > data_limits.MAX_START_LEFT
+    ]
     if started:
         worst = max(
             max(
-                lag.start_shift / bng301.MAX_SHIFT, lag.start_log_variance / bng301.MAX_LOG_VARIANCE
+                ema_bias.start_shift / bng301.MAX_SHIFT,
+                ema_bias.start_log_variance / bng301.MAX_LOG_VARIANCE,
             )
-            for lag in started
+            for ema_bias in started
         )
         note(rows, "301 start values, over the limit", gain, worst, case)
-        note(rows, "301 shift", gain, max(lag.start_shift for lag in started), case)
-        note(rows, "301 log variance", gain, max(lag.start_log_variance for lag in started), case)
+        note(rows, "301 shift", gain, max(ema_bias.start_shift for ema_bias in started), case)
+        note(
+            rows,
+            "301 log variance",
+            gain,
+            max(ema_bias.start_log_variance for ema_bias in started),
+            case,
+        )
     else:
         worst = max(
-            max(lag.shift / bng407.MAX_SHIFT, lag.log_variance / bng407.MAX_LOG_VARIANCE)
-            for lag in found
+            max(ema_bias.shift / bng407.MAX_SHIFT, ema_bias.log_variance / bng407.MAX_LOG_VARIANCE)
+            for ema_bias in found
         )
         note(rows, "407 to go, over the limit", gain, worst, case)
     gap = facts.gap

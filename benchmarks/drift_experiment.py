@@ -102,7 +102,7 @@ class Experiment:
         self.y = labels[order].astype("int32")
         self.source, self.target, self.test = slice(0, 640), slice(640, 1280), slice(1280, 1792)
 
-    def records(self, wanted: Any, kinds: Any) -> Iterator[Dict[str, Any]]:
+    def records(self, wanted: Any, n_classes: Any) -> Iterator[Dict[str, Any]]:
         for name, make in nets(self.keras).items():
             if wanted and name not in wanted:
                 continue
@@ -113,7 +113,7 @@ class Experiment:
             weights = model.get_weights()
             before = self.accuracy(model)
             for kind, runs in (("replaced", self.replaced), ("fine-tuned", self.fine_tuned)):
-                if kinds and kind not in kinds:
+                if n_classes and kind not in n_classes:
                     continue
                 for settings, drift in runs(model, weights):
                     record = {"stack": self.stack, "net": name, "kind": kind, **settings, **drift}
@@ -130,21 +130,21 @@ class Experiment:
 
     def replaced(self, model: Any, weights: List[np.ndarray]) -> Iterator[Tuple[Any, Any]]:
         import keras_bnguard as bng
-        from keras_bnguard.guard.statistics_tracker import StatWatch
+        from keras_bnguard.guard.statistics_tracker import StatisticsTracker
         from keras_bnguard.model.snapshot import take_inventory
 
         for shift, change in shifts().items():
             for strength in STRENGTHS:
                 model.set_weights(weights)
-                moved = bng.recalibrate(
+                changed = bng.recalibrate(
                     model, change(self.x[self.source], strength), batch_size=640
                 )
-                moved.undo()
+                changed.undo()
                 for part in PARTS:
                     model.set_weights(weights)
-                    watch = StatWatch(take_inventory(model))
-                    for path, before in moved.before.items():
-                        layer, after = model.get_layer(path), moved.after[path]
+                    watch = StatisticsTracker(take_inventory(model))
+                    for path, before in changed.before.items():
+                        layer, after = model.get_layer(path), changed.after[path]
                         for name in ("mean", "variance"):
                             old, new = getattr(before, name), getattr(after, name)
                             getattr(layer, f"moving_{name}").assign(old + part * (new - old))

@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.stack import ENGINE, IS_KERAS3, describe, keras  # isort: skip - sets the environment
+from tests.stack import BACKEND, IS_KERAS3, describe, keras  # isort: skip - sets the environment
 
 import numpy as np
 
@@ -113,10 +113,10 @@ def stateless_loop() -> Step:
 
 def loops() -> Dict[str, Callable[[], Step]]:
     found: Dict[str, Callable[[], Step]] = {"train_on_batch": train_on_batch}
-    if ENGINE == "tensorflow":
+    if BACKEND == "tensorflow":
         found["GradientTape"] = lambda: gradient_tape(False)
         found["GradientTape in tf.function"] = lambda: gradient_tape(True)
-    elif ENGINE == "torch":
+    elif BACKEND == "torch":
         found["torch loop"] = torch_loop
     elif IS_KERAS3:
         found["stateless loop"] = stateless_loop

@@ -65,8 +65,8 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=7)
     options = parser.parse_args()
     stack = os.environ["BNGUARD_STACK"]
-    engine = {"k3-jax": "jax", "k3-torch": "torch"}.get(stack, "tensorflow")
-    environment = {**os.environ, "KERAS_BACKEND": engine, "PYTHONPATH": str(ROOT)}
+    backend = {"k3-jax": "jax", "k3-torch": "torch"}.get(stack, "tensorflow")
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     environment.update(TF_CPP_MIN_LOG_LEVEL="3", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # An installed package is compiled.
     plain: List[Dict[str, float]] = []

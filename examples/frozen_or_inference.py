@@ -58,8 +58,8 @@ def fit(name, model, rate, epochs):
     model.fit(*train, 16, epochs, 0)
     accuracy[name] = 100 * model.evaluate(*held_out, verbose=0)[1]
     now = [layer.get_weights() for layer in model.layers[0:19]]
-    moved = sum(len(b) == 4 and not np.array_equal(a[3], b[3]) for a, b in zip(now, pretrained))
-    print(f"{name:32s} {accuracy[name]:5.1f} %; {moved} of 8 BN moved")
+    changed = sum(len(b) == 4 and not np.array_equal(a[3], b[3]) for a, b in zip(now, pretrained))
+    print(f"{name:32s} {accuracy[name]:5.1f} %; {changed} of 8 BN moved")
 
 
 def counts(model):

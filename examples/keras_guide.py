@@ -48,9 +48,9 @@ def fit(model, rate, data, epochs, *callbacks):
     model.compile(keras.optimizers.Adam(rate), LOSS, metrics=["accuracy"])
     # Keras 2 traces a step twice that builds its optimizer, and Dropout draws a seed per trace.
     model.optimizer.build(model.trainable_variables)
-    begun = time.process_time()
+    started = time.process_time()
     model.fit(*data, 16, epochs, 0, callbacks=list(callbacks), shuffle=False)
-    return time.process_time() - begun
+    return time.process_time() - started
 
 
 def kept(base, of=""):

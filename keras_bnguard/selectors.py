@@ -73,19 +73,19 @@ def select(
     chosen = set()
     for one in as_list(selector):
         if isinstance(one, str):
-            hits = {path for path, _ in pairs if path_matches(one, path, model)}
+            violations = {path for path, _ in pairs if path_matches(one, path, model)}
         elif isinstance(one, type):
-            hits = {path for path, layer in pairs if isinstance(layer, one)}
+            violations = {path for path, layer in pairs if isinstance(layer, one)}
         elif callable(one):
-            hits = {path for path, layer in pairs if one(layer)}
+            violations = {path for path, layer in pairs if one(layer)}
         else:
             raise SelectorError(
                 f"{one!r} is no selector: expected a glob such as 'backbone/*', 're:...', "
                 f"a layer class or a function of a layer, got {type(one).__name__}."
             )
-        if not hits:
+        if not violations:
             raise SelectorError(_nothing_matched(one, [path for path, _ in pairs], what))
-        chosen |= hits
+        chosen |= violations
     return tuple(path for path, _ in pairs if path in chosen)
 
 

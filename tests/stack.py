@@ -1,6 +1,6 @@
 """The Keras under test: `BNGUARD_STACK` names it, importing this module imports it.
 
-    from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+    from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 A stack that was named and cannot be imported, or turns out to be another Keras than the one
 named, ends the whole run with a failure: nothing here is ever skipped.
@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-# name: (module, engine, first version, first version that is too new)
+# name: (module, backend, first version, first version that is too new)
 STACKS = {
     "k2": ("tensorflow.keras", "tensorflow", (2, 12), (2, 16)),
     "tfk": ("tf_keras", "tensorflow", (2, 16), (3, 0)),
@@ -38,9 +38,9 @@ def _stop(reason: str) -> NoReturn:
     raise pytest.UsageError(f"{reason} {CHOICES}")
 
 
-def _set_environment(stack: str, engine: str) -> None:
+def _set_environment(stack: str, backend: str) -> None:
     """What steers an import has to be there before the first import of any framework."""
-    os.environ["KERAS_BACKEND"] = engine
+    os.environ["KERAS_BACKEND"] = backend
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # TF 2.15 takes any value of this one to mean "use the tf_keras package".
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
@@ -49,7 +49,7 @@ def _set_environment(stack: str, engine: str) -> None:
     # Results are compared bit for bit, so the tests run on the CPU unless a device is named.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     # Only under pytest: benchmarks import this file too, and measure what users have.
-    if engine == "jax" and "PYTEST_VERSION" in os.environ:
+    if backend == "jax" and "PYTEST_VERSION" in os.environ:
         _keep_programs()
 
 
@@ -69,8 +69,8 @@ def _keep_programs() -> None:
 
 
 def _import(stack: str) -> Any:
-    module, engine, first, too_new = STACKS[stack]
-    _set_environment(stack, engine)
+    module, backend, first, too_new = STACKS[stack]
+    _set_environment(stack, backend)
     try:
         with warnings.catch_warnings():
             # Third parties warn about each other while they load; ours are seen in the tests.
@@ -90,9 +90,9 @@ def _import(stack: str) -> Any:
             f"The stack {stack} needs {module} >={'.'.join(map(str, first))},"
             f"<{'.'.join(map(str, too_new))}; installed is {version}."
         )
-    backend = keras.backend.backend()
-    if backend != engine:
-        _stop(f"The stack {stack} runs Keras on {engine}, but Keras chose {backend}.")
+    running = keras.backend.backend()
+    if running != backend:
+        _stop(f"The stack {stack} runs Keras on {backend}, but Keras chose {running}.")
     return keras
 
 
@@ -103,7 +103,7 @@ if STACK not in STACKS:
 keras = _import(STACK)
 VERSION = str(importlib.import_module("keras").__version__ if STACK == "k2" else keras.__version__)
 IS_KERAS3 = STACK.startswith("k3-")
-ENGINE = STACKS[STACK][1]
+BACKEND = STACKS[STACK][1]
 
 # A framework leaves a million objects behind. Out of the collector's sight, the collection
 # after each test takes a few milliseconds instead of a few hundred.
@@ -115,5 +115,5 @@ gc.set_threshold(50_000, 20, 20)
 
 def describe() -> str:
     """The stack with the versions that count, for the header of the run."""
-    engine = importlib.import_module(ENGINE)
-    return f"{STACK} ({STACKS[STACK][0]} {VERSION}, {ENGINE} {engine.__version__})"
+    backend = importlib.import_module(BACKEND)
+    return f"{STACK} ({STACKS[STACK][0]} {VERSION}, {BACKEND} {backend.__version__})"

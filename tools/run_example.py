@@ -15,7 +15,7 @@ from typing import Dict, List
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "examples"
-ENGINES = {"k3-tf": "tensorflow", "k3-jax": "jax", "k3-torch": "torch"}
+BACKENDS = {"k3-tf": "tensorflow", "k3-jax": "jax", "k3-torch": "torch"}
 
 
 def run(name: str, stack: str, *arguments: str) -> str:
@@ -47,8 +47,8 @@ def surroundings(stack: str) -> Dict[str, str]:
     environment.pop("TF_USE_LEGACY_KERAS", None)
     if stack == "tfk":
         environment["TF_USE_LEGACY_KERAS"] = "1"
-    if stack in ENGINES:
-        environment["KERAS_BACKEND"] = ENGINES[stack]
+    if stack in BACKENDS:
+        environment["KERAS_BACKEND"] = BACKENDS[stack]
     return environment
 
 

@@ -19,8 +19,8 @@ from keras_bnguard.data.batches import Batch, Batches, check_shapes, join, take
 from keras_bnguard.data.mode_gap import row_hits
 from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.inference.selection import choose_norms
-from keras_bnguard.model.expected_mode import INFERENCE, meant
-from keras_bnguard.model.snapshot import Survey, take_inventory
+from keras_bnguard.model.expected_mode import INFERENCE, expected_mode
+from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
 from keras_bnguard.records import Advice, PolicyScore
 from keras_bnguard.selectors import Selectors
 
@@ -87,9 +87,9 @@ def advise(
     _check(model, epochs=epochs, batch_size=batch_size, steps=steps, repeats=repeats or 1)
     if cross < 2:
         raise SettingError(f"cross={cross!r}: expected at least 2 folds.")
-    survey = take_inventory(model)
-    survey.engine.sync(model)
-    paths = _chosen(survey, select)
+    snapshot = take_inventory(model)
+    snapshot.backend.sync(model)
+    paths = _chosen(snapshot, select)
     rows, batch = _gather(model, data, batch_size, batches)
     if rows.rows < 4 * cross:
         raise DataError(
@@ -100,10 +100,10 @@ def advise(
     length = Length(min(steps, planned), planned, batch)
     cuts = folds(rows.rows, cross, repeats or _repeats(rows.rows), seed)
     found: List[Dict[str, Held]] = []
-    with Trials(survey, paths, rows, length) as trials:
+    with Trials(snapshot, paths, rows, length) as trials:
         for number, (train, test) in enumerate(cuts):
             found.append(trials.run(train, test, seed + number))
-    name, scores, losses, untrained = _row_scores(survey, rows, found, metric)
+    name, scores, losses, untrained = _row_scores(snapshot, rows, found, metric)
     edge = 1.0 / len(scores[FROZEN]) if name == "accuracy" else 0.0
     said = decide(scores, losses, edge)
     return Advice(
@@ -118,7 +118,7 @@ def advise(
         trainings=len(POLICIES) * len(cuts),
         steps=length.steps,
         planned_steps=planned,
-        code=code_for(survey, paths, said.policy),
+        code=code_for(snapshot, paths, said.policy),
     )
 
 
@@ -138,11 +138,13 @@ def _repeats(rows: int) -> int:
     return min(3, max(1, round(600 / rows)))
 
 
-def _chosen(survey: Survey, select: Optional[Selectors]) -> Tuple[str, ...]:
-    usable = {n.path for n in survey.inventory.norms if n.built and n.kind != "variables"}
+def _chosen(snapshot: ModelSnapshot, select: Optional[Selectors]) -> Tuple[str, ...]:
+    usable = {n.path for n in snapshot.inventory.norms if n.built and n.kind != "variables"}
     if select is not None:
-        return tuple(path for path in choose_norms(survey, select) if path in usable)
-    trained = tuple(n.path for n in survey.inventory.norms if n.path in usable and not n.at_default)
+        return tuple(path for path in choose_norms(snapshot, select) if path in usable)
+    trained = tuple(
+        n.path for n in snapshot.inventory.norms if n.path in usable and not n.at_default
+    )
     if not trained:
         raise SettingError(
             "no BN of this model carries trained statistics, so there is nothing to decide: BN "
@@ -168,11 +170,14 @@ Rows = Mapping[str, np.ndarray]
 
 
 def _row_scores(
-    survey: Survey, data: Batch, found: Sequence[Mapping[str, Held]], metric: Optional[Metric]
+    snapshot: ModelSnapshot,
+    data: Batch,
+    found: Sequence[Mapping[str, Held]],
+    metric: Optional[Metric],
 ) -> Tuple[str, Rows, Rows, Rows]:
     """(name of the score, scores, losses, scores before training), each policy -> one number
     a row that was held out, the mean over repeats."""
-    engine, model = survey.engine, survey.model
+    backend, model = snapshot.backend, snapshot.model
     places = np.concatenate([part[FROZEN].rows for part in found])
     name = "score" if metric is not None else "accuracy"
 
@@ -190,7 +195,7 @@ def _row_scores(
         right = row_hits(model, y, outputs)
         if right is None:
             name = "-loss"
-            return -engine.row_losses(model, y, outputs)
+            return -backend.row_losses(model, y, outputs)
         return right
 
     def gather(value: Callable[[Held], np.ndarray]) -> Rows:
@@ -200,7 +205,7 @@ def _row_scores(
         }
 
     scores = gather(lambda held: score(held.rows, held.outputs))
-    losses = gather(lambda h: engine.row_losses(model, take(data, h.rows).y, h.outputs))
+    losses = gather(lambda h: backend.row_losses(model, take(data, h.rows).y, h.outputs))
     untrained = gather(lambda held: score(held.rows, held.untrained))
     return name, scores, losses, untrained
 
@@ -307,19 +312,19 @@ def _table(scores: Rows, losses: Rows, untrained: Rows, best: str) -> Tuple[Poli
 
 
 # ---------------------------------------------------------------------------- code
-def code_for(survey: Survey, paths: Sequence[str], policy: str) -> str:
+def code_for(snapshot: ModelSnapshot, paths: Sequence[str], policy: str) -> str:
     """What to paste."""
-    norms = [survey.inventory.norm(path) for path in paths]
-    chosen = _selector(survey, paths)
+    norms = [snapshot.inventory.norm(path) for path in paths]
+    chosen = _selector(snapshot, paths)
     if policy == LIVE:
-        if any(meant(norm)[0] == INFERENCE for norm in norms):
-            return _thaw(paths)
+        if any(expected_mode(norm)[0] == INFERENCE for norm in norms):
+            return _unfreeze(paths)
         return "model.fit(...)  # as it is: these BN are trainable and live"
     lines = [] if policy == FROZEN else [f"bng.recalibrate(model, x, select={chosen})"]
     return "\n".join([*lines, f"bng.force_inference(model, layers={chosen})", "model.fit(...)"])
 
 
-def _thaw(paths: Sequence[str]) -> str:
+def _unfreeze(paths: Sequence[str]) -> str:
     return (
         f"for path in {list(paths)}:\n"
         "    layer = model\n"
@@ -330,9 +335,9 @@ def _thaw(paths: Sequence[str]) -> str:
     )
 
 
-def _selector(survey: Survey, paths: Sequence[str]) -> str:
+def _selector(snapshot: ModelSnapshot, paths: Sequence[str]) -> str:
     """The shortest selector that matches these BN and no other."""
-    everything = [handle.path for handle in survey.handles]
+    everything = [handle.path for handle in snapshot.handles]
     if len(paths) == len(everything):
         return '"*"'
     tops = {path.rsplit("/", 1)[0] for path in paths if "/" in path}

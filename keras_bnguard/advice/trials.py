@@ -8,10 +8,10 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.backends.values.probe import InputMoments, Probe, pool
-from keras_bnguard.backends.values.trial_training import Rehearsal, live_norms
+from keras_bnguard.backends.values.trial_training import TrialTraining, trainable_norms
 from keras_bnguard.data.batches import Batch, join, take
 from keras_bnguard.inference.selection import make_hold
-from keras_bnguard.model.snapshot import Survey
+from keras_bnguard.model.snapshot import ModelSnapshot
 
 FROZEN, RECALIBRATED, LIVE = POLICIES = ("frozen", "recalibrated", "live")
 
@@ -49,17 +49,19 @@ class Trials:
         data: all rows. length: how long to train.
     """
 
-    def __init__(self, survey: Survey, paths: Sequence[str], data: Batch, length: Length) -> None:
-        self._survey, self._data, self._length = survey, data, length
-        self._engine, self._model = survey.engine, survey.model
-        self._handles = {h.path: h for h in survey.handles if h.path in set(paths)}
-        self._inference = make_hold(survey, tuple(paths), obey_graph=False, stop_leaks=False)
+    def __init__(
+        self, snapshot: ModelSnapshot, paths: Sequence[str], data: Batch, length: Length
+    ) -> None:
+        self._snapshot, self._data, self._length = snapshot, data, length
+        self._backend, self._model = snapshot.backend, snapshot.model
+        self._handles = {h.path: h for h in snapshot.handles if h.path in set(paths)}
+        self._inference = make_hold(snapshot, tuple(paths), obey_graph=False, stop_leaks=False)
         keras_layers = [h.layer for h in self._handles.values() if h.kind == "keras"]
-        self._live = live_norms(keras_layers)
-        self._look = Probe(self._engine, self._model, [])
+        self._live = trainable_norms(keras_layers)
+        self._look = Probe(self._backend, self._model, [])
         chosen = list(self._handles.values())
-        self._moments = Probe(self._engine, self._model, chosen, frozenset(self._handles))
-        self._rehearsal = Rehearsal(self._engine, self._model)
+        self._moments = Probe(self._backend, self._model, chosen, frozenset(self._handles))
+        self._rehearsal = TrialTraining(self._backend, self._model)
 
     def __enter__(self) -> Trials:
         self._rehearsal.__enter__()
@@ -111,7 +113,7 @@ class Trials:
             if momenta[path] ** length.steps < FORGOTTEN:
                 continue
             share = momenta[path] ** left
-            now = self._engine.state(self._handles[path], affine=False)
+            now = self._backend.state(self._handles[path], affine=False)
             blended[path] = InputMoments(
                 path,
                 share * np.asarray(now.mean, float) + (1.0 - share) * item.mean,
@@ -133,8 +135,8 @@ class Trials:
     def _store(self, moments: Mapping[str, InputMoments]) -> None:
         for path, item in moments.items():
             mean, variance, _, _ = self._handles[path].vectors()
-            self._engine.assign(mean, item.mean.astype(np.float32))
-            self._engine.assign(variance, item.variance.astype(np.float32))
+            self._backend.assign(mean, item.mean.astype(np.float32))
+            self._backend.assign(variance, item.variance.astype(np.float32))
 
     def _outputs(self, rows: np.ndarray) -> Any:
         size = max(self._length.batch, 128)

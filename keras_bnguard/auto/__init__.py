@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, List
 
-from keras_bnguard.auto.switch import ZeroTouch
+from keras_bnguard.auto.switch import AutoWarnings
 from keras_bnguard.settings import read_settings
 
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
     from keras_bnguard.records import Report
 
-__all__ = ["ZeroTouch", "disable_warnings", "enable_warnings", "reports"]
+__all__ = ["AutoWarnings", "disable_warnings", "enable_warnings", "reports"]
 
 
 def enable_warnings(**settings: Any) -> None:
@@ -48,4 +48,4 @@ def reports() -> List[Report]:
     return _STATE.reports()
 
 
-_STATE = ZeroTouch()
+_STATE = AutoWarnings()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from keras_bnguard.auto.run_log import Ledger, never_fails
+from keras_bnguard.auto.run_log import RunLog, never_fails
 
 
 class Fits:
     """The `fit` calls under way."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: RunLog) -> None:
         self.ledger = ledger
         self.open = 0
         self._nested: Dict[int, int] = {}  # id(model) -> its calls of fit under way
@@ -21,7 +21,7 @@ class Fits:
 
     def enter(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
         """The callbacks to run `fit` with, and what to call when it is left."""
-        from keras_bnguard.auto.guard_callback import own_guard, silent_guard, with_guard
+        from keras_bnguard.auto.guard_callback import auto_guard, own_guard, with_guard
         from keras_bnguard.backends.patches.model_hooks import user_line
 
         line = user_line()
@@ -31,7 +31,7 @@ class Fits:
         guard: Any = own
         if own is None and not nested:
             tell = functools.partial(self.ledger.tell, model, line=line)
-            guard = silent_guard(self.ledger.settings, tell)
+            guard = auto_guard(self.ledger.settings, tell)
             callbacks, inserted = with_guard(callbacks, guard, model)
         with self.ledger.lock:
             self.open += 1

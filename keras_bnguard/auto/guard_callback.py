@@ -11,16 +11,16 @@ from keras_bnguard.records import Finding
 from keras_bnguard.settings import Settings
 
 
-class SilentGuard(BNGuard):
+class AutoGuard(BNGuard):
     """`BNGuard` without `logs["bn_drift"]`, so that progress bars and History stay as they were."""
 
     def on_epoch_end(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         super().on_epoch_end(epoch, None)
 
 
-def silent_guard(settings: Settings, tell: Callable[[Finding], None]) -> Any:
+def auto_guard(settings: Settings, tell: Callable[[Finding], None]) -> Any:
     """A guard that adds nothing to the logs."""
-    return SilentGuard(
+    return AutoGuard(
         on_finding=tell,
         fix=settings.fix,
         select=settings.select,

@@ -6,10 +6,10 @@ import threading
 from dataclasses import replace
 from typing import Any, Callable, List, Optional, Set, Tuple
 
-from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends.base import Backend
 from keras_bnguard.guard.run import GuardRun
 from keras_bnguard.records import Finding, Outcome, Report
-from keras_bnguard.rules.evaluate import Muting
+from keras_bnguard.rules.evaluate import RuleFilter
 
 SELDOM = 1024
 """From so many steps on, a look every so many steps; before that at 1, 2, 4, 8, ..."""
@@ -31,21 +31,21 @@ NOTES = {
 }
 
 
-class LoopWatch:
+class LoopMonitor:
     """One model in a loop of the user's own.
 
     Args:
-        engine: the adapter. model: the model. kind: "train_on_batch", "optimizer" or
+        backend: the adapter. model: the model. kind: "train_on_batch", "optimizer" or
         "stateless". every: look each so many steps, 0 for steps 1, 2, 4, 8, ...
         anchor: what tells one step from the next: id of an optimizer and of a variable.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        backend: Backend,
         model: Any,
         kind: str,
-        muting: Muting,
+        rule_filter: RuleFilter,
         protect: Callable[[Callable[[], Any]], Any],
         every: int = 0,
         optimizer: Any = None,
@@ -53,7 +53,7 @@ class LoopWatch:
     ) -> None:
         self.kind = kind
         self.anchor = anchor
-        self.engine = engine
+        self.backend = backend
         self.model = model
         self.found: List[Finding] = []
         self.line: Optional[str] = None  # where the loop's first step was taken
@@ -65,13 +65,15 @@ class LoopWatch:
         self._next = every or 1
         self._optimizer = optimizer
         if kind != "train_on_batch":
-            muting = replace(muting, ignore=(*muting.ignore, *((code, ()) for code in BLIND)))
+            rule_filter = replace(
+                rule_filter, ignore=(*rule_filter.ignore, *((code, ()) for code in BLIND))
+            )
         self._run = GuardRun(
-            engine, model, muting, emit=self.found.append, protect=protect, in_fit=False
+            backend, model, rule_filter, emit=self.found.append, protect=protect, in_fit=False
         )
-        self._muting = muting
+        self._rule_filter = rule_filter
         self._elsewhere: Set[str] = set()
-        self._keys: Set[int] = {id(model), *(id(layer) for _, layer in self._run.survey.layers)}
+        self._keys: Set[int] = {id(model), *(id(layer) for _, layer in self._run.snapshot.layers)}
         self._flags = self._present_flags()
         self._steps_before = self._iterations()
         self._run.begin()
@@ -86,7 +88,7 @@ class LoopWatch:
     def also_trained(self, keys: Set[int]) -> None:
         """Another model that trains holds these layers: it may move what stands still here."""
         shared = self._keys & keys
-        handles = self._run.survey.handles
+        handles = self._run.snapshot.handles
         self._elsewhere |= {each.path for each in handles if id(each.layer) in shared}
 
     @property
@@ -103,7 +105,7 @@ class LoopWatch:
         return self.disturbed
 
     def _present_flags(self) -> Tuple[bool, ...]:
-        layers = [self.model, *(layer for _, layer in self._run.survey.layers)]
+        layers = [self.model, *(layer for _, layer in self._run.snapshot.layers)]
         return tuple(bool(layer.trainable) for layer in layers)
 
     # -------------------------------------------------------------------- looks
@@ -121,11 +123,13 @@ class LoopWatch:
             return
         self.looks.append(steps)
         self._run.steps = max(self._run.steps, steps)
-        if self._elsewhere and not self._run.spy.sites:
+        if self._elsewhere and not self._run.tracer.sites:
             # Only a step that was seen tells whose training moved a shared BN.
-            moved = ("BNG404", tuple(sorted(self._elsewhere)))
-            self._run._muting = replace(self._muting, ignore=(*self._muting.ignore, moved))
-        if self.kind == "train_on_batch" or not _in_a_trace(self.engine):
+            changed = ("BNG404", tuple(sorted(self._elsewhere)))
+            self._run._rule_filter = replace(
+                self._rule_filter, ignore=(*self._rule_filter.ignore, changed)
+            )
+        if self.kind == "train_on_batch" or not _in_a_trace(self.backend):
             self._run.look(moment)
         else:
             elsewhere(lambda: self._run.look(moment))
@@ -165,7 +169,7 @@ class LoopWatch:
         if counter is None:
             return None
         try:
-            return int(self.engine.to_numpy(counter))
+            return int(self.backend.to_numpy(counter))
         except Exception:
             return None
 
@@ -182,9 +186,9 @@ def _with_blind_rules(report: Report, kind: str) -> Report:
     return replace(report, outcomes=outcomes)
 
 
-def _in_a_trace(engine: Engine) -> bool:
+def _in_a_trace(backend: Backend) -> bool:
     """Reading values needs a thread of its own while a graph is being traced."""
-    return engine.engine != "torch"
+    return backend.backend != "torch"
 
 
 def elsewhere(work: Callable[[], Any]) -> Any:

@@ -6,7 +6,7 @@ import threading
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 from keras_bnguard.auto.fits import Fits
-from keras_bnguard.auto.run_log import Ledger, never_fails
+from keras_bnguard.auto.run_log import RunLog, never_fails
 
 KEEP_LOOPS = 4
 """A loop that is watched keeps its model alive; so many at most, the oldest goes first."""
@@ -19,11 +19,11 @@ def nothing() -> None:
 class Loops:
     """The loops that are watched. began: called after each begin of a watch."""
 
-    def __init__(self, ledger: Ledger, fits: Fits, began: Callable[[], None]) -> None:
+    def __init__(self, ledger: RunLog, fits: Fits, began: Callable[[], None]) -> None:
         self.ledger = ledger
         self._fits = fits
         self._began = began
-        self._watches: Dict[int, Any] = {}  # id(model) -> LoopWatch
+        self._watches: Dict[int, Any] = {}  # id(model) -> LoopMonitor
         self._unknown: Dict[int, Any] = {}
         self._local = threading.local()
 
@@ -86,13 +86,13 @@ class Loops:
         from keras_bnguard.auto.loop_monitor import elsewhere
         from keras_bnguard.backends.patches.global_hooks import owners_of
         from keras_bnguard.backends.patches.model_hooks import user_line
-        from keras_bnguard.backends.registry import loaded_engines
+        from keras_bnguard.backends.registry import loaded_backends
 
         line = user_line()  # Here: what follows runs in a thread of its own.
 
         def find() -> Any:
-            for engine in loaded_engines():
-                model = owners_of(engine, variables)
+            for backend in loaded_backends():
+                model = owners_of(backend, variables)
                 if model is not None:
                     break
             else:
@@ -117,16 +117,16 @@ class Loops:
         return watch
 
     def _begin(self, model: Any, kind: str, optimizer: Any = None, anchor: Any = (0, 0)) -> Any:
-        from keras_bnguard.auto.loop_monitor import LoopWatch
-        from keras_bnguard.backends.registry import engine_for
-        from keras_bnguard.rules.evaluate import Muting
+        from keras_bnguard.auto.loop_monitor import LoopMonitor
+        from keras_bnguard.backends.registry import backend_for
+        from keras_bnguard.rules.evaluate import RuleFilter
 
         settings = self.ledger.settings
-        watch = LoopWatch(
-            engine_for(model),
+        watch = LoopMonitor(
+            backend_for(model),
             model,
             kind,
-            Muting.of(settings.select, settings.ignore),
+            RuleFilter.of(settings.select, settings.ignore),
             protect=self._protect,
             every=settings.every if isinstance(settings.every, int) else 0,
             optimizer=optimizer,
@@ -155,9 +155,9 @@ class Loops:
         for watch in self._take(model):
             self._end(watch, "before fit")
         if self._watches:
-            from keras_bnguard.backends.registry import engine_for
+            from keras_bnguard.backends.registry import backend_for
 
-            keys = {id(layer) for layer in engine_for(model).all_layers(model)}
+            keys = {id(layer) for layer in backend_for(model).all_layers(model)}
             for other in list(self._watches.values()):
                 other.also_trained(keys)
 

@@ -37,7 +37,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 class HasLedger(Protocol):
     """What has a ledger to note its own faults in."""
 
-    ledger: Ledger
+    ledger: RunLog
 
 
 def never_fails(result: Any = None) -> Callable[[Method], Method]:
@@ -60,7 +60,7 @@ def never_fails(result: Any = None) -> Callable[[Method], Method]:
     return decorate
 
 
-class Ledger:
+class RunLog:
     """The settings, and all that was seen under them.
 
     lock: the one lock of all that is known while warnings are on. by_warning: tell by

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
 from keras_bnguard.auto.fits import Fits
 from keras_bnguard.auto.import_hook import PACKAGES, ImportHook
 from keras_bnguard.auto.loops import Loops, nothing
-from keras_bnguard.auto.run_log import Ledger, never_fails
+from keras_bnguard.auto.run_log import RunLog, never_fails
 from keras_bnguard.errors import FindingError
 from keras_bnguard.settings import Settings
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has aske
     from keras_bnguard.records import Report
 
 
-class ZeroTouch:
+class AutoWarnings:
     """All that is known while warnings are on. One per process; tests may make more.
 
     It is the `Watcher` of `backends.patches.global_hooks`.
     """
 
     def __init__(self) -> None:
-        self.ledger = Ledger()
+        self.ledger = RunLog()
         self.fits = Fits(self.ledger)
         self.loops = Loops(self.ledger, self.fits, self._look_at_exit)
         self._at_exit = False

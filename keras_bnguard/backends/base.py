@@ -19,7 +19,7 @@ from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.records import NormBehaviour, NormState
 
 
-class Engine(Training):
+class Backend(Training):
     """What the stages may ask of a Keras. Subclasses fill in what differs."""
 
     def __init__(self, keras: Any) -> None:
@@ -51,7 +51,7 @@ class Engine(Training):
 
     def live_reader(self, model: Any, variables: Sequence[Any]) -> LiveReader:
         """Reads those vectors between two batches, as they are there."""
-        reader = READERS.get(self.engine, LiveReader)
+        reader = READERS.get(self.backend, LiveReader)
         made: LiveReader = reader(model, variables, self.sync, self.reader(variables))
         return made
 
@@ -79,12 +79,12 @@ class Engine(Training):
         self, model: Any, traced: Callable[..., Any], training: bool = False
     ) -> Callable[[Any], Any]:
         """A function of a batch that runs `traced(call)`, `call` being the model on the batch
-        in inference mode (or with `training`); compiled where the engine compiles, without
+        in inference mode (or with `training`); compiled where the backend compiles, without
         gradients."""
         raise NotImplementedError
 
     def tensor_to_numpy(self, tensor: Any) -> np.ndarray:
-        """A tensor of this engine as NumPy."""
+        """A tensor of this backend as NumPy."""
         return self.to_numpy(tensor)
 
     def map_structure(self, function: Callable[[Any], Any], structure: Any) -> Any:
@@ -216,4 +216,4 @@ def is_live(thing: Any, cls: type) -> bool:
         return False
 
 
-__all__ = ["Engine", "inner_optimizer", "is_live", "loss_parts", "named_statistics"]
+__all__ = ["Backend", "inner_optimizer", "is_live", "loss_parts", "named_statistics"]

@@ -28,12 +28,12 @@ class Structure:
 
     Attributes:
         keras: the Keras module (`keras`, `tf_keras`, or the `keras` behind `tf.keras`).
-        package: its import name. version: its version. engine: "tensorflow", "jax", "torch".
+        package: its import name. version: its version. backend: "tensorflow", "jax", "torch".
         stack_name: "k2", "tfk", "k3-tf", "k3-jax" or "k3-torch".
         flags: see `keras_bnguard.records.Stack.flags`.
     """
 
-    engine = "tensorflow"
+    backend = "tensorflow"
     flags = "compile"
 
     def __init__(self, keras: Any) -> None:
@@ -41,7 +41,7 @@ class Structure:
         self.package = keras.__name__.split(".", 1)[0]
         self.version = str(keras.__version__)
         self._stack: Optional[Stack] = None
-        self._switches: Dict[type, bool] = {}
+        self._training_defaults: Dict[type, bool] = {}
         self._known_classes: Dict[str, Tuple[type, ...]] = {}
 
     # ---------------------------------------------------------------- identity
@@ -56,7 +56,7 @@ class Structure:
                 name=self.stack_name,
                 package=self.package,
                 version=self.version,
-                engine=self.engine,
+                backend=self.backend,
                 flags=self.flags,
                 behaviour=measure_behaviour(self.keras),
             )
@@ -173,14 +173,14 @@ class Structure:
     def defaults_to_training(self, layer: Any) -> bool:
         """Whether the `call` of a layer's class has `training=True` as its default."""
         cls = type(layer)
-        known = self._switches.get(cls)
+        known = self._training_defaults.get(cls)
         if known is None:
             try:
                 parameter = inspect.signature(cls.call).parameters.get("training")
             except (TypeError, ValueError, AttributeError):
                 parameter = None
             known = parameter is not None and parameter.default is True
-            self._switches[cls] = known
+            self._training_defaults[cls] = known
         return known
 
     def _call_parameters(self, layer: Any) -> Dict[str, inspect.Parameter]:
@@ -196,7 +196,7 @@ class Structure:
     def is_norm(self, layer: Any) -> bool:
         return isinstance(layer, self.norm_classes())
 
-    def is_stock(self, layer: Any) -> bool:
+    def is_builtin(self, layer: Any) -> bool:
         """Whether the layer is Keras's own BN of today's semantics, not a subclass."""
         return bool(type(layer).__module__.split(".", 1)[0] == self.package)
 
@@ -241,7 +241,7 @@ class Structure:
             },
             class_name=type(layer).__name__,
             own_flag=lambda: bool(layer.trainable),
-            stock=self.is_stock(layer),
+            builtin=self.is_builtin(layer),
         )
 
     def _variable_handle(self, layer: Any, path: str, found: Dict[str, Any]) -> NormHandle:
@@ -256,7 +256,7 @@ class Structure:
             settings={"momentum": None, "epsilon": None, "renorm": False, "synchronized": False},
             class_name=type(layer).__name__,
             own_flag=lambda: bool(layer.trainable),
-            stock=False,
+            builtin=False,
         )
 
 

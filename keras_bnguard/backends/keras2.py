@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.base import Engine, inner_optimizer
+from keras_bnguard.backends.base import Backend, inner_optimizer
 from keras_bnguard.backends.learning_rates import innermost, move_factors
 from keras_bnguard.backends.optimizers import (
     carry_slots,
@@ -25,11 +25,11 @@ from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader
 from keras_bnguard.records import OptimizerFacts
 
 
-class Keras2Engine(Engine):
+class Keras2Backend(Backend):
     """Keras 2 puts the flags of `compile()` back for the length of `fit`, honours graph
     arguments, and keeps what the user flipped since then aside until `fit` returns."""
 
-    engine = "tensorflow"
+    backend = "tensorflow"
     flags = "compile"
 
     @property
@@ -89,8 +89,8 @@ class Keras2Engine(Engine):
                 return (cls,)
         return (base,)
 
-    def is_stock(self, layer: Any) -> bool:
-        return super().is_stock(layer) and bool(getattr(layer, "_USE_V2_BEHAVIOR", True))
+    def is_builtin(self, layer: Any) -> bool:
+        return super().is_builtin(layer) and bool(getattr(layer, "_USE_V2_BEHAVIOR", True))
 
     # ------------------------------------------------------------------- flags
     def compiled_flags(self, model: Any) -> Optional[Dict[int, bool]]:
@@ -127,12 +127,12 @@ class Keras2Engine(Engine):
 
     def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
         """That of the seeds Keras 2 gives to operations; there once a seed was set."""
-        backend = sys.modules.get(f"{self.package}.src.backend")
-        generator = getattr(getattr(backend, "_SEED_GENERATOR", None), "generator", None)
+        module = sys.modules.get(f"{self.package}.src.backend")
+        generator = getattr(getattr(module, "_SEED_GENERATOR", None), "generator", None)
         return [] if generator is None else [(generator.setstate, generator.getstate())]
 
     # --------------------------------------------------------------- optimizer
-    def penalties(self, layer: Any) -> float:
+    def regularization_losses(self, layer: Any) -> float:
         return sum(float(term()) for term in layer._callable_losses)
 
     def renew_optimizer(
@@ -163,9 +163,9 @@ class Keras2Engine(Engine):
         model.optimizer = new
         return carried, len(variables) - carried
 
-    def check_renewable(self, model: Any, rates: Sequence[Any], reset: bool) -> None:
+    def check_renewable(self, model: Any, learning_rates: Sequence[Any], reset: bool) -> None:
         if reset or hasattr(inner_optimizer(model.optimizer), "_build_index_dict"):
-            super().check_renewable(model, rates, reset)
+            super().check_renewable(model, learning_rates, reset)
 
     def _scheduled_rate(self, optimizer: Any) -> Any:
         # Of the new optimizers `learning_rate` is that of the step before, of the legacy ones
@@ -240,10 +240,10 @@ def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) 
     return 0, len(variables)
 
 
-def _give_legacy(optimizer: Any, rate: Any) -> None:
+def _give_legacy(optimizer: Any, learning_rate: Any) -> None:
     """Another schedule, or a float where a schedule was; that becomes a variable again."""
-    optimizer.learning_rate = rate
-    if not callable(rate):
+    optimizer.learning_rate = learning_rate
+    if not callable(learning_rate):
         optimizer._hypers_created = False
         optimizer._create_hypers()
 

@@ -7,7 +7,7 @@ import math
 import sys
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from keras_bnguard.backends.base import Engine, inner_optimizer, named_statistics
+from keras_bnguard.backends.base import Backend, inner_optimizer, named_statistics
 from keras_bnguard.backends.learning_rates import move_factors
 from keras_bnguard.backends.optimizers import (
     carry_slots,
@@ -22,14 +22,14 @@ from keras_bnguard.backends.values.probe_ops import KerasOps
 from keras_bnguard.records import OptimizerFacts
 
 
-class Keras3Engine(Engine):
+class Keras3Backend(Backend):
     """Keras 3 overrides graph arguments up to 3.15.1 and reads flags when a step is traced."""
 
-    penalises_frozen = False
+    regularizes_frozen = False
 
     @property
     def stack_name(self) -> str:
-        return {"tensorflow": "k3-tf", "jax": "k3-jax", "torch": "k3-torch"}[self.engine]
+        return {"tensorflow": "k3-tf", "jax": "k3-jax", "torch": "k3-torch"}[self.backend]
 
     # --------------------------------------------------------------- structure
     def children(self, layer: Any) -> List[Any]:
@@ -168,7 +168,7 @@ class Keras3Engine(Engine):
         return [(put_back, self.to_numpy(generator.state))]
 
     # --------------------------------------------------------------- optimizer
-    def penalties(self, layer: Any) -> float:
+    def regularization_losses(self, layer: Any) -> float:
         variables = [v for v in layer._trainable_variables if v.regularizer is not None]
         return sum(float(self.tensor_to_numpy(v.regularizer(v))) for v in variables)
 
@@ -268,4 +268,4 @@ def jax_state_pairs(layer: Any) -> Dict[str, Dict[str, Any]]:
     return found
 
 
-__all__ = ["Keras3Engine", "jax_state_pairs", "named_statistics"]
+__all__ = ["Keras3Backend", "jax_state_pairs", "named_statistics"]

@@ -6,13 +6,13 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from keras_bnguard.backends.keras3 import Keras3Engine, steps_taken
+from keras_bnguard.backends.keras3 import Keras3Backend, steps_taken
 from keras_bnguard.backends.training import inner_optimizer
 from keras_bnguard.backends.values.readers import jax_joined
 
 
-class Keras3JaxEngine(Keras3Engine):
-    engine = "jax"
+class Keras3JaxBackend(Keras3Backend):
+    backend = "jax"
     flags = "positional"
 
     def to_numpy(self, variable: Any) -> np.ndarray:

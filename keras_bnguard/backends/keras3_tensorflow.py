@@ -6,12 +6,12 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from keras_bnguard.backends.keras3 import Keras3Engine
+from keras_bnguard.backends.keras3 import Keras3Backend
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
 
 
-class Keras3TensorFlowEngine(Keras3Engine):
-    engine = "tensorflow"
+class Keras3TensorFlowBackend(Keras3Backend):
+    backend = "tensorflow"
     flags = "trace"
 
     def to_numpy(self, variable: Any) -> np.ndarray:

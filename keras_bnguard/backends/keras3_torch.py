@@ -6,12 +6,12 @@ from typing import Any, Callable, List, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.keras3 import Keras3Engine
+from keras_bnguard.backends.keras3 import Keras3Backend
 from keras_bnguard.backends.refs import NormHandle
 
 
-class Keras3TorchEngine(Keras3Engine):
-    engine = "torch"
+class Keras3TorchBackend(Keras3Backend):
+    backend = "torch"
     flags = "live"
 
     def to_numpy(self, variable: Any) -> np.ndarray:
@@ -49,8 +49,8 @@ class Keras3TorchEngine(Keras3Engine):
     def replicas(self, model: Any) -> int:
         import torch
 
-        spread = torch.distributed.is_available() and torch.distributed.is_initialized()
-        return int(torch.distributed.get_world_size()) if spread else 1
+        standard_error = torch.distributed.is_available() and torch.distributed.is_initialized()
+        return int(torch.distributed.get_world_size()) if standard_error else 1
 
     def flip_outcome(self, model: Any, unknown: bool) -> str:
         return "raises" if unknown else "live"
@@ -95,7 +95,7 @@ class Keras3TorchEngine(Keras3Engine):
             class_name=f"torch.nn.{type(norm).__name__}",
             own_flag=own_flag,
             module=norm,
-            stock=False,
+            builtin=False,
         )
 
 

@@ -10,27 +10,27 @@ from keras_bnguard.backends.self_test import keras_tensor
 from keras_bnguard.records import NormBehaviour
 
 if TYPE_CHECKING:
-    from keras_bnguard.backends.base import Engine
+    from keras_bnguard.backends.base import Backend
 
 _CHANNELS = 3
 
 
-def measure_norm(engine: Engine, layer: Any) -> Optional[NormBehaviour]:
+def measure_norm(backend: Backend, layer: Any) -> Optional[NormBehaviour]:
     """Behaviour of the class of `layer`, or None where no fresh layer can be made and run.
 
     The fresh layer comes from the layer's own `get_config`; the user's layer is not touched.
     """
     try:
         return NormBehaviour(
-            live_updates=_moved(engine, layer, trainable=True),
-            frozen_updates=_moved(engine, layer, trainable=False),
-            frozen_uses_batch=_mode_matters(engine, layer),
+            trainable_updates=_changed(backend, layer, trainable=True),
+            frozen_updates=_changed(backend, layer, trainable=False),
+            frozen_uses_batch=_mode_matters(backend, layer),
         )
     except Exception:
         return None
 
 
-def _fresh(engine: Engine, layer: Any, trainable: bool) -> Any:
+def _fresh(backend: Backend, layer: Any, trainable: bool) -> Any:
     config = dict(layer.get_config())
     config["name"] = "bng_measured"
     config["trainable"] = trainable
@@ -41,7 +41,7 @@ def _fresh(engine: Engine, layer: Any, trainable: bool) -> Any:
     return fresh
 
 
-def _batch(engine: Engine, layer: Any) -> Any:
+def _batch(backend: Backend, layer: Any) -> Any:
     axis = getattr(layer, "axis", -1)
     axes: List[int] = [int(a) for a in axis] if isinstance(axis, (list, tuple)) else [int(axis)]
     spec = getattr(layer, "input_spec", None)
@@ -50,24 +50,24 @@ def _batch(engine: Engine, layer: Any) -> Any:
     for a in axes:
         shape[a] = _CHANNELS
     values = 5.0 + 3.0 * np.sin(np.arange(np.prod(shape), dtype=np.float32))
-    return keras_tensor(engine.keras, values.reshape(shape).astype(np.float32))
+    return keras_tensor(backend.keras, values.reshape(shape).astype(np.float32))
 
 
-def _moved(engine: Engine, layer: Any, trainable: bool) -> bool:
-    fresh = _fresh(engine, layer, trainable)
-    batch = _batch(engine, layer)
+def _changed(backend: Backend, layer: Any, trainable: bool) -> bool:
+    fresh = _fresh(backend, layer, trainable)
+    batch = _batch(backend, layer)
     fresh(batch, training=False) if _accepts_training(fresh) else fresh(batch)
-    before = engine.to_numpy(fresh.moving_mean).copy()
+    before = backend.to_numpy(fresh.moving_mean).copy()
     for _ in range(2):
         _call(fresh, batch, True)
-    return bool(np.any(engine.to_numpy(fresh.moving_mean) != before))
+    return bool(np.any(backend.to_numpy(fresh.moving_mean) != before))
 
 
-def _mode_matters(engine: Engine, layer: Any) -> bool:
-    fresh = _fresh(engine, layer, trainable=False)
-    batch = _batch(engine, layer)
-    still = np.array(_as_array(engine, _call(fresh, batch, False)))
-    moving = np.array(_as_array(engine, _call(fresh, batch, True)))
+def _mode_matters(backend: Backend, layer: Any) -> bool:
+    fresh = _fresh(backend, layer, trainable=False)
+    batch = _batch(backend, layer)
+    still = np.array(_as_array(backend, _call(fresh, batch, False)))
+    moving = np.array(_as_array(backend, _call(fresh, batch, True)))
     return bool(np.max(np.abs(still - moving)) > 1e-3)
 
 
@@ -85,5 +85,5 @@ def _call(layer: Any, batch: Any, training: bool) -> Any:
         return layer(batch)
 
 
-def _as_array(engine: Engine, tensor: Any) -> np.ndarray:
-    return engine.to_numpy(tensor)
+def _as_array(backend: Backend, tensor: Any) -> np.ndarray:
+    return backend.to_numpy(tensor)

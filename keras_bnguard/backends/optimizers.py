@@ -24,7 +24,7 @@ _EXCLUDED = (
 )
 
 
-def fresh_optimizer(old: Any, rate: Optional[Any] = None) -> Any:
+def fresh_optimizer(old: Any, learning_rate: Optional[Any] = None) -> Any:
     """An optimizer of the same class and settings that has not seen a variable.
 
     Args:
@@ -36,7 +36,7 @@ def fresh_optimizer(old: Any, rate: Optional[Any] = None) -> Any:
             takes no schedule.
     """
     try:
-        new = _made_anew(old, rate)
+        new = _made_anew(old, learning_rate)
     except ScheduleError:
         raise
     except Exception as error:
@@ -54,24 +54,24 @@ def fresh_optimizer(old: Any, rate: Optional[Any] = None) -> Any:
     return new
 
 
-def _made_anew(old: Any, rate: Optional[Any]) -> Any:
+def _made_anew(old: Any, learning_rate: Optional[Any]) -> Any:
     inner = getattr(old, "inner_optimizer", None)
     if inner is not None:
         # Not by its config: that looks the inner class up by name, where a user's own is not.
         with _function_aside(inner):
             config = dict(old.get_config())
         del config["inner_optimizer"]
-        return type(old)(_made_anew(inner, rate), **config)
+        return type(old)(_made_anew(inner, learning_rate), **config)
     with _function_aside(old) as kept:
         config = dict(old.get_config())
-    if rate is not None and "learning_rate" not in config:
+    if learning_rate is not None and "learning_rate" not in config:
         raise ScheduleError(
             f"cannot give {type(old).__name__} a LearningRateSchedule, its rate belongs to the "
             "optimizer inside. Use a float, or wrap an optimizer that was made with a schedule."
         )
-    rate = kept if rate is None else rate
-    if rate is not None and "learning_rate" in config:
-        config["learning_rate"] = rate
+    learning_rate = kept if learning_rate is None else learning_rate
+    if learning_rate is not None and "learning_rate" in config:
+        config["learning_rate"] = learning_rate
     return type(old).from_config(config)
 
 

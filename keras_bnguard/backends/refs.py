@@ -12,7 +12,7 @@ from typing import Any, Callable, Mapping, Optional, Tuple
 @dataclass
 class NormHandle:
     """path: where it is. layer: the Keras layer whose `trainable` and `call` count.
-    vectors: gives (mean, variance, gamma, beta), engine variables or None.
+    vectors: gives (mean, variance, gamma, beta), backend variables or None.
     settings: momentum, epsilon, renorm, synchronized. own_flag: its `trainable`.
     module: the torch module for kind "torch", else None."""
 
@@ -24,4 +24,4 @@ class NormHandle:
     class_name: str
     own_flag: Callable[[], bool]
     module: Optional[Any] = None
-    stock: bool = True
+    builtin: bool = True

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Any, Dict, List, Optional
 
-from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends.base import Backend
 from keras_bnguard.errors import MissingKerasError, UnsupportedModelError
 
-_CACHE: Dict[int, Engine] = {}
+_CACHE: Dict[int, Backend] = {}
 _PACKAGES = ("keras", "tf_keras")
 
 
-def engine_for(model: Any) -> Engine:
+def backend_for(model: Any) -> Backend:
     """The adapter of the Keras that `model` (a model or a layer) is built with.
 
     Raises:
@@ -21,16 +21,16 @@ def engine_for(model: Any) -> Engine:
     for cls in type(model).__mro__:
         package = cls.__module__.split(".", 1)[0]
         if package in _PACKAGES and package in sys.modules:
-            engine = _adapter(sys.modules[package])
-            if engine.is_layer(model):
-                return engine
+            backend = _adapter(sys.modules[package])
+            if backend.is_layer(model):
+                return backend
     raise UnsupportedModelError(
         f"expected a Keras model or layer, got {type(model).__module__}."
         f"{type(model).__qualname__}. Pass the keras.Model (or tf_keras / tf.keras model) itself."
     )
 
 
-def loaded_engines() -> List[Engine]:
+def loaded_backends() -> List[Backend]:
     """Adapters of every Keras that is imported already, newest first."""
     found = []
     for package in _PACKAGES:
@@ -40,7 +40,7 @@ def loaded_engines() -> List[Engine]:
     return found
 
 
-def any_engine(prefer: Optional[str] = None) -> Engine:
+def any_backend(prefer: Optional[str] = None) -> Backend:
     """The adapter of the Keras a user without a model in hand most likely means.
 
     `prefer` names a package ("keras" or "tf_keras"). Otherwise: the only Keras that is
@@ -53,7 +53,7 @@ def any_engine(prefer: Optional[str] = None) -> Engine:
     import importlib
     import os
 
-    loaded = {engine.package: engine for engine in loaded_engines()}
+    loaded = {backend.package: backend for backend in loaded_backends()}
     legacy = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true")
     order = [prefer] if prefer else (["tf_keras", "keras"] if legacy else ["keras", "tf_keras"])
     for package in order:
@@ -74,36 +74,36 @@ def any_engine(prefer: Optional[str] = None) -> Engine:
     )
 
 
-def _adapter(keras: Any) -> Engine:
+def _adapter(keras: Any) -> Backend:
     """One adapter per imported Keras module, kept for the life of the process."""
-    engine = _CACHE.get(id(keras))
-    if engine is None:
+    backend = _CACHE.get(id(keras))
+    if backend is None:
         version = str(getattr(keras, "__version__", "0"))
         if version.startswith("2."):
-            from keras_bnguard.backends.keras2 import Keras2Engine
+            from keras_bnguard.backends.keras2 import Keras2Backend
 
-            engine = Keras2Engine(keras)
+            backend = Keras2Backend(keras)
         else:
-            engine = _keras3_adapter(keras)
-        _CACHE[id(keras)] = engine
-    return engine
+            backend = _keras3_adapter(keras)
+        _CACHE[id(keras)] = backend
+    return backend
 
 
-def _keras3_adapter(keras: Any) -> Engine:
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        from keras_bnguard.backends.keras3_tensorflow import Keras3TensorFlowEngine
+def _keras3_adapter(keras: Any) -> Backend:
+    backend_name = keras.backend.backend()
+    if backend_name == "tensorflow":
+        from keras_bnguard.backends.keras3_tensorflow import Keras3TensorFlowBackend
 
-        return Keras3TensorFlowEngine(keras)
-    if backend == "jax":
-        from keras_bnguard.backends.keras3_jax import Keras3JaxEngine
+        return Keras3TensorFlowBackend(keras)
+    if backend_name == "jax":
+        from keras_bnguard.backends.keras3_jax import Keras3JaxBackend
 
-        return Keras3JaxEngine(keras)
-    if backend == "torch":
-        from keras_bnguard.backends.keras3_torch import Keras3TorchEngine
+        return Keras3JaxBackend(keras)
+    if backend_name == "torch":
+        from keras_bnguard.backends.keras3_torch import Keras3TorchBackend
 
-        return Keras3TorchEngine(keras)
+        return Keras3TorchBackend(keras)
     raise UnsupportedModelError(
-        f"Keras {keras.__version__} runs on the {backend!r} backend; keras_bnguard knows "
+        f"Keras {keras.__version__} runs on the {backend_name!r} backend; keras_bnguard knows "
         "'tensorflow', 'jax' and 'torch'. Set KERAS_BACKEND to one of these."
     )

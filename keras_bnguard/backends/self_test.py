@@ -14,13 +14,13 @@ from keras_bnguard.records import Behaviour
 
 
 def measure_behaviour(keras: Any) -> Behaviour:
-    """Run the self-test on a Keras module (2 or 3, any engine).
+    """Run the self-test on a Keras module (2 or 3, any backend).
 
     Args:
         keras: the module, with `layers`, `Input` and `Model`.
 
     Returns:
-        What arrived where; nothing is cached here, the engine keeps it.
+        What arrived where; nothing is cached here, the backend keeps it.
     """
     seen: Dict[str, Any] = {}
     layer_class = keras.layers.Layer
@@ -101,7 +101,7 @@ def measure_behaviour(keras: Any) -> Behaviour:
 
 
 def keras_tensor(keras: Any, array: np.ndarray) -> Any:
-    """An array as a tensor of the engine a Keras runs on."""
+    """An array as a tensor of the backend a Keras runs on."""
     ops = getattr(keras, "ops", None)
     if ops is not None and hasattr(ops, "convert_to_tensor"):
         return ops.convert_to_tensor(array)

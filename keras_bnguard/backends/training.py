@@ -25,10 +25,10 @@ class Training(Structure):
     """Flags, optimizer and train step of a model.
 
     Attributes:
-        penalises_frozen: regularisers of frozen weights count in the loss, too.
+        regularizes_frozen: regularisers of frozen weights count in the loss, too.
     """
 
-    penalises_frozen = True
+    regularizes_frozen = True
 
     # ----------------------------------------------------------------- numbers
     def to_numpy(self, variable: Any) -> np.ndarray:
@@ -36,7 +36,7 @@ class Training(Structure):
         raise NotImplementedError
 
     def sync(self, model: Any) -> None:
-        """Bring the values back into the model where an engine keeps them elsewhere."""
+        """Bring the values back into the model where an backend keeps them elsewhere."""
 
     # ------------------------------------------------------------------- flags
     def compiled_flags(self, model: Any) -> Optional[Dict[int, bool]]:
@@ -90,17 +90,17 @@ class Training(Structure):
             with strategy_scope(model):
                 optimizer.finalize_variable_values(list(model.trainable_variables))
 
-    def rate(self, model: Any) -> Optional[float]:
+    def learning_rate(self, model: Any) -> Optional[float]:
         """The learning rate, None where it is a LearningRateSchedule."""
         optimizer = inner_optimizer(model.optimizer)
         if self.rate_is_schedule(model):
             return None
         return float(self.to_numpy(optimizer.learning_rate))
 
-    def set_rate(self, model: Any, rate: float) -> None:
+    def set_rate(self, model: Any, learning_rate: float) -> None:
         """Assign the learning rate; values JAX keeps elsewhere are brought home first."""
         self.sync(model)
-        inner_optimizer(model.optimizer).learning_rate = float(rate)
+        inner_optimizer(model.optimizer).learning_rate = float(learning_rate)
 
     def put_rate_factors(self, model: Any, factors: Factors) -> None:
         """From the next train function on, each variable trains at the rate times its factor.
@@ -134,14 +134,18 @@ class Training(Structure):
                 "Compile with an optimizer that has one."
             )
 
-    def rate_now(self, model: Any) -> Optional[float]:
+    def learning_rate_now(self, model: Any) -> Optional[float]:
         """The learning rate, of a schedule its present value; None where it cannot be read."""
         try:
             optimizer = inner_optimizer(model.optimizer)
-            rate = optimizer.learning_rate
+            learning_rate = optimizer.learning_rate
             if isinstance(rate_function(optimizer), self._schedule):
-                rate = self._scheduled_rate(optimizer)
-            return float(rate) if isinstance(rate, float) else float(self.to_numpy(rate))
+                learning_rate = self._scheduled_rate(optimizer)
+            return (
+                float(learning_rate)
+                if isinstance(learning_rate, float)
+                else float(self.to_numpy(learning_rate))
+            )
         except Exception:  # JAX: inside an epoch it lives outside the model.
             return None
 
@@ -172,7 +176,7 @@ class Training(Structure):
         built = facts is not None and facts.built and not facts.unknown and not facts.stale
         return built and self.iterations(model) > 0
 
-    def check_renewable(self, model: Any, rates: Sequence[Any], reset: bool) -> None:
+    def check_renewable(self, model: Any, learning_rates: Sequence[Any], reset: bool) -> None:
         """Refuse an optimizer that cannot be made anew, before anything of the model changes.
 
         Args:
@@ -182,8 +186,8 @@ class Training(Structure):
             ScheduleError: what `fresh_optimizer` says.
         """
         with strategy_scope(model):
-            for rate in [None, *rates]:
-                fresh_optimizer(model.optimizer, rate)
+            for learning_rate in [None, *learning_rates]:
+                fresh_optimizer(model.optimizer, learning_rate)
 
     def is_adaptive(self, optimizer: Any) -> bool:
         """Whether an optimizer divides by a running size of the gradient, as Adam does."""
@@ -191,13 +195,13 @@ class Training(Structure):
         classes = [getattr(family, name, None) for family in families for name in _ADAPTIVE]
         return isinstance(optimizer, tuple(cls for cls in classes if isinstance(cls, type)))
 
-    def rate_writers(self, callbacks: Sequence[Any]) -> Tuple[str, ...]:
+    def learning_rate_writers(self, callbacks: Sequence[Any]) -> Tuple[str, ...]:
         """Classes of those of Keras's callbacks that assign the learning rate."""
-        kinds = (
+        n_classes = (
             self.keras.callbacks.LearningRateScheduler,
             self.keras.callbacks.ReduceLROnPlateau,
         )
-        return tuple(type(each).__name__ for each in callbacks if isinstance(each, kinds))
+        return tuple(type(each).__name__ for each in callbacks if isinstance(each, n_classes))
 
     def rate_is_settled(self, callbacks: Sequence[Any]) -> bool:
         """Whether no callback can assign the rate before the first step is taken: all are
@@ -223,7 +227,7 @@ class Training(Structure):
             return 0.0, [False] * len(variables)
         return float(decay), [bool(reaches(variable)) for variable in variables]
 
-    def penalties(self, layer: Any) -> float:
+    def regularization_losses(self, layer: Any) -> float:
         """What the regularisers of a layer's own weights add to the loss now."""
         raise NotImplementedError
 

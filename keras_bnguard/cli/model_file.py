@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from keras_bnguard.backends.registry import any_engine, loaded_engines
+from keras_bnguard.backends.registry import any_backend, loaded_backends
 from keras_bnguard.cli.description import Description, one_line, read_description
 from keras_bnguard.cli.refusals import nodes, refusals
 from keras_bnguard.errors import BNGuardError, ModelFileError
@@ -44,7 +44,7 @@ def load(path: str) -> Any:
         import keras_bnguard
 
         _ = keras_bnguard.GuardedModel  # known to Keras once it has been made
-    engine = _engine_for(path, found, "tf_keras" in names)
+    backend = _backend_for(path, found, "tf_keras" in names)
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -52,15 +52,15 @@ def load(path: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if found.kind == "saved_model":
-                return engine.load_saved_model(path, found.config)
-            model = engine.load_model(path)
+                return backend.load_saved_model(path, found.config)
+            model = backend.load_model(path)
             note_writer(model, _writer(found, "tf_keras" in names))
             return model
     except BNGuardError:
         raise
     except Exception as error:
         wrote = _writer(found, "tf_keras" in names)
-        here = f"{engine.package} {engine.version}"
+        here = f"{backend.package} {backend.version}"
         if wrote and wrote != here:
             raise ModelFileError(
                 f"{path} was saved by {wrote} and cannot be loaded by {here}: run bnguard audit "
@@ -72,29 +72,29 @@ def load(path: str) -> Any:
         log.setLevel(level)
 
 
-def _engine_for(path: str, found: Description, of_tf_keras: bool) -> Any:
+def _backend_for(path: str, found: Description, of_tf_keras: bool) -> Any:
     """The Keras to load a file with: of those here, the one most like the one that wrote it."""
     wrote = _writer(found, of_tf_keras)
     old = _major(found.keras) == "2" or of_tf_keras or found.kind == "saved_model"
     if not old:
-        engine = any_engine()
-        if _major(engine.version) == "2" and _major(found.keras) == "3":
+        backend = any_backend()
+        if _major(backend.version) == "2" and _major(found.keras) == "3":
             raise ModelFileError(
-                f"{path} was saved by {wrote}; here is {engine.package} {engine.version}, which "
+                f"{path} was saved by {wrote}; here is {backend.package} {backend.version}, which "
                 "does not read it. Run bnguard audit where Keras 3 is installed."
             )
-        return engine
-    loaded = [e for e in loaded_engines() if _major(e.version) == "2"]
+        return backend
+    loaded = [e for e in loaded_backends() if _major(e.version) == "2"]
     if loaded and (not of_tf_keras or loaded[0].package == "tf_keras"):
         return loaded[0]
     if importlib.util.find_spec("tf_keras") is not None:
-        return any_engine("tf_keras")
-    engine = any_engine()
-    if not of_tf_keras and (_major(engine.version) == "2" or found.kind != "saved_model"):
-        return engine  # Keras 3 reads some files of Keras 2.
+        return any_backend("tf_keras")
+    backend = any_backend()
+    if not of_tf_keras and (_major(backend.version) == "2" or found.kind != "saved_model"):
+        return backend  # Keras 3 reads some files of Keras 2.
     kind = "SavedModel of" if found.kind == "saved_model" else "file of"
     raise ModelFileError(
-        f"{path} is a {kind} {wrote or 'Keras 2'}; {engine.package} {engine.version} does not "
+        f"{path} is a {kind} {wrote or 'Keras 2'}; {backend.package} {backend.version} does not "
         "read it. Run bnguard audit where tf_keras is installed (pip install tf_keras), or save "
         "the model as .keras with the Keras that is here."
     )

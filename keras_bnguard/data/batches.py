@@ -56,13 +56,13 @@ class Batches:
         batch_size: int = 32,
         limit: Optional[int] = 64,
         x_only: bool = False,
-        spread: Optional[str] = None,
+        standard_error: Optional[str] = None,
     ) -> None:
         self._data = data
         self._batch_size = batch_size
         self._limit = limit
         self._x_only = x_only
-        self._spread = spread
+        self._spread = standard_error
         self.samples: Optional[int] = None
         if isinstance(data, Batches):
             self._data, self._x_only = data._data, data._x_only

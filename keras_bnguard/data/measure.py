@@ -12,7 +12,7 @@ from keras_bnguard.backends.values.restore import model_state_kept
 from keras_bnguard.data.batches import Batch, Batches, check_shapes, is_arrays, is_indexed
 from keras_bnguard.data.probes import (
     Clock,
-    alone_of,
+    batch_dependence_of,
     gap_of,
     labels_of,
     live_paths,
@@ -20,8 +20,8 @@ from keras_bnguard.data.probes import (
 )
 from keras_bnguard.data.random_states import random_states_kept
 from keras_bnguard.errors import DataError
-from keras_bnguard.model.expected_mode import INFERENCE, meant
-from keras_bnguard.model.snapshot import Survey, find_shared
+from keras_bnguard.model.expected_mode import INFERENCE, expected_mode
+from keras_bnguard.model.snapshot import ModelSnapshot, find_shared
 from keras_bnguard.records import DataFacts
 from keras_bnguard.rules.thresholds import does_not_fit
 
@@ -34,7 +34,7 @@ PARTS = frozenset({"norms", "labels", "alone", "gap"})
 
 
 @dataclass
-class Peek:
+class DataSample:
     """Batches that were read once, as NumPy, and what is known of the data they came from.
 
     why: why there are none. ordered: they come as training gets them.
@@ -49,7 +49,7 @@ class Peek:
     notes: Tuple[str, ...] = ()
 
 
-def peek(
+def sample(
     data: Any,
     *,
     batch_size: Optional[int] = None,
@@ -57,7 +57,7 @@ def peek(
     limit: int = BATCHES,
     seconds: float = SECONDS,
     max_bytes: int = MAX_BYTES,
-) -> Peek:
+) -> DataSample:
     """Read some batches of anything `fit` takes; never raises, and moves nothing.
 
     Args:
@@ -66,8 +66,8 @@ def peek(
         in_order: arrays are trained on in the order they are in (`fit(shuffle=False)`).
         limit: batches at most. seconds, max_bytes: when to stop reading.
     """
-    found = Peek(type(data).__name__)
-    begun, size = time.monotonic(), 0
+    found = DataSample(type(data).__name__)
+    started, size = time.monotonic(), 0
     arrays = is_arrays(data)
     found.ordered = not arrays or in_order
     try:
@@ -75,7 +75,7 @@ def peek(
             data,
             batch_size=batch_size or 32,
             limit=limit + 1,
-            spread="batches" if found.ordered else "rows",
+            standard_error="batches" if found.ordered else "rows",
         )
         for batch in source:
             if len(found.batches) == limit:
@@ -83,7 +83,7 @@ def peek(
                 break
             found.batches.append(batch)
             size += _bytes(batch.x)
-            spent = time.monotonic() - begun
+            spent = time.monotonic() - started
             if size > max_bytes or spent > seconds:
                 found.notes += (
                     f"looked at {len(found.batches)} batches only: {size / 2**20:.0f} MiB in "
@@ -107,8 +107,8 @@ def peek(
 
 
 def measure(
-    survey: Survey,
-    seen: Peek,
+    snapshot: ModelSnapshot,
+    seen: DataSample,
     *,
     parts: FrozenSet[str] = PARTS,
     moment: str = "audit",
@@ -124,7 +124,7 @@ def measure(
     Returns:
         `DataFacts`; a part that could not be measured has its reason in `missing`.
     """
-    replicas = replicas or replicas_of(survey.model)
+    replicas = replicas or replicas_of(snapshot.model)
     facts = DataFacts(kind=seen.kind, moment=moment, replicas=replicas, notes=seen.notes)
     if seen.why or not seen.batches:
         return replace(facts, missing={"batches": seen.why or "there is no batch"})
@@ -139,7 +139,7 @@ def measure(
         ordered=seen.ordered,
         **_range(batches[0].x),
     )
-    why_not = _cannot_run(survey, batches[0])
+    why_not = _cannot_run(snapshot, batches[0])
     missing: Dict[str, str] = dict.fromkeys(parts & {"norms", "alone", "gap"}, why_not)
     missing = {part: why for part, why in missing.items() if why}
     if "labels" in parts:
@@ -148,32 +148,32 @@ def measure(
         except Exception as error:
             missing["labels"] = _said(error)
     if not why_not:
-        facts = _run(survey, batches, facts, parts, missing, seconds)
-        _look_who_trains(survey, facts)
+        facts = _run(snapshot, batches, facts, parts, missing, seconds)
+        _look_who_trains(snapshot, facts)
     return replace(facts, missing=missing)
 
 
-def _look_who_trains(survey: Survey, facts: DataFacts) -> None:
+def _look_who_trains(snapshot: ModelSnapshot, facts: DataFacts) -> None:
     """Where frozen BN do not fit, another model may train them, as in a GAN: look for it."""
-    frozen = {norm.path for norm in survey.inventory.norms if meant(norm)[0] == INFERENCE}
+    frozen = {norm.path for norm in snapshot.inventory.norms if expected_mode(norm)[0] == INFERENCE}
     off = any(does_not_fit(item) for item in facts.norms if item.path in frozen)
-    if off and survey.inventory.shared is None:
-        survey.replace_inventory(shared=find_shared(survey))
+    if off and snapshot.inventory.shared is None:
+        snapshot.replace_inventory(shared=find_shared(snapshot))
 
 
 def _run(
-    survey: Survey,
+    snapshot: ModelSnapshot,
     batches: List[Batch],
     facts: DataFacts,
     parts: FrozenSet[str],
     missing: Dict[str, str],
     seconds: float,
 ) -> DataFacts:
-    engine, model = survey.engine, survey.model
-    with random_states_kept(None), model_state_kept(engine, model):
+    backend, model = snapshot.backend, snapshot.model
+    with random_states_kept(None), model_state_kept(backend, model):
         if "norms" in parts:
             try:
-                norms, ran = norm_inputs(survey, batches, Clock(seconds), facts.replicas)
+                norms, ran = norm_inputs(snapshot, batches, Clock(seconds), facts.replicas)
                 facts = replace(facts, norms=norms)
                 full = sum(b.rows == batches[0].rows for b in batches)
                 if ran < full:
@@ -183,50 +183,50 @@ def _run(
                 missing["norms"] = f"the model did not run on the data: {_said(error)}"
         if "alone" in parts and "norms" not in missing:
             try:
-                facts = replace(facts, alone=alone_of(survey, batches[0]))
+                facts = replace(facts, alone=batch_dependence_of(snapshot, batches[0]))
             except Exception as error:
                 missing["alone"] = f"the model did not run on one row: {_said(error)}"
         if "gap" in parts and "norms" not in missing:
-            why = _no_gap(survey, batches)
+            why = _no_gap(snapshot, batches)
             if why:
                 missing["gap"] = why
             else:
                 try:
-                    gap = gap_of(survey, batches, live_paths(survey), Clock(seconds))
+                    gap = gap_of(snapshot, batches, live_paths(snapshot), Clock(seconds))
                     facts = replace(facts, gap=gap)
                 except Exception as error:
                     missing["gap"] = f"the loss could not be computed: {_said(error)}"
     return facts
 
 
-def _no_gap(survey: Survey, batches: List[Batch]) -> str:
+def _no_gap(snapshot: ModelSnapshot, batches: List[Batch]) -> str:
     if batches[0].y is None:
         return "the data has no labels"
-    if not survey.inventory.compiled or getattr(survey.model, "loss", None) is None:
+    if not snapshot.inventory.compiled or getattr(snapshot.model, "loss", None) is None:
         return "the model has no compiled loss"
-    if not live_paths(survey):
+    if not live_paths(snapshot):
         return "no BN is live"
     return ""
 
 
-def _cannot_run(survey: Survey, batch: Batch) -> str:
+def _cannot_run(snapshot: ModelSnapshot, batch: Batch) -> str:
     """Why the model cannot be run, as far as that is known before it is tried."""
-    inventory = survey.inventory
+    inventory = snapshot.inventory
     if not inventory.norms:
         return "the model has no BN"
-    if not is_built(survey):
+    if not is_built(snapshot):
         return "the model is not built yet"
     try:
-        survey.engine.sync(survey.model)
-        check_shapes(survey.model, batch)
+        snapshot.backend.sync(snapshot.model)
+        check_shapes(snapshot.model, batch)
     except Exception as error:
         return str(error)
     return ""
 
 
-def is_built(survey: Survey) -> bool:
+def is_built(snapshot: ModelSnapshot) -> bool:
     """Whether the model and all its BN have their variables."""
-    inventory = survey.inventory
+    inventory = snapshot.inventory
     return inventory.built and all(norm.built for norm in inventory.norms)
 
 

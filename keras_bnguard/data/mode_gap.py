@@ -12,7 +12,7 @@ from keras_bnguard.data.batches import Batch, Batches, check_shapes
 from keras_bnguard.errors import DataError
 from keras_bnguard.inference.selection import forced_paths
 from keras_bnguard.model.expected_mode import will_run
-from keras_bnguard.model.snapshot import Survey, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -28,7 +28,7 @@ class ModeGap:
 
     training: Mapping[str, float]
     inference: Mapping[str, float]
-    spread: Mapping[str, float]
+    standard_error: Mapping[str, float]
     rows: int
     batches: int
     norms: int
@@ -45,7 +45,7 @@ class ModeGap:
         for name in self.training:
             lines.append(
                 f"{name:12s}{self.training[name]:14.4f}{self.inference[name]:14.4f}"
-                f"{self.gap(name):14.4f}{self.spread[name]:10.4f}"
+                f"{self.gap(name):14.4f}{self.standard_error[name]:10.4f}"
             )
         return "\n".join(lines)
 
@@ -74,17 +74,17 @@ def mode_gap(
     Raises:
         DataError: no labels, a model without a loss, or data that cannot be read.
     """
-    survey = take_inventory(model, held=forced_paths(model))
-    survey.engine.sync(model)
-    stack = survey.inventory.stack
+    snapshot = take_inventory(model, forced_inference=forced_paths(model))
+    snapshot.backend.sync(model)
+    stack = snapshot.inventory.stack
     live = frozenset(
         n.path
-        for n in survey.inventory.norms
+        for n in snapshot.inventory.norms
         if n.built and n.kind != "variables" and will_run(n, stack) == "training"
     )
     source = Batches(data, batch_size=batch_size, limit=batches)
-    by_batch = Probe(survey.engine, model, survey.handles, live)
-    by_moving = Probe(survey.engine, model, survey.handles)
+    by_batch = Probe(snapshot.backend, model, snapshot.handles, live)
+    by_moving = Probe(snapshot.backend, model, snapshot.handles)
     rows: List[int] = []
     found: Dict[str, List[Tuple[float, float]]] = {}
     for batch in source:
@@ -96,7 +96,7 @@ def mode_gap(
             )
         rows.append(batch.rows)
         both = [
-            scores(survey, batch, probe(batch.x).outputs, metrics)
+            scores(snapshot, batch, probe(batch.x).outputs, metrics)
             for probe in (by_batch, by_moving)
         ]
         for name in both[0]:
@@ -106,19 +106,24 @@ def mode_gap(
     return ModeGap(
         training={name: float(weights @ value[:, 0]) for name, value in pairs.items()},
         inference={name: float(weights @ value[:, 1]) for name, value in pairs.items()},
-        spread={name: _standard_error(value[:, 1] - value[:, 0]) for name, value in pairs.items()},
+        standard_error={
+            name: _standard_error(value[:, 1] - value[:, 0]) for name, value in pairs.items()
+        },
         rows=sum(rows),
         batches=len(rows),
-        norms=len(survey.handles),
+        norms=len(snapshot.handles),
     )
 
 
 def scores(
-    survey: Survey, batch: Batch, outputs: Any, metrics: Optional[Mapping[str, Metric]] = None
+    snapshot: ModelSnapshot,
+    batch: Batch,
+    outputs: Any,
+    metrics: Optional[Mapping[str, Metric]] = None,
 ) -> Dict[str, float]:
     """Loss, accuracy where it makes sense, and the user's metrics of one batch."""
-    result = {"loss": survey.engine.loss_of(survey.model, batch.y, outputs)}
-    accuracy = _accuracy(survey.model, batch.y, outputs)
+    result = {"loss": snapshot.backend.loss_of(snapshot.model, batch.y, outputs)}
+    accuracy = _accuracy(snapshot.model, batch.y, outputs)
     if accuracy is not None:
         result["accuracy"] = accuracy
     for name, metric in (metrics or {}).items():

@@ -13,9 +13,9 @@ import numpy as np
 from keras_bnguard.backends.values.probe import InputMoments, Probe, pool
 from keras_bnguard.data.batches import Batch
 from keras_bnguard.data.mode_gap import scores
-from keras_bnguard.model.expected_mode import TRAIN, meant
-from keras_bnguard.model.snapshot import Survey
-from keras_bnguard.records import Alone, Gap, Labels, NormInput
+from keras_bnguard.model.expected_mode import TRAIN, expected_mode
+from keras_bnguard.model.snapshot import ModelSnapshot
+from keras_bnguard.records import BatchDependence, Gap, Labels, NormInput
 from keras_bnguard.statistics.drift import log_variance_ratio, mean_shift
 
 DEAD = 1e-6
@@ -33,18 +33,20 @@ class Clock:
         return time.monotonic() > self._end
 
 
-def live_paths(survey: Survey) -> FrozenSet[str]:
+def live_paths(snapshot: ModelSnapshot) -> FrozenSet[str]:
     """BN that are meant to train, as far as the model alone says."""
-    norms = survey.inventory.norms
-    return frozenset(n.path for n in norms if n.kind != "variables" and meant(n)[0] == TRAIN)
+    norms = snapshot.inventory.norms
+    return frozenset(
+        n.path for n in norms if n.kind != "variables" and expected_mode(n)[0] == TRAIN
+    )
 
 
 # ------------------------------------------------------------------ inputs of BN
 def norm_inputs(
-    survey: Survey, batches: Sequence[Batch], clock: Clock, replicas: int = 1
+    snapshot: ModelSnapshot, batches: Sequence[Batch], clock: Clock, replicas: int = 1
 ) -> Tuple[Tuple[NormInput, ...], int]:
     """What reaches every BN in inference mode, and the number of batches that were run."""
-    probe = Probe(survey.engine, survey.model, survey.handles)
+    probe = Probe(snapshot.backend, snapshot.model, snapshot.handles)
     per_batch: List[Dict[str, InputMoments]] = []
     values: Dict[str, float] = {}
     calls: Dict[str, int] = {}
@@ -61,15 +63,15 @@ def norm_inputs(
             calls[item.path] = calls.get(item.path, 0) + 1
         per_batch.append(pool(moments))
     paths = list(per_batch[0])
-    containers = {norm.path: norm.container for norm in survey.inventory.norms}
-    handles = {handle.path: handle for handle in survey.handles}
-    begun: Dict[str, None] = {}
+    containers = {norm.path: norm.container for norm in snapshot.inventory.norms}
+    handles = {handle.path: handle for handle in snapshot.handles}
+    started: Dict[str, None] = {}
     found = []
     for order, path in enumerate(paths):
         container = containers.get(path, "")
-        first = container not in begun
-        begun[container] = None
-        numbers = _numbers(survey, handles[path], [part[path] for part in per_batch])
+        first = container not in started
+        started[container] = None
+        numbers = _numbers(snapshot, handles[path], [part[path] for part in per_batch])
         found.append(
             NormInput(
                 path=path,
@@ -85,11 +87,11 @@ def norm_inputs(
     return tuple(found), len(per_batch)
 
 
-def _numbers(survey: Survey, handle: Any, parts: List[InputMoments]) -> Dict[str, Any]:
+def _numbers(snapshot: ModelSnapshot, handle: Any, parts: List[InputMoments]) -> Dict[str, Any]:
     whole = pool(parts)[handle.path]
     finite = bool(np.all(np.isfinite(whole.mean)) and np.all(np.isfinite(whole.variance)))
     numbers: Dict[str, Any] = {"mean": whole.mean, "variance": whole.variance, "finite": finite}
-    state = survey.engine.state(handle, affine=False)
+    state = snapshot.backend.state(handle, affine=False)
     if not finite or state.mean is None or state.variance is None:
         return numbers
     counts = np.array([part.count for part in parts])
@@ -117,13 +119,13 @@ def labels_of(batches: Sequence[Batch]) -> Optional[Labels]:
         return None
     kept = [np.asarray(column[0]) for column in columns if column is not None]
     classes = max(column[1] for column in columns if column is not None)
-    kinds, codes = np.unique(np.concatenate(kept), return_inverse=True)
+    n_classes, codes = np.unique(np.concatenate(kept), return_inverse=True)
     ends = np.cumsum([len(column) for column in kept])
     parts = np.split(codes, ends[:-1])
     inside = sum(len(part) * _gini(part) for part in parts) / len(codes)
     whole = _gini(codes)
     return Labels(
-        kinds=len(kinds),
+        n_classes=len(n_classes),
         batches=len(parts),
         single=sum(len(np.unique(part)) == 1 for part in parts),
         within=float(inside / whole) if whole > 0 else 1.0,
@@ -157,11 +159,15 @@ def _classes(y: Any) -> Optional[Tuple[np.ndarray, int]]:
 
 # ------------------------------------------------------------------------ gap
 def gap_of(
-    survey: Survey, batches: Sequence[Batch], live: FrozenSet[str], clock: Clock, limit: int = 8
+    snapshot: ModelSnapshot,
+    batches: Sequence[Batch],
+    live: FrozenSet[str],
+    clock: Clock,
+    limit: int = 8,
 ) -> Gap:
     """Loss of the batches with live BN by the batch and by their moving statistics."""
-    by_batch = Probe(survey.engine, survey.model, survey.handles, live)
-    by_moving = Probe(survey.engine, survey.model, survey.handles)
+    by_batch = Probe(snapshot.backend, snapshot.model, snapshot.handles, live)
+    by_moving = Probe(snapshot.backend, snapshot.model, snapshot.handles)
     rows: List[int] = []
     losses: List[Tuple[float, float]] = []
     right: List[Tuple[float, float]] = []
@@ -172,7 +178,7 @@ def gap_of(
         trained = by_batch(batch.x)
         values = min([values, *(m.count for m in trained.moments if m.path in live)])
         both: List[Mapping[str, float]] = [
-            scores(survey, batch, outputs)
+            scores(snapshot, batch, outputs)
             for outputs in (trained.outputs, by_moving(batch.x).outputs)
         ]
         rows.append(batch.rows)
@@ -185,7 +191,9 @@ def gap_of(
     return Gap(
         training=float(training),
         inference=float(inference),
-        spread=float(np.std(gaps, ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else float("nan"),
+        standard_error=float(np.std(gaps, ddof=1) / np.sqrt(len(gaps)))
+        if len(gaps) > 1
+        else float("nan"),
         batches=len(rows),
         rows=sum(rows),
         values=0.0 if np.isinf(values) else float(values),
@@ -194,24 +202,24 @@ def gap_of(
 
 
 # ---------------------------------------------------------------------- alone
-def graph_proves_inference(survey: Survey) -> bool:
+def graph_proves_inference(snapshot: ModelSnapshot) -> bool:
     """Whether the graph alone shows that every BN runs in inference mode in `predict`."""
-    inventory = survey.inventory
+    inventory = snapshot.inventory
     return inventory.functional and all(
         norm.kind == "keras"
-        and norm.stock
+        and norm.builtin
         and bool(norm.calls)
         and all(call.training is not True for call in norm.calls)
         for norm in inventory.norms
     )
 
 
-def alone_of(survey: Survey, batch: Batch, rows: int = 8) -> Alone:
+def batch_dependence_of(snapshot: ModelSnapshot, batch: Batch, rows: int = 8) -> BatchDependence:
     """The first row of a batch predicted alone, against the same row among others."""
-    if graph_proves_inference(survey):
-        return Alone(proven=True)
+    if graph_proves_inference(snapshot):
+        return BatchDependence(proven=True)
     several, one = _rows(batch.x, min(rows, batch.rows)), _rows(batch.x, 1)
-    plain = Probe(survey.engine, survey.model, survey.handles, forced=False)
+    plain = Probe(snapshot.backend, snapshot.model, snapshot.handles, forced=False)
     outputs = [_flat(plain(x).outputs) for x in (several, several, one)]
     layers = tuple(path for path, seen in plain.arrived.items() if seen - {False, None})
     scale = max(float(np.std(outputs[0])), 1e-12)
@@ -219,9 +227,11 @@ def alone_of(survey: Survey, batch: Batch, rows: int = 8) -> Alone:
     difference = _apart(outputs[0], outputs[2]) / scale
     held = 0.0
     if difference > 0 and not random:
-        forced = Probe(survey.engine, survey.model, survey.handles)
+        forced = Probe(snapshot.backend, snapshot.model, snapshot.handles)
         held = _apart(*(_flat(forced(x).outputs) for x in (several, one))) / scale
-    return Alone(difference=difference, held=held, scale=scale, random=random, layers=layers)
+    return BatchDependence(
+        difference=difference, difference_forced=held, scale=scale, random=random, layers=layers
+    )
 
 
 def _apart(several: np.ndarray, others: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from keras_bnguard.backends.values.probe import Probe
 from keras_bnguard.data.batches import Batch, Batches, check_shapes
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.expected_mode import will_run
-from keras_bnguard.model.snapshot import Survey, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
 
 # Two runs of one deterministic computation differ by rounding, far below this share of the
 # largest output; Dropout, noise and augmentation differ by far more.
@@ -81,18 +81,18 @@ def precompute_features(
         head.fit(features.x, features.y, epochs=50)
     """
     # Flags of the trunk's own compile() say nothing about the model that will call it.
-    survey = take_inventory(model, compiled={})
-    survey.engine.sync(model)
-    _check_frozen(survey)
-    _check_modes(survey, inference_only)
+    snapshot = take_inventory(model, compiled={})
+    snapshot.backend.sync(model)
+    _check_frozen(snapshot)
+    _check_modes(snapshot, inference_only)
     source = Batches(data, batch_size=batch_size, limit=batches)
-    run = Probe(survey.engine, model, [])
+    run = Probe(snapshot.backend, model, [])
     outputs: List[Any] = []
     labels: List[Tuple[Any, Any]] = []
     for batch in source:
         if not labels:
             check_shapes(model, batch)
-            _check_outputs(survey, run, batch, inference_only)
+            _check_outputs(snapshot, run, batch, inference_only)
         outputs.append(run(batch.x).outputs)
         labels.append((batch.y, batch.sample_weight))
     return Features(
@@ -102,51 +102,51 @@ def precompute_features(
     )
 
 
-def _check_frozen(survey: Survey) -> None:
+def _check_frozen(snapshot: ModelSnapshot) -> None:
     # Flags of the layers, not the model's list of weights: Keras 3 leaves out of that list
     # what still trains below a frozen model when another model calls it.
-    count = survey.engine.trainable_count
-    live = [path for path, layer in survey.layers if layer.trainable and count(layer)]
-    if not live and not survey.model.trainable_weights:
+    count = snapshot.backend.trainable_count
+    live = [path for path, layer in snapshot.layers if layer.trainable and count(layer)]
+    if not live and not snapshot.model.trainable_weights:
         return
     raise UnsupportedModelError(
-        f"{_name(survey)} is not frozen: {_some(live or [survey.inventory.model])} would train, "
+        f"{_name(snapshot)} is not frozen: {_some(live or [snapshot.inventory.model])} would train, "
         "and features kept from before would no longer be its own. Set trainable = False on the "
         "model, which reaches every layer in it."
     )
 
 
-def _check_modes(survey: Survey, inference_only: bool) -> None:
+def _check_modes(snapshot: ModelSnapshot, inference_only: bool) -> None:
     """Frozen BN that run by the batch all the same: some subclasses, torch modules."""
-    stack = survey.inventory.stack
-    live = [n.path for n in survey.inventory.norms if will_run(n, stack) == "training"]
+    stack = snapshot.inventory.stack
+    live = [n.path for n in snapshot.inventory.norms if will_run(n, stack) == "training"]
     if live and not inference_only:
         raise UnsupportedModelError(
-            f"{_some(live)} of {_name(survey)} would run by the batch in training here ({stack}), "
+            f"{_some(live)} of {_name(snapshot)} would run by the batch in training here ({stack}), "
             "so features of inference mode are not what the head would see. Pass "
             "inference_only=True if your model forces inference mode (bng.force_inference does)."
         )
 
 
-def _check_outputs(survey: Survey, run: Probe, batch: Batch, inference_only: bool) -> None:
+def _check_outputs(snapshot: ModelSnapshot, run: Probe, batch: Batch, inference_only: bool) -> None:
     """Ask the trunk itself: the same rows again, half of them alone, and in training mode."""
     rows = min(batch.rows, ROWS_PROBED)
     x = _cut(batch.x, rows)
-    with _KeptState(survey) as kept:
+    with _KeptState(snapshot) as kept:
         once = run(x).outputs
         kept.other_seeds()
         again = _difference(once, run(x).outputs)
-        moved = kept.moved()
+        changed = kept.changed()
         half = (
             _difference(_cut(once, rows // 2), run(_cut(x, rows // 2)).outputs) if rows > 1 else 0.0
         )
         trained = 0.0
         if not inference_only:
-            training = Probe(survey.engine, survey.model, [], training=True)
+            training = Probe(snapshot.backend, snapshot.model, [], training=True)
             trained = _difference(once, training(x).outputs)
-    if moved:
+    if changed:
         raise UnsupportedModelError(
-            f"{_name(survey)} moves the statistics of {_some(moved)} when it is called in "
+            f"{_name(snapshot)} moves the statistics of {_some(changed)} when it is called in "
             "inference mode: a call inside passes training=True. They were put back. Remove that "
             "argument."
         )
@@ -158,21 +158,21 @@ def _check_outputs(survey: Survey, run: Probe, batch: Batch, inference_only: boo
         if not difference <= TOLERANCE:
             advice = " Pass inference_only=True to have them off." if what.endswith("mode") else ""
             raise UnsupportedModelError(
-                f"{_name(survey)} {what}: they differ by {difference:.2g} of the largest output "
+                f"{_name(snapshot)} {what}: they differ by {difference:.2g} of the largest output "
                 f"({TOLERANCE:g} is allowed), so features computed once are not those of every "
-                f"epoch. {_suspects(survey)}{advice}"
+                f"epoch. {_suspects(snapshot)}{advice}"
             )
 
 
-def _suspects(survey: Survey) -> str:
-    stack = survey.inventory.stack
+def _suspects(snapshot: ModelSnapshot) -> str:
+    stack = snapshot.inventory.stack
     found = [
         path
-        for path, layer in survey.layers
-        if survey.engine.defaults_to_training(layer)
+        for path, layer in snapshot.layers
+        if snapshot.backend.defaults_to_training(layer)
         or any(word in type(layer).__name__ for word in RANDOM)
     ]
-    found += [n.path for n in survey.inventory.norms if will_run(n, stack) == "training"]
+    found += [n.path for n in snapshot.inventory.norms if will_run(n, stack) == "training"]
     if not found:
         return "No layer of a kind that is known to be random: look at your own layers."
     return f"Layers that do that: {_some(found)}."
@@ -181,33 +181,33 @@ def _suspects(survey: Survey) -> str:
 class _KeptState:
     """Context manager: every variable that does not train is put back, seed states too."""
 
-    def __init__(self, survey: Survey) -> None:
-        self._survey = survey
-        engine, model = survey.engine, survey.model
+    def __init__(self, snapshot: ModelSnapshot) -> None:
+        self._snapshot = snapshot
+        backend, model = snapshot.backend, snapshot.model
         self._variables = {id(v): v for v in model.non_trainable_variables}
-        self._variables.update({id(v): v for v in engine.random_variables(model)})
+        self._variables.update({id(v): v for v in backend.random_variables(model)})
         self._statistics = {
             handle.path: [v for v in handle.vectors()[:2] if v is not None]
-            for handle in survey.handles
+            for handle in snapshot.handles
         }
         self._values: Dict[int, np.ndarray] = {}
 
     def __enter__(self) -> _KeptState:
         torch_buffers = {id(v): v for vs in self._statistics.values() for v in vs}
         self._variables.update(torch_buffers)
-        read = self._survey.engine.to_numpy
+        read = self._snapshot.backend.to_numpy
         self._values = {key: np.array(read(v)) for key, v in self._variables.items()}
         return self
 
     def other_seeds(self) -> None:
         """What the next call draws is new even where a call does not carry its seeds on (JAX)."""
-        engine = self._survey.engine
-        for variable in engine.random_variables(self._survey.model):
-            engine.assign(variable, engine.to_numpy(variable) + 1)
+        backend = self._snapshot.backend
+        for variable in backend.random_variables(self._snapshot.model):
+            backend.assign(variable, backend.to_numpy(variable) + 1)
 
-    def moved(self) -> List[str]:
+    def changed(self) -> List[str]:
         """Paths of the BN whose statistics differ from those at the beginning."""
-        read = self._survey.engine.to_numpy
+        read = self._snapshot.backend.to_numpy
         return [
             path
             for path, variables in self._statistics.items()
@@ -215,10 +215,10 @@ class _KeptState:
         ]
 
     def __exit__(self, *exception: Any) -> None:
-        engine = self._survey.engine
+        backend = self._snapshot.backend
         for key, variable in self._variables.items():
-            if engine.to_numpy(variable).tobytes() != self._values[key].tobytes():
-                engine.assign(variable, self._values[key])
+            if backend.to_numpy(variable).tobytes() != self._values[key].tobytes():
+                backend.assign(variable, self._values[key])
 
 
 def _difference(one: Any, other: Any) -> float:
@@ -261,8 +261,8 @@ def _joined(parts: Sequence[Any]) -> Any:
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def _name(survey: Survey) -> str:
-    return f"the model {survey.inventory.model!r}"
+def _name(snapshot: ModelSnapshot) -> str:
+    return f"the model {snapshot.inventory.model!r}"
 
 
 def _some(paths: Sequence[str], shown: int = 3) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_bnguard.backends import engine_for
+from keras_bnguard.backends import backend_for
 from keras_bnguard.data.batches import checked
-from keras_bnguard.data.measure import measure, peek
-from keras_bnguard.guard.statistics_tracker import StatWatch
+from keras_bnguard.data.measure import measure, sample
+from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.inference.selection import forced_paths, forces_in_step
 from keras_bnguard.model.blocks.flags import add_blocks
 from keras_bnguard.model.expected_mode import modes
@@ -15,7 +15,7 @@ from keras_bnguard.model.optimizer import take_optimizer
 from keras_bnguard.model.snapshot import take_inventory
 from keras_bnguard.model.trainable_changes import flag_changes
 from keras_bnguard.records import Facts, Report, RunFacts
-from keras_bnguard.rules.evaluate import Ignore, Muting, Select, find
+from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select, find
 
 
 def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore = None) -> Report:
@@ -38,36 +38,36 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
         SettingError: `select` or `ignore` names no rule.
         DataError: `data` is nothing that batches can be read from.
     """
-    muting = Muting.of(select, ignore)
-    engine_for(model)
-    survey = take_inventory(
+    rule_filter = RuleFilter.of(select, ignore)
+    backend_for(model)
+    snapshot = take_inventory(
         model,
-        held=forced_paths(model),
+        forced_inference=forced_paths(model),
         guarded=forces_in_step(model),
-        look_for_others=muting.names("BNG106"),
+        look_for_others=rule_filter.names("BNG106"),
     )
-    if survey.inventory.built and muting.names("BNG107"):
-        add_blocks(survey)
-    watch = StatWatch(survey)
-    wanted = {id(layer): bool(layer.trainable) for _, layer in survey.layers}
+    if snapshot.inventory.built and rule_filter.names("BNG107"):
+        add_blocks(snapshot)
+    watch = StatisticsTracker(snapshot)
+    wanted = {id(layer): bool(layer.trainable) for _, layer in snapshot.layers}
     run = RunFacts(
         moment="audit",
-        flips=flag_changes(survey, wanted, survey.engine.compiled_flags(model)),
-        movements=watch.movements({}, 0),
+        trainable_changes=flag_changes(snapshot, wanted, snapshot.backend.compiled_flags(model)),
+        statistics_changes=watch.statistics_changes({}, 0),
     )
-    seen = None if data is None else measure(survey, peek(checked(data)))
+    seen = None if data is None else measure(snapshot, sample(checked(data)))
     facts = Facts(
-        inventory=survey.inventory,
-        optimizer=take_optimizer(survey, look_for_decay=muting.names("BNG602")),
+        inventory=snapshot.inventory,
+        optimizer=take_optimizer(snapshot, look_for_decay=rule_filter.names("BNG602")),
         run=run,
         batches=seen,
     )
-    findings, outcomes = find(facts, muting)
+    findings, outcomes = find(facts, rule_filter)
     return Report(
-        model=survey.inventory.model,
-        stack=survey.inventory.stack,
+        model=snapshot.inventory.model,
+        stack=snapshot.inventory.stack,
         findings=findings,
         outcomes=outcomes,
-        modes=modes(survey.inventory),
-        weights=survey.inventory.weights,
+        modes=modes(snapshot.inventory),
+        weights=snapshot.inventory.weights,
     )

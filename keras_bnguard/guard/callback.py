@@ -10,7 +10,7 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
-from keras_bnguard.backends import engine_for
+from keras_bnguard.backends import backend_for
 from keras_bnguard.backends.patches.callback_base import Hooks, joined
 from keras_bnguard.backends.patches.fit_scope import callback_list
 from keras_bnguard.backends.patches.model_hooks import when_fit_is_left
@@ -19,18 +19,18 @@ from keras_bnguard.guard.data_sampling import DataLook
 from keras_bnguard.guard.emit import Emitter
 from keras_bnguard.guard.repairs import Repairs
 from keras_bnguard.guard.run import GuardRun
-from keras_bnguard.records import DriftLook, Finding, Report
+from keras_bnguard.records import DriftSnapshot, Finding, Report
 from keras_bnguard.report import check_report_path, write_report
 from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
 from keras_bnguard.report.text import mode_table
-from keras_bnguard.rules.evaluate import Ignore, Muting, Select
+from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select
 
 
 class BNGuard(Hooks):
     """Keras callback that tells the truth about every BatchNormalization layer.
 
     At train begin it looks at every BN of the model: what it is meant to do, what this Keras
-    on this engine will make it do, and says where the two differ. While training runs it
+    on this backend will make it do, and says where the two differ. While training runs it
     compares the moving statistics bit for bit, notices `trainable` flags that change without
     `compile()`, and measures drift. With `fix=False` nothing of the run changes: weights,
     optimizer state, metrics and random state end bit-identical to a run without it.
@@ -101,7 +101,7 @@ class BNGuard(Hooks):
             "verbose": verbose,
         }
         self._emitter = Emitter(on_finding)
-        self._muting = Muting.of(select, ignore)
+        self._rule_filter = RuleFilter.of(select, ignore)
         self._fix = bool(fix)
         self._every = _every(every)
         if report is not None:
@@ -182,7 +182,7 @@ class BNGuard(Hooks):
             self._first_batch = False  # The last batch of an epoch is seen at its end.
             return
         self._batches += 1
-        if self._batches % self._every == 0 and run.stirred():
+        if self._batches % self._every == 0 and run.needs_check():
             self._looked(run, f"batch {batch - 1}", run.epoch, live=True)
 
     def _repair_before_batch(self, run: GuardRun, batch: int) -> None:
@@ -206,15 +206,15 @@ class BNGuard(Hooks):
         Raises:
             UnsupportedModelError: `model` is no Keras model.
         """
-        engine_for(model)
+        backend_for(model)
         self._model = model
         with self._safely():
             self._begin(model, {}, in_fit=False)
         self._say()
         run = self._run
-        spy = run.spy if run is not None else contextlib.nullcontext()
+        tracer = run.tracer if run is not None else contextlib.nullcontext()
         try:
-            with spy:
+            with tracer:
                 yield self
         except BaseException:
             self._stop()
@@ -251,9 +251,9 @@ class BNGuard(Hooks):
         self._batches = 0
         hyper = self._data.hyper(model, params) if in_fit else params
         self._run = GuardRun(
-            engine_for(model),
+            backend_for(model),
             model,
-            self._muting,
+            self._rule_filter,
             emit=self._pending.append,
             protect=self._protected,
             hyper=hyper or None,
@@ -294,7 +294,7 @@ class BNGuard(Hooks):
         epoch: Optional[int] = None,
         live: bool = False,
         loss: Any = None,
-    ) -> DriftLook:
+    ) -> DriftSnapshot:
         """Look, and write the drift where TensorBoard is to see it."""
         drift = run.look(moment, epoch, live, loss)
         if self._tensorboard is not None:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, FrozenSet, Mapping, Optional
 
-from keras_bnguard.backends.patches.fit_scope import Feed, fit_arguments, fit_feed
+from keras_bnguard.backends.patches.fit_scope import FitData, fit_arguments, fit_feed
 from keras_bnguard.data.batches import checked, is_arrays
-from keras_bnguard.data.measure import BATCHES, SECONDS, Peek, is_built, measure, peek, replicas_of
+from keras_bnguard.data.measure import (
+    BATCHES,
+    SECONDS,
+    DataSample,
+    is_built,
+    measure,
+    replicas_of,
+    sample,
+)
 from keras_bnguard.guard.run import GuardRun
 from keras_bnguard.recalibration.callback import Recalibrate
 from keras_bnguard.records import DataFacts
@@ -38,7 +46,7 @@ class DataLook:
         if self._asked:
             checked(data)
         self._data = data
-        self._seen: Optional[Peek] = None
+        self._seen: Optional[DataSample] = None
         self._late: FrozenSet[str] = frozenset()
 
     def hyper(self, model: Any, params: Mapping[str, Any]) -> Dict[str, Any]:
@@ -68,19 +76,23 @@ class DataLook:
         in_order = feed is not None and not feed.shuffle
         size = feed.batch_size if feed is not None else None
         if self._asked:
-            self._seen = peek(self._data, batch_size=size, in_order=in_order, limit=BATCHES)
+            self._seen = sample(self._data, batch_size=size, in_order=in_order, limit=BATCHES)
             return self._measure(run, frozenset({"norms", "labels", "alone"}), SECONDS)
         return self._unasked(run, feed, in_order)
 
     def _measure(self, run: GuardRun, parts: FrozenSet[str], seconds: float) -> DataFacts:
         """What can be known now; what a model that is not built cannot tell is for `late`."""
         assert self._seen is not None
-        facts = measure(run.survey, self._seen, parts=parts, moment="train begin", seconds=seconds)
-        if self._seen.batches and not is_built(run.survey):
+        facts = measure(
+            run.snapshot, self._seen, parts=parts, moment="train begin", seconds=seconds
+        )
+        if self._seen.batches and not is_built(run.snapshot):
             self._late = parts
         return facts
 
-    def _unasked(self, run: GuardRun, feed: Optional[Feed], in_order: bool) -> Optional[DataFacts]:
+    def _unasked(
+        self, run: GuardRun, feed: Optional[FitData], in_order: bool
+    ) -> Optional[DataFacts]:
         if feed is None:
             return None
         if not is_arrays(feed.x):
@@ -93,7 +105,7 @@ class DataLook:
             )
             return DataFacts(kind=kind, missing={"batches": why})
         data = feed.x if feed.y is None else (feed.x, feed.y)
-        self._seen = peek(
+        self._seen = sample(
             data,
             batch_size=feed.batch_size,
             in_order=in_order,
@@ -102,7 +114,7 @@ class DataLook:
             max_bytes=UNASKED_BYTES,
         )
         trained = any(
-            norm.built and norm.at_default is False for norm in run.survey.inventory.norms
+            norm.built and norm.at_default is False for norm in run.snapshot.inventory.norms
         )
         parts: FrozenSet[str] = frozenset({"labels", "norms"} if trained else {"labels"})
         facts = self._measure(run, parts, UNASKED_SECONDS)
@@ -126,7 +138,7 @@ class DataLook:
         if seen is None or not parts:
             return None
         seconds = SECONDS if self._asked else UNASKED_SECONDS
-        return measure(run.survey, seen, parts=parts, moment="first epoch", seconds=seconds)
+        return measure(run.snapshot, seen, parts=parts, moment="first epoch", seconds=seconds)
 
     def end(self, run: GuardRun) -> Optional[DataFacts]:
         """Measure what only a trained model tells, on the batches that were read at its start."""
@@ -134,7 +146,7 @@ class DataLook:
         if seen is None or not self._asked:
             return None
         parts = frozenset({"norms", "gap"})
-        return measure(run.survey, seen, parts=parts, moment="train end", seconds=SECONDS)
+        return measure(run.snapshot, seen, parts=parts, moment="train end", seconds=SECONDS)
 
 
 def _rows(x: Any) -> Optional[int]:

@@ -7,39 +7,39 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
-from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.patches import model_hooks, source_lines
 from keras_bnguard.backends.patches.call_tracer import CallSpy
 from keras_bnguard.backends.patches.first_step import FirstStep
 from keras_bnguard.backends.patches.fit_scope import fit_arguments
 from keras_bnguard.backends.values.readers import LiveReader
-from keras_bnguard.guard.phase_history import Chapter
-from keras_bnguard.guard.statistics_tracker import StatWatch
+from keras_bnguard.guard.phase_history import PhaseHistory
+from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.inference.selection import forced_paths, forces_in_step
 from keras_bnguard.model.blocks.flags import add_blocks
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.model.optimizer import RateSetters, rate_setters, take_optimizer
-from keras_bnguard.model.snapshot import Survey, take_inventory
-from keras_bnguard.model.trainable_changes import excused_flags, flag_changes
-from keras_bnguard.recalibration.weight_averages import AverageWatch
+from keras_bnguard.model.optimizer import LearningRateSetters, learning_rate_setters, take_optimizer
+from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
+from keras_bnguard.model.trainable_changes import explained_changes, flag_changes
+from keras_bnguard.recalibration.weight_averages import WeightAverageTracker
 from keras_bnguard.records import (
     Averaging,
     CallSite,
     DataFacts,
-    DriftLook,
+    DriftSnapshot,
+    EmaBias,
     Facts,
     Finding,
-    FlagChange,
     Inventory,
-    Lag,
     OptimizerFacts,
     Outcome,
     Report,
     RunFacts,
+    TrainableChange,
 )
 from keras_bnguard.rules import ALL_RULES
 from keras_bnguard.rules.base import Rule
-from keras_bnguard.rules.evaluate import Muting, find, merge_outcomes
+from keras_bnguard.rules.evaluate import RuleFilter, find, merge_outcomes
 
 
 def _codes(*asked: str) -> Tuple[str, ...]:
@@ -63,7 +63,7 @@ class RunState:
     """What is known of one model while it trains, and how rules are asked about it.
 
     Args:
-        engine: the adapter of the model. model: the model. muting: what to run and mute.
+        backend: the adapter of the model. model: the model. muting: what to run and mute.
         hyper: epochs, steps and batch size of `fit`, where known.
         in_fit: Keras's own loop runs it, so that `compile()` inside is a fault.
         emit: called with each new finding.
@@ -75,9 +75,9 @@ class RunState:
 
     def __init__(
         self,
-        engine: Engine,
+        backend: Backend,
         model: Any,
-        muting: Muting,
+        rule_filter: RuleFilter,
         emit: Callable[[Finding], Any],
         protect: Callable[[Callable[[], Any]], Any],
         hyper: Optional[Mapping[str, Any]] = None,
@@ -85,9 +85,9 @@ class RunState:
         defer: bool = False,
         left: Optional[Callable[[], Any]] = None,
     ) -> None:
-        self.engine = engine
+        self.backend = backend
         self._model = weakref.ref(model)
-        self._muting = muting
+        self._rule_filter = rule_filter
         self._emit = emit
         self._protect = protect
         self._hyper = hyper
@@ -99,7 +99,7 @@ class RunState:
         self._outcomes: Tuple[Outcome, ...] = ()
         self._sources: Dict[int, str] = {}
         self._recompiled: Optional[str] = None
-        self._lags: Optional[Tuple[Lag, ...]] = None
+        self._ema_biases: Optional[Tuple[EmaBias, ...]] = None
         self._corrupts = False
         self._in_danger = False
         self._grown = False
@@ -107,13 +107,13 @@ class RunState:
         self._pending: Optional[bool] = None
         self._all_built: Optional[Inventory] = None
         self._step_seen = False
-        self._step_flips: Tuple[FlagChange, ...] = ()
+        self._step_flips: Tuple[TrainableChange, ...] = ()
         self._step_optimizer: Optional[OptimizerFacts] = None
-        self._averages = AverageWatch()
+        self._averages = WeightAverageTracker()
         self._averaging: Optional[Averaging] = None
         self.over = False
         self.findings: List[Finding] = []
-        self.drift: List[DriftLook] = []
+        self.drift: List[DriftSnapshot] = []
         self.notes: List[str] = []
         self.repairs: List[str] = []
         self.phase: Optional[str] = None
@@ -123,62 +123,64 @@ class RunState:
         self._glances = 0
         self.moment = "train begin"
         self.epoch: Optional[int] = None
-        self._rate_setters: Optional[RateSetters] = None
+        self._rate_setters: Optional[LearningRateSetters] = None
         self._known_optimizer: Optional[OptimizerFacts] = None
         arguments = fit_arguments(model) if in_fit else None
         if arguments is not None:
-            self._rate_setters = rate_setters(engine, arguments.callbacks)
+            self._rate_setters = learning_rate_setters(backend, arguments.callbacks)
         self._survey_model(model)
-        self._started = engine.iterations(model)
+        self._started = backend.iterations(model)
 
     def _survey_model(self, model: Any) -> None:
         self._surveyed, self._pending = True, None
-        engine = self.engine
-        engine.sync(model)
-        self.compiled = engine.compiled_flags(model)
+        backend = self.backend
+        backend.sync(model)
+        self.compiled = backend.compiled_flags(model)
         # A loop of one's own may set flags before each step, as a GAN's does: until a step
         # tells, the model is what it was compiled to be.
-        flags = engine.pending_flags(model) if self._in_fit else dict(self.compiled or {})
-        self.survey: Survey = self._taken(model, flags)
+        flags = backend.pending_flags(model) if self._in_fit else dict(self.compiled or {})
+        self.snapshot: ModelSnapshot = self._taken(model, flags)
         self.wanted: Dict[int, bool] = {
             id(layer): flags.get(id(layer), bool(layer.trainable))
             if self._in_fit
             else bool(layer.trainable)
-            for layer in [model, *(layer for _, layer in self.survey.layers)]
+            for layer in [model, *(layer for _, layer in self.snapshot.layers)]
         }
-        excused = excused_flags(self.survey, self.wanted, self.compiled) if self._in_fit else {}
-        if excused:
-            self.survey = self._taken(model, {**flags, **excused})
-        self._sources.update(source_lines.flag_sources(engine, self.wanted))
-        self.stats = StatWatch(self.survey)
+        explained = (
+            explained_changes(self.snapshot, self.wanted, self.compiled) if self._in_fit else {}
+        )
+        if explained:
+            self.snapshot = self._taken(model, {**flags, **explained})
+        self._sources.update(source_lines.flag_sources(backend, self.wanted))
+        self.stats = StatisticsTracker(self.snapshot)
         self._reader: Optional[LiveReader] = None
-        self.spy = CallSpy(engine, model, self.survey.handles, self.survey.paths)
-        self.first_step = FirstStep(engine, model, self.spy, self._before_step)
-        self.chapter = Chapter(self.survey, self.phase) if self._in_fit else None
+        self.tracer = CallSpy(backend, model, self.snapshot.handles, self.snapshot.paths)
+        self.first_step = FirstStep(backend, model, self.tracer, self._before_step)
+        self.chapter = PhaseHistory(self.snapshot, self.phase) if self._in_fit else None
 
-    def _taken(self, model: Any, flags: Mapping[int, bool]) -> Survey:
-        survey = take_inventory(
+    def _taken(self, model: Any, flags: Mapping[int, bool]) -> ModelSnapshot:
+        snapshot = take_inventory(
             model,
             flags=flags,
             compiled=self.compiled,
-            held=forced_paths(model),
+            forced_inference=forced_paths(model),
             guarded=forces_in_step(model),
-            look_for_others=self._muting.names("BNG106"),
+            look_for_others=self._rule_filter.names("BNG106"),
         )
-        built = survey.inventory.built
-        return add_blocks(survey) if built and self._muting.names("BNG107") else survey
+        built = snapshot.inventory.built
+        return add_blocks(snapshot) if built and self._rule_filter.names("BNG107") else snapshot
 
     def _survey_again(self, model: Any, flags: Mapping[int, bool]) -> None:
         """The same run, with other flags or more layers than it began with."""
         self._surveyed, self._pending = True, None
-        self.survey = self._taken(model, flags)
-        for _, layer in self.survey.layers:
+        self.snapshot = self._taken(model, flags)
+        for _, layer in self.snapshot.layers:
             self.wanted.setdefault(id(layer), bool(layer.trainable))
-        self.stats.follow(self.survey)
+        self.stats.follow(self.snapshot)
 
     def _survey_what_was_built(self, model: Any) -> None:
         """Once: layers that a model made, and BN that it built, at its first step."""
-        known = self.survey.inventory
+        known = self.snapshot.inventory
         if self._grown or self._all_built is known:
             return
         if known.built and all(norm.built for norm in known.norms):
@@ -189,9 +191,9 @@ class RunState:
 
     def _note_late_defaults(self) -> None:
         """After a late survey: what counts is how a BN began, not what a step made of it."""
-        norms = self.survey.inventory.norms
+        norms = self.snapshot.inventory.norms
         if self._grown:
-            self.survey.replace_inventory(
+            self.snapshot.replace_inventory(
                 norms=tuple(
                     replace(norm, at_default=self.stats.started_at_default(norm.path))
                     for norm in norms
@@ -213,7 +215,7 @@ class RunState:
         )
         if only is None:
             self._surveyed = False
-        found, outcomes = find(facts, self._muting, _rules(only), already=self._fired)
+        found, outcomes = find(facts, self._rule_filter, _rules(only), already=self._fired)
         self._outcomes = merge_outcomes(self._outcomes, outcomes)
         for finding in found:
             self._fired.add(finding.code)
@@ -231,24 +233,24 @@ class RunState:
             moment=self.moment,
             epoch=self.epoch,
             steps=self.steps,
-            flips=self._flips(),
-            movements=self.stats.movements(calls, self.steps) if numbers else (),
+            trainable_changes=self._trainable_changes(),
+            statistics_changes=self.stats.statistics_changes(calls, self.steps) if numbers else (),
             calls=calls,
             called=bool(calls),
             recompiled=self._recompiled,
             optimizer_started=self._started,
             ended=self.over,
             averaging=self._averaging,
-            lags=self._lags,
+            ema_biases=self._ema_biases,
             **self._chapter_facts(),
         )
         if optimizer:
             self._known_optimizer = self._optimizer(model)
-        return Facts(self.survey.inventory, self._known_optimizer, run, self.data, self._hyper)
+        return Facts(self.snapshot.inventory, self._known_optimizer, run, self.data, self._hyper)
 
     def _calls(self) -> Dict[str, Tuple[CallSite, ...]]:
         """How every BN was called in the observed step, as it is known now."""
-        return {path: tuple(sites) for path, sites in self.spy.sites.items()}
+        return {path: tuple(sites) for path, sites in self.tracer.sites.items()}
 
     def _chapter_facts(self) -> Dict[str, Any]:
         chapter = self.chapter
@@ -268,25 +270,25 @@ class RunState:
             return None
         if not self._in_fit and self.flags_pending():
             return self._step_optimizer
-        return take_optimizer(self.survey, self._rate_setters, self._muting.names("BNG602"))
+        return take_optimizer(self.snapshot, self._rate_setters, self._rule_filter.names("BNG602"))
 
-    def _flips(self) -> Tuple[FlagChange, ...]:
+    def _trainable_changes(self) -> Tuple[TrainableChange, ...]:
         if not self._in_fit:
             return self._step_flips
         if not self._corrupts and not self.flags_pending():
             return ()
         return self._changes("before fit" if self.moment == "train begin" else self.moment)
 
-    def _changes(self, where: str) -> Tuple[FlagChange, ...]:
+    def _changes(self, where: str) -> Tuple[TrainableChange, ...]:
         if self._model() is None:
             return ()
         return flag_changes(
-            self.survey,
+            self.snapshot,
             self.wanted,
             self.compiled,
             where=where,
             sources=self._sources,
-            compiled_at=source_lines.compiled_at(self.engine, self._model()),
+            compiled_at=source_lines.compiled_at(self.backend, self._model()),
             corrupts=self._corrupts,
         )
 
@@ -297,18 +299,18 @@ class RunState:
             replace(f, repaired=done[f.code]) if f.code in done else f for f in self.findings
         ]
         model = self._model()
-        self.compiled = self.engine.compiled_flags(model)
+        self.compiled = self.backend.compiled_flags(model)
         self._surveyed, self._pending = True, None
         stopped = set(held)
         norms = tuple(
-            replace(norm, held=norm.held or norm.path in stopped)
-            for norm in self.survey.inventory.norms
+            replace(norm, forced_inference=norm.forced_inference or norm.path in stopped)
+            for norm in self.snapshot.inventory.norms
         )
-        self.survey.replace_inventory(norms=norms, guarded=True)
+        self.snapshot.replace_inventory(norms=norms, guarded=True)
 
     def report(self) -> Report:
         """What is known so far."""
-        inventory = self.survey.inventory
+        inventory = self.snapshot.inventory
         return Report(
             model=inventory.model,
             stack=inventory.stack,

@@ -38,15 +38,15 @@ class Repairs:
         done: Dict[str, str] = {}
         codes = {finding.code for finding in found if finding.repaired is None}
         if "BNG101" in codes:
-            done["BNG101"] = put_flags_into_effect(self._run.survey, self._run.wanted)
+            done["BNG101"] = put_flags_into_effect(self._run.snapshot, self._run.wanted)
         if codes & set(HELD) and not forces_in_step(self._model):
             self._undo.append(force_inference(self._model).release)
             done.update({code: HELD[code] for code in codes & set(HELD)})
         if not done:
             return done
-        if not self._run.engine.has_train_function(self._model):
-            self._run.engine.rebuild_train_function(self._model)
-        self._run.repaired(done, held=forced_paths(self._model))
+        if not self._run.backend.has_train_function(self._model):
+            self._run.backend.rebuild_train_function(self._model)
+        self._run.repaired(done, forced_paths(self._model))
         return done
 
     def undo(self) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Optional, Sequence
 
 from keras_bnguard.backends.values.readers import LiveReader
 from keras_bnguard.guard.fact_collector import AT_END, WHEN_QUIET, WHILE_TRAINING
-from keras_bnguard.guard.phase_history import Chapter
+from keras_bnguard.guard.phase_history import PhaseHistory
 from keras_bnguard.guard.trainable_tracker import ListeningRun
-from keras_bnguard.records import DataFacts, DriftLook, Finding
+from keras_bnguard.records import DataFacts, DriftSnapshot, Finding
 
 _MANY_LOOKS = 2000
 
@@ -21,36 +21,36 @@ class GuardRun(ListeningRun):
         """Judge the model as it is at train begin."""
         return self._judge("train begin")
 
-    def stirred(self) -> bool:
+    def needs_check(self) -> bool:
         """Between two batches: whether there is reason for a look.
 
         There is one at each of the first 20 times, at every 128th after, which measures drift,
         and whenever a BN moved or stood still that did not before, or lost its health. Where
-        the engine can be asked without waiting for it, the answer comes some batches later.
+        the backend can be asked without waiting for it, the answer comes some batches later.
         """
         self._glances += 1
-        if self._glances <= 20 or self._glances % 128 == 0 or self.spy.fault is not None:
+        if self._glances <= 20 or self._glances % 128 == 0 or self.tracer.fault is not None:
             return True
         reader, screen = self._live_reader(), self.stats.screen()
         passes = None if reader is None or screen is None else reader.ask(screen)
         if passes is not None:
             return not passes
         values = None if reader is None else reader.read()
-        return values is None or not self.stats.glance(values)
+        return values is None or not self.stats.quick_check(values)
 
     def _live_reader(self) -> Optional[LiveReader]:
         model = self._model()
-        if model is None or not self.survey.inventory.built:
+        if model is None or not self.snapshot.inventory.built:
             return None
         if self._reader is None:
             self._reader = self.stats.live_reader(model)
         return self._reader
 
-    def _note_in_chapter(self, chapter: Chapter, model: Any, done: int, loss: Any) -> None:
-        rate = self.engine.rate_now(model)
-        chapter.look(model, self.survey.inventory, done, loss, rate)
+    def _note_in_chapter(self, chapter: PhaseHistory, model: Any, done: int, loss: Any) -> None:
+        learning_rate = self.backend.learning_rate_now(model)
+        chapter.look(model, self.snapshot.inventory, done, loss, learning_rate)
         if self._known_optimizer is not None:
-            self._known_optimizer = replace(self._known_optimizer, rate=rate)
+            self._known_optimizer = replace(self._known_optimizer, learning_rate=learning_rate)
 
     def look(
         self,
@@ -58,16 +58,16 @@ class GuardRun(ListeningRun):
         epoch: Optional[int] = None,
         live: bool = False,
         loss: Any = None,
-    ) -> DriftLook:
+    ) -> DriftSnapshot:
         """Read the moving statistics and judge what happened since train begin.
 
         Args:
             moment: words for the report. epoch: from 0, None where unknown.
-            live: between two batches of `fit`, where an engine may keep the values elsewhere.
+            live: between two batches of `fit`, where an backend may keep the values elsewhere.
             loss: what Keras logged for the epoch.
         """
-        if self.spy.fault is not None:
-            raise self.spy.fault
+        if self.tracer.fault is not None:
+            raise self.tracer.fault
         model = self._model()
         self.epoch = epoch
         # In a loop of one's own that looks often, a read that is compiled once is worth it too.
@@ -76,9 +76,9 @@ class GuardRun(ListeningRun):
         values = None if reader is None else reader.read()
         if model is not None:
             if values is None:
-                self.engine.sync(model)
-            done = self.engine.iterations(model)
-            self.steps = max(done - self._started, self.steps, 1 if self.spy.outermost else 0)
+                self.backend.sync(model)
+            done = self.backend.iterations(model)
+            self.steps = max(done - self._started, self.steps, 1 if self.tracer.outermost else 0)
             self._survey_what_was_built(model)
             if self._grown and not live and self.late_data is not None:
                 self.data, self.late_data = self.late_data(self), None
@@ -89,7 +89,7 @@ class GuardRun(ListeningRun):
                 self._note_in_chapter(self.chapter, model, done, loss)
         self.stats.look(values)
         if model is not None and moment == f"epoch {epoch} end":
-            self._averages.look(self.engine, model)
+            self._averages.look(self.backend, model)
         self._note_late_defaults()
         drift = self.stats.drift(moment, epoch, self.steps)
         self._keep(drift)
@@ -100,17 +100,17 @@ class GuardRun(ListeningRun):
             or bool(self._step_flips)
             or self.flags_pending()
         )
-        quiet = self.stats.quiet(self.spy.sites, self.steps)
-        if model is not None and (again or not quiet):
-            self.engine.sync(model)
+        unchanged = self.stats.unchanged(self.tracer.sites, self.steps)
+        if model is not None and (again or not unchanged):
+            self.backend.sync(model)
         if again:
             self._judge(moment)
         else:
-            self._judge(moment, only=WHEN_QUIET if quiet else WHILE_TRAINING)
+            self._judge(moment, only=WHEN_QUIET if unchanged else WHILE_TRAINING)
         self.data = None  # It tells of the model as it was at this look.
         return drift
 
-    def _keep(self, drift: DriftLook) -> None:
+    def _keep(self, drift: DriftSnapshot) -> None:
         """The history; of looks between batches every second is dropped before they are many."""
         self.drift.append(drift)
         if len(self.drift) > _MANY_LOOKS:
@@ -132,5 +132,5 @@ class GuardRun(ListeningRun):
         judged = [look.steps for look in self.drift]
         if judged and self.steps > 0:
             since = judged[-1] - (judged[-2] if len(judged) > 1 else 0)
-            self._lags = self.stats.lags(judged[-1], since, self._calls())
+            self._ema_biases = self.stats.ema_biases(judged[-1], since, self._calls())
         self._judge("train end", only=AT_END)

@@ -6,21 +6,21 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.readers import LiveReader, Screen
-from keras_bnguard.model.expected_mode import INFERENCE, did_run, meant
-from keras_bnguard.model.snapshot import Survey
-from keras_bnguard.records import CallSite, DriftLook, Lag, Movement, NormState
+from keras_bnguard.model.expected_mode import INFERENCE, did_run, expected_mode
+from keras_bnguard.model.snapshot import ModelSnapshot
+from keras_bnguard.records import CallSite, DriftSnapshot, EmaBias, NormState, StatisticsChange
 from keras_bnguard.statistics.channel_health import DEAD_RATIO, channel_health
 from keras_bnguard.statistics.drift import MAX_DISTANCE, Start, layer_means
-from keras_bnguard.statistics.ema import lag
+from keras_bnguard.statistics.ema import ema_bias
 
-# What a BN may look like at a look, one bit each: `StatWatch.quiet` compares them.
+# What a BN may look like at a look, one bit each: `StatisticsTracker.quiet` compares them.
 _MOVED, _SICK, _FAR = 1, 2, 4
 
 
-class StatWatch:
+class StatisticsTracker:
     """Moving mean and variance of all built BN of a model, at the start and at each look.
 
     Args:
@@ -28,9 +28,9 @@ class StatWatch:
             up at the first look that can read them.
     """
 
-    def __init__(self, survey: Survey) -> None:
-        self._engine: Engine = survey.engine
-        self._survey = survey
+    def __init__(self, snapshot: ModelSnapshot) -> None:
+        self._backend: Backend = snapshot.backend
+        self._snapshot = snapshot
         self._readable: List[NormHandle] = []
         self._index: Dict[str, int] = {}
         self._sizes = np.zeros(0, int)
@@ -47,7 +47,7 @@ class StatWatch:
         self._started_at_default: Dict[str, bool] = {}
         self._from_default = np.zeros(0, bool)
         self._sick: Set[str] = set()
-        self.begin(survey.handles)
+        self.begin(snapshot.handles)
 
     @property
     def paths(self) -> Tuple[str, ...]:
@@ -62,9 +62,9 @@ class StatWatch:
         epsilon = [h.settings["epsilon"] or 0.0 for h in self._readable]
         self._epsilon = np.repeat(epsilon, self._sizes)
         self._known_expected = self._judged = self._screen = None
-        self._read_joined = self._engine.reader(self._variables())
+        self._read_joined = self._backend.reader(self._variables())
         self._now = self._last = self._start = self._read()
-        self._affine = {h.path: self._engine.state(h) for h in self._readable}
+        self._affine = {h.path: self._backend.state(h) for h in self._readable}
         self._sick = {p for p, state in self._affine.items() if not _finite(state)}
         self._note_defaults()
 
@@ -75,8 +75,8 @@ class StatWatch:
         self._started_at_default = {path: bool(defaults[i]) for path, i in self._index.items()}
 
     def live_reader(self, model: Any) -> LiveReader:
-        """Reads what `glance` and `look` take, between two batches."""
-        return self._engine.live_reader(model, self._variables())
+        """Reads what `quick_check` and `look` take, between two batches."""
+        return self._backend.live_reader(model, self._variables())
 
     def look(self, values: Optional[np.ndarray] = None) -> None:
         """Take the present values; the ones of the look before become the last ones.
@@ -84,15 +84,15 @@ class StatWatch:
         Args:
             values: from `live_reader`, None to read the model's own.
         """
-        if len(self._index) < len(self._survey.handles):
-            unread = [h for h in self._survey.handles if h.path not in self._index]
+        if len(self._index) < len(self._snapshot.handles):
+            unread = [h for h in self._snapshot.handles if h.path not in self._index]
             if any(_pair(h) is not None for h in unread):
                 self._take_up()
         self._last = self._now
         fits = values is not None and len(values) == len(self._now.bits)
         self._now = _Vectors(values) if fits and values is not None else self._read()
 
-    def glance(self, values: np.ndarray) -> bool:
+    def quick_check(self, values: np.ndarray) -> bool:
         """Whether values from `live_reader` show every BN as still, or as moved, and as healthy
         as the last judged look did. Drift is not measured, and nothing is kept.
 
@@ -101,19 +101,19 @@ class StatWatch:
         """
         if self._judged is None or len(values) != len(self._start.bits):
             return False
-        now, kinds = _Vectors(values), self._judged[1]
-        if not np.array_equal(self._changed(self._start, now), (kinds & _MOVED) != 0):
+        now, n_classes = _Vectors(values), self._judged[1]
+        if not np.array_equal(self._changed(self._start, now), (n_classes & _MOVED) != 0):
             return False
-        return np.array_equal(self._needs_a_closer_look(now), (kinds & _SICK) != 0)
+        return np.array_equal(self._needs_a_closer_look(now), (n_classes & _SICK) != 0)
 
     def screen(self) -> Optional[Screen]:
-        """What `glance` asks, but for a live BN that is back at its start, so that a device can
+        """What `quick_check` asks, but for a live BN that is back at its start, so that a device can
         be asked; the same object until the next judged look. None before the first."""
         if self._judged is None:
             return None
-        kinds = self._judged[1]
-        if self._screen is None or self._screen[0] is not kinds:
-            still, sick = (kinds & _MOVED) == 0, (kinds & _SICK) != 0
+        n_classes = self._judged[1]
+        if self._screen is None or self._screen[0] is not n_classes:
+            still, sick = (n_classes & _MOVED) == 0, (n_classes & _SICK) != 0
             floor = np.maximum(self._largest(self._now.variance), 0.0) * DEAD_RATIO
             floor[sick] = -np.inf
             finite = np.finfo(self._now.mean.dtype).min  # Every finite mean is above or at it.
@@ -122,13 +122,13 @@ class StatWatch:
             both = np.concatenate(floors).astype(self._now.mean.dtype)
             frozen = np.tile(np.repeat(still, self._sizes), 2)
             start = np.concatenate([self._start.mean, self._start.variance])
-            self._screen = (kinds, Screen(start, frozen, both))
+            self._screen = (n_classes, Screen(start, frozen, both))
         return self._screen[1]
 
-    def drift(self, moment: str, epoch: Optional[int], steps: int) -> DriftLook:
+    def drift(self, moment: str, epoch: Optional[int], steps: int) -> DriftSnapshot:
         """How far every BN is from the start, by the measures of `drift.py`."""
         shift, _, ratio, distance = self._measures()
-        return DriftLook(
+        return DriftSnapshot(
             moment=moment,
             epoch=epoch,
             steps=steps,
@@ -137,22 +137,22 @@ class StatWatch:
             distance=dict(zip(self._index, distance.tolist())),
         )
 
-    def quiet(self, calls: Mapping[str, Sequence[CallSite]], steps: int) -> bool:
+    def unchanged(self, calls: Mapping[str, Sequence[CallSite]], steps: int) -> bool:
         """Whether this look shows every BN as the last judged one did: as still or as moved,
         healthy, on the same side of the drift limits, none stuck that should move.
 
         Rules that see nothing but movements can then find nothing new.
         """
-        kinds, expected = self._kinds(), self._expected(calls)
-        known, self._judged = self._judged, (expected, kinds, steps > 0)
+        n_classes, expected = self._kinds(), self._expected(calls)
+        known, self._judged = self._judged, (expected, n_classes, steps > 0)
         return (
             known is not None
             and known[0] is expected
             and known[2] is (steps > 0)
             and not self._sick
-            and np.array_equal(known[1], kinds)
-            and not np.any(kinds & _SICK)
-            and not (steps > 0 and np.any(expected & ((kinds & _MOVED) == 0)))
+            and np.array_equal(known[1], n_classes)
+            and not np.any(n_classes & _SICK)
+            and not (steps > 0 and np.any(expected & ((n_classes & _MOVED) == 0)))
         )
 
     def _expected(self, calls: Mapping[str, Sequence[CallSite]]) -> np.ndarray:
@@ -168,35 +168,35 @@ class StatWatch:
         """One byte per BN, of the bits at the top of this file."""
         # From default statistics every BN goes far, and no rule minds.
         far = (self._measures()[3] > MAX_DISTANCE) & ~self._from_default
-        kinds = self._changed(self._start) * np.uint8(_MOVED) | far * np.uint8(_FAR)
-        return np.asarray(kinds | self._needs_a_closer_look() * np.uint8(_SICK))
+        n_classes = self._changed(self._start) * np.uint8(_MOVED) | far * np.uint8(_FAR)
+        return np.asarray(n_classes | self._needs_a_closer_look() * np.uint8(_SICK))
 
-    def movements(
+    def statistics_changes(
         self, calls: Mapping[str, Sequence[CallSite]], steps: int
-    ) -> Tuple[Movement, ...]:
+    ) -> Tuple[StatisticsChange, ...]:
         """One record per BN that can be read, in the order of the inventory.
 
         Gamma and beta are read again only where a BN that should move has not, after a step.
         """
         intents = self._intents(calls)
-        moved = self._changed(self._start)
-        moved_last = self._changed(self._last)
+        has_changed = self._changed(self._start)
+        changed_last = self._changed(self._last)
         shift, shift_max, ratio, distance = self._measures()
         closer = self._needs_a_closer_look()
         records = []
         for i, handle in enumerate(self._readable):
             want, why, ran = intents[handle.path]
-            stuck = steps > 0 and want != INFERENCE and not moved[i]
+            stuck = steps > 0 and want != INFERENCE and not has_changed[i]
             health = self._health(handle, i) if closer[i] or handle.path in self._sick else {}
             records.append(
-                Movement(
+                StatisticsChange(
                     path=handle.path,
                     expected=want,
                     why=why,
-                    moved=bool(moved[i]),
-                    moved_since_last=bool(moved_last[i]),
+                    changed=bool(has_changed[i]),
+                    changed_since_last=bool(changed_last[i]),
                     ran=ran,
-                    affine_moved=self._affine_moved(handle) if stuck else None,
+                    affine_changed=self._affine_changed(handle) if stuck else None,
                     mean_shift=float(shift[i]),
                     log_variance_ratio=float(ratio[i]),
                     distance=float(distance[i]),
@@ -207,9 +207,9 @@ class StatWatch:
             )
         return tuple(records)
 
-    def lags(
+    def ema_biases(
         self, steps: int, since_last: int, calls: Mapping[str, Sequence[CallSite]]
-    ) -> Tuple[Lag, ...]:
+    ) -> Tuple[EmaBias, ...]:
         """How far each BN with a momentum is behind, after so many steps since train begin and
         since the look before this one; steps in which a BN runs twice count twice."""
         found = []
@@ -220,7 +220,7 @@ class StatWatch:
             runs = max(1, len(calls.get(handle.path, ())))
             here = slice(first, first + size)
             found.append(
-                lag(
+                ema_bias(
                     handle.path,
                     (momentum ** (steps * runs), momentum ** (max(since_last, 1) * runs)),
                     *(
@@ -236,13 +236,13 @@ class StatWatch:
     # ---------------------------------------------------------------- internal
     def _intents(self, calls: Mapping[str, Sequence[CallSite]]) -> Dict[str, Tuple[str, str, str]]:
         """Path -> (expected, why, ran); worked out anew only where survey or calls are new."""
-        inventory, seen = self._survey.inventory, {path: len(s) for path, s in calls.items()}
+        inventory, seen = self._snapshot.inventory, {path: len(s) for path, s in calls.items()}
         known = self._known_intents
         if known is None or known[0] is not inventory or known[1] != seen:
             found = {}
             for norm in inventory.norms:
                 sites = calls.get(norm.path)
-                found[norm.path] = (*meant(norm, sites), did_run(norm, sites))
+                found[norm.path] = (*expected_mode(norm, sites), did_run(norm, sites))
             known = self._known_intents = (inventory, seen, found)
         return known[2]
 
@@ -253,9 +253,9 @@ class StatWatch:
     def _read(self) -> _Vectors:
         return _Vectors(self._read_joined())
 
-    def follow(self, survey: Survey) -> None:
+    def follow(self, snapshot: ModelSnapshot) -> None:
         """Go on with a later survey of the same model, which may know more BN than the first."""
-        self._survey = survey
+        self._snapshot = snapshot
 
     def started_at_default(self, path: str) -> Optional[bool]:
         """Whether a BN had mean 0 and variance 1 at the start; None where it was never read."""
@@ -265,7 +265,7 @@ class StatWatch:
         """BN built since the start began with mean 0 and variance 1, as every BN is built."""
         old, offsets, sizes = self._index, self._offsets, self._sizes
         start, affine = self._start, self._affine
-        self.begin(self._survey.handles)
+        self.begin(self._snapshot.handles)
         mean, variance = self._start.mean.copy(), self._start.variance.copy()
         for path, i in self._index.items():
             here = slice(self._offsets[i], self._offsets[i] + self._sizes[i])
@@ -323,11 +323,11 @@ class StatWatch:
         if _all_well(now):
             return np.zeros(len(self._offsets), bool)
         lowest = np.minimum.reduceat(now.variance, self._offsets)
-        largest, spread = self._largest(now.variance), self._largest(np.abs(now.mean))
-        return np.asarray(~_well(lowest, largest, spread))
+        largest, standard_error = self._largest(now.variance), self._largest(np.abs(now.mean))
+        return np.asarray(~_well(lowest, largest, standard_error))
 
-    def _affine_moved(self, handle: NormHandle) -> Optional[bool]:
-        now, start = self._engine.state(handle), self._affine.get(handle.path)
+    def _affine_changed(self, handle: NormHandle) -> Optional[bool]:
+        now, start = self._backend.state(handle), self._affine.get(handle.path)
         if start is None or (now.gamma is None and now.beta is None):
             return None
         return any(
@@ -337,15 +337,15 @@ class StatWatch:
 
     def _health(self, handle: NormHandle, i: int) -> Dict[str, Any]:
         here = slice(self._offsets[i], self._offsets[i] + self._sizes[i])
-        state = self._engine.state(handle)
+        state = self._backend.state(handle)
         return channel_health(self._now.mean[here], self._now.variance[here], state)
 
 
-def _well(lowest: Any, largest: Any, spread: Any) -> Any:
+def _well(lowest: Any, largest: Any, standard_error: Any) -> Any:
     """Finite, and no variance negative or tiny beside the largest. Comparisons with NaN are
     false, so this asks what is well."""
     well = (lowest > np.maximum(largest, 0.0) * DEAD_RATIO) & np.isfinite(largest)
-    return well & np.isfinite(spread)
+    return well & np.isfinite(standard_error)
 
 
 def _all_well(now: _Vectors) -> bool:

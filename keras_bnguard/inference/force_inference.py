@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, Tuple
 
-from keras_bnguard.backends import engine_for
+from keras_bnguard.backends import backend_for
 from keras_bnguard.backends.patches.inference_mode import Hold
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.inference.selection import (
@@ -59,8 +59,8 @@ class force_inference:
     """
 
     def __init__(self, model: Any, layers: Optional[Selectors] = None) -> None:
-        engine = engine_for(model)
-        if not engine.is_model(model) or not hasattr(model, "train_step"):
+        backend = backend_for(model)
+        if not backend.is_model(model) or not hasattr(model, "train_step"):
             raise UnsupportedModelError(
                 f"expected a keras.Model with a train_step, got {type(model).__name__}. "
                 "Pass the model that is trained, not a layer."
@@ -68,7 +68,7 @@ class force_inference:
         if layers is not None and getattr(model, "built", True):
             choose_norms(take_inventory(model), layers)
         self._model = model
-        self._engine = engine
+        self._backend = backend
         self._layers = layers
         self._key = object()
         self._block: Optional[Hold] = None
@@ -90,7 +90,7 @@ class force_inference:
             IN_STEP.pop(self._model, None)
             if self._model.__dict__.pop("_bng_step", None):
                 object.__delattr__(self._model, "train_step")
-        self._engine.drop_train_function(self._model)
+        self._backend.drop_train_function(self._model)
 
     def __enter__(self) -> force_inference:
         snapshot = take_inventory(self._model)
@@ -101,7 +101,7 @@ class force_inference:
         )
         self._block = make_hold(snapshot, self._block_paths, obey_graph=False, stop_leaks=False)
         self._block.__enter__()
-        self._engine.drop_train_function(self._model)
+        self._backend.drop_train_function(self._model)
         IN_BLOCK.setdefault(self._model, []).append(self._block_paths)
         return self
 
@@ -110,7 +110,7 @@ class force_inference:
         if block is not None:
             IN_BLOCK[self._model].remove(self._block_paths)
             block.__exit__(*exception)
-            self._engine.drop_train_function(self._model)
+            self._backend.drop_train_function(self._model)
         self.release()
 
     def _put_on_step(self) -> None:
@@ -127,7 +127,7 @@ class force_inference:
 
             object.__setattr__(model, "_bng_step", True)
             object.__setattr__(model, "train_step", train_step)
-        self._engine.drop_train_function(model)
+        self._backend.drop_train_function(model)
 
 
 _MISSING = object()

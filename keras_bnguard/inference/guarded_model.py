@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from keras_bnguard.backends.registry import any_engine
+from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.inference.train_step import GuardedTrainStep
 
 _CLASSES: Dict[int, type] = {}
@@ -20,7 +20,7 @@ def guarded_model_class() -> type:
     Raises:
         MissingKerasError: no Keras can be imported.
     """
-    keras = any_engine().keras
+    keras = any_backend().keras
     cls = _CLASSES.get(id(keras))
     if cls is None:
         namespace: Dict[str, Any] = {

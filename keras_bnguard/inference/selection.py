@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from keras_bnguard.backends.patches.inference_mode import Hold
 from keras_bnguard.model.expected_mode import to_hold
-from keras_bnguard.model.snapshot import Survey, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
 from keras_bnguard.selectors import Selectors, select
 
 
@@ -22,7 +22,7 @@ class ForcedInStep:
 
     requests: Dict[object, Optional[Selectors]] = field(default_factory=dict)
     signature: Optional[Tuple[bool, ...]] = None
-    survey: Optional[Survey] = None
+    snapshot: Optional[ModelSnapshot] = None
     hold: Optional[Hold] = None
     paths: Tuple[str, ...] = ()
 
@@ -48,16 +48,16 @@ def step_hold(model: Any) -> Hold:
     state = IN_STEP.get(model)
     if state is None:
         state = IN_STEP[model] = ForcedInStep()
-    if state.survey is not None and state.hold is not None:
-        flags = tuple(bool(layer.trainable) for _, layer in state.survey.layers)
+    if state.snapshot is not None and state.hold is not None:
+        flags = tuple(bool(layer.trainable) for _, layer in state.snapshot.layers)
         if flags == state.signature:
             return state.hold
-    survey = take_inventory(model)
-    chosen = [path for each in state.selectors() for path in choose_norms(survey, each)]
-    state.paths = tuple(dict.fromkeys((*to_hold(survey.inventory.norms, {}), *chosen)))
-    state.survey = survey
-    state.signature = tuple(bool(layer.trainable) for _, layer in survey.layers)
-    state.hold = make_hold(survey, state.paths, obey_graph=True, stop_leaks=True)
+    snapshot = take_inventory(model)
+    chosen = [path for each in state.selectors() for path in choose_norms(snapshot, each)]
+    state.paths = tuple(dict.fromkeys((*to_hold(snapshot.inventory.norms, {}), *chosen)))
+    state.snapshot = snapshot
+    state.signature = tuple(bool(layer.trainable) for _, layer in snapshot.layers)
+    state.hold = make_hold(snapshot, state.paths, obey_graph=True, stop_leaks=True)
     return state.hold
 
 
@@ -70,7 +70,7 @@ def forced_in_step(model: Any) -> Tuple[str, ...]:
 
 
 def make_hold(
-    survey: Survey, paths: Tuple[str, ...], *, obey_graph: bool, stop_leaks: bool
+    snapshot: ModelSnapshot, paths: Tuple[str, ...], *, obey_graph: bool, stop_leaks: bool
 ) -> Hold:
     """A context manager that forces some BN of a model.
 
@@ -80,48 +80,48 @@ def make_hold(
         obey_graph: also make every `training=False` of a graph call count.
         stop_leaks: also keep such a False from reaching layers called later.
     """
-    engine = survey.engine
+    backend = snapshot.backend
     chosen = set(paths)
     layers: Dict[int, Any] = {}
     modules: List[Any] = []
-    for handle in survey.handles:
+    for handle in snapshot.handles:
         if handle.path not in chosen:
             continue
         if handle.module is not None:
             modules.append(handle.module)
         else:
             layers[id(handle.layer)] = handle.layer
-    nodes = list(engine.rewritable_nodes(survey.model)) if obey_graph else []
+    nodes = list(backend.rewritable_nodes(snapshot.model)) if obey_graph else []
     leaky: List[Any] = []
-    if stop_leaks and _may_leak(survey):
-        leaky = [survey.model, *(layer for _, layer in survey.layers)]
-    return Hold(engine, list(layers.values()), modules, nodes, leaky)
+    if stop_leaks and _may_leak(snapshot):
+        leaky = [snapshot.model, *(layer for _, layer in snapshot.layers)]
+    return Hold(backend, list(layers.values()), modules, nodes, leaky)
 
 
-def _may_leak(survey: Survey) -> bool:
+def _may_leak(snapshot: ModelSnapshot) -> bool:
     """Whether some layer's own `call` invokes several layers on a Keras that leaks there."""
-    behaviour = survey.inventory.stack.behaviour
-    engine = survey.engine
+    behaviour = snapshot.inventory.stack.behaviour
+    backend = snapshot.backend
     if behaviour.false_leaks_in_graph and any(
-        call.training is False for norm in survey.inventory.norms for call in norm.calls
+        call.training is False for norm in snapshot.inventory.norms for call in norm.calls
     ):
         return True
     if not behaviour.false_leaks_in_call:
         return False
     return any(
-        len(engine.children(layer)) > 1 and not engine.is_functional(layer)
-        for layer in [survey.model, *(layer for _, layer in survey.layers)]
+        len(backend.children(layer)) > 1 and not backend.is_functional(layer)
+        for layer in [snapshot.model, *(layer for _, layer in snapshot.layers)]
     )
 
 
-def choose_norms(survey: Survey, selector: Selectors) -> Tuple[str, ...]:
+def choose_norms(snapshot: ModelSnapshot, selector: Selectors) -> Tuple[str, ...]:
     """Paths of the BN that a selector names.
 
     Raises:
         SelectorError: it matches none; lists near misses.
     """
-    pairs = [(handle.path, handle.layer) for handle in survey.handles]
-    return select(selector, pairs, model=survey.inventory.model, what="BN")
+    pairs = [(handle.path, handle.layer) for handle in snapshot.handles]
+    return select(selector, pairs, model=snapshot.inventory.model, what="BN")
 
 
 def forced_paths(model: Any) -> Tuple[str, ...]:

@@ -10,7 +10,7 @@ TRAIN = "train"
 INFERENCE = "inference"
 
 
-def meant(norm: NormLayer, sites: Optional[Sequence[CallSite]] = None) -> Tuple[str, str]:
+def expected_mode(norm: NormLayer, sites: Optional[Sequence[CallSite]] = None) -> Tuple[str, str]:
     """What a BN is meant to do, and the fact that says so.
 
     The first that applies: its own flag, a frozen layer around it, a hold of this package,
@@ -27,7 +27,7 @@ def meant(norm: NormLayer, sites: Optional[Sequence[CallSite]] = None) -> Tuple[
         return INFERENCE, "its own trainable is False"
     if norm.frozen_ancestors:
         return INFERENCE, f"{norm.frozen_ancestors[-1]} around it is frozen"
-    if norm.held:
+    if norm.forced_inference:
         return INFERENCE, "held by keras_bnguard"
     if norm.calls and all(call.training is False for call in norm.calls):
         return INFERENCE, f"called with training=False at {norm.calls[0].owner}"
@@ -38,10 +38,10 @@ def meant(norm: NormLayer, sites: Optional[Sequence[CallSite]] = None) -> Tuple[
 
 def will_run(norm: NormLayer, stack: Stack) -> str:
     """The mode a BN will really run in during `fit` here: "training" or "inference"."""
-    if norm.held:
+    if norm.forced_inference:
         return "inference"
     behaviour = norm.behaviour
-    if behaviour is not None and not behaviour.live_updates:
+    if behaviour is not None and not behaviour.trainable_updates:
         return "inference"
     if norm.kind == "keras":
         flag = norm.trainable
@@ -72,7 +72,7 @@ def did_run(norm: NormLayer, sites: Optional[Sequence[CallSite]]) -> str:
         if norm.kind == "torch" and site.arrived is False:
             continue
         if site.flag or norm.kind == "torch":
-            if behaviour is None or behaviour.live_updates:
+            if behaviour is None or behaviour.trainable_updates:
                 return "training"
         elif behaviour is None or behaviour.frozen_updates or behaviour.frozen_uses_batch:
             return "training"
@@ -83,20 +83,20 @@ def modes(inventory: Inventory) -> Tuple[Mode, ...]:
     """The mode table: one row per BN."""
     rows = []
     for norm in inventory.norms:
-        want, why = meant(norm)
+        want, why = expected_mode(norm)
         will = will_run(norm, inventory.stack)
         rows.append(
             Mode(
                 path=norm.path,
                 trainable=norm.trainable,
                 frozen=norm.frozen,
-                meant=want,
+                expected=want,
                 why=why,
                 will=will,
                 agrees=(want == TRAIN) == (will == "training"),
                 momentum=norm.momentum,
                 at_default=norm.at_default,
-                held=norm.held,
+                forced_inference=norm.forced_inference,
             )
         )
     return tuple(rows)
@@ -109,7 +109,7 @@ def to_hold(norms: Iterable[NormLayer], calls: Mapping[str, Sequence[CallSite]])
     """
     paths = []
     for norm in norms:
-        want, _ = meant(norm, calls.get(norm.path))
-        if want == INFERENCE and (norm.trainable or not norm.stock):
+        want, _ = expected_mode(norm, calls.get(norm.path))
+        if want == INFERENCE and (norm.trainable or not norm.builtin):
             paths.append(norm.path)
     return tuple(paths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends.base import Backend
 from keras_bnguard.records import Convolution, LostMask, TimeSteps
 
 
@@ -19,8 +19,8 @@ class Found:
     call_sites: Dict[int, int]
 
 
-def look_around(
-    engine: Engine, model: Any, layers: Sequence[Tuple[str, Any]], norms: Mapping[int, Any]
+def find_graph_context(
+    backend: Backend, model: Any, layers: Sequence[Tuple[str, Any]], norms: Mapping[int, Any]
 ) -> Found:
     """Look around every BN of a model.
 
@@ -32,24 +32,24 @@ def look_around(
     """
     path = {id(layer): name for name, layer in layers}
     path[id(model)] = ""
-    found = Found({}, {}, {}, _call_sites(engine, model, path))
-    convolutions = any(engine.channels_first(layer) for _, layer in layers) or any(
+    found = Found({}, {}, {}, _call_sites(backend, model, path))
+    convolutions = any(backend.channels_first(layer) for _, layer in layers) or any(
         axis not in (None, -1) and _ndim(layer) != axis + 1
         for _, layer in layers
         if (axis := norms.get(id(layer))) is not None
     )
-    masks = any(engine.makes_mask(layer) for _, layer in layers)
-    wrappers = [layer for _, layer in layers if engine.wraps_time(layer)]
+    masks = any(backend.makes_mask(layer) for _, layer in layers)
+    wrappers = [layer for _, layer in layers if backend.wraps_time(layer)]
     if not (convolutions or masks or wrappers):
         return found
     for _, holder in [("", model), *layers]:
-        nodes = engine.graph_nodes(holder)
+        nodes = backend.graph_nodes(holder)
         if nodes and convolutions:
-            _follow(engine, nodes, norms, found.convolutions, _Convolutions(engine, path))
+            _follow(backend, nodes, norms, found.convolutions, _Convolutions(backend, path))
         if nodes and masks:
-            _follow(engine, nodes, norms, found.lost_masks, _Masks(engine, path))
+            _follow(backend, nodes, norms, found.lost_masks, _Masks(backend, path))
     for wrapper in wrappers:
-        _time_steps(engine, wrapper, path, norms, found.time_steps)
+        _time_steps(backend, wrapper, path, norms, found.time_steps)
     return found
 
 
@@ -57,14 +57,14 @@ def _ndim(layer: Any) -> Optional[int]:
     return getattr(getattr(layer, "input_spec", None), "ndim", None)
 
 
-def _call_sites(engine: Engine, model: Any, path: Mapping[int, str]) -> Dict[int, int]:
+def _call_sites(backend: Backend, model: Any, path: Mapping[int, str]) -> Dict[int, int]:
     """How often one call of the model calls each layer, as far as graphs say."""
     times: Dict[int, int] = {}
     direct: Dict[int, List[Tuple[Any, int]]] = {}
 
     def callees(holder: Any) -> List[Tuple[Any, int]]:
         if id(holder) not in direct:
-            called = [c for _, c in engine.graph_nodes(holder)] or engine.children(holder)
+            called = [c for _, c in backend.graph_nodes(holder)] or backend.children(holder)
             counts: Dict[int, List[Any]] = {}
             for each in called:
                 if id(each) in path:
@@ -84,7 +84,7 @@ def _call_sites(engine: Engine, model: Any, path: Mapping[int, str]) -> Dict[int
 
 # ------------------------------------------------------------------ along a graph
 def _follow(
-    engine: Engine,
+    backend: Backend,
     nodes: Sequence[Tuple[Any, Any]],
     norms: Mapping[int, Any],
     found: Dict[int, Any],
@@ -93,7 +93,7 @@ def _follow(
     """Carry what `step` makes of each node along a graph; note what arrives at each BN."""
     after: Dict[int, Any] = {}
     for node, layer in nodes:
-        arrived = [after.get(id(each)) for each in engine.node_inputs(node)]
+        arrived = [after.get(id(each)) for each in backend.node_inputs(node)]
         if id(layer) in norms and any(arrived):
             at_norm = step.at_norm(arrived)
             if at_norm is not None:
@@ -104,15 +104,15 @@ def _follow(
 class _Convolutions:
     """The nearest convolution, through layers that leave every axis in its place."""
 
-    def __init__(self, engine: Engine, path: Mapping[int, str]) -> None:
-        self.engine, self.path = engine, path
+    def __init__(self, backend: Backend, path: Mapping[int, str]) -> None:
+        self.backend, self.path = backend, path
 
     def __call__(self, node: Any, layer: Any, arrived: List[Any]) -> Optional[Convolution]:
-        first = self.engine.channels_first(layer)
+        first = self.backend.channels_first(layer)
         if first is None:
-            kept = self.engine.keeps_axes(layer)
+            kept = self.backend.keeps_axes(layer)
             return next((each for each in arrived if each is not None), None) if kept else None
-        dims = len(self.engine.tensors_of(node)[1][0].shape)
+        dims = len(self.backend.tensors_of(node)[1][0].shape)
         return Convolution(self.path.get(id(layer), "?"), 1 if first else dims - 1, dims)
 
     def at_norm(self, arrived: List[Any]) -> Optional[Convolution]:
@@ -122,14 +122,14 @@ class _Convolutions:
 class _Masks:
     """(who makes the mask, who lost it): nobody lost it while it is still there."""
 
-    def __init__(self, engine: Engine, path: Mapping[int, str]) -> None:
-        self.engine, self.path = engine, path
+    def __init__(self, backend: Backend, path: Mapping[int, str]) -> None:
+        self.backend, self.path = backend, path
 
     def __call__(self, node: Any, layer: Any, arrived: List[Any]) -> Optional[Tuple[str, str]]:
         name = self.path.get(id(layer), "?")
         before = arrived[0] if arrived else None
-        output = self.engine.tensors_of(node)[1][0]
-        if self.engine.has_mask(output):
+        output = self.backend.tensors_of(node)[1][0]
+        if self.backend.has_mask(output):
             return (before[0] if before else name), ""
         # With its time axis gone, a mask has done its work.
         if before is None or len(output.shape) < 3:
@@ -143,7 +143,7 @@ class _Masks:
 
 # ------------------------------------------------------------------------- time
 def _time_steps(
-    engine: Engine,
+    backend: Backend,
     wrapper: Any,
     path: Mapping[int, str],
     norms: Mapping[int, Any],
@@ -154,9 +154,9 @@ def _time_steps(
         steps = wrapper.input.shape[1]
     except Exception:  # called in no graph, or in several
         steps = None
-    inner = engine.children(wrapper)
-    graph = any(engine.is_functional(layer) for layer in inner)
+    inner = backend.children(wrapper)
+    graph = any(backend.is_functional(layer) for layer in inner)
     record = TimeSteps(path.get(id(wrapper), "?"), None if steps is None else int(steps), graph)
-    for layer in engine.all_layers(wrapper):
+    for layer in backend.all_layers(wrapper):
         if id(layer) in norms:
             found[id(layer)] = record

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.backends.refs import NormHandle
-from keras_bnguard.records import GraphCall, LayerFlag, Switch
+from keras_bnguard.records import GraphCall, LayerFlag, TrainingDefault
 
 
 class Walk:
     """Depth-first walk that gives every layer its path and its frozen ancestors."""
 
     def __init__(
-        self, engine: Engine, model: Any, flags: Mapping[int, bool], compiled: Mapping[int, bool]
+        self, backend: Backend, model: Any, flags: Mapping[int, bool], compiled: Mapping[int, bool]
     ) -> None:
-        self.engine, self.model = engine, model
+        self.backend, self.model = backend, model
         self.flags, self.compiled = flags, compiled
         self.layers: List[Tuple[str, Any]] = []
         self.paths: Dict[int, str] = {id(model): ""}
@@ -41,7 +41,7 @@ class Walk:
         self._children(model, "", above)
 
     def _children(self, layer: Any, prefix: str, above: Tuple[str, ...]) -> None:
-        for child in self.engine.children(layer):
+        for child in self.backend.children(layer):
             path = f"{prefix}/{child.name}" if prefix else str(child.name)
             if id(child) in self.paths:
                 self._seen_again(child, path, above)
@@ -62,16 +62,16 @@ class Walk:
             self.aliases.setdefault(id(child), []).append(path)
         if not above:
             # One way to it on which nothing is frozen: then no parent freezes it.
-            self._thaw_below(child, set())
+            self._unfreeze_below(child, set())
 
-    def _thaw_below(self, layer: Any, done: set[int]) -> None:
+    def _unfreeze_below(self, layer: Any, done: set[int]) -> None:
         if id(layer) in done:
             return
         done.add(id(layer))
         self.frozen_above[id(layer)] = ()
         if self.flag(layer):
-            for child in self.engine.children(layer):
-                self._thaw_below(child, done)
+            for child in self.backend.children(layer):
+                self._unfreeze_below(child, done)
 
     def _unique(self, path: str) -> str:
         number = self._taken.get(path, 0) + 1
@@ -80,7 +80,7 @@ class Walk:
 
     def _add_handles(self, layer: Any, path: str, container: str) -> bool:
         try:
-            found = self.engine.handles(layer, path)
+            found = self.backend.handles(layer, path)
         except Exception:
             self.unreadable.append(path)
             return False
@@ -97,26 +97,26 @@ class Walk:
             position=len(self.records),
             trainable=self.flag(layer),
             compiled=self.compiled.get(id(layer)),
-            weighted=self.engine.owns_weights(layer),
+            weighted=self.backend.owns_weights(layer),
             is_norm=is_norm,
         )
 
 
 def graph_calls(
-    engine: Engine, model: Any, walk: Walk
-) -> Tuple[Dict[int, List[GraphCall]], Tuple[Switch, ...]]:
+    backend: Backend, model: Any, walk: Walk
+) -> Tuple[Dict[int, List[GraphCall]], Tuple[TrainingDefault, ...]]:
     """Calls of every layer as graphs wrote them, in execution order; nearest value wins."""
     calls: Dict[int, List[GraphCall]] = {}
-    switches: List[Switch] = []
+    training_defaults: List[TrainingDefault] = []
     seen: set[Tuple[int, Optional[bool], str]] = set()
     counter = [0]
 
     def visit(layer: Any, training: Optional[bool], owner: str, line: Optional[str]) -> None:
         counter[0] += 1
         calls.setdefault(id(layer), []).append(GraphCall(training, owner, counter[0], line))
-        if engine.defaults_to_training(layer):
+        if backend.defaults_to_training(layer):
             path = walk.paths.get(id(layer), str(layer.name))
-            switches.append(Switch(path, type(layer).__name__, counter[0]))
+            training_defaults.append(TrainingDefault(path, type(layer).__name__, counter[0]))
         inside(layer, training, owner, line)
 
     def inside(layer: Any, training: Optional[bool], owner: str, line: Optional[str]) -> None:
@@ -124,20 +124,20 @@ def graph_calls(
         if key in seen:
             return
         seen.add(key)
-        nodes = engine.graph_nodes(layer)
+        nodes = backend.graph_nodes(layer)
         if nodes:
             for node, called in nodes:
-                if not engine.is_layer(called):
+                if not backend.is_layer(called):
                     continue
-                written = engine.node_training(node)
+                written = backend.node_training(node)
                 path = walk.paths.get(id(called), str(called.name))
                 if written is None:
                     visit(called, training, owner, line)
                 else:
-                    visit(called, written, path, source_lines.called_at(engine, node))
+                    visit(called, written, path, source_lines.called_at(backend, node))
         else:
-            for child in engine.children(layer):
+            for child in backend.children(layer):
                 visit(child, training, owner, line)
 
     inside(model, None, "", None)
-    return calls, tuple(switches)
+    return calls, tuple(training_defaults)

@@ -7,37 +7,37 @@ from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends import engine_for
-from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends import backend_for
+from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.backends.refs import NormHandle
-from keras_bnguard.model.graph_context import Found, look_around
+from keras_bnguard.model.graph_context import Found, find_graph_context
 from keras_bnguard.model.layer_tree import Walk, graph_calls
 from keras_bnguard.model.saved_by import writer_of
 from keras_bnguard.model.weight_counts import count_weights
 from keras_bnguard.records import (
-    STOCK,
+    BUILTIN,
     GraphCall,
+    GraphContext,
     Inventory,
     NormBehaviour,
     NormLayer,
     SharedNorm,
-    Surroundings,
     WeightCounts,
 )
 
-_TORCH = NormBehaviour(live_updates=True, frozen_updates=True, frozen_uses_batch=True)
+_TORCH = NormBehaviour(trainable_updates=True, frozen_updates=True, frozen_uses_batch=True)
 
 
 @dataclass
-class Survey:
+class ModelSnapshot:
     """An inventory together with the live objects it describes; it never leaves a stage.
 
     layers: every layer below the model with its path, in walking order, each once.
     handles: one per BN, same order as `inventory.norms`.
     """
 
-    engine: Engine
+    backend: Backend
     model: Any
     inventory: Inventory
     handles: List[NormHandle]
@@ -54,10 +54,10 @@ def take_inventory(
     *,
     flags: Optional[Mapping[int, bool]] = None,
     compiled: Optional[Mapping[int, bool]] = None,
-    held: Collection[str] = (),
+    forced_inference: Collection[str] = (),
     guarded: bool = False,
     look_for_others: bool = False,
-) -> Survey:
+) -> ModelSnapshot:
     """Walk a model and describe every BN in it.
 
     Nested, functional, sequential and subclassed models, wrappers and shared layers are
@@ -68,62 +68,62 @@ def take_inventory(
         flags: id(layer) -> `trainable` to believe instead of the layer's own (Keras 2 puts
             the user's flags aside during `fit`).
         compiled: id(layer) -> flag at `compile()`; by default what the Keras in hand keeps.
-        held: paths of BN that a hold of this package forces into inference.
+        forced_inference: paths of BN that a hold of this package forces into inference.
         guarded: the model's step obeys `training=False` of graph calls.
         look_for_others: also find other compiled models that share BN; walks all objects.
 
     Raises:
         UnsupportedModelError: `model` is no Keras model or layer.
     """
-    engine = engine_for(model)
+    backend = backend_for(model)
     flags = flags or {}
     if compiled is None:
-        compiled = engine.compiled_flags(model)
-    walk = Walk(engine, model, flags, compiled or {})
+        compiled = backend.compiled_flags(model)
+    walk = Walk(backend, model, flags, compiled or {})
     walk.run()
-    calls, switches = graph_calls(engine, model, walk)
+    calls, training_defaults = graph_calls(backend, model, walk)
     handles = [handle for _, _, handle in walk.norms]
     axes = {id(h.layer): h.settings.get("axis") for h in handles if h.kind == "keras"}
-    around = look_around(engine, model, walk.layers, axes)
-    defaults = _at_defaults(engine, handles)
+    graph_context = find_graph_context(backend, model, walk.layers, axes)
+    defaults = _at_defaults(backend, handles)
     norms = tuple(
-        _norm_record(engine, walk, item, calls, default, held, around)
+        _norm_record(backend, walk, item, calls, default, forced_inference, graph_context)
         for item, default in zip(walk.norms, defaults)
     )
     inventory = Inventory(
         model=str(getattr(model, "name", type(model).__name__)),
-        stack=engine.stack(),
+        stack=backend.stack(),
         norms=norms,
         layers=tuple(walk.records),
-        switches=switches,
-        functional=engine.is_functional(model),
+        training_defaults=training_defaults,
+        functional=backend.is_functional(model),
         compiled=bool(getattr(model, "optimizer", None)) or bool(compiled),
         built=bool(getattr(model, "built", True)),
         compiled_flags_known=bool(compiled),
-        step_built=engine.step_is_built(model),
+        step_built=backend.step_is_built(model),
         guarded=guarded,
         unreadable=tuple(walk.unreadable),
-        replicas=engine.replicas(model),
-        steps_per_execution=engine.steps_per_execution(model),
+        replicas=backend.replicas(model),
+        steps_per_execution=backend.steps_per_execution(model),
         saved_by=writer_of(model),
-        weights=_weights(engine, model, walk),
+        weights=_weights(backend, model, walk),
     )
-    survey = Survey(engine, model, inventory, handles, walk.layers, walk.paths)
+    snapshot = ModelSnapshot(backend, model, inventory, handles, walk.layers, walk.paths)
     # A frozen BN that has learnt nothing is a fault unless another model trains it.
     fresh = any(norm.built and norm.at_default and norm.frozen for norm in norms)
     if look_for_others or fresh:
-        survey.replace_inventory(shared=find_shared(survey))
-    return survey
+        snapshot.replace_inventory(shared=find_shared(snapshot))
+    return snapshot
 
 
-def _weights(engine: Engine, model: Any, walk: Walk) -> Optional[WeightCounts]:
+def _weights(backend: Backend, model: Any, walk: Walk) -> Optional[WeightCounts]:
     try:
-        return count_weights(engine, model, walk.flag, walk.compiled)
+        return count_weights(backend, model, walk.flag, walk.compiled)
     except Exception:  # a layer of the user's whose weights cannot be listed
         return None
 
 
-def _at_defaults(engine: Engine, handles: List[NormHandle]) -> List[Optional[bool]]:
+def _at_defaults(backend: Backend, handles: List[NormHandle]) -> List[Optional[bool]]:
     """Per BN: mean all 0 and variance all 1; None where there is nothing to read yet."""
     wanted, result = [], []
     for handle in handles:
@@ -136,7 +136,7 @@ def _at_defaults(engine: Engine, handles: List[NormHandle]) -> List[Optional[boo
         means = [m for m, _ in wanted]
         variances = [v for _, v in wanted]
         sizes = [_size(m) for m in means]
-        flat_mean, flat_variance = engine.flat(means), engine.flat(variances)
+        flat_mean, flat_variance = backend.flat(means), backend.flat(variances)
     except Exception:
         return [None] * len(handles)
     ends = np.cumsum(sizes, dtype=int) if sizes else np.zeros(0, int)
@@ -155,23 +155,23 @@ def _size(variable: Any) -> int:
 
 
 def _norm_record(
-    engine: Engine,
+    backend: Backend,
     walk: Walk,
     item: Tuple[Any, str, NormHandle],
     calls: Dict[int, List[GraphCall]],
     at_default: Optional[bool],
-    held: Collection[str],
-    around: Found,
+    forced_inference: Collection[str],
+    graph_context: Found,
 ) -> NormLayer:
     layer, container, handle = item
     mean = handle.vectors()[0]
     flag = walk.flags.get(id(layer))
     trainable = handle.own_flag() if flag is None or handle.kind == "torch" else flag
-    behaviour: Optional[NormBehaviour] = STOCK
+    behaviour: Optional[NormBehaviour] = BUILTIN
     if handle.kind == "torch":
         behaviour = _TORCH
-    elif not handle.stock:
-        behaviour = engine.norm_behaviour(handle)
+    elif not handle.builtin:
+        behaviour = backend.norm_behaviour(handle)
     return NormLayer(
         path=handle.path,
         class_name=handle.class_name,
@@ -186,35 +186,35 @@ def _norm_record(
         channels=0 if mean is None else _size(mean),
         built=mean is not None,
         at_default=at_default,
-        stats_dtype=None if mean is None else engine.dtype_of(mean),
+        stats_dtype=None if mean is None else backend.dtype_of(mean),
         renorm=handle.settings["renorm"],
         synchronized=handle.settings["synchronized"],
-        stock=handle.stock,
+        builtin=handle.builtin,
         behaviour=behaviour,
         calls=tuple(calls.get(id(layer), ())),
-        held=handle.path in held,
+        forced_inference=handle.path in forced_inference,
         aliases=tuple(walk.aliases.get(id(layer), ())),
         host=type(layer).__name__ if handle.kind != "keras" else "",
-        flag_source=_flag_source(engine, walk, layer),
-        around=Surroundings(
+        flag_source=_flag_source(backend, walk, layer),
+        graph_context=GraphContext(
             axis=handle.settings.get("axis"),
-            convolution=around.convolutions.get(id(layer)),
-            lost_mask=around.lost_masks.get(id(layer)),
-            time_steps=around.time_steps.get(id(layer)),
-            call_sites=around.call_sites.get(id(layer), 1),
+            convolution=graph_context.convolutions.get(id(layer)),
+            lost_mask=graph_context.lost_masks.get(id(layer)),
+            time_steps=graph_context.time_steps.get(id(layer)),
+            call_sites=graph_context.call_sites.get(id(layer), 1),
             positions=_positions(layer) if writer_of(walk.model) else None,
         ),
     )
 
 
-def _flag_source(engine: Engine, walk: Walk, layer: Any) -> Optional[str]:
+def _flag_source(backend: Backend, walk: Walk, layer: Any) -> Optional[str]:
     """Where a BN's own flag was last set, else that of a frozen layer around it."""
-    own = source_lines.flag_sources(engine, [id(layer)])
+    own = source_lines.flag_sources(backend, [id(layer)])
     if own:
         return own[id(layer)]
     above = set(walk.frozen_above.get(id(layer), ()))
     keys = [key for key, path in walk.paths.items() if path in above]
-    return next(iter(source_lines.flag_sources(engine, keys).values()), None)
+    return next(iter(source_lines.flag_sources(backend, keys).values()), None)
 
 
 def _positions(layer: Any) -> Optional[int]:
@@ -230,21 +230,21 @@ def _positions(layer: Any) -> Optional[int]:
         return None
 
 
-def find_shared(survey: Survey) -> Tuple[SharedNorm, ...]:
+def find_shared(snapshot: ModelSnapshot) -> Tuple[SharedNorm, ...]:
     """BN of the model that other compiled models hold too, with their flags there.
 
     Walks every object of the process once: some tens of milliseconds.
     """
-    engine, here = survey.engine, survey.inventory
-    by_id = {id(h.layer): h.path for h in survey.handles}
+    backend, here = snapshot.backend, snapshot.inventory
+    by_id = {id(h.layer): h.path for h in snapshot.handles}
     flag_here = {n.path: n.compiled_trainable for n in here.norms}
     found: List[SharedNorm] = []
-    for other in engine.other_models(survey.model):
-        flags = engine.compiled_flags(other)
+    for other in backend.other_models(snapshot.model):
+        flags = backend.compiled_flags(other)
         if flags is None:
             flags = {}
-        contains = id(survey.model) in flags or any(
-            layer is survey.model for layer in engine.children(other)
+        contains = id(snapshot.model) in flags or any(
+            layer is snapshot.model for layer in backend.children(other)
         )
         for key, there in flags.items():
             path = by_id.get(key)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Mapping
 
-from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends.base import Backend
 from keras_bnguard.records import WeightCounts
 
 
 def count_weights(
-    engine: Engine, model: Any, flag: Callable[[Any], bool], compiled: Mapping[int, bool]
+    backend: Backend, model: Any, flag: Callable[[Any], bool], compiled: Mapping[int, bool]
 ) -> WeightCounts:
     """Count the values that gradients reach, and those that they could reach.
 
@@ -17,10 +17,10 @@ def count_weights(
     Keras 3 trains by each layer's own flag as it is now. A layer that is shared counts once.
 
     Args:
-        engine: the adapter. model: the model in `fit`.
+        backend: the adapter. model: the model in `fit`.
         flag: gives a layer's `trainable` as it is now. compiled: id(layer) -> at `compile()`.
     """
-    by_compile = engine.flags == "compile"
+    by_compile = backend.flags == "compile"
     open_: Dict[int, bool] = {}
     layers: Dict[int, Any] = {}
 
@@ -32,12 +32,12 @@ def count_weights(
             return
         open_[id(layer)] = own
         layers[id(layer)] = layer
-        for child in engine.children(layer):
+        for child in backend.children(layer):
             visit(child, own)
 
     visit(model, True)
-    sizes = {key: engine.trainable_count(layer) for key, layer in layers.items()}
-    norms = {key for key, layer in layers.items() if engine.is_norm(layer)}
+    sizes = {key: backend.trainable_count(layer) for key, layer in layers.items()}
+    norms = {key for key, layer in layers.items() if backend.is_norm(layer)}
     return WeightCounts(
         trainable=sum(size for key, size in sizes.items() if open_[key]),
         total=sum(sizes.values()),

@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.model.blocks.finder import Block, find_blocks
-from keras_bnguard.model.snapshot import Survey, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
 from keras_bnguard.phases.phase import Phase, Plateau, times
 
 Epochs = Union[int, Sequence[int], None]
@@ -52,8 +52,8 @@ def gradual(
     Raises:
         ScheduleError: nothing lies outside the backbone, or the phases would never end.
     """
-    survey = take_inventory(model)
-    head, body = _head_and_body(survey, backbone)
+    snapshot = take_inventory(model)
+    head, body = _head_and_body(snapshot, backbone)
     if not isinstance(stages, int) or stages < 1:
         raise ScheduleError(f"stages={stages!r}, expected a positive integer.")
     if epochs is None and patience is None:
@@ -78,10 +78,10 @@ def gradual(
 
     phases = [phase(0, "head", head, head_learning_rate)]
     for number, start in enumerate(cuts, 1):
-        thawed = [path for block in body[start:] for path in block.paths]
+        unfrozen = [path for block in body[start:] for path in block.paths]
         name = f"from {body[start].name}" if start else "all"
         rate = learning_rate if number == 1 else factor
-        phases.append(phase(number, name, _in_order(survey, {*thawed, *head}), rate))
+        phases.append(phase(number, name, _in_order(snapshot, {*unfrozen, *head}), rate))
     return phases
 
 
@@ -111,9 +111,9 @@ def fine_tune(
     """
     if not 0 < factor <= 0.1:
         raise ScheduleError(f"factor={factor!r}, expected more than 0 and at most 0.1.")
-    survey = take_inventory(model)
-    head, body = _head_and_body(survey, backbone)
-    everything = _in_order(survey, {*head, *(p for block in body for p in block.paths)})
+    snapshot = take_inventory(model)
+    head, body = _head_and_body(snapshot, backbone)
+    everything = _in_order(snapshot, {*head, *(p for block in body for p in block.paths)})
     return [
         Phase("head", exact(head), base_lr, epochs=head_epochs, batch_norm=batch_norm),
         Phase(
@@ -138,16 +138,16 @@ def escape(path: str) -> str:
     return f"[r]{escaped[1:]}" if escaped.startswith("re:") else escaped
 
 
-def _head_and_body(survey: Survey, backbone: str) -> Tuple[List[str], Tuple[Block, ...]]:
+def _head_and_body(snapshot: ModelSnapshot, backbone: str) -> Tuple[List[str], Tuple[Block, ...]]:
     """Paths of the head's layers, and the blocks of the backbone from bottom to top."""
-    engine = survey.engine
-    weighted = [path for path, layer in survey.layers if engine.owns_weights(layer)]
-    within = backbone or _largest_inside(survey)
+    backend = snapshot.backend
+    weighted = [path for path, layer in snapshot.layers if backend.owns_weights(layer)]
+    within = backbone or _largest_inside(snapshot)
     if within:
-        body = find_blocks(survey, within)
+        body = find_blocks(snapshot, within)
     else:
-        found = find_blocks(survey)
-        trained = {n.path for n in survey.inventory.norms if n.at_default is False}
+        found = find_blocks(snapshot)
+        trained = {n.path for n in snapshot.inventory.norms if n.at_default is False}
         ends = [i for i, block in enumerate(found, 1) if trained & set(block.paths)]
         body = found[: ends[-1] if ends else -1]
     inside = {path for block in body for path in block.paths}
@@ -155,7 +155,7 @@ def _head_and_body(survey: Survey, backbone: str) -> Tuple[List[str], Tuple[Bloc
     if not head or not body:
         what = f"backbone={within!r}" if within else "what looks pretrained"
         raise ScheduleError(
-            f"{what} is the whole model {survey.inventory.model!r}: there is no head to train "
+            f"{what} is the whole model {snapshot.inventory.model!r}: there is no head to train "
             "first. Put a head on it, or name the sub-model that is the backbone."
             if body
             else f"{what} has no layers with weights. Name the sub-model that is the backbone."
@@ -163,16 +163,16 @@ def _head_and_body(survey: Survey, backbone: str) -> Tuple[List[str], Tuple[Bloc
     return head, body
 
 
-def _largest_inside(survey: Survey) -> str:
+def _largest_inside(snapshot: ModelSnapshot) -> str:
     """Path of the sub-model directly inside that holds more than half of all parameters."""
-    engine = survey.engine
+    backend = snapshot.backend
 
     def size(layer: Any) -> int:
-        return sum(engine.trainable_count(each) for each in engine.all_layers(layer))
+        return sum(backend.trainable_count(each) for each in backend.all_layers(layer))
 
-    total = size(survey.model)
-    for path, layer in survey.layers:
-        if "/" not in path and engine.is_model(layer) and 2 * size(layer) > total:
+    total = size(snapshot.model)
+    for path, layer in snapshot.layers:
+        if "/" not in path and backend.is_model(layer) and 2 * size(layer) > total:
             return path
     return ""
 
@@ -205,5 +205,5 @@ def _per_phase(epochs: Epochs, phases: int) -> List[Optional[int]]:
     return many
 
 
-def _in_order(survey: Survey, chosen: set[str]) -> List[str]:
-    return [path for path, _ in survey.layers if path in chosen]
+def _in_order(snapshot: ModelSnapshot, chosen: set[str]) -> List[str]:
+    return [path for path, _ in snapshot.layers if path in chosen]

@@ -30,7 +30,7 @@ class SavedState:
     tracker: Tracker
     names: Tuple[str, ...]
     pretrained: Tuple[str, ...]
-    rate: Optional[float]
+    learning_rate: Optional[float]
     optimizer: List[np.ndarray]
     random: List[np.ndarray]
     best: List[np.ndarray]
@@ -55,7 +55,7 @@ class StateFile:
             "tracker": state.tracker.as_dict(),
             "names": list(state.names),
             "pretrained": list(state.pretrained),
-            "rate": state.rate,
+            "rate": state.learning_rate,
         }
         arrays = {f"optimizer_{i}": value for i, value in enumerate(state.optimizer)}
         arrays.update({f"random_{i}": value for i, value in enumerate(state.random)})
@@ -103,7 +103,7 @@ class StateFile:
                     tracker=Tracker(**head["tracker"]),
                     names=tuple(head["names"]),
                     pretrained=tuple(head["pretrained"]),
-                    rate=head["rate"],
+                    learning_rate=head["rate"],
                     optimizer=_numbered(stored, "optimizer"),
                     random=_numbered(stored, "random"),
                     best=_numbered(stored, "best"),

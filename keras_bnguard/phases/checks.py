@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.model.snapshot import Survey, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
 
 
-def ready_model(model: Any) -> Survey:
+def ready_model(model: Any) -> ModelSnapshot:
     """The survey of a model that can be trained at once.
 
     Raises:
@@ -18,20 +18,20 @@ def ready_model(model: Any) -> Survey:
         raise ScheduleError(
             "PhaseScheduler needs a compiled model: call model.compile(...) before fit."
         )
-    survey = built_model(model)
-    survey.engine.check_one_rate(model)
-    return survey
+    snapshot = built_model(model)
+    snapshot.backend.check_one_rate(model)
+    return snapshot
 
 
-def built_model(model: Any) -> Survey:
+def built_model(model: Any) -> ModelSnapshot:
     """The survey of a model that has its weights.
 
     Raises:
         ScheduleError: it is not built.
     """
-    survey = take_inventory(model)
-    if not survey.inventory.built or any(not n.built for n in survey.inventory.norms):
+    snapshot = take_inventory(model)
+    if not snapshot.inventory.built or any(not n.built for n in snapshot.inventory.norms):
         raise ScheduleError(
             "PhaseScheduler needs a built model: call it on one batch, or model.build(...), first."
         )
-    return survey
+    return snapshot

@@ -123,6 +123,6 @@ def counted(phases: Sequence[Phase], epoch: int, missing: str = "") -> Tracker:
                 f"where a LearningRateSchedule was, which nothing tells now.{missing} Give "
                 "PhaseScheduler(state=folder), the same in both runs, or the phase a float."
             )
-        rate = phase.learning_rate
-        scheduled = is_rate_schedule(rate) or (scheduled and rate is None)
+        learning_rate = phase.learning_rate
+        scheduled = is_rate_schedule(learning_rate) or (scheduled and learning_rate is None)
     return tracker

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Dict
 
 from keras_bnguard.model.blocks.finder import find_blocks
-from keras_bnguard.model.snapshot import Survey
+from keras_bnguard.model.snapshot import ModelSnapshot
 
 
-def block_depths(survey: Survey) -> Dict[str, int]:
+def block_depths(snapshot: ModelSnapshot) -> Dict[str, int]:
     """Path -> how many blocks lie between a layer and the output; "" is the model itself.
 
     Blocks are those of `block_finder.find_blocks` over the whole model, whether they train or
@@ -16,16 +16,16 @@ def block_depths(survey: Survey) -> Dict[str, int]:
     layer counts where it is called first. Weights that the model itself owns count as part of
     the first block, as class token and position embedding do in BEiT.
     """
-    found = find_blocks(survey)
+    found = find_blocks(snapshot)
     deepest = max(len(found) - 1, 0)
-    depths = {path: deepest for path, _ in survey.layers}
+    depths = {path: deepest for path, _ in snapshot.layers}
     depths[""] = deepest
     for i, block in enumerate(found):
         depths.update(dict.fromkeys(block.paths, deepest - i))
     return depths
 
 
-def rate_factors(survey: Survey, decay: float) -> Dict[str, float]:
+def rate_factors(snapshot: ModelSnapshot, decay: float) -> Dict[str, float]:
     """Path -> factor on the learning rate, `decay ** depth`; empty for a decay of 1.
 
     Source: Howard and Ruder, "Universal Language Model Fine-tuning" (arXiv:1801.06146), 3.2,
@@ -34,4 +34,4 @@ def rate_factors(survey: Survey, decay: float) -> Dict[str, float]:
     """
     if decay == 1.0:
         return {}
-    return {path: decay**depth for path, depth in block_depths(survey).items()}
+    return {path: decay**depth for path, depth in block_depths(snapshot).items()}

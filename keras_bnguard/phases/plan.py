@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Collection, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 from keras_bnguard.errors import BNGuardWarning, ScheduleError, SelectorError
-from keras_bnguard.model.snapshot import Survey
+from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.layer_decay import rate_factors
 from keras_bnguard.phases.phase import Phase, blocks, is_rate_schedule, last, times
 from keras_bnguard.selectors import as_list, select
@@ -40,13 +40,13 @@ class PlannedPhase:
         return min((self.factors.get(path, 1.0) for path in self.trains), default=1.0)
 
 
-def pretrained_norms(survey: Survey) -> FrozenSet[str]:
+def pretrained_norms(snapshot: ModelSnapshot) -> FrozenSet[str]:
     """BN that carry trained statistics now: those a transfer should leave in inference mode."""
-    return frozenset(n.path for n in survey.inventory.norms if n.at_default is False)
+    return frozenset(n.path for n in snapshot.inventory.norms if n.at_default is False)
 
 
 def make_plan(
-    survey: Survey, phases: Sequence[Phase], pretrained: Optional[Collection[str]] = None
+    snapshot: ModelSnapshot, phases: Sequence[Phase], pretrained: Optional[Collection[str]] = None
 ) -> Tuple[PlannedPhase, ...]:
     """Resolve phases.
 
@@ -59,18 +59,18 @@ def make_plan(
         ScheduleError: a phase trains nothing, or a `times` has no rate to go by.
         SelectorError: a selector matches no layer; names the phase and lists near misses.
     """
-    known = pretrained_norms(survey) if pretrained is None else frozenset(pretrained)
-    return tuple(_plan_one(survey, phase, known) for phase in phases)
+    known = pretrained_norms(snapshot) if pretrained is None else frozenset(pretrained)
+    return tuple(_plan_one(snapshot, phase, known) for phase in phases)
 
 
-def _plan_one(survey: Survey, phase: Phase, pretrained: FrozenSet[str]) -> PlannedPhase:
-    engine = survey.engine
-    weighted = [(path, layer) for path, layer in survey.layers if engine.owns_weights(layer)]
-    chosen = choose_layers(survey, phase)
-    flags = {path: True for path, _ in survey.layers}
+def _plan_one(snapshot: ModelSnapshot, phase: Phase, pretrained: FrozenSet[str]) -> PlannedPhase:
+    backend = snapshot.backend
+    weighted = [(path, layer) for path, layer in snapshot.layers if backend.owns_weights(layer)]
+    chosen = choose_layers(snapshot, phase)
+    flags = {path: True for path, _ in snapshot.layers}
     flags.update({path: path in chosen for path, _ in weighted})
     held, live = [], []
-    for handle in survey.handles:
+    for handle in snapshot.handles:
         path = handle.path
         selected = path in chosen
         if phase.batch_norm == "train":
@@ -79,7 +79,7 @@ def _plan_one(survey: Survey, phase: Phase, pretrained: FrozenSet[str]) -> Plann
             live.append(path)
         elif not selected:
             # Frozen, and held as well where its class need not obey the flag.
-            held += [path] if handle.kind != "keras" or not handle.stock else []
+            held += [path] if handle.kind != "keras" or not handle.builtin else []
         elif phase.batch_norm == "affine-only" or (
             phase.batch_norm == "inference" and path in pretrained
         ):
@@ -88,15 +88,15 @@ def _plan_one(survey: Survey, phase: Phase, pretrained: FrozenSet[str]) -> Plann
             live.append(path)
     trains = tuple(path for path, _ in weighted if flags[path])
     _check_nothing_hidden(phase, weighted, flags)
-    total = sum(engine.trainable_count(layer) for _, layer in weighted)
-    parameters = sum(engine.trainable_count(layer) for path, layer in weighted if flags[path])
+    total = sum(backend.trainable_count(layer) for _, layer in weighted)
+    parameters = sum(backend.trainable_count(layer) for path, layer in weighted if flags[path])
     if not parameters:
         raise ScheduleError(
             f"phase {phase.name!r} trains nothing: train={phase.train!r} selects layers without "
             f"weights. Layers with weights are: {', '.join(p for p, _ in weighted[:5])}, ..."
         )
-    still = len(survey.handles) - len(live)
-    factors = rate_factors(survey, phase.layer_decay)
+    still = len(snapshot.handles) - len(live)
+    factors = rate_factors(snapshot, phase.layer_decay)
     return PlannedPhase(
         phase, trains, flags, tuple(held), tuple(live), parameters, total, still, factors
     )
@@ -115,36 +115,36 @@ def _check_nothing_hidden(
             )
 
 
-def choose_layers(survey: Survey, phase: Phase) -> Set[str]:
+def choose_layers(snapshot: ModelSnapshot, phase: Phase) -> Set[str]:
     """Paths of the layers a phase's `train` selects, with everything inside them."""
     names: List[str] = []
     for selector in as_list(phase.train):
-        names += _chosen_by(survey, selector, phase)
+        names += _chosen_by(snapshot, selector, phase)
     tops = set(names)
     inside = {
         path
-        for path, _ in survey.layers
+        for path, _ in snapshot.layers
         if any("/".join(path.split("/")[:i]) in tops for i in range(1, path.count("/") + 2))
     }
     return inside | tops
 
 
-def _chosen_by(survey: Survey, selector: Any, phase: Phase) -> Sequence[str]:
-    engine = survey.engine
+def _chosen_by(snapshot: ModelSnapshot, selector: Any, phase: Phase) -> Sequence[str]:
+    backend = snapshot.backend
     if isinstance(selector, last):
-        weighted = [path for path, layer in survey.layers if engine.owns_weights(layer)]
+        weighted = [path for path, layer in snapshot.layers if backend.owns_weights(layer)]
         if not selector.count > 0:
             raise ScheduleError(f"phase {phase.name!r}: last({selector.count}) selects nothing.")
         return weighted[-selector.count :]
     if isinstance(selector, blocks):
         from keras_bnguard.model.blocks.finder import find_blocks
 
-        found = find_blocks(survey)
+        found = find_blocks(snapshot)
         if not selector.count > 0:
             raise ScheduleError(f"phase {phase.name!r}: blocks({selector.count}) selects nothing.")
         return [path for block in found[-selector.count :] for path in block.paths]
     try:
-        return select(selector, survey.layers, model=survey.inventory.model)
+        return select(selector, snapshot.layers, model=snapshot.inventory.model)
     except SelectorError as error:
         raise SelectorError(f"phase {phase.name!r}: {error}") from None
 
@@ -155,7 +155,7 @@ def check_against_fit(
     has_validation: bool,
     rate_is_schedule: bool,
     rate_is_ours: bool,
-    rate: Optional[float],
+    learning_rate: Optional[float],
 ) -> None:
     """What can only go wrong later, said before the first step.
 
@@ -189,7 +189,7 @@ def check_against_fit(
             )
         scheduled = is_rate_schedule(phase.learning_rate) or (scheduled and not number)
     first = plan[0].phase.learning_rate
-    if isinstance(first, times) and rate is None:
+    if isinstance(first, times) and learning_rate is None:
         raise ScheduleError(f"phase {plan[0].phase.name!r}: {first!r} has no rate to go by.")
 
 
@@ -232,19 +232,25 @@ def rate_of(phase: Phase, before: Optional[float]) -> Optional[float]:
     return float(wanted) if isinstance(wanted, (int, float)) else None
 
 
-def rate_cell(planned: PlannedPhase, rate: Optional[float], name: str = "as compiled") -> str:
+def rate_cell(
+    planned: PlannedPhase, learning_rate: Optional[float], name: str = "as compiled"
+) -> str:
     """The rate in words: "0.001", or "0.001 to 0.0004" from the output to the deepest layer;
     `name` where it is no number."""
     least = planned.smallest_factor
-    if rate is None:
+    if learning_rate is None:
         return name if least == 1.0 else f"{name}, x 1 to {least:.3g}"
-    return f"{rate:.3g}" if least == 1.0 else f"{rate:.3g} to {rate * least:.3g}"
+    return (
+        f"{learning_rate:.3g}"
+        if least == 1.0
+        else f"{learning_rate:.3g} to {learning_rate * least:.3g}"
+    )
 
 
-def plan_table(plan: Sequence[PlannedPhase], rate: Optional[float]) -> str:
+def plan_table(plan: Sequence[PlannedPhase], learning_rate: Optional[float]) -> str:
     """The schedule as one table of plain text, at most 100 columns."""
     rows = [("phase", "trains", "parameters", "BN inference", "BN live", "rate", "ends")]
-    now, name = rate, "as compiled"
+    now, name = learning_rate, "as compiled"
     for planned in plan:
         phase = planned.phase
         wanted = phase.learning_rate

@@ -25,23 +25,23 @@ class KeptOptimizer:
         steps: how many it has taken with the variables that trained then; 0 for a new one.
     """
 
-    def __init__(self, engine: Any, model: Any) -> None:
-        self._engine, self._model = engine, model
-        self.steps = engine.iterations(model) if engine.knows_exactly(model) else 0
-        self._state = engine.optimizer_state(model) if self.steps else []
+    def __init__(self, backend: Any, model: Any) -> None:
+        self._backend, self._model = backend, model
+        self.steps = backend.iterations(model) if backend.knows_exactly(model) else 0
+        self._state = backend.optimizer_state(model) if self.steps else []
         self._trained = [id(v) for v in model.trainable_variables]
 
     def put_back(self) -> bool:
         """Whether it was made for what trains now; then all but the rate, which the phase sets,
         is as it was."""
-        engine, model = self._engine, self._model
+        backend, model = self._backend, self._model
         if not self.steps or self._trained != [id(v) for v in model.trainable_variables]:
             return False
-        rate = engine.rate(model)
-        if not engine.load_optimizer_state(model, self._state):
+        learning_rate = backend.learning_rate(model)
+        if not backend.load_optimizer_state(model, self._state):
             return False
-        if rate is not None:
-            engine.set_rate(model, rate)
+        if learning_rate is not None:
+            backend.set_rate(model, learning_rate)
         return True
 
 

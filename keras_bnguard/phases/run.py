@@ -9,7 +9,7 @@ from keras_bnguard.backends.patches.fit_scope import FitArguments
 from keras_bnguard.backends.patches.model_hooks import announce_phase
 from keras_bnguard.backends.values.keras_backup import Backup
 from keras_bnguard.errors import BNGuardWarning, ScheduleError
-from keras_bnguard.model.snapshot import Survey
+from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.checkpoint import SavedState, StateFile, check_same_schedule
 from keras_bnguard.phases.cursor import Tracker, counted
 from keras_bnguard.phases.hold import put_hold, take_hold_off
@@ -47,13 +47,13 @@ class PhaseRun:
 
     def __init__(
         self,
-        survey: Survey,
+        snapshot: ModelSnapshot,
         phases: Tuple[Phase, ...],
         arguments: FitArguments,
         file: Optional[StateFile],
         default_state: str,
     ) -> None:
-        self._survey, self._engine, self._model = survey, survey.engine, survey.model
+        self._snapshot, self._backend, self._model = snapshot, snapshot.backend, snapshot.model
         self.phases = phases
         self._arguments = arguments
         self._file = file
@@ -68,24 +68,24 @@ class PhaseRun:
         self._final: Optional[Tuple[List[Any], List[Any]]] = None
         # What an exception in an earlier fit left behind says nothing about this one.
         take_hold_off(self._model)
-        finish_factors(survey)
+        finish_factors(snapshot)
         backup = backup_of(arguments)
         self._start = Backup(arguments.initial_epoch, False) if backup is None else backup
         self._saved = self._read(self._start.epoch - 1)
         saved = self._saved
-        self.pretrained = saved.pretrained if saved else tuple(sorted(pretrained_norms(survey)))
-        self.plan: Tuple[PlannedPhase, ...] = make_plan(survey, phases, self.pretrained)
-        self.rate_before = self._engine.rate(self._model)
+        self.pretrained = saved.pretrained if saved else tuple(sorted(pretrained_norms(snapshot)))
+        self.plan: Tuple[PlannedPhase, ...] = make_plan(snapshot, phases, self.pretrained)
+        self.rate_before = self._backend.learning_rate(self._model)
         given = [phase.learning_rate for phase in phases if is_rate_schedule(phase.learning_rate)]
         check_against_fit(
             self.plan,
             has_validation=arguments.has_validation,
-            rate_is_schedule=self._engine.rate_is_schedule(self._model),
-            rate_is_ours=self._engine.has_rate_of(self._model, given),
-            rate=self.rate_before,
+            rate_is_schedule=self._backend.rate_is_schedule(self._model),
+            rate_is_ours=self._backend.has_rate_of(self._model, given),
+            learning_rate=self.rate_before,
         )
         resets = any(self._optimizer_state(i) == "reset" for i in range(len(phases)))
-        self._engine.check_renewable(self._model, given, resets)
+        self._backend.check_renewable(self._model, given, resets)
 
     # ------------------------------------------------------------------ begin
     def begin(self) -> None:
@@ -106,7 +106,7 @@ class PhaseRun:
                 self._saved = self._read(epoch - 1)
                 self._begin_at(epoch, inside=True)
         elif self._saved is not None and not self._start.midway:
-            if self._engine.iterations(self._model) > self._steps_saved:
+            if self._backend.iterations(self._model) > self._steps_saved:
                 warnings.warn(
                     f"the backup holds weights that are newer than the epoch {epoch} it says to "
                     "begin with, as after a kill between its two files. That epoch is trained "
@@ -118,7 +118,7 @@ class PhaseRun:
                 self._load(self._saved)
         if self.tracker.over and self._is_last:
             # Keras takes a step before it looks whether to stop; what that does is undone.
-            self._final = (self._weights(), self._engine.optimizer_state(self._model))
+            self._final = (self._weights(), self._backend.optimizer_state(self._model))
             self._model.stop_training = True
 
     def _skip_unseen_epoch(self, epoch: int) -> bool:
@@ -130,7 +130,7 @@ class PhaseRun:
 
     def _begin_at(self, epoch: int, *, inside: bool) -> None:
         """Be in the state the run had before this epoch."""
-        saved, engine = self._saved, self._engine
+        saved, backend = self._saved, self._backend
         if saved is None:
             if epoch == 0 and self._file is not None:
                 self._file.clear()
@@ -138,7 +138,7 @@ class PhaseRun:
             tracker = counted(self.phases, epoch, where)
         else:
             tracker = Tracker(**saved.tracker.as_dict())
-        kept = None if saved or not epoch else KeptOptimizer(engine, self._model)
+        kept = None if saved or not epoch else KeptOptimizer(backend, self._model)
         for index in range(tracker.phase + 1):
             # Through all of them: rates build on one another, as do the slots of some optimizers.
             began = None
@@ -154,7 +154,7 @@ class PhaseRun:
             tracker.began, tracker.target = entered.began, entered.target
             tracker.scheduled = entered.scheduled
         goes_on = kept is not None and kept.put_back()
-        self._steps_saved = engine.iterations(self._model)
+        self._steps_saved = backend.iterations(self._model)
         if epoch:
             known = saved is not None or goes_on
             kept_of_it = "" if known else "; nothing was kept of its optimizer"
@@ -173,19 +173,19 @@ class PhaseRun:
         return saved
 
     def _load(self, saved: SavedState) -> None:
-        engine, model = self._engine, self._model
+        backend, model = self._backend, self._model
         self._best = saved.best
-        if not engine.load_optimizer_state(model, saved.optimizer):
+        if not backend.load_optimizer_state(model, saved.optimizer):
             raise ScheduleError(
                 f"the optimizer state after epoch {saved.epoch} does not fit this model's "
                 "optimizer. Compile as the run was started, or remove the state folder."
             )
-        seeds = engine.random_variables(model)
+        seeds = backend.random_variables(model)
         if [tuple(v.shape) for v in seeds] == [value.shape for value in saved.random]:
             for variable, value in zip(seeds, saved.random):
                 variable.assign(value)
-        if saved.rate is not None:
-            engine.set_rate(model, saved.rate)
+        if saved.learning_rate is not None:
+            backend.set_rate(model, saved.learning_rate)
 
     # ------------------------------------------------------------ transitions
     @property
@@ -195,15 +195,15 @@ class PhaseRun:
     def epoch_begins(self, epoch: int) -> bool:
         """Enter the next phase if it is due; whether it was."""
         self._warm_base = None
-        rate = self._engine.rate(self._model)
-        if self._written is not None and self._written != (epoch - 1, rate):
+        learning_rate = self._backend.learning_rate(self._model)
+        if self._written is not None and self._written != (epoch - 1, learning_rate):
             self.write(epoch - 1)  # Somebody set the rate after that epoch was written.
         if not self.tracker.over or self._is_last:
             return False
         if self._best:
             self.restore_best()
         elif self._optimizer_state(self.tracker.phase + 1) == "reset":
-            finish_phase(self._survey)
+            finish_phase(self._snapshot)
         line = self.enter(self.tracker.phase + 1, inside=True)
         self.said.append(f"epoch {epoch}: {line}")
         return True
@@ -217,36 +217,36 @@ class PhaseRun:
         Args:
             began: the optimizer's iteration count when it began, where that is not now.
         """
-        survey, model, engine = self._survey, self._model, self._engine
+        snapshot, model, backend = self._snapshot, self._model, self._backend
         planned, phase = self.plan[index], self.phases[index]
-        before = self.tracker.target or engine.rate_now(model)
-        rate = rate_of(phase, before)
+        before = self.tracker.target or backend.learning_rate_now(model)
+        learning_rate = rate_of(phase, before)
         schedule = phase.learning_rate if is_rate_schedule(phase.learning_rate) else None
         carry = self._optimizer_state(index) == "carry"
         if began is None:
-            began = engine.iterations(model) if carry else 0
+            began = backend.iterations(model) if carry else 0
         scheduled = self.tracker.scheduled if schedule is None else began
         if schedule is not None:
-            schedule = engine.delayed_schedule(schedule, began)
-        enter_flags(survey, planned.flags)
-        put_hold(model, {id(h.layer) for h in survey.handles if h.path in planned.held})
-        if rate is None and schedule is None and self.tracker.target:
-            rate = self.tracker.target  # The phase before ended while it was warming up.
+            schedule = backend.delayed_schedule(schedule, began)
+        enter_flags(snapshot, planned.flags)
+        put_hold(model, {id(h.layer) for h in snapshot.handles if h.path in planned.held})
+        if learning_rate is None and schedule is None and self.tracker.target:
+            learning_rate = self.tracker.target  # The phase before ended while it was warming up.
         carried = enter_step(
-            survey,
+            snapshot,
             carry=carry,
             schedule=schedule,
-            rate=rate,
+            learning_rate=learning_rate,
             inside=inside,
             factors=planned.factors,
         )
         self.tracker.enter(index)
         self.tracker.scheduled = scheduled
         self._best = []
-        now = engine.rate(model)
+        now = backend.learning_rate(model)
         if phase.warmup:
             self.tracker.began, self.tracker.target = began, now
-        announce_phase(engine, model, phase.name)
+        announce_phase(backend, model, phase.name)
         return (
             f"phase {phase.name!r} begins, {planned.parameters:,} parameters train, "
             f"{planned.still} BN in inference mode, "
@@ -273,21 +273,21 @@ class PhaseRun:
         if self._final is not None:
             weights, optimizer = self._final
             self._model.set_weights(weights)
-            self._engine.load_optimizer_state(self._model, optimizer)
+            self._backend.load_optimizer_state(self._model, optimizer)
         self.restore_best()
         if self._file is not None and not keep_files:
             self._file.clear()
         take_hold_off(self._model)
-        finish_factors(self._survey)
-        announce_phase(self._engine, self._model, "")
+        finish_factors(self._snapshot)
+        announce_phase(self._backend, self._model, "")
 
     def restore_best(self) -> None:
         if self._best:
-            self._engine.sync(self._model)
+            self._backend.sync(self._model)
             self._model.set_weights(self._best)
 
     def _weights(self) -> List[Any]:
-        self._engine.sync(self._model)
+        self._backend.sync(self._model)
         return [value.copy() for value in self._model.get_weights()]
 
     # ---------------------------------------------------------------- warm-up
@@ -297,10 +297,10 @@ class PhaseRun:
         if target is None:
             return
         if self._warm_base is None:
-            done = self._engine.iterations(self._model) - self.tracker.began
+            done = self._backend.iterations(self._model) - self.tracker.began
             self._warm_base = done - batch
         step = self._warm_base + batch + 1
-        self._engine.set_rate(self._model, target * min(1.0, step / steps))
+        self._backend.set_rate(self._model, target * min(1.0, step / steps))
         if step >= steps:
             self.tracker.target = None
 
@@ -308,18 +308,18 @@ class PhaseRun:
     def write(self, epoch: int) -> None:
         if self._file is None:
             return
-        engine, model = self._engine, self._model
-        rate = engine.rate(model)
+        backend, model = self._backend, self._model
+        learning_rate = backend.learning_rate(model)
         self._file.write(
             SavedState(
                 epoch=epoch,
                 tracker=self.tracker,
                 names=tuple(phase.name for phase in self.phases),
                 pretrained=tuple(self.pretrained),
-                rate=rate,
-                optimizer=engine.optimizer_state(model),
-                random=[engine.to_numpy(v) for v in engine.random_variables(model)],
+                learning_rate=learning_rate,
+                optimizer=backend.optimizer_state(model),
+                random=[backend.to_numpy(v) for v in backend.random_variables(model)],
                 best=self._best,
             )
         )
-        self._written = (epoch, rate)
+        self._written = (epoch, learning_rate)

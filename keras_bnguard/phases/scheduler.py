@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends import engine_for
+from keras_bnguard.backends import backend_for
 from keras_bnguard.backends.patches.callback_base import Hooks, joined
 from keras_bnguard.backends.patches.fit_scope import (
     FitArguments,
@@ -94,7 +94,7 @@ class PhaseScheduler(Hooks):
         self._state_folder = state
         self._verbose = verbose
         self._run: Optional[PhaseRun] = None
-        self._begun, self._first = False, True
+        self._started, self._first = False, True
         self._keep_files = True
         self.history: List[Dict[str, Any]] = []
         if any(phase.warmup for phase in self.phases):
@@ -115,7 +115,7 @@ class PhaseScheduler(Hooks):
             self._prepare(arguments)
 
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
-        if self._run is None or self._begun:
+        if self._run is None or self._started:
             # A CallbackList that was made outside of fit, or is used again.
             arguments = fit_arguments(self._model)
             if arguments is None:
@@ -123,7 +123,7 @@ class PhaseScheduler(Hooks):
                     "PhaseScheduler works inside model.fit only; this loop did not call fit."
                 )
             self._prepare(arguments)
-        self._begun = True
+        self._started = True
         listed = callback_list(self)
         if listed is not None:
             # Where averages are in the weights between epochs, they go out before a phase begins.
@@ -161,7 +161,7 @@ class PhaseScheduler(Hooks):
 
     def _prepare(self, arguments: FitArguments) -> None:
         """Resolve the plan and enter the phase training begins in, before any other hook."""
-        self._run, self._begun, self._first = None, False, True
+        self._run, self._started, self._first = None, False, True
         self.history = []
         if sum(isinstance(each, PhaseScheduler) for each in arguments.callbacks) > 1:
             raise ScheduleError(
@@ -178,8 +178,8 @@ class PhaseScheduler(Hooks):
         self._keep_files = self._state_folder is not None or not getattr(
             backup, "delete_checkpoint", True
         )
-        survey = ready_model(self._model)
-        run = PhaseRun(survey, self.phases, arguments, file, self._default_state)
+        snapshot = ready_model(self._model)
+        run = PhaseRun(snapshot, self.phases, arguments, file, self._default_state)
         check_reach(run.plan, arguments.epochs)
         run.begin()
         self._run = run
@@ -198,7 +198,7 @@ class PhaseScheduler(Hooks):
             {
                 "epoch": epoch,
                 "phase": planned.phase.name,
-                "rate": engine_for(self._model).rate(self._model),
+                "rate": backend_for(self._model).learning_rate(self._model),
                 "layer_decay": planned.phase.layer_decay,
                 "trainable_share": planned.parameters / max(planned.total, 1),
                 "logs": {key: _plain(value) for key, value in logs.items()},
@@ -271,10 +271,10 @@ class PhaseScheduler(Hooks):
             ScheduleError: it is not built, or a phase trains nothing.
             SelectorError: `train` matches no layer.
         """
-        survey = built_model(model)
+        snapshot = built_model(model)
         optimizer = getattr(model, "optimizer", None)
-        rate = None if optimizer is None else survey.engine.rate(model)
-        return plan_table(make_plan(survey, self.phases), rate)
+        learning_rate = None if optimizer is None else snapshot.backend.learning_rate(model)
+        return plan_table(make_plan(snapshot, self.phases), learning_rate)
 
     def summary(self) -> str:
         """What happened so far: one line per phase that has begun."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Mapping, Tuple
 
-from keras_bnguard.model.snapshot import Survey
+from keras_bnguard.model.snapshot import ModelSnapshot
 
 
-def put_flags_into_effect(survey: Survey, wanted: Mapping[int, bool]) -> str:
+def put_flags_into_effect(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -> str:
     """Make flags that were changed after `compile()` count from the next step on.
 
     Sets every layer's own flag, makes an optimizer for the variables that train now (slots
@@ -21,44 +21,44 @@ def put_flags_into_effect(survey: Survey, wanted: Mapping[int, bool]) -> str:
     Returns:
         One line for the report.
     """
-    engine, model = survey.engine, survey.model
-    layers = [model, *(layer for _, layer in survey.layers)]
+    backend, model = snapshot.backend, snapshot.model
+    layers = [model, *(layer for _, layer in snapshot.layers)]
     for layer in layers:
         flag = wanted.get(id(layer))
         if flag is not None:
-            engine.set_own_flag(layer, flag)
-    carried, fresh = engine.renew_optimizer(model)
-    engine.remember_compiled_flags(model)
-    engine.rebuild_train_function(model)
+            backend.set_own_flag(layer, flag)
+    carried, fresh = backend.renew_optimizer(model)
+    backend.remember_compiled_flags(model)
+    backend.rebuild_train_function(model)
     return (
         f"flags put into effect: new train function, optimizer state of {carried} variables "
         f"carried, {fresh} start fresh"
     )
 
 
-def enter_flags(survey: Survey, flags: Mapping[str, bool]) -> None:
+def enter_flags(snapshot: ModelSnapshot, flags: Mapping[str, bool]) -> None:
     """Set the own flag of every layer that is named by path; containers do not pass theirs on.
 
     Raises:
         RuntimeError: a flag is not what was asked for afterwards.
     """
-    engine = survey.engine
-    engine.sync(survey.model)
-    engine.set_own_flag(survey.model, True)
-    for path, layer in survey.layers:
+    backend = snapshot.backend
+    backend.sync(snapshot.model)
+    backend.set_own_flag(snapshot.model, True)
+    for path, layer in snapshot.layers:
         if path in flags:
-            engine.set_own_flag(layer, flags[path])
-    wrong = [p for p, layer in survey.layers if p in flags and layer.trainable != flags[p]]
+            backend.set_own_flag(layer, flags[path])
+    wrong = [p for p, layer in snapshot.layers if p in flags and layer.trainable != flags[p]]
     if wrong:
         raise RuntimeError(f"Keras did not take the flags of {', '.join(wrong[:5])}")
 
 
 def enter_step(
-    survey: Survey,
+    snapshot: ModelSnapshot,
     *,
     carry: bool,
     schedule: Any,
-    rate: Any,
+    learning_rate: Any,
     inside: bool,
     factors: Mapping[str, float],
 ) -> str:
@@ -74,35 +74,39 @@ def enter_step(
     Returns:
         One line for the report.
     """
-    engine, model = survey.engine, survey.model
-    if rate is not None and engine.rate_is_schedule(model):
-        schedule = rate  # Keras lets nobody assign a rate there, so it is made with this one.
-    carried, fresh = engine.renew_optimizer(model, carry=carry, schedule=schedule)
-    if rate is not None:
-        engine.set_rate(model, rate)
-    engine.put_rate_factors(model, list(_by_variable(survey, factors)))
-    engine.remember_compiled_flags(model)
+    backend, model = snapshot.backend, snapshot.model
+    if learning_rate is not None and backend.rate_is_schedule(model):
+        schedule = (
+            learning_rate  # Keras lets nobody assign a rate there, so it is made with this one.
+        )
+    carried, fresh = backend.renew_optimizer(model, carry=carry, schedule=schedule)
+    if learning_rate is not None:
+        backend.set_rate(model, learning_rate)
+    backend.put_rate_factors(model, list(_by_variable(snapshot, factors)))
+    backend.remember_compiled_flags(model)
     if inside:
-        engine.rebuild_train_function(model)
+        backend.rebuild_train_function(model)
     else:
-        engine.drop_train_function(model)
+        backend.drop_train_function(model)
     return f"optimizer state of {carried} variables carried, {fresh} start fresh"
 
 
-def _by_variable(survey: Survey, factors: Mapping[str, float]) -> Iterator[Tuple[Any, float]]:
-    for path, layer in [("", survey.model), *survey.layers]:
+def _by_variable(
+    snapshot: ModelSnapshot, factors: Mapping[str, float]
+) -> Iterator[Tuple[Any, float]]:
+    for path, layer in [("", snapshot.model), *snapshot.layers]:
         if path in factors:
-            for variable in survey.engine.own_variables(layer):
+            for variable in snapshot.backend.own_variables(layer):
                 yield variable, factors[path]
 
 
-def finish_factors(survey: Survey) -> None:
+def finish_factors(snapshot: ModelSnapshot) -> None:
     """One rate for all again, and a train function that knows of no other."""
-    if survey.engine.take_rate_factors(survey.model):
-        survey.engine.drop_train_function(survey.model)
+    if snapshot.backend.take_rate_factors(snapshot.model):
+        snapshot.backend.drop_train_function(snapshot.model)
 
 
-def finish_phase(survey: Survey) -> None:
+def finish_phase(snapshot: ModelSnapshot) -> None:
     """What Keras does when a `fit` ends and the optimizer is to go: averages of `use_ema`
     become the weights."""
-    survey.engine.finish_averages(survey.model)
+    snapshot.backend.finish_averages(snapshot.model)

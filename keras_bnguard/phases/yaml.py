@@ -97,7 +97,7 @@ def _phase_as_plain(phase: Phase) -> Dict[str, Any]:
         if each.name in plain or (each.default is not MISSING and value == each.default):
             continue
         if each.name == "learning_rate":
-            plain[each.name] = _rate(phase, value)
+            plain[each.name] = _learning_rate(phase, value)
         elif each.name == "until":
             plain[each.name] = _until(phase, value)
         else:
@@ -124,7 +124,7 @@ def _train(phase: Phase) -> Any:
     return written if several else written[0]
 
 
-def _rate(phase: Phase, value: Any) -> Any:
+def _learning_rate(phase: Phase, value: Any) -> Any:
     if isinstance(value, times):
         return {"times": _number(value.factor)}
     if isinstance(value, numbers.Real) and not isinstance(value, bool):

@@ -44,7 +44,7 @@ class Reader:
         read: Dict[str, Callable[[Any, str], Any]] = {
             "name": self.text,
             "train": self.train,
-            "learning_rate": self.rate,
+            "learning_rate": self.learning_rate,
             "epochs": self.whole,
             "until": self.until,
             "batch_norm": self.text,
@@ -77,7 +77,7 @@ class Reader:
             return {"last": last, "blocks": blocks}[kind](self.whole(value, repr(kind)))
         return self.text(node, what)
 
-    def rate(self, node: Any, what: str) -> Any:
+    def learning_rate(self, node: Any, what: str) -> Any:
         if isinstance(node, self.yaml.MappingNode):
             return times(self.number(self.one_of(node, what, ("times",))[1], "'times'"))
         return self.number(node, what)

@@ -136,7 +136,7 @@ class Recalibrate(Hooks):
         return assigned or self.assign_averages or self.at == "swaps"
 
     def _recalibrate(self) -> Recalibration:
-        return recalibrate_unheld(self._model, self._data, held=self._held, **self._how)
+        return recalibrate_unheld(self._model, self._data, forced_inference=self._held, **self._how)
 
     def _averages_swapped(self, inside: bool, returns: bool) -> None:
         self._put_back()

@@ -16,8 +16,8 @@ from keras_bnguard.backends.values.probe import InputMoments, Probe, pool
 from keras_bnguard.data.batches import Batches, check_shapes
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.selection import choose_norms, forced_paths
-from keras_bnguard.model.expected_mode import INFERENCE, meant
-from keras_bnguard.model.snapshot import Survey, take_inventory
+from keras_bnguard.model.expected_mode import INFERENCE, expected_mode
+from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
 from keras_bnguard.records import NormState
 from keras_bnguard.selectors import Selectors
 
@@ -36,7 +36,7 @@ class Recalibration:
     after: Mapping[str, NormState]
     values: Mapping[str, float]
     mode: str
-    _survey: Survey
+    _snapshot: ModelSnapshot
     undone: bool = False
 
     @property
@@ -47,7 +47,7 @@ class Recalibration:
     def undo(self) -> None:
         """Put the statistics back, bit for bit; a second call does nothing."""
         if not self.undone:
-            _assign(self._survey, self.before)
+            _assign(self._snapshot, self.before)
             self.undone = True
 
 
@@ -101,53 +101,53 @@ def recalibrate_unheld(
     mode: str,
     batch_size: int,
     batches: Optional[int],
-    held: Collection[str] = (),
+    forced_inference: Collection[str] = (),
 ) -> Recalibration:
     """`recalibrate`, knowing of more BN that were held in inference mode: paths in `held`."""
     check_mode(mode)
-    survey = take_inventory(model, held={*held, *forced_paths(model)})
-    survey.engine.sync(model)
-    chosen = _chosen(survey, select)
+    snapshot = take_inventory(model, forced_inference={*forced_inference, *forced_paths(model)})
+    snapshot.backend.sync(model)
+    chosen = _chosen(snapshot, select)
     source = Batches(data, batch_size=batch_size, limit=batches)
     for batch in source:
         check_shapes(model, batch)
         break
-    handles = {h.path: h for h in survey.handles if h.path in chosen}
-    before = {path: survey.engine.state(h, affine=False) for path, h in handles.items()}
+    handles = {h.path: h for h in snapshot.handles if h.path in chosen}
+    before = {path: snapshot.backend.state(h, affine=False) for path, h in handles.items()}
     try:
         if mode == "one-pass":
-            pooled = _one_pass(survey, list(handles.values()), source)
-            _store(survey, handles, pooled)
+            pooled = _one_pass(snapshot, list(handles.values()), source)
+            _store(snapshot, handles, pooled)
         else:
-            pooled = _sequential(survey, handles, source)
+            pooled = _sequential(snapshot, handles, source)
     except BaseException:
-        _assign(survey, before)
+        _assign(snapshot, before)
         raise
-    after = {path: survey.engine.state(handles[path], affine=False) for path in pooled}
+    after = {path: snapshot.backend.state(handles[path], affine=False) for path in pooled}
     return Recalibration(
         before={path: before[path] for path in pooled},
         after=after,
         values={path: item.count for path, item in pooled.items()},
         mode=mode,
-        _survey=survey,
+        _snapshot=snapshot,
     )
 
 
-def _chosen(survey: Survey, select: Optional[Selectors]) -> Tuple[str, ...]:
+def _chosen(snapshot: ModelSnapshot, select: Optional[Selectors]) -> Tuple[str, ...]:
     if select is not None:
-        return choose_norms(survey, select)
+        return choose_norms(snapshot, select)
     return tuple(
         norm.path
-        for norm in survey.inventory.norms
-        if norm.built and norm.kind != "variables" and meant(norm)[0] != INFERENCE
+        for norm in snapshot.inventory.norms
+        if norm.built and norm.kind != "variables" and expected_mode(norm)[0] != INFERENCE
     )
 
 
 def _one_pass(
-    survey: Survey, handles: List[NormHandle], source: Batches
+    snapshot: ModelSnapshot, handles: List[NormHandle], source: Batches
 ) -> Dict[str, InputMoments]:
     by_batch = frozenset(h.path for h in handles)
-    probe = Probe(survey.engine, survey.model, handles, by_batch)
+    probe = Probe(snapshot.backend, snapshot.model, handles, by_batch)
     gathered: List[InputMoments] = []
     for batch in source:
         gathered += probe(batch.x).moments
@@ -155,38 +155,38 @@ def _one_pass(
 
 
 def _sequential(
-    survey: Survey, handles: Mapping[str, NormHandle], source: Batches
+    snapshot: ModelSnapshot, handles: Mapping[str, NormHandle], source: Batches
 ) -> Dict[str, InputMoments]:
     order: List[str] = []
-    probe = Probe(survey.engine, survey.model, list(handles.values()))
+    probe = Probe(snapshot.backend, snapshot.model, list(handles.values()))
     for batch in source:
         order = list(dict.fromkeys(m.path for m in probe(batch.x).moments))
         break
     done: Dict[str, InputMoments] = {}
     for path in order:
-        single = Probe(survey.engine, survey.model, [handles[path]])
+        single = Probe(snapshot.backend, snapshot.model, [handles[path]])
         gathered: List[InputMoments] = []
         for batch in source:
             gathered += single(batch.x).moments
         pooled = pool(gathered)
-        _store(survey, handles, pooled)
+        _store(snapshot, handles, pooled)
         done.update(pooled)
     return done
 
 
 def _store(
-    survey: Survey, handles: Mapping[str, NormHandle], pooled: Mapping[str, InputMoments]
+    snapshot: ModelSnapshot, handles: Mapping[str, NormHandle], pooled: Mapping[str, InputMoments]
 ) -> None:
     for path, item in pooled.items():
         mean, variance, _, _ = handles[path].vectors()
-        survey.engine.assign(mean, item.mean.astype(np.float32))
-        survey.engine.assign(variance, item.variance.astype(np.float32))
+        snapshot.backend.assign(mean, item.mean.astype(np.float32))
+        snapshot.backend.assign(variance, item.variance.astype(np.float32))
 
 
-def _assign(survey: Survey, states: Mapping[str, NormState]) -> None:
-    handles = {h.path: h for h in survey.handles}
+def _assign(snapshot: ModelSnapshot, states: Mapping[str, NormState]) -> None:
+    handles = {h.path: h for h in snapshot.handles}
     for path, state in states.items():
         mean, variance, _, _ = handles[path].vectors()
         if state.mean is not None and state.variance is not None:
-            survey.engine.assign(mean, state.mean)
-            survey.engine.assign(variance, state.variance)
+            snapshot.backend.assign(mean, state.mean)
+            snapshot.backend.assign(variance, state.variance)

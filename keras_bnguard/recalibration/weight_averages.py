@@ -5,25 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Optional, Sequence
 
-from keras_bnguard.backends.base import Engine
+from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.values.averages import averaging, distance, keeper
 from keras_bnguard.recalibration.callback import recalibrates
 from keras_bnguard.records import Averaging
 
 
-class AverageWatch:
+class WeightAverageTracker:
     """The averages of one run. Costs nothing where the optimizer keeps none."""
 
     def __init__(self) -> None:
         self._distance: Optional[float] = None
 
-    def look(self, engine: Engine, model: Any) -> None:
+    def look(self, backend: Backend, model: Any) -> None:
         """At an epoch end, the values being in the model: how far averages and weights are.
 
         0 is no answer: where `SwapEMAWeights` ran before, both are the averages.
         """
         if keeper(model) is not None:
-            self._distance = distance(engine, model) or self._distance
+            self._distance = distance(backend, model) or self._distance
 
     def at_end(self, model: Any, callbacks: Sequence[Any]) -> Optional[Averaging]:
         """What is known when training has ended; None where no averages are kept."""

@@ -57,7 +57,7 @@ class Labels:
         1 - 1/rows where rows are drawn at random, 0 where each batch has one label.
     """
 
-    kinds: int
+    n_classes: int
     batches: int
     single: int
     within: float
@@ -74,7 +74,7 @@ class Gap:
 
     training: float
     inference: float
-    spread: float
+    standard_error: float
     batches: int
     rows: int
     values: float = 0.0
@@ -82,18 +82,18 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Alone:
+class BatchDependence:
     """One row predicted alone against the same row predicted in a batch.
 
     difference: largest |alone - in batch| over all outputs, as a share of `scale`, the
-    standard deviation of the outputs over the batch. held: the same with every BN forced
+    standard deviation of the outputs over the batch. difference_forced: the same with every BN forced
     into inference mode. random: the same batch twice did not give the same outputs.
     layers: the BN that normalised by the batch. proven: nothing was run, for the graph shows
     that every BN runs in inference mode.
     """
 
     difference: float = 0.0
-    held: float = 0.0
+    difference_forced: float = 0.0
     scale: float = 1.0
     random: bool = False
     layers: Tuple[str, ...] = ()
@@ -128,7 +128,7 @@ class DataFacts:
     norms: Tuple[NormInput, ...] = ()
     labels: Optional[Labels] = None
     gap: Optional[Gap] = None
-    alone: Optional[Alone] = None
+    alone: Optional[BatchDependence] = None
     missing: Mapping[str, str] = field(default_factory=dict)
     notes: Tuple[str, ...] = ()
 

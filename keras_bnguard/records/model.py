@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from keras_bnguard.records.stack import STOCK, NormBehaviour, Stack
+from keras_bnguard.records.stack import BUILTIN, NormBehaviour, Stack
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class TimeSteps:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class GraphContext:
     """What lies around a BN in the graphs that call it.
 
     axis: the one it normalises along, None where it is not one; negative counts from the end.
@@ -81,9 +81,9 @@ class NormLayer:
     trainable: its own flag; frozen_ancestors: paths whose flag is False on every way to it.
     compiled_trainable: its flag when the model was compiled, None where unknown.
     channels: values per vector, 0 while unbuilt. at_default: mean all 0 and variance all 1.
-    behaviour: measured for subclasses and old classes, `STOCK` for Keras's own layer,
+    behaviour: measured for subclasses and old classes, `BUILTIN` for Keras's own layer,
         None where it could not be measured.
-    held: a hold of this package forces it into inference mode in this run.
+    forced_inference: a hold of this package forces it into inference mode in this run.
     aliases: the other paths of a layer that is reachable more than once.
     flag_source: "file.py:41" where its flag, or that of a frozen layer around it, was last set.
     """
@@ -104,14 +104,14 @@ class NormLayer:
     stats_dtype: Optional[str] = None
     renorm: bool = False
     synchronized: bool = False
-    stock: bool = True
-    behaviour: Optional[NormBehaviour] = STOCK
+    builtin: bool = True
+    behaviour: Optional[NormBehaviour] = BUILTIN
     calls: Tuple[GraphCall, ...] = ()
-    held: bool = False
+    forced_inference: bool = False
     aliases: Tuple[str, ...] = ()
     host: str = ""
     flag_source: Optional[str] = None
-    around: Surroundings = Surroundings()
+    graph_context: GraphContext = GraphContext()
 
     @property
     def frozen(self) -> bool:
@@ -137,7 +137,7 @@ class LayerFlag:
 
 
 @dataclass(frozen=True)
-class Switch:
+class TrainingDefault:
     """A layer whose `call` has `training=True` as its default (RandomFlip and its like)."""
 
     path: str
@@ -199,7 +199,7 @@ class Inventory:
     stack: Stack
     norms: Tuple[NormLayer, ...]
     layers: Tuple[LayerFlag, ...]
-    switches: Tuple[Switch, ...] = ()
+    training_defaults: Tuple[TrainingDefault, ...] = ()
     functional: bool = True
     compiled: bool = True
     built: bool = True

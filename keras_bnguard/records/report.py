@@ -53,17 +53,17 @@ class Mode:
     path: str
     trainable: bool
     frozen: bool
-    meant: str
+    expected: str
     why: str
     will: str
     agrees: bool
     momentum: Optional[float]
     at_default: Optional[bool]
-    held: bool = False
+    forced_inference: bool = False
 
 
 @dataclass(frozen=True)
-class DriftLook:
+class DriftSnapshot:
     """Drift of every BN at one look, by path, each the mean over the BN's channels.
 
     mean_shift: in standard deviations of the start. log_variance_ratio: natural logarithm,
@@ -95,7 +95,7 @@ class Report:
     findings: Tuple[Finding, ...] = ()
     outcomes: Tuple[Outcome, ...] = ()
     modes: Tuple[Mode, ...] = ()
-    drift: Tuple[DriftLook, ...] = ()
+    drift: Tuple[DriftSnapshot, ...] = ()
     repairs: Tuple[str, ...] = ()
     notes: Tuple[str, ...] = ()
     steps: int = 0

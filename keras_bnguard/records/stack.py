@@ -28,7 +28,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Stack:
-    """The Keras a model belongs to: `package` and `version`, and the `engine` that computes.
+    """The Keras a model belongs to: `package` and `version`, and the `backend` that computes.
 
     flags: what makes a changed `trainable` count: "compile" (the flags at `compile()` run),
     "trace" (those at the first step run), "positional" (a change makes the step raise or
@@ -38,26 +38,26 @@ class Stack:
     name: str
     package: str
     version: str
-    engine: str
+    backend: str
     flags: str
     behaviour: Behaviour
 
     def __str__(self) -> str:
-        return f"{self.package} {self.version} on {self.engine}"
+        return f"{self.package} {self.version} on {self.backend}"
 
 
 @dataclass(frozen=True)
 class NormBehaviour:
     """What one BN class did when a fresh layer of it was called on two small batches.
 
-    live_updates: trainable, `training=True`: moving statistics changed.
+    trainable_updates: trainable, `training=True`: moving statistics changed.
     frozen_updates: not trainable, `training=True`: moving statistics changed.
     frozen_uses_batch: not trainable, `training=True`: output differs from inference mode's.
     """
 
-    live_updates: bool
+    trainable_updates: bool
     frozen_updates: bool
     frozen_uses_batch: bool
 
 
-STOCK = NormBehaviour(live_updates=True, frozen_updates=False, frozen_uses_batch=False)
+BUILTIN = NormBehaviour(trainable_updates=True, frozen_updates=False, frozen_uses_batch=False)

@@ -27,7 +27,7 @@ class OptimizerFacts:
 
     rate: the learning rate now, of a schedule its present value, None where it cannot be read;
     rate_is_schedule: it is a LearningRateSchedule; adaptive: of Adam's or RMSprop's family.
-    rate_writers: classes of callbacks of this `fit` that assign the rate, None where the
+    learning_rate_writers: classes of callbacks of this `fit` that assign the rate, None where the
     callbacks are not known; rate_settled: nobody can assign it before the first step.
     weight_decay: decoupled from the loss; decayed: BN whose gamma or beta it reaches, None
     where nobody looked. accumulation: batches per update of the weights.
@@ -38,10 +38,10 @@ class OptimizerFacts:
     iterations: int = 0
     unknown: Tuple[str, ...] = ()
     stale: Tuple[str, ...] = ()
-    rate: Optional[float] = None
+    learning_rate: Optional[float] = None
     rate_is_schedule: bool = False
     adaptive: bool = False
-    rate_writers: Optional[Tuple[str, ...]] = None
+    learning_rate_writers: Optional[Tuple[str, ...]] = None
     rate_settled: bool = False
     weight_decay: Optional[float] = None
     decayed: Optional[Tuple[str, ...]] = None
@@ -69,8 +69,8 @@ class CallSite:
     switched_by: path of the layer whose default `training=True` decided it, else None.
     values_per_channel: product of the input's shape without the channel axis, None if unknown.
     values_per_row: the same without the batch axis.
-    flag: the layer's own `trainable` at that moment, as the engine saw it.
-    around: the `training` value in force around the call, which Keras should hand on.
+    flag: the layer's own `trainable` at that moment, as the backend saw it.
+    surrounding: the `training` value in force around the call, which Keras should hand on.
     """
 
     explicit: Any
@@ -80,14 +80,14 @@ class CallSite:
     values_per_channel: Optional[int] = None
     values_per_row: Optional[int] = None
     flag: bool = True
-    around: Any = None
+    surrounding: Any = None
 
 
 @dataclass(frozen=True)
-class FlagChange:
+class TrainableChange:
     """A layer's flag that differs from the one its compiled step was built with.
 
-    outcome: what this engine does with it: "ignored", "live", "raises" or "corrupts".
+    outcome: what this backend does with it: "ignored", "live", "raises" or "corrupts".
     where: "before fit" or the moment inside it; source: "file.py:41" where known;
     compiled_at: the line of the last `compile()`, where known.
     """
@@ -99,16 +99,16 @@ class FlagChange:
     where: str = "before fit"
     source: Optional[str] = None
     is_norm: bool = False
-    excused_by: Optional[str] = None
+    explained_by: Optional[str] = None
     compiled_at: Optional[str] = None
 
 
 @dataclass(frozen=True)
-class Movement:
+class StatisticsChange:
     """What happened to one BN between train begin and this look, bit for bit.
 
     moved: mean or variance differ in at least one bit (NaN counts as moved).
-    moved_since_last: the same, against the previous look. affine_moved: gamma or beta
+    changed_since_last: the same, against the previous look. affine_changed: gamma or beta
     differ (None: not read). mean_shift: mean over channels of |mean_t - mean_0| /
     sqrt(variance_0 + epsilon). log_variance_ratio: mean over channels of
     |log((variance_t + epsilon) / (variance_0 + epsilon))|. distance: mean over channels of the
@@ -120,10 +120,10 @@ class Movement:
     path: str
     expected: str
     why: str
-    moved: bool
-    moved_since_last: bool
+    changed: bool
+    changed_since_last: bool
     ran: str = "unknown"
-    affine_moved: Optional[bool] = None
+    affine_changed: Optional[bool] = None
     mean_shift: float = 0.0
     log_variance_ratio: float = 0.0
     distance: float = 0.0
@@ -161,7 +161,7 @@ class PastRun:
     """The phase or the `fit` before this one, of the same model in the same process.
 
     inventory: the model as it was then. optimizer: the class of its optimizer. rate: the
-    highest learning rate at its looks; head_rate and head_optimizer: those of the first phase
+    highest learning rate at its looks; head_learning_rate and head_optimizer: those of the first phase
     in which pretrained layers were frozen. loss and first_loss: as logged for its last and its
     first epoch; loss_function: what it was compiled with. regularisation: (terms that counted
     then, terms that count now), both of the weights as they were when the present phase began.
@@ -171,8 +171,8 @@ class PastRun:
     steps: int = 0
     phase: Optional[str] = None
     optimizer: str = ""
-    rate: Optional[float] = None
-    head_rate: Optional[float] = None
+    learning_rate: Optional[float] = None
+    head_learning_rate: Optional[float] = None
     head_optimizer: str = ""
     loss: Optional[float] = None
     first_loss: Optional[float] = None
@@ -181,10 +181,10 @@ class PastRun:
 
 
 @dataclass(frozen=True)
-class Lag:
+class EmaBias:
     """How far the moving statistics of one BN are behind what its batches had.
 
-    start_left: share of the start values that is still in them, momentum ** updates.
+    initial_weight: share of the start values that is still in them, momentum ** updates.
     start_shift, start_log_variance: what that share does to them: distance from the average of
         the batches alone, in standard deviations and as |log ratio|, median over channels.
     shift, log_variance: how far they would still move if training went on as between the last
@@ -192,7 +192,7 @@ class Lag:
     """
 
     path: str
-    start_left: float
+    initial_weight: float
     start_shift: float
     start_log_variance: float
     shift: float
@@ -217,8 +217,8 @@ class RunFacts:
     moment: str = "train begin"
     epoch: Optional[int] = None
     steps: int = 0
-    flips: Tuple[FlagChange, ...] = ()
-    movements: Tuple[Movement, ...] = ()
+    trainable_changes: Tuple[TrainableChange, ...] = ()
+    statistics_changes: Tuple[StatisticsChange, ...] = ()
     calls: Mapping[str, Tuple[CallSite, ...]] = field(default_factory=dict)
     called: bool = False
     recompiled: Optional[str] = None
@@ -230,7 +230,7 @@ class RunFacts:
     losses: Tuple[float, ...] = ()
     loss_function: str = ""
     before: Optional[PastRun] = None
-    lags: Optional[Tuple[Lag, ...]] = None
+    ema_biases: Optional[Tuple[EmaBias, ...]] = None
 
 
 @dataclass(frozen=True)

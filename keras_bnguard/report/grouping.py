@@ -166,11 +166,11 @@ def _cells(mode: Mode) -> Tuple[object, ...]:
     return (
         mode.trainable,
         mode.frozen,
-        mode.meant,
+        mode.expected,
         mode.why,
         mode.will,
         mode.agrees,
         str(mode.momentum),
         mode.at_default,
-        mode.held,
+        mode.forced_inference,
     )

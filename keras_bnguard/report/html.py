@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from keras_bnguard.errors import MissingExtraError
-from keras_bnguard.records import DriftLook, Finding, Report
+from keras_bnguard.records import DriftSnapshot, Finding, Report
 from keras_bnguard.report import text
 from keras_bnguard.report.grouping import (
     grouped,
@@ -170,7 +170,7 @@ def _value(value: Any) -> str:
 
 
 # ---------------------------------------------------------------------- heat maps
-def _maps(drift: Sequence[DriftLook]) -> List[Dict[str, Any]]:
+def _maps(drift: Sequence[DriftSnapshot]) -> List[Dict[str, Any]]:
     """One table of layers by looks for each of the measures."""
     looks = _thinned(drift)
     return [
@@ -195,7 +195,7 @@ def _maps(drift: Sequence[DriftLook]) -> List[Dict[str, Any]]:
     ]
 
 
-def _thinned(drift: Sequence[DriftLook]) -> List[DriftLook]:
+def _thinned(drift: Sequence[DriftSnapshot]) -> List[DriftSnapshot]:
     if len(drift) <= LOOKS:
         return list(drift)
     return [drift[i * (len(drift) - 1) // (LOOKS - 1)] for i in range(LOOKS)]
@@ -236,7 +236,7 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
             [
                 _value(row.get("epoch")),
                 _value(row.get("phase")),
-                _value(row.get("rate")),
+                _value(row.get("learning_rate")),
                 _share(row.get("trainable_share")),
                 *(_value(row.get("logs", {}).get(key)) for key in logged),
             ]

@@ -29,7 +29,7 @@ def plot_phases(rows: Sequence[Mapping[str, Any]], path: Optional[str] = None) -
             "plot() needs matplotlib. Install it: pip install 'keras_bnguard[report]'."
         ) from error
     figure = Figure(figsize=(8.0, 6.0), layout="constrained")
-    losses, rates, shares = figure.subplots(3, 1, sharex=True)
+    losses, learning_rates, shares = figure.subplots(3, 1, sharex=True)
     epochs = [row["epoch"] for row in rows]
     for name in ("loss", "val_loss"):
         if any(name in row["logs"] for row in rows):
@@ -38,18 +38,18 @@ def plot_phases(rows: Sequence[Mapping[str, Any]], path: Optional[str] = None) -
     losses.set_ylabel("loss")
     if losses.lines:
         losses.legend(loc="upper right")
-    known = [float("nan") if row["rate"] is None else row["rate"] for row in rows]
-    rates.step(epochs, known, where="mid")
-    rates.set_ylabel("rate at epoch end")
+    known = [float("nan") if row["learning_rate"] is None else row["learning_rate"] for row in rows]
+    learning_rates.step(epochs, known, where="mid")
+    learning_rates.set_ylabel("rate at epoch end")
     if any(value > 0 for value in known):
-        rates.set_yscale("log")
+        learning_rates.set_yscale("log")
     shares.step(epochs, [100.0 * row["trainable_share"] for row in rows], where="mid")
     shares.set_ylabel("trainable, %")
     shares.set_ylim(0, 105)
     shares.set_xlabel("epoch")
     shares.xaxis.set_major_locator(MaxNLocator(integer=True))
     for place, (name, first, final) in enumerate(_spans(rows)):
-        for axes in (losses, rates, shares):
+        for axes in (losses, learning_rates, shares):
             axes.axvspan(first - 0.5, final + 0.5, alpha=0.08 + 0.1 * (place % 2), linewidth=0)
         losses.text((first + final) / 2, 1.01, name, transform=losses.get_xaxis_transform(),
                     ha="center", va="bottom")  # fmt: skip

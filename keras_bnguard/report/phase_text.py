@@ -15,7 +15,7 @@ def phase_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
             continue
         first, final = epochs[0], epochs[-1]
         loss, decay = final["logs"].get("loss"), final["layer_decay"]
-        shown = "schedule" if final["rate"] is None else f"{final['rate']:.4g}"
+        shown = "schedule" if final["learning_rate"] is None else f"{final['learning_rate']:.4g}"
         lines.append(
             f"{name}: epochs {first['epoch']}-{final['epoch']}, rate {shown}"
             + ("" if decay == 1.0 else f" x {decay:g} per block")

@@ -133,7 +133,7 @@ def plot_mode_gap(gap: Any, path: Optional[str] = None) -> Any:
     panels = np.atleast_1d(figure.subplots(1, len(names)))
     for axes, name in zip(panels, names):
         values = (gap.training[name], gap.inference[name])
-        error = gap.spread[name]
+        error = gap.standard_error[name]
         axes.bar((0, 1), values, color=(BEFORE, AFTER), width=0.7)
         if np.isfinite(error):
             axes.errorbar(1, values[1], yerr=error, color="black", capsize=4)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from keras_bnguard.errors import MissingExtraError
-from keras_bnguard.records import DriftLook, Report
+from keras_bnguard.records import DriftSnapshot, Report
 from keras_bnguard.report.grouping import one_line
 from keras_bnguard.report.text import render
 
@@ -48,7 +48,7 @@ class DriftWriter:
         self._writer: Optional[Any] = None
         self._step = -1
 
-    def look(self, look: DriftLook) -> None:
+    def look(self, look: DriftSnapshot) -> None:
         """Write the drift at one look; looks without a step between them are one apart."""
         self._step = max(look.steps, self._step + 1)
         scalars: Dict[str, float] = {"bn_drift": look.total}

@@ -71,7 +71,7 @@ def print_rich(report: Report, console: Any) -> None:
     if report.modes:
         console.print(_modes(report, page.width))
         if not all(mode.agrees for mode in report.modes):
-            page.say("<-- is not what was meant", "dim")
+            page.say("<-- is not what is expected", "dim")
         console.print()
     for repair in report.repairs:
         page.say(f"repair {repair}", "green")

@@ -21,7 +21,7 @@ from keras_bnguard.report.grouping import (
 WIDTH = 80
 # A mode table with more rows than this is folded in a report.
 MANY = 12
-HEADER = ("BN layer", "flag", "meant", "runs here", "momentum", "statistics")
+HEADER = ("BN layer", "flag", "expected", "runs here", "momentum", "statistics")
 
 
 def finding_text(finding: Finding) -> str:
@@ -173,8 +173,10 @@ def mode_cells(mode: Mode) -> Sequence[str]:
     """What a row of the mode table says behind the path."""
     return (
         "live" if mode.trainable else "frozen",
-        one_line(mode.meant),
-        ("held " if mode.held else "") + one_line(mode.will) + ("" if mode.agrees else " <--"),
+        one_line(mode.expected),
+        ("held " if mode.forced_inference else "")
+        + one_line(mode.will)
+        + ("" if mode.agrees else " <--"),
         "-" if mode.momentum is None else f"{mode.momentum:g}",
         {True: "default", False: "trained", None: "not built"}[mode.at_default],
     )
@@ -196,7 +198,7 @@ def _table(report: Report, fold: bool) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     ]
     if not all(mode.agrees for mode in report.modes):
-        lines.append("<-- is not what was meant")
+        lines.append("<-- is not what is expected")
     return "\n".join(lines)
 
 

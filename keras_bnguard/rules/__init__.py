@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Dict, Tuple, Type
 
-from keras_bnguard.rules.base import Hit, Rule
+from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.bng101_trainable_changed_after_compile import TrainableChangedAfterCompile
-from keras_bnguard.rules.bng102_live_batchnorm_under_frozen_parent import (
-    LiveBatchnormUnderFrozenParent,
+from keras_bnguard.rules.bng102_trainable_batchnorm_under_frozen_parent import (
+    TrainableBatchnormUnderFrozenParent,
 )
-from keras_bnguard.rules.bng103_live_batchnorm_among_frozen_layers import (
-    LiveBatchnormAmongFrozenLayers,
+from keras_bnguard.rules.bng103_trainable_batchnorm_among_frozen_layers import (
+    TrainableBatchnormAmongFrozenLayers,
 )
-from keras_bnguard.rules.bng104_pretrained_batchnorm_thawed import PretrainedBatchnormThawed
+from keras_bnguard.rules.bng104_pretrained_batchnorm_unfrozen import PretrainedBatchnormUnfrozen
 from keras_bnguard.rules.bng105_frozen_batchnorm_uses_batch_statistics import (
     FrozenBatchnormUsesBatchStatistics,
 )
@@ -45,8 +45,8 @@ from keras_bnguard.rules.bng305_renorm import Renorm
 from keras_bnguard.rules.bng401_statistics_never_loaded import StatisticsNeverLoaded
 from keras_bnguard.rules.bng402_non_finite_statistics import NonFiniteStatistics
 from keras_bnguard.rules.bng403_dead_or_negative_variance import DeadOrNegativeVariance
-from keras_bnguard.rules.bng404_frozen_statistics_moved import FrozenStatisticsMoved
-from keras_bnguard.rules.bng405_live_statistics_stuck import LiveStatisticsStuck
+from keras_bnguard.rules.bng404_frozen_statistics_updated import FrozenStatisticsUpdated
+from keras_bnguard.rules.bng405_trainable_statistics_unchanged import TrainableStatisticsUnchanged
 from keras_bnguard.rules.bng406_statistics_drifted import StatisticsDrifted
 from keras_bnguard.rules.bng407_statistics_still_converging import StatisticsStillConverging
 from keras_bnguard.rules.bng501_input_scale_mismatch import InputScaleMismatch
@@ -75,9 +75,9 @@ from keras_bnguard.rules.bng704_variance_convention_changed import VarianceConve
 
 ALL_RULES: Tuple[Type[Rule], ...] = (
     TrainableChangedAfterCompile,
-    LiveBatchnormUnderFrozenParent,
-    LiveBatchnormAmongFrozenLayers,
-    PretrainedBatchnormThawed,
+    TrainableBatchnormUnderFrozenParent,
+    TrainableBatchnormAmongFrozenLayers,
+    PretrainedBatchnormUnfrozen,
     FrozenBatchnormUsesBatchStatistics,
     BatchnormSharedByCompiledModels,
     BlockCutInHalf,
@@ -98,8 +98,8 @@ ALL_RULES: Tuple[Type[Rule], ...] = (
     StatisticsNeverLoaded,
     NonFiniteStatistics,
     DeadOrNegativeVariance,
-    FrozenStatisticsMoved,
-    LiveStatisticsStuck,
+    FrozenStatisticsUpdated,
+    TrainableStatisticsUnchanged,
     StatisticsDrifted,
     StatisticsStillConverging,
     InputScaleMismatch,

@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from keras_bnguard.records import CallSite, Facts, Inventory, Movement, NormLayer, RunFacts
+from keras_bnguard.records import CallSite, Facts, Inventory, NormLayer, RunFacts, StatisticsChange
 
 HEADINGS = (
     "What it checks",
@@ -21,7 +21,7 @@ HEADINGS = (
 
 
 @dataclass(frozen=True)
-class Hit:
+class Violation:
     """What a rule's `check` yields: the layers, the numbers and what to type.
 
     message: one or two sentences with the measured numbers and what this stack does.
@@ -46,7 +46,7 @@ class Rule:
         certain: it has no false positive; every other rule says where it stays silent.
         repairable: `fix=True` repairs it.
         asked: when a rule that needs "R" is asked while training runs: "always", at each look;
-            "moved", where something it can see is new: a BN moved or stood still in another way,
+            "changed", where something it can see is new: a BN moved or stood still in another way,
             a layer was called, a flag or `compile()` came; "end", once, when training has ended.
             Only the last two see movements at every look they are asked at.
     """
@@ -60,11 +60,11 @@ class Rule:
     asked: ClassVar[str] = "always"
     looks_again: ClassVar[bool] = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         """Yield a hit per fault; nothing where all is well. Must not change the facts."""
         raise NotImplementedError
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         """Why facts that are there still do not suffice; None where they do.
 
         A rule that yields no hit and gives a reason here ends as *skipped*, never as *clear*.
@@ -101,9 +101,9 @@ def some(paths: Sequence[str], limit: int = 3) -> str:
     return head if len(paths) <= limit else f"{head} (+{len(paths) - limit} more)"
 
 
-def stands_still(norm: NormLayer) -> bool:
+def expects_inference(norm: NormLayer) -> bool:
     """Whether a BN is meant to run in inference mode: by a flag, a hold or all its graph calls."""
-    return norm.frozen or norm.held or called_with_false(norm)
+    return norm.frozen or norm.forced_inference or called_with_false(norm)
 
 
 def called_with_false(norm: NormLayer) -> bool:
@@ -116,9 +116,9 @@ def drops_training(norm: NormLayer) -> bool:
     behaviour = norm.behaviour
     return (
         norm.kind == "keras"
-        and not norm.stock
+        and not norm.builtin
         and behaviour is not None
-        and not behaviour.live_updates
+        and not behaviour.trainable_updates
     )
 
 
@@ -141,7 +141,7 @@ def sites_of(run: RunFacts, norm: NormLayer) -> Tuple[CallSite, ...]:
     return tuple(site for path in paths for site in run.calls.get(path, ()))
 
 
-def stuck(facts: Facts) -> List[Movement]:
+def stuck(facts: Facts) -> List[StatisticsChange]:
     """BN meant to train that did not move, where no fact explains it: BNG206 and BNG405 share it.
 
     Left out: statistics that are NaN or Inf, which stay so whatever the step does (BNG402),
@@ -153,16 +153,16 @@ def stuck(facts: Facts) -> List[Movement]:
     norms = norms_of(facts)
     if run is None or run.steps < 1:
         return []
-    flipped = {flip.path for flip in run.flips}
+    flipped = {trainable_change.path for trainable_change in run.trainable_changes}
     found = []
-    for movement in run.movements:
-        norm = norms.get(movement.path)
-        if norm is None or movement.expected != "train" or movement.moved:
+    for statistics_change in run.statistics_changes:
+        norm = norms.get(statistics_change.path)
+        if norm is None or statistics_change.expected != "train" or statistics_change.changed:
             continue
         sites = sites_of(run, norm)
         explained = (
             norm.kind == "variables"
-            or not {"moving_mean", "moving_variance"}.isdisjoint(movement.nonfinite)
+            or not {"moving_mean", "moving_variance"}.isdisjoint(statistics_change.nonfinite)
             or norm.path in flipped
             or (norm.momentum is not None and norm.momentum >= 1.0)
             or drops_training(norm)
@@ -170,7 +170,7 @@ def stuck(facts: Facts) -> List[Movement]:
             or ((run.called or bool(sites)) and all(site.explicit is False for site in sites))
         )
         if not explained:
-            found.append(movement)
+            found.append(statistics_change)
     return found
 
 
@@ -178,7 +178,9 @@ def step_is_in_doubt(facts: Facts) -> bool:
     """Whether flags changed after `compile()` (BNG101) or the optimizer knows other variables
     (BNG601): then what the present flags say is not what the step does, and those rules speak."""
     run, optimizer = facts.run, facts.optimizer
-    flipped = run is not None and any(flip.excused_by is None for flip in run.flips)
+    flipped = run is not None and any(
+        trainable_change.explained_by is None for trainable_change in run.trainable_changes
+    )
     return flipped or (optimizer is not None and bool(optimizer.unknown))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Facts, FlagChange
-from keras_bnguard.rules.base import COMPILE_AGAIN, Hit, Rule, count, indent, some, stack_of
+from keras_bnguard.records import Facts, TrainableChange
+from keras_bnguard.rules.base import COMPILE_AGAIN, Rule, Violation, count, indent, some, stack_of
 
 OUTCOMES = {
     "ignored": (
@@ -14,7 +14,7 @@ OUTCOMES = {
     ),
     "live": "it takes effect at once here, but on other Kerases it would not",
     "raises": "the next step will raise, because the optimizer was built for other variables",
-    "corrupts": "the engine would put the values of one variable into another at the next sync",
+    "corrupts": "the backend would put the values of one variable into another at the next sync",
 }
 
 
@@ -31,7 +31,7 @@ class TrainableChangedAfterCompile(Rule):
         JAX a change inside `fit` can put the weights of one layer into another.
 
     How it decides:
-        The two flags of a layer differ, no threshold. What follows depends on the engine and
+        The two flags of a layer differ, no threshold. What follows depends on the backend and
         on the moment: "ignored" (the old flags count), "live" (the new ones do), "raises"
         (the next step fails) or "corrupts" (weights get mixed up). Certain.
 
@@ -52,7 +52,7 @@ class TrainableChangedAfterCompile(Rule):
         at the next look is not seen.
 
     Source:
-        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three engines; keras issues
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three backends; keras issues
         9550 and 13404, tensorflow issue 22012, keras pull requests 8234 and 22787.
     """
 
@@ -60,43 +60,70 @@ class TrainableChangedAfterCompile(Rule):
     name = "trainable-changed-after-compile"
     severity = "error"
     needs = ("A", "R")
-    asked = "moved"
+    asked = "changed"
     repairable = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         if facts.inventory is None or facts.run is None:
             return
-        flips = [flip for flip in facts.run.flips if flip.excused_by is None]
-        if not flips:
+        trainable_changes = [
+            trainable_change
+            for trainable_change in facts.run.trainable_changes
+            if trainable_change.explained_by is None
+        ]
+        if not trainable_changes:
             return
-        flips.sort(key=lambda flip: not flip.is_norm)
-        paths = tuple(dict.fromkeys(flip.path for flip in flips if flip.path))
-        norms = len({flip.path for flip in flips if flip.is_norm})
-        changed = ["the model itself"] * any(not flip.path for flip in flips)
+        trainable_changes.sort(key=lambda trainable_change: not trainable_change.is_norm)
+        paths = tuple(
+            dict.fromkeys(
+                trainable_change.path
+                for trainable_change in trainable_changes
+                if trainable_change.path
+            )
+        )
+        norms = len(
+            {
+                trainable_change.path
+                for trainable_change in trainable_changes
+                if trainable_change.is_norm
+            }
+        )
+        changed = ["the model itself"] * any(
+            not trainable_change.path for trainable_change in trainable_changes
+        )
         changed += [f"{count(len(paths), 'layer')} ({norms} BN): {some(paths)}"] * bool(paths)
-        outcomes: Dict[str, List[FlagChange]] = {}
-        for flip in flips:
-            outcomes.setdefault(flip.outcome, []).append(flip)
+        outcomes: Dict[str, List[TrainableChange]] = {}
+        for trainable_change in trainable_changes:
+            outcomes.setdefault(trainable_change.outcome, []).append(trainable_change)
         told = "; ".join(_tell(outcome, group) for outcome, group in outcomes.items())
-        inside = any(flip.where != "before fit" for flip in flips)
-        yield Hit(
+        inside = any(
+            trainable_change.where != "before fit" for trainable_change in trainable_changes
+        )
+        yield Violation(
             layers=paths,
             message=(
                 f"trainable changed after compile() for {' and '.join(changed)}. "
-                f"With {stack_of(facts)}: {told}.{_lines(flips)}"
+                f"With {stack_of(facts)}: {told}.{_lines(trainable_changes)}"
             ),
             fix=_fix(inside),
             evidence={
-                "frozen": sum(not flip.now for flip in flips),
-                "thawed": sum(flip.now for flip in flips),
+                "frozen": sum(not trainable_change.now for trainable_change in trainable_changes),
+                "unfrozen": sum(trainable_change.now for trainable_change in trainable_changes),
                 "norms": norms,
                 "outcomes": {outcome: len(group) for outcome, group in outcomes.items()},
-                "where": _each(flip.where for flip in flips),
+                "where": _each(trainable_change.where for trainable_change in trainable_changes),
             },
-            source=next((flip.source for flip in flips if flip.source), None),
+            source=next(
+                (
+                    trainable_change.source
+                    for trainable_change in trainable_changes
+                    if trainable_change.source
+                ),
+                None,
+            ),
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         inventory = facts.inventory
         if inventory is None or facts.run is None:
             return None
@@ -107,22 +134,25 @@ class TrainableChangedAfterCompile(Rule):
         return None
 
 
-def _tell(outcome: str, flips: List[FlagChange]) -> str:
-    frozen = sum(not flip.now for flip in flips)
+def _tell(outcome: str, trainable_changes: List[TrainableChange]) -> str:
+    frozen = sum(not trainable_change.now for trainable_change in trainable_changes)
     changed = [f"{frozen} frozen"] * bool(frozen)
-    changed += [f"{len(flips) - frozen} thawed"] * bool(len(flips) - frozen)
+    changed += [f"{len(trainable_changes) - frozen} thawed"] * bool(len(trainable_changes) - frozen)
     places = _each(
-        f"{flip.where} at {flip.source}" if flip.source else flip.where for flip in flips
+        f"{trainable_change.where} at {trainable_change.source}"
+        if trainable_change.source
+        else trainable_change.where
+        for trainable_change in trainable_changes
     )
     return f"{' and '.join(changed)} ({some(places)}): {OUTCOMES.get(outcome, outcome)}"
 
 
-def _lines(flips: List[FlagChange]) -> str:
+def _lines(trainable_changes: List[TrainableChange]) -> str:
     """Both lines, where both are known: ` trainable changed at a.py:41, last compile at ...`."""
-    places = _each(_short(f.source) for f in flips if f.source and f.compiled_at)
+    places = _each(_short(f.source) for f in trainable_changes if f.source and f.compiled_at)
     if not places:
         return ""
-    compiled = next(_short(f.compiled_at) for f in flips if f.compiled_at)
+    compiled = next(_short(f.compiled_at) for f in trainable_changes if f.compiled_at)
     return f" trainable changed at {some(places)}, last compile at {compiled}."
 
 

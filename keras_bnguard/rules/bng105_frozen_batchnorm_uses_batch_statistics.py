@@ -6,8 +6,8 @@ from typing import Iterable, List
 
 from keras_bnguard.records import Facts, Inventory, NormLayer, RunFacts
 from keras_bnguard.rules.base import (
-    Hit,
     Rule,
+    Violation,
     called_with_false,
     count,
     reach,
@@ -55,38 +55,45 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
     name = "frozen-batchnorm-uses-batch-statistics"
     severity = "error"
     needs = ("A", "R")
-    asked = "moved"
+    asked = "changed"
     repairable = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run = facts.inventory, facts.run
         if inventory is None or run is None:
             return
-        hit = [
+        violation = [
             norm
             for norm in inventory.norms
-            if norm.frozen and not norm.held and _faults(norm) and not _told(norm, inventory, run)
+            if norm.frozen
+            and not norm.forced_inference
+            and _faults(norm)
+            and not _told(norm, inventory, run)
         ]
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
+        paths = tuple(norm.path for norm in violation)
         classes = tuple(
-            dict.fromkeys(f"{norm.class_name} ({' and '.join(_faults(norm))})" for norm in hit)
+            dict.fromkeys(
+                f"{norm.class_name} ({' and '.join(_faults(norm))})" for norm in violation
+            )
         )
-        torch = [norm for norm in hit if norm.kind == "torch"]
+        torch = [norm for norm in violation if norm.kind == "torch"]
         fixes = [_torch_fix(torch)] if torch else []
-        if len(torch) < len(hit):
+        if len(torch) < len(violation):
             fixes.insert(0, KERAS_FIX)
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'frozen BN layer')} not in inference mode: {some(paths)}. "
+                f"{count(len(violation), 'frozen BN layer')} not in inference mode: {some(paths)}. "
                 f"Training with {inventory.stack}: {some(classes)}."
             ),
             fix="\n".join(fixes),
             evidence={
-                "uses_batch": tuple(n.path for n in hit if "normalises by the batch" in _faults(n)),
-                "updates": tuple(n.path for n in hit if "moves its statistics" in _faults(n)),
+                "uses_batch": tuple(
+                    n.path for n in violation if "normalises by the batch" in _faults(n)
+                ),
+                "updates": tuple(n.path for n in violation if "moves its statistics" in _faults(n)),
             },
         )
 

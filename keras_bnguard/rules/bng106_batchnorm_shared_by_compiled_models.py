@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Rule, Violation, count, some
 
 
 class BatchnormSharedByCompiledModels(Rule):
@@ -47,19 +47,19 @@ class BatchnormSharedByCompiledModels(Rule):
     severity = "info"
     needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None or inventory.shared is None:
             return
-        hit = [shared for shared in inventory.shared if shared.here != shared.there]
-        if not hit:
+        violation = [shared for shared in inventory.shared if shared.here != shared.there]
+        if not violation:
             return
-        paths = tuple(dict.fromkeys(shared.path for shared in hit))
-        others = tuple(dict.fromkeys(shared.other for shared in hit))
-        around = tuple(dict.fromkeys(s.other for s in hit if s.other_contains_model))
-        frozen = len({shared.path for shared in hit if not shared.here})
-        contains = f" ({some(around)} contains this model)" if around else ""
-        yield Hit(
+        paths = tuple(dict.fromkeys(shared.path for shared in violation))
+        others = tuple(dict.fromkeys(shared.other for shared in violation))
+        graph_context = tuple(dict.fromkeys(s.other for s in violation if s.other_contains_model))
+        frozen = len({shared.path for shared in violation if not shared.here})
+        contains = f" ({some(graph_context)} contains this model)" if graph_context else ""
+        yield Violation(
             layers=paths,
             message=(
                 f"{count(len(paths), 'BN layer')} also held by {some(others)}{contains} with the "
@@ -78,7 +78,7 @@ class BatchnormSharedByCompiledModels(Rule):
             evidence={"others": others, "flags_read": inventory.stack.flags},
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.inventory is not None and facts.inventory.shared is None:
             return "other models were not looked for; select BNG106 to do so"
         return None

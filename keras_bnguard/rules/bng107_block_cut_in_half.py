@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Rule, Violation, count, some
 
 
 class BlockCutInHalf(Rule):
@@ -44,7 +44,7 @@ class BlockCutInHalf(Rule):
     severity = "info"
     needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None or inventory.blocks is None:
             return
@@ -55,7 +55,7 @@ class BlockCutInHalf(Rule):
             f"{block.name} ({len(block.trains)} of {len(block.trains) + len(block.frozen)} train)"
             for block in cut
         ]
-        yield Hit(
+        yield Violation(
             layers=tuple(path for block in cut for path in block.frozen),
             message=(
                 f"{count(len(cut), 'block')} of {len(inventory.blocks)} cut in half: "
@@ -70,7 +70,7 @@ class BlockCutInHalf(Rule):
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.inventory is not None and facts.inventory.blocks is None:
             return "nobody looked for blocks: select BNG107"
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, freeze_code, line_of_call, some
+from keras_bnguard.rules.base import Rule, Violation, count, freeze_code, line_of_call, some
 
 
 class TrainingFalseIgnored(Rule):
@@ -46,33 +46,35 @@ class TrainingFalseIgnored(Rule):
     needs = ("A",)
     repairable = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None or inventory.stack.behaviour.graph_false_honoured:
             return
-        hit = [
+        violation = [
             norm
             for norm in inventory.norms
             if norm.trainable
-            and not norm.held
+            and not norm.forced_inference
             and any(call.training is False for call in norm.calls)
         ]
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        owners = tuple(dict.fromkeys(c.owner for n in hit for c in n.calls if c.training is False))
-        yield Hit(
+        paths = tuple(norm.path for norm in violation)
+        owners = tuple(
+            dict.fromkeys(c.owner for n in violation for c in n.calls if c.training is False)
+        )
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'trainable BN layer')} called with training=False at "
+                f"{count(len(violation), 'trainable BN layer')} called with training=False at "
                 f"{some(owners)}: {some(paths)}. {inventory.stack} overrides that with "
                 "training=True in fit, so their moving statistics will move."
             ),
             fix=(
                 "freeze BN by its own flag, then compile again:\n"
-                f"{freeze_code(inventory, hit)}\n"
+                f"{freeze_code(inventory, violation)}\n"
                 "or let the guard hold them: BNGuard(fix=True), or bng.force_inference(model)"
             ),
             evidence={"calls": owners, "stack": str(inventory.stack)},
-            source=line_of_call(hit, False),
+            source=line_of_call(violation, False),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, line_of_call, some
+from keras_bnguard.rules.base import Rule, Violation, count, line_of_call, some
 
 
 class TrainingTrueHardWired(Rule):
@@ -46,23 +46,25 @@ class TrainingTrueHardWired(Rule):
     needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None or not inventory.stack.behaviour.graph_true_at_inference:
             return
-        hit = [
+        violation = [
             norm
             for norm in inventory.norms
             if not norm.frozen and any(call.training is True for call in norm.calls)
         ]
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        owners = tuple(dict.fromkeys(c.owner for n in hit for c in n.calls if c.training is True))
-        yield Hit(
+        paths = tuple(norm.path for norm in violation)
+        owners = tuple(
+            dict.fromkeys(c.owner for n in violation for c in n.calls if c.training is True)
+        )
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} called with training=True at {some(owners)}: "
+                f"{count(len(violation), 'BN layer')} called with training=True at {some(owners)}: "
                 f"{some(paths)}. {inventory.stack} obeys that in predict and evaluate too: "
                 "outputs depend on the batch, and the statistics move."
             ),
@@ -73,5 +75,5 @@ class TrainingTrueHardWired(Rule):
                 "    x = keras.layers.Dropout(0.5)(x, training=True)"
             ),
             evidence={"calls": owners, "stack": str(inventory.stack)},
-            source=line_of_call(hit, True),
+            source=line_of_call(violation, True),
         )

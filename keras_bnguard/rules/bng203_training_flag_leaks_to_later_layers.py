@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Iterable, List, Optional
 
 from keras_bnguard.records import CallSite, Facts, NormLayer
-from keras_bnguard.rules.base import Hit, Rule, count, reach, sites_of, some, stands_still
+from keras_bnguard.rules.base import (
+    Rule,
+    Violation,
+    count,
+    expects_inference,
+    reach,
+    sites_of,
+    some,
+)
 
 
 class TrainingFlagLeaksToLaterLayers(Rule):
@@ -45,28 +53,28 @@ class TrainingFlagLeaksToLaterLayers(Rule):
     name = "training-flag-leaks-to-later-layers"
     severity = "error"
     needs = ("A", "R")
-    asked = "moved"
+    asked = "changed"
     repairable = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run = facts.inventory, facts.run
         if inventory is None or run is None or not run.called:
             return
-        hit: List[NormLayer] = []
+        violation: List[NormLayer] = []
         leaks: List[CallSite] = []
         for norm in inventory.norms:
             found = [site for site in sites_of(run, norm) if _leaks(site)]
-            if found and not stands_still(norm):
-                hit.append(norm)
+            if found and not expects_inference(norm):
+                violation.append(norm)
                 leaks += found
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
+        paths = tuple(norm.path for norm in violation)
         sources = tuple(dict.fromkeys(site.leaked_from or "" for site in leaks))
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} in inference mode through training=False at "
+                f"{count(len(violation), 'BN layer')} in inference mode through training=False at "
                 f"{some(sources)}: {some(paths)}. {inventory.stack} hands that value on to layers "
                 "called later without one, so their statistics stand still in training."
             ),
@@ -81,7 +89,7 @@ class TrainingFlagLeaksToLaterLayers(Rule):
             evidence={"leaked_from": sources, "calls": len(leaks)},
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.run is not None and not facts.run.called:
             return "no training step was observed yet"
         return None

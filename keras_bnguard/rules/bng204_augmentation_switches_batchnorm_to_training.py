@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import Facts, Inventory, NormLayer
-from keras_bnguard.rules.base import Hit, Rule, count, sites_of, some
+from keras_bnguard.rules.base import Rule, Violation, count, sites_of, some
 
 
 class AugmentationSwitchesBatchnormToTraining(Rule):
@@ -51,25 +51,25 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
     needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None or not inventory.stack.behaviour.default_leaks:
             return
-        hit: List[NormLayer] = []
-        switches: List[str] = []
+        violation: List[NormLayer] = []
+        training_defaults: List[str] = []
         for norm in inventory.norms:
             found = _switches_of(norm, inventory, facts)
-            if found and not norm.frozen and not norm.held:
-                hit.append(norm)
-                switches += found
-        if not hit:
+            if found and not norm.frozen and not norm.forced_inference:
+                violation.append(norm)
+                training_defaults += found
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        names = tuple(dict.fromkeys(switches))
-        yield Hit(
+        paths = tuple(norm.path for norm in violation)
+        names = tuple(dict.fromkeys(training_defaults))
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'live BN layer')} after {some(names)}, whose call defaults to "
+                f"{count(len(violation), 'live BN layer')} after {some(names)}, whose call defaults to "
                 f"training=True: {some(paths)}. With {inventory.stack} a plain model(x) then runs "
                 "them in training mode and moves their statistics."
             ),
@@ -79,10 +79,10 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
                 "or augment in the data pipeline instead:\n"
                 "    dataset = dataset.map(lambda x, y: (augment(x, training=True), y))"
             ),
-            evidence={"switches": names, "stack": str(inventory.stack)},
+            evidence={"training_defaults": names, "stack": str(inventory.stack)},
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         inventory = facts.inventory
         if inventory is None or inventory.functional or not inventory.stack.behaviour.default_leaks:
             return None
@@ -100,5 +100,5 @@ def _switches_of(norm: NormLayer, inventory: Inventory, facts: Facts) -> Tuple[s
     explicit = any(call.training is not None for call in norm.calls)
     if inventory.functional and norm.calls and not explicit:
         last = max(call.order for call in norm.calls)
-        found += [switch.path for switch in inventory.switches if switch.order < last]
+        found += [switch.path for switch in inventory.training_defaults if switch.order < last]
     return tuple(dict.fromkeys(found))

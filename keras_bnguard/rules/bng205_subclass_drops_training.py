@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, drops_training, some, stands_still
+from keras_bnguard.rules.base import Rule, Violation, count, drops_training, expects_inference, some
 
 
 class SubclassDropsTraining(Rule):
@@ -45,29 +45,33 @@ class SubclassDropsTraining(Rule):
     name = "subclass-drops-training"
     severity = "error"
     needs = ("A", "R")
-    asked = "moved"
+    asked = "changed"
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run = facts.inventory, facts.run
         if inventory is None or run is None:
             return
-        moved = {movement.path for movement in run.movements if movement.moved}
-        hit = [
+        changed = {
+            statistics_change.path
+            for statistics_change in run.statistics_changes
+            if statistics_change.changed
+        }
+        violation = [
             norm
             for norm in inventory.norms
             if drops_training(norm)
-            and not stands_still(norm)
+            and not expects_inference(norm)
             and not (norm.momentum is not None and norm.momentum >= 1.0)
-            and norm.path not in moved
+            and norm.path not in changed
         ]
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        classes = tuple(dict.fromkeys(norm.class_name for norm in hit))
-        yield Hit(
+        paths = tuple(norm.path for norm in violation)
+        classes = tuple(dict.fromkeys(norm.class_name for norm in violation))
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} of {some(classes)} without moving statistics: "
+                f"{count(len(violation), 'BN layer')} of {some(classes)} without moving statistics: "
                 f"{some(paths)}. Called with training=True by {inventory.stack}, a fresh layer "
                 "of that class left mean and variance as they were."
             ),

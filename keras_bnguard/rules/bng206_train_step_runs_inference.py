@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, norms_of, sites_of, some, stack_of, stuck
+from keras_bnguard.rules.base import (
+    Rule,
+    Violation,
+    count,
+    norms_of,
+    sites_of,
+    some,
+    stack_of,
+    stuck,
+)
 
 
 class TrainStepRunsInference(Rule):
@@ -47,26 +56,29 @@ class TrainStepRunsInference(Rule):
     name = "train-step-runs-inference"
     severity = "error"
     needs = ("R",)
-    asked = "moved"
+    asked = "changed"
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run
         if run is None:
             return
-        hit = [
-            movement
-            for movement in stuck(facts)
-            if movement.ran == "inference" and movement.affine_moved is not False
+        violation = [
+            statistics_change
+            for statistics_change in stuck(facts)
+            if statistics_change.ran == "inference"
+            and statistics_change.affine_changed is not False
         ]
-        if not hit:
+        if not violation:
             return
-        paths = tuple(movement.path for movement in hit)
-        affine = sum(movement.affine_moved is True for movement in hit)
+        paths = tuple(statistics_change.path for statistics_change in violation)
+        affine = sum(statistics_change.affine_changed is True for statistics_change in violation)
         norms = norms_of(facts)
         lost = [
-            movement.path
-            for movement in hit
-            if any(site.around is True for site in sites_of(run, norms[movement.path]))
+            statistics_change.path
+            for statistics_change in violation
+            if any(
+                site.surrounding is True for site in sites_of(run, norms[statistics_change.path])
+            )
         ]
         if lost:
             cause = (
@@ -86,18 +98,18 @@ class TrainStepRunsInference(Rule):
                 "say training=True in the training step, and only there:\n"
                 "    y_pred = self(x, training=True)"
             )
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'live BN layer')} in inference mode during training: "
+                f"{count(len(violation), 'live BN layer')} in inference mode during training: "
                 f"{some(paths)}. After {count(run.steps, 'step')} mean and variance are "
-                f"bit-identical; gamma or beta moved in {affine} of {len(hit)}. {cause}"
+                f"bit-identical; gamma or beta moved in {affine} of {len(violation)}. {cause}"
             ),
             fix=fix,
-            evidence={"steps": run.steps, "affine_moved": affine},
+            evidence={"steps": run.steps, "affine_changed": affine},
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.run is None:
             return None
         if facts.inventory is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, List
 
 from keras_bnguard.records import Facts, NormLayer, TimeSteps
-from keras_bnguard.rules.base import Hit, Rule, count, some, stands_still
+from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
 class BatchnormInsideTimeDistributed(Rule):
@@ -36,7 +36,7 @@ class BatchnormInsideTimeDistributed(Rule):
 
     Source:
         Measured with five steps: mean 0.484 where one update gives 0.25 on Keras 3.15.1 (three
-        engines), 0.25 bare and 0.375 in a model on Keras 2.15 and tf_keras 2.21; keras issue
+        backends), 0.25 bare and 0.375 in a model on Keras 2.15 and tf_keras 2.21; keras issue
         7466.
     """
 
@@ -45,24 +45,24 @@ class BatchnormInsideTimeDistributed(Rule):
     severity = "info"
     needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
-        hit: List[NormLayer] = []
+        violation: List[NormLayer] = []
         updates: List[str] = []
         for norm in inventory.norms:
-            steps = norm.around.time_steps
-            if steps is not None and not stands_still(norm):
-                hit.append(norm)
+            steps = norm.graph_context.time_steps
+            if steps is not None and not expects_inference(norm):
+                violation.append(norm)
                 updates.append(_updates(steps, inventory.stack.name in ("k2", "tfk")))
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        yield Hit(
+        paths = tuple(norm.path for norm in violation)
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'live BN layer')} inside TimeDistributed: {some(paths)}. "
+                f"{count(len(violation), 'live BN layer')} inside TimeDistributed: {some(paths)}. "
                 f"{inventory.stack} updates their statistics {some(tuple(dict.fromkeys(updates)))} "
                 "in every training step."
             ),

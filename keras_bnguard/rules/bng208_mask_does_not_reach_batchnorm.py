@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some, stands_still
+from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
 class MaskDoesNotReachBatchnorm(Rule):
@@ -50,21 +50,25 @@ class MaskDoesNotReachBatchnorm(Rule):
     needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
-        hit = [n for n in inventory.norms if n.around.lost_mask and not stands_still(n)]
-        lost = [n.around.lost_mask for n in hit if n.around.lost_mask is not None]
-        if not hit:
+        violation = [
+            n for n in inventory.norms if n.graph_context.lost_mask and not expects_inference(n)
+        ]
+        lost = [
+            n.graph_context.lost_mask for n in violation if n.graph_context.lost_mask is not None
+        ]
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
+        paths = tuple(norm.path for norm in violation)
         makers = tuple(dict.fromkeys(mask.made_by for mask in lost))
         droppers = tuple(dict.fromkeys(mask.dropped_by for mask in lost))
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'live BN layer')} without the mask of {some(makers)}: "
+                f"{count(len(violation), 'live BN layer')} without the mask of {some(makers)}: "
                 f"{some(paths)}. {some(droppers)} does not hand it on, so {inventory.stack} counts "
                 "padded time steps in their mean and variance."
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some, stands_still
+from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
 class BatchnormCalledOnSeveralInputs(Rule):
@@ -44,25 +44,29 @@ class BatchnormCalledOnSeveralInputs(Rule):
     severity = "info"
     needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
-        hit = [n for n in inventory.norms if n.around.call_sites > 1 and not stands_still(n)]
-        if not hit:
+        violation = [
+            n
+            for n in inventory.norms
+            if n.graph_context.call_sites > 1 and not expects_inference(n)
+        ]
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        most = max(hit, key=lambda norm: norm.around.call_sites)
-        number = most.around.call_sites
+        paths = tuple(norm.path for norm in violation)
+        most = max(violation, key=lambda norm: norm.graph_context.call_sites)
+        number = most.graph_context.call_sites
         kept = (
             ""
             if most.momentum is None
             else f" (momentum {most.momentum:g} acts as {most.momentum**number:.3g})"
         )
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'live BN layer')} called more than once in a step, up to "
+                f"{count(len(violation), 'live BN layer')} called more than once in a step, up to "
                 f"{number} times{kept}: {some(paths)}. {inventory.stack} normalises each call by "
                 "its own batch and blends all of them into one mean and variance."
             ),
@@ -70,5 +74,7 @@ class BatchnormCalledOnSeveralInputs(Rule):
                 "where the inputs differ in kind, make one call of both:\n"
                 "    both = encoder(keras.layers.Concatenate(axis=0)([left, right]))"
             ),
-            evidence={"call_sites": {norm.path: norm.around.call_sites for norm in hit}},
+            evidence={
+                "call_sites": {norm.path: norm.graph_context.call_sites for norm in violation}
+            },
         )

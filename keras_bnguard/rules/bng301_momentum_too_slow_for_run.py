@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from keras_bnguard.records import Facts, Lag, NormLayer
-from keras_bnguard.rules.base import Hit, Rule, count, indent, norms_of, some, stack_of
+from keras_bnguard.records import EmaBias, Facts, NormLayer
+from keras_bnguard.rules.base import Rule, Violation, count, indent, norms_of, some, stack_of
 from keras_bnguard.rules.thresholds import (
     MAX_START_LEFT,
     does_not_fit,
@@ -65,22 +65,22 @@ class MomentumTooSlowForRun(Rule):
     asked = "end"
     looks_again = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
-        hit = dict(_at_end(facts) if _is_over(facts) else _before(facts))
-        if not hit or _steps(facts) < MIN_STEPS or put_right(facts):
+    def check(self, facts: Facts) -> Iterable[Violation]:
+        violation = dict(_at_end(facts) if _is_over(facts) else _before(facts))
+        if not violation or _steps(facts) < MIN_STEPS or put_right(facts):
             return
         known = norms_of(facts)
-        norms = [known[path] for path in hit]
-        left = max(part[0] for part in hit.values())
+        norms = [known[path] for path in violation]
+        left = max(part[0] for part in violation.values())
         momentum = max(norm.momentum or 0.0 for norm in norms)
         steps = _steps(facts)
-        yield Hit(
-            layers=tuple(hit),
+        yield Violation(
+            layers=tuple(violation),
             message=(
                 f"{count(steps, 'step')} at momentum {momentum:g} leave {100 * left:.0f} % of the "
-                f"start values in the moving statistics of {count(len(hit), 'live BN layer')}: "
-                f"{some(tuple(hit))}. That puts them up to {_largest(hit, 1):.2g} standard "
-                f"deviations (limit {MAX_SHIFT:g}) and {_largest(hit, 2):.2g} in log variance "
+                f"start values in the moving statistics of {count(len(violation), 'live BN layer')}: "
+                f"{some(tuple(violation))}. That puts them up to {_largest(violation, 1):.2g} standard "
+                f"deviations (limit {MAX_SHIFT:g}) and {_largest(violation, 2):.2g} in log variance "
                 f"(limit {MAX_LOG_VARIANCE:g}) off; {stack_of(facts)} uses them in evaluate and "
                 "predict."
             ),
@@ -91,14 +91,14 @@ class MomentumTooSlowForRun(Rule):
                 + indent(f"keras.layers.BatchNormalization(momentum={_momentum(steps):g})")
             ),
             evidence={
-                "start_left": {path: part[0] for path, part in hit.items()},
-                "mean_shift": {path: part[1] for path, part in hit.items()},
-                "log_variance_ratio": {path: part[2] for path, part in hit.items()},
+                "initial_weight": {path: part[0] for path, part in violation.items()},
+                "mean_shift": {path: part[1] for path, part in violation.items()},
+                "log_variance_ratio": {path: part[2] for path, part in violation.items()},
                 "limits": (MAX_START_LEFT, MAX_SHIFT, MAX_LOG_VARIANCE),
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.hyper is None or not live(facts) or _is_over(facts):
             return None
         if _planned(facts.hyper) is None:
@@ -109,32 +109,39 @@ class MomentumTooSlowForRun(Rule):
 
 
 def _is_over(facts: Facts) -> bool:
-    return facts.run is not None and facts.run.lags is not None
+    return facts.run is not None and facts.run.ema_biases is not None
 
 
 def _at_end(facts: Facts) -> Iterable[Tuple[str, Tuple[float, float, float]]]:
     """path -> (left, shift, log variance), from the statistics alone."""
     now = measured(facts)
-    for norm, lag in lags_of_live(facts):
+    for norm, ema_bias in ema_biases_of_trainable(facts):
         if norm.path in now and not does_not_fit(now[norm.path]):
             continue  # They fit the data all the same.
-        if start_does_harm(lag):
-            yield norm.path, (lag.start_left, lag.start_shift, lag.start_log_variance)
+        if start_does_harm(ema_bias):
+            yield (
+                norm.path,
+                (ema_bias.initial_weight, ema_bias.start_shift, ema_bias.start_log_variance),
+            )
 
 
-def lags_of_live(facts: Facts) -> List[Tuple[NormLayer, Lag]]:
+def ema_biases_of_trainable(facts: Facts) -> List[Tuple[NormLayer, EmaBias]]:
     """Live BN that moved, with how far they are behind."""
     run = facts.run
-    lags = {lag.path: lag for lag in (run.lags or ())} if run is not None else {}
-    moved = {m.path for m in run.movements if m.moved} if run is not None else set()
-    return [(n, lags[n.path]) for n in live(facts) if n.path in lags and n.path in moved]
+    ema_biases = (
+        {ema_bias.path: ema_bias for ema_bias in (run.ema_biases or ())} if run is not None else {}
+    )
+    changed = {m.path for m in run.statistics_changes if m.changed} if run is not None else set()
+    return [
+        (n, ema_biases[n.path]) for n in live(facts) if n.path in ema_biases and n.path in changed
+    ]
 
 
-def start_does_harm(lag: Lag) -> bool:
+def start_does_harm(ema_bias: EmaBias) -> bool:
     """So much of the start values is left that the statistics are off."""
-    off = (lag.start_shift, lag.start_log_variance)
+    off = (ema_bias.start_shift, ema_bias.start_log_variance)
     return (
-        lag.start_left > MAX_START_LEFT
+        ema_bias.initial_weight > MAX_START_LEFT
         and all(math.isfinite(part) for part in off)
         and (off[0] > MAX_SHIFT or off[1] > MAX_LOG_VARIANCE)
     )
@@ -177,5 +184,5 @@ def _momentum(steps: int) -> float:
     return max(0.5, fitting)
 
 
-def _largest(hit: Dict[str, Tuple[float, float, float]], part: int) -> float:
-    return max(values[part] for values in hit.values())
+def _largest(violation: Dict[str, Tuple[float, float, float]], part: int) -> float:
+    return max(values[part] for values in violation.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Dict, Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import Facts, NormLayer
-from keras_bnguard.rules.base import Hit, Rule, count, some, stands_still
+from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 LOW = 0.5
 HIGH = 0.9999
@@ -49,26 +49,26 @@ class MomentumOrEpsilonOutOfRange(Rule):
     needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
-        hit: List[NormLayer] = []
+        violation: List[NormLayer] = []
         said: Dict[str, None] = {}
         values: Dict[str, Tuple[Optional[float], Optional[float]]] = {}
         for norm in inventory.norms:
             why = list(_momentum(norm)) + list(_epsilon(norm))
             if why:
-                hit.append(norm)
+                violation.append(norm)
                 values[norm.path] = (norm.momentum, norm.epsilon)
                 said.update(dict.fromkeys(why))
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        yield Hit(
+        paths = tuple(norm.path for norm in violation)
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} with settings out of range: {some(paths)}. "
+                f"{count(len(violation), 'BN layer')} with settings out of range: {some(paths)}. "
                 f"{inventory.stack} takes them as they are: {'; '.join(said)}."
             ),
             fix=(
@@ -85,7 +85,7 @@ class MomentumOrEpsilonOutOfRange(Rule):
 
 def _momentum(norm: NormLayer) -> Iterable[str]:
     value = norm.momentum
-    if value is None or stands_still(norm):
+    if value is None or expects_inference(norm):
         return
     if value < 0 or value > 1:
         yield f"momentum {value:g} lets the statistics run away, outside of 0 to 1"

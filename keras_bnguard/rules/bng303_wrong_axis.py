@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import Convolution, Facts, NormLayer
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Rule, Violation, count, some
 
 
 class WrongAxis(Rule):
@@ -45,27 +45,27 @@ class WrongAxis(Rule):
     needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
-        hit: List[NormLayer] = []
+        violation: List[NormLayer] = []
         feeds: List[Tuple[int, Convolution]] = []
         for norm in inventory.norms:
-            feed, axis = norm.around.convolution, _axis(norm)
+            feed, axis = norm.graph_context.convolution, _axis(norm)
             if feed is not None and axis is not None and axis != feed.channel_axis:
-                hit.append(norm)
+                violation.append(norm)
                 feeds.append((axis, feed))
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
+        paths = tuple(norm.path for norm in violation)
         axis, feed = feeds[0]
-        size = f" ({hit[0].channels} values)" if hit[0].channels else ""
-        yield Hit(
+        size = f" ({violation[0].channels} values)" if violation[0].channels else ""
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} along another axis than the channels: "
-                f"{some(paths)}. {hit[0].path} normalises along axis {axis}{size}, the channels of "
+                f"{count(len(violation), 'BN layer')} along another axis than the channels: "
+                f"{some(paths)}. {violation[0].path} normalises along axis {axis}{size}, the channels of "
                 f"{feed.path} are axis {feed.channel_axis} of {feed.dims}. {inventory.stack} takes "
                 "mean and variance over the channels there."
             ),
@@ -81,7 +81,7 @@ class WrongAxis(Rule):
 
 
 def _axis(norm: NormLayer) -> Optional[int]:
-    axis, feed = norm.around.axis, norm.around.convolution
+    axis, feed = norm.graph_context.axis, norm.graph_context.convolution
     if axis is None or feed is None:
         return None
     return axis + feed.dims if axis < 0 else axis

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Rule, Violation, count, some
 
 HALF = {
     "float16": "a variance above 65504 is stored as infinity",
@@ -40,7 +40,7 @@ class HalfPrecisionStatistics(Rule):
         for subclasses that make variables of their own.
 
     Source:
-        Measured on Keras 3.15.1 (three engines): inputs of +600 and -600 give a variance of inf
+        Measured on Keras 3.15.1 (three backends): inputs of +600 and -600 give a variance of inf
         in float16; a mean of 1.0 stops at 0.8 in bfloat16 at momentum 0.99. keras issue 9582.
     """
 
@@ -49,20 +49,20 @@ class HalfPrecisionStatistics(Rule):
     severity = "error"
     needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
-        hit = [norm for norm in inventory.norms if norm.stats_dtype in HALF]
-        if not hit:
+        violation = [norm for norm in inventory.norms if norm.stats_dtype in HALF]
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        found = sorted({str(norm.stats_dtype) for norm in hit})
+        paths = tuple(norm.path for norm in violation)
+        found = sorted({str(norm.stats_dtype) for norm in violation})
         effect = "; ".join(f"in {dtype}, {HALF[dtype]}" for dtype in found)
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} with moving statistics in {' and '.join(found)}: "
+                f"{count(len(violation), 'BN layer')} with moving statistics in {' and '.join(found)}: "
                 f"{some(paths)}. With {inventory.stack}, {effect}."
             ),
             fix=(
@@ -71,5 +71,5 @@ class HalfPrecisionStatistics(Rule):
                 "or for BN alone:\n"
                 '    keras.layers.BatchNormalization(dtype="float32")'
             ),
-            evidence={norm.path: norm.stats_dtype for norm in hit},
+            evidence={norm.path: norm.stats_dtype for norm in violation},
         )

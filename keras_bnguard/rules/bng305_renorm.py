@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Rule, Violation, count, some
 
 
 class Renorm(Rule):
@@ -42,14 +42,14 @@ class Renorm(Rule):
     severity = "info"
     needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
         paths = tuple(norm.path for norm in inventory.norms if norm.renorm)
         if not paths:
             return
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
                 f"{count(len(paths), 'BN layer')} with renorm=True: {some(paths)}. "

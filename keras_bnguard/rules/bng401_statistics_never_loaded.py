@@ -6,8 +6,8 @@ from typing import Dict, Iterable, List, Sequence
 
 from keras_bnguard.records import Facts, Inventory, NormLayer
 from keras_bnguard.rules.base import (
-    Hit,
     Rule,
+    Violation,
     by_container,
     called_with_false,
     count,
@@ -58,32 +58,32 @@ class StatisticsNeverLoaded(Rule):
     needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
         known = [n for n in inventory.norms if n.built and n.at_default is not None]
-        hit: List[NormLayer] = []
+        violation: List[NormLayer] = []
         reasons: Dict[str, int] = {}
         for container, norms in by_container(known).items():
             for norm in norms:
                 reason = _reason(norm, container, norms, inventory)
                 if norm.at_default and reason:
-                    hit.append(norm)
+                    violation.append(norm)
                     reasons[reason] = reasons.get(reason, 0) + 1
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
+        paths = tuple(norm.path for norm in violation)
         trained = sum(norm.at_default is False for norm in known)
         told = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} at mean 0 and variance 1: {some(paths)} ({told}; "
+                f"{count(len(violation), 'BN layer')} at mean 0 and variance 1: {some(paths)} ({told}; "
                 f"{trained} of {len(known)} BN in the model carry trained statistics). "
                 f"{inventory.stack} {LOADS[inventory.stack.name in ('k2', 'tfk')]}."
             ),
-            fix=_fix(hit),
+            fix=_fix(violation),
             evidence={"reasons": reasons, "trained": trained, "norms": len(known)},
         )
 

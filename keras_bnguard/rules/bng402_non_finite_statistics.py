@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, indent, some, stack_of
+from keras_bnguard.rules.base import Rule, Violation, count, indent, some, stack_of
 
 
 class NonFiniteStatistics(Rule):
@@ -42,27 +42,31 @@ class NonFiniteStatistics(Rule):
     name = "non-finite-statistics"
     severity = "error"
     needs = ("A", "R")
-    asked = "moved"
+    asked = "changed"
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         if facts.inventory is None or facts.run is None:
             return
-        hit = [movement for movement in facts.run.movements if movement.nonfinite]
-        if not hit:
+        violation = [
+            statistics_change
+            for statistics_change in facts.run.statistics_changes
+            if statistics_change.nonfinite
+        ]
+        if not violation:
             return
-        paths = tuple(movement.path for movement in hit)
-        vectors = tuple(f"{m.path} ({', '.join(m.nonfinite)})" for m in hit)
-        affine = any(v in ("gamma", "beta") for m in hit for v in m.nonfinite)
+        paths = tuple(statistics_change.path for statistics_change in violation)
+        vectors = tuple(f"{m.path} ({', '.join(m.nonfinite)})" for m in violation)
+        affine = any(v in ("gamma", "beta") for m in violation for v in m.nonfinite)
         code = (
             "dataset = dataset.batch(32, drop_remainder=True)\n"
             'model.load_weights("last_good.weights.h5")'
         )
         if not affine:
             code += "\nbng.recalibrate(model, data)"
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"NaN or Inf in {count(len(hit), 'BN layer')} after "
+                f"NaN or Inf in {count(len(violation), 'BN layer')} after "
                 f"{count(facts.run.steps, 'step')}: {some(vectors)}. With {stack_of(facts)} these "
                 "values stay non-finite in every later step, and predict gives NaN."
             ),
@@ -71,7 +75,7 @@ class NonFiniteStatistics(Rule):
                 "ones, and go back to finite values:\n" + indent(code)
             ),
             evidence={
-                "vectors": {m.path: m.nonfinite for m in hit},
+                "vectors": {m.path: m.nonfinite for m in violation},
                 "steps": facts.run.steps,
             },
         )

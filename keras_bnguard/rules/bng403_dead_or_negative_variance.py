@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, Movement
-from keras_bnguard.rules.base import Hit, Rule, count, norms_of, some, stack_of
+from keras_bnguard.records import Facts, StatisticsChange
+from keras_bnguard.rules.base import Rule, Violation, count, norms_of, some, stack_of
 
 DEFAULT_EPSILON = 1e-3
 
@@ -47,22 +47,29 @@ class DeadOrNegativeVariance(Rule):
     severity = "warning"
     needs = ("A", "R")
     certain = False
-    asked = "moved"
+    asked = "changed"
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         if facts.inventory is None or facts.run is None:
             return
-        hit = [m for m in facts.run.movements if m.negative_channels > 0 or m.dead_channels > 0]
-        if not hit:
+        violation = [
+            m
+            for m in facts.run.statistics_changes
+            if m.negative_channels > 0 or m.dead_channels > 0
+        ]
+        if not violation:
             return
         norms = norms_of(facts)
-        epsilons = {m.path: norms[m.path].epsilon if m.path in norms else None for m in hit}
-        paths = tuple(movement.path for movement in hit)
-        numbers = [_numbers(movement, epsilons[movement.path]) for movement in hit]
-        yield Hit(
+        epsilons = {m.path: norms[m.path].epsilon if m.path in norms else None for m in violation}
+        paths = tuple(statistics_change.path for statistics_change in violation)
+        numbers = [
+            _numbers(statistics_change, epsilons[statistics_change.path])
+            for statistics_change in violation
+        ]
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} with channels of negative or vanishing variance: "
+                f"{count(len(violation), 'BN layer')} with channels of negative or vanishing variance: "
                 f"{'; '.join(numbers[:3])}{' ...' if len(numbers) > 3 else ''}. "
                 f"{stack_of(facts)} multiplies such a channel by that gain in predict."
             ),
@@ -78,16 +85,16 @@ class DeadOrNegativeVariance(Rule):
                     "min_variance": m.min_variance,
                     "median_variance": m.median_variance,
                 }
-                for m in hit
+                for m in violation
             },
         )
 
 
-def _numbers(movement: Movement, epsilon: Optional[float]) -> str:
-    under_root = movement.min_variance + (DEFAULT_EPSILON if epsilon is None else epsilon)
+def _numbers(statistics_change: StatisticsChange, epsilon: Optional[float]) -> str:
+    under_root = statistics_change.min_variance + (DEFAULT_EPSILON if epsilon is None else epsilon)
     gain = f"gain {1 / math.sqrt(under_root):.3g}" if under_root > 0 else "gain NaN"
     return (
-        f"{movement.path} ({movement.negative_channels} negative, {movement.dead_channels} dead; "
-        f"smallest variance {movement.min_variance:.3g}, median {movement.median_variance:.3g}, "
+        f"{statistics_change.path} ({statistics_change.negative_channels} negative, {statistics_change.dead_channels} dead; "
+        f"smallest variance {statistics_change.min_variance:.3g}, median {statistics_change.median_variance:.3g}, "
         f"{gain})"
     )

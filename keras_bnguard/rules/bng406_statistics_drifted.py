@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import Facts, Movement, NormLayer
+from keras_bnguard.records import Facts, NormLayer, StatisticsChange
 from keras_bnguard.rules.base import (
     COMPILE_AGAIN,
-    Hit,
     Rule,
+    Violation,
     count,
     freeze_code,
     indent,
@@ -65,27 +65,31 @@ class StatisticsDrifted(Rule):
     severity = "warning"
     needs = ("R",)
     certain = False
-    asked = "moved"
+    asked = "changed"
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run
         if run is None or run.optimizer_started > 0:
             return
-        hit = [movement for movement in run.movements if _drifted(movement)]
-        if not hit:
+        violation = [
+            statistics_change
+            for statistics_change in run.statistics_changes
+            if _drifted(statistics_change)
+        ]
+        if not violation:
             return
-        hit.sort(key=lambda m: m.distance, reverse=True)
-        paths = tuple(movement.path for movement in hit)
-        shift = max(movement.mean_shift for movement in hit)
-        ratio = max(movement.log_variance_ratio for movement in hit)
+        violation.sort(key=lambda m: m.distance, reverse=True)
+        paths = tuple(statistics_change.path for statistics_change in violation)
+        shift = max(statistics_change.mean_shift for statistics_change in violation)
+        ratio = max(statistics_change.log_variance_ratio for statistics_change in violation)
         known = norms_of(facts)
         norms = [known[path] for path in paths if path in known]
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'live BN layer')} far from the statistics they started with "
+                f"{count(len(violation), 'live BN layer')} far from the statistics they started with "
                 f"after {count(run.steps, 'step')}: {some(paths)}. Largest distance "
-                f"{hit[0].distance:.3g} (limit {MAX_DISTANCE:g}), mean shift up to {shift:.3g} "
+                f"{violation[0].distance:.3g} (limit {MAX_DISTANCE:g}), mean shift up to {shift:.3g} "
                 f"standard deviations, log variance ratio up to {ratio:.3g}. {stack_of(facts)} "
                 "uses the moved values in predict."
             ),
@@ -97,27 +101,27 @@ class StatisticsDrifted(Rule):
                 "bng.advise(model, (x, y)) measures which is right"
             ),
             evidence={
-                "distance": {m.path: m.distance for m in hit},
-                "mean_shift": {m.path: m.mean_shift for m in hit},
-                "log_variance_ratio": {m.path: m.log_variance_ratio for m in hit},
+                "distance": {m.path: m.distance for m in violation},
+                "mean_shift": {m.path: m.mean_shift for m in violation},
+                "log_variance_ratio": {m.path: m.log_variance_ratio for m in violation},
                 "limit": MAX_DISTANCE,
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.run is not None and facts.run.steps < 1:
             return "no training step ran yet"
         return None
 
 
-def _drifted(movement: Movement) -> bool:
+def _drifted(statistics_change: StatisticsChange) -> bool:
     return (
-        movement.distance > MAX_DISTANCE
-        and movement.expected == "train"
-        and movement.moved
-        and movement.ran != "inference"
-        and not movement.started_at_default
-        and not movement.nonfinite
+        statistics_change.distance > MAX_DISTANCE
+        and statistics_change.expected == "train"
+        and statistics_change.changed
+        and statistics_change.ran != "inference"
+        and not statistics_change.started_at_default
+        and not statistics_change.nonfinite
     )
 
 

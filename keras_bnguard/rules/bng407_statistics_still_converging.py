@@ -6,10 +6,10 @@ import math
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, indent, some, stack_of
+from keras_bnguard.rules.base import Rule, Violation, count, indent, some, stack_of
 from keras_bnguard.rules.bng301_momentum_too_slow_for_run import (
     MIN_STEPS,
-    lags_of_live,
+    ema_biases_of_trainable,
     start_does_harm,
 )
 from keras_bnguard.rules.thresholds import put_right
@@ -57,26 +57,30 @@ class StatisticsStillConverging(Rule):
     certain = False
     asked = "end"
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
-        late = [(norm, lag) for norm, lag in lags_of_live(facts) if not start_does_harm(lag)]
+    def check(self, facts: Facts) -> Iterable[Violation]:
         late = [
-            (norm, lag)
-            for norm, lag in late
-            if math.isfinite(lag.shift)
-            and math.isfinite(lag.log_variance)
-            and (lag.shift > MAX_SHIFT or lag.log_variance > MAX_LOG_VARIANCE)
+            (norm, ema_bias)
+            for norm, ema_bias in ema_biases_of_trainable(facts)
+            if not start_does_harm(ema_bias)
+        ]
+        late = [
+            (norm, ema_bias)
+            for norm, ema_bias in late
+            if math.isfinite(ema_bias.shift)
+            and math.isfinite(ema_bias.log_variance)
+            and (ema_bias.shift > MAX_SHIFT or ema_bias.log_variance > MAX_LOG_VARIANCE)
         ]
         if not late or facts.run is None or facts.run.steps < MIN_STEPS or put_right(facts):
             return
         paths = tuple(norm.path for norm, _ in late)
         steps = late[0][1].steps
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
                 f"The moving statistics of {count(len(late), 'live BN layer')} were still on their "
                 f"way when training ended: {some(paths)}. After the last {count(steps, 'step')} "
-                f"they have up to {max(lag.shift for _, lag in late):.2g} standard deviations "
-                f"(limit {MAX_SHIFT:g}) and {max(lag.log_variance for _, lag in late):.2g} in log "
+                f"they have up to {max(ema_bias.shift for _, ema_bias in late):.2g} standard deviations "
+                f"(limit {MAX_SHIFT:g}) and {max(ema_bias.log_variance for _, ema_bias in late):.2g} in log "
                 f"variance (limit {MAX_LOG_VARIANCE:g}) to go; {stack_of(facts)} uses them in "
                 "predict."
             ),
@@ -85,14 +89,14 @@ class StatisticsStillConverging(Rule):
                 + indent("bng.recalibrate(model, x_train)")
             ),
             evidence={
-                "mean_shift_to_go": {norm.path: lag.shift for norm, lag in late},
-                "log_variance_to_go": {norm.path: lag.log_variance for norm, lag in late},
+                "mean_shift_to_go": {norm.path: ema_bias.shift for norm, ema_bias in late},
+                "log_variance_to_go": {norm.path: ema_bias.log_variance for norm, ema_bias in late},
                 "steps": steps,
                 "limits": (MAX_SHIFT, MAX_LOG_VARIANCE),
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
-        if facts.run is not None and facts.run.lags is None:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
+        if facts.run is not None and facts.run.ema_biases is None:
             return "training is not over"
         return None

@@ -7,7 +7,7 @@ import re
 from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import DataFacts, Facts, Inventory, NormInput
-from keras_bnguard.rules.base import Hit, Rule, indent, norms_of, some, stack_of
+from keras_bnguard.rules.base import Rule, Violation, indent, norms_of, some, stack_of
 from keras_bnguard.rules.thresholds import why_missing
 
 MAX_SCALE = 1e2
@@ -68,17 +68,17 @@ class InputScaleMismatch(Rule):
     needs = ("A", "P")
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         data, inventory = facts.batches, facts.inventory
         if data is None or inventory is None:
             return
-        hit = mismatched(facts)
-        if not hit:
+        violation = mismatched(facts)
+        if not violation:
             return
-        worst = max(hit, key=lambda item: abs(math.log(max(item.scale, 1e-30))))
+        worst = max(violation, key=lambda item: abs(math.log(max(item.scale, 1e-30))))
         cause, code = _cause(inventory, data, worst)
-        paths = tuple(item.path for item in hit)
-        yield Hit(
+        paths = tuple(item.path for item in violation)
+        yield Violation(
             layers=paths,
             message=(
                 f"What reaches {some(paths)} has {worst.scale:.3g} times the variance that its "
@@ -87,13 +87,13 @@ class InputScaleMismatch(Rule):
             ),
             fix=f"feed the model what it was trained on:\n{indent(code)}",
             evidence={
-                "variance_ratio": {item.path: item.scale for item in hit},
+                "variance_ratio": {item.path: item.scale for item in violation},
                 "limits": (1 / MAX_SCALE, MAX_SCALE),
                 "range": (data.low, data.high),
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         return why_missing(facts, "norms")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import Facts, NormLayer
-from keras_bnguard.rules.base import Hit, Rule, count, freeze_code, sites_of, some, stack_of
+from keras_bnguard.rules.base import Rule, Violation, count, freeze_code, sites_of, some, stack_of
 from keras_bnguard.rules.thresholds import (
     MIN_VALUES,
     batch_rows,
@@ -53,21 +53,21 @@ class BatchTooSmall(Rule):
     severity = "warning"
     needs = ("A",)
     certain = False
-    asked = "moved"
+    asked = "changed"
     looks_again = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         few = [(norm, n) for norm in live(facts) if (n := _values(facts, norm)) is not None]
         few = [(norm, n) for norm, n in few if n < MIN_VALUES and not norm.renorm]
-        for severity, hit in _by_severity(few):
-            paths = tuple(norm.path for norm, _ in hit)
-            least = min(n for _, n in hit)
-            norms = [norm for norm, _ in hit]
+        for severity, violation in _by_severity(few):
+            paths = tuple(norm.path for norm, _ in violation)
+            least = min(n for _, n in violation)
+            norms = [norm for norm, _ in violation]
             assert facts.inventory is not None
-            yield Hit(
+            yield Violation(
                 layers=paths,
                 message=(
-                    f"{count(len(hit), 'live BN layer')} with {least:g} "
+                    f"{count(len(violation), 'live BN layer')} with {least:g} "
                     f"{'value' if least == 1 else 'values'} per channel in a batch (limit "
                     f"{MIN_VALUES}): {some(paths)}. {stack_of(facts)} normalises by these alone"
                     + (", so their output is beta whatever comes in." if least <= 1 else ".")
@@ -76,11 +76,11 @@ class BatchTooSmall(Rule):
                     f"use batches of at least {MIN_VALUES} values per channel, or freeze the BN:\n"
                     + freeze_code(facts.inventory, norms)
                 ),
-                evidence={"values_per_channel": {p: n for p, (_, n) in zip(paths, hit)}},
+                evidence={"values_per_channel": {p: n for p, (_, n) in zip(paths, violation)}},
                 severity=severity,
             )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         norms = live(facts)
         if norms and all(_values(facts, norm) is None for norm in norms):
             why = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, indent, some, stack_of
+from keras_bnguard.rules.base import Rule, Violation, count, indent, some, stack_of
 from keras_bnguard.rules.thresholds import (
     MIN_VALUES,
     batch_rows,
@@ -54,33 +54,33 @@ class TinyLastBatch(Rule):
     severity = "warning"
     needs = ("A", "H")
     certain = False
-    asked = "moved"
+    asked = "changed"
     looks_again = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         rows, last = batch_rows(facts), _last_rows(facts)
         if rows is None or not last or last == rows or _stops_early(facts):
             return
         shared = replicas(facts)
-        hit = {}
+        violation = {}
         for norm in live(facts):
             per_row = values_per_row(facts, norm)
             if per_row is None or norm.renorm:
                 continue
             parts = 1 if norm.synchronized else shared
             if (rows // parts) * per_row >= MIN_VALUES > (last // parts) * per_row:
-                hit[norm.path] = (last // parts) * per_row
-        if not hit:
+                violation[norm.path] = (last // parts) * per_row
+        if not violation:
             return
-        paths = tuple(hit)
-        fewest = min(hit.values())
+        paths = tuple(violation)
+        fewest = min(violation.values())
         each = f", shared by {shared} replicas" if shared > 1 else ""
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
                 f"The last batch of each epoch has {count(last, 'row')} of {rows}{each}: "
                 f"{fewest:g} values per channel (limit {MIN_VALUES}) for "
-                f"{count(len(hit), 'live BN layer')}: {some(paths)}. {stack_of(facts)} "
+                f"{count(len(violation), 'live BN layer')}: {some(paths)}. {stack_of(facts)} "
                 + ("gives a replica an empty batch." if fewest == 0 else "takes that step too.")
             ),
             fix=(
@@ -89,11 +89,11 @@ class TinyLastBatch(Rule):
                 + "\nor with tf.data:\n"
                 + indent("dataset = dataset.batch(batch_size, drop_remainder=True)")
             ),
-            evidence={"last_rows": last, "batch_rows": rows, "values_per_channel": hit},
+            evidence={"last_rows": last, "batch_rows": rows, "values_per_channel": violation},
             severity="error" if fewest == 0 else "info" if fewest > 1 else None,
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if not live(facts) or facts.hyper is None:
             return None
         if _stops_early(facts):

@@ -6,14 +6,14 @@ from typing import Iterable, List, Optional
 
 from keras_bnguard.records import Facts, NormInput, NormLayer
 from keras_bnguard.rules.base import (
-    Hit,
     Rule,
+    Violation,
     count,
+    expects_inference,
     indent,
     norms_of,
     some,
     stack_of,
-    stands_still,
 )
 from keras_bnguard.rules.thresholds import (
     MAX_LOG_VARIANCE_RATIO,
@@ -70,21 +70,21 @@ class DomainShift(Rule):
     needs = ("A", "P")
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         data = facts.batches
         if data is None or self._blind(facts):
             return
         frozen = frozen_inputs(facts)
-        hit = [item for item in frozen if does_not_fit(item)]
-        if not hit or len(hit) < MIN_SHARE * len(frozen):
+        violation = [item for item in frozen if does_not_fit(item)]
+        if not violation or len(violation) < MIN_SHARE * len(frozen):
             return
-        paths = tuple(item.path for item in hit)
-        shift = max(item.mean_shift for item in hit)
-        ratio = max(item.log_variance_ratio for item in hit)
-        yield Hit(
+        paths = tuple(item.path for item in violation)
+        shift = max(item.mean_shift for item in violation)
+        ratio = max(item.log_variance_ratio for item in violation)
+        yield Violation(
             layers=paths,
             message=(
-                f"{len(hit)} of {count(len(frozen), 'frozen BN layer')} do not describe your data: "
+                f"{len(violation)} of {count(len(frozen), 'frozen BN layer')} do not describe your data: "
                 f"{some(paths)}. Over {data.rows} rows: up to {shift:.2g} standard deviations "
                 f"(limit {MAX_MEAN_SHIFT:g}) and {ratio:.2g} in log variance (limit "
                 f"{MAX_LOG_VARIANCE_RATIO:g}); by depth {_by_depth(frozen)}. {stack_of(facts)} "
@@ -98,14 +98,14 @@ class DomainShift(Rule):
                 )
             ),
             evidence={
-                "mean_shift": {item.path: item.mean_shift for item in hit},
-                "log_variance_ratio": {item.path: item.log_variance_ratio for item in hit},
+                "mean_shift": {item.path: item.mean_shift for item in violation},
+                "log_variance_ratio": {item.path: item.log_variance_ratio for item in violation},
                 "limits": (MAX_MEAN_SHIFT, MAX_LOG_VARIANCE_RATIO),
                 "rows": data.rows,
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         return why_missing(facts, "norms") or (self._blind(facts) if frozen_inputs(facts) else None)
 
     @staticmethod
@@ -139,10 +139,12 @@ def frozen_inputs(facts: Facts) -> List[NormInput]:
 
 def _counts(facts: Facts, norm: NormLayer) -> bool:
     shared = (facts.inventory.shared or ()) if facts.inventory is not None else ()
-    around = norm.container.split("/")
+    graph_context = norm.container.split("/")
     # The sub-model is compiled itself and trains there; a model it was cut from does not count.
-    trained_elsewhere = any(s.path == norm.path and s.there and s.other in around for s in shared)
-    return stands_still(norm) and norm.at_default is False and not trained_elsewhere
+    trained_elsewhere = any(
+        s.path == norm.path and s.there and s.other in graph_context for s in shared
+    )
+    return expects_inference(norm) and norm.at_default is False and not trained_elsewhere
 
 
 def _by_depth(items: List[NormInput]) -> str:

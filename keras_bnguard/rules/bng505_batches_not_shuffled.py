@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, List, Optional
 
 from keras_bnguard.records import DataFacts, Facts
-from keras_bnguard.rules.base import Hit, Rule, indent, some, stack_of
+from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
 from keras_bnguard.rules.thresholds import (
     MAX_LABELS_WITHIN,
     MAX_WITHIN,
@@ -54,7 +54,7 @@ class BatchesNotShuffled(Rule):
     needs = ("A", "P")
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         data = facts.batches
         norms = live(facts)
         if data is None or not norms:
@@ -66,7 +66,7 @@ class BatchesNotShuffled(Rule):
         paths = tuple(alike) or tuple(norm.path for norm in norms)
         expected = 1 - 1 / data.full_rows
         found = [f"{inputs[p].within:.2g}" for p in alike]
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
                 f"Rows inside a batch are alike over {data.batches} batches of {data.full_rows}: "
@@ -89,7 +89,7 @@ class BatchesNotShuffled(Rule):
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         data = facts.batches
         if data is None or not live(facts):
             return None
@@ -106,7 +106,7 @@ def _labels(data: DataFacts) -> str:
     labels = data.labels
     if labels is None:
         return ""
-    return f"{labels.single} of {labels.batches} have one label only ({labels.kinds} in all), "
+    return f"{labels.single} of {labels.batches} have one label only ({labels.n_classes} in all), "
 
 
 def _ends(numbers: List[str]) -> List[str]:

@@ -6,7 +6,7 @@ import math
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts, Gap
-from keras_bnguard.rules.base import Hit, Rule, indent, some, stack_of
+from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
 from keras_bnguard.rules.thresholds import MIN_VALUES, live, put_right, why_missing
 
 MAX_RATIO = 1.5
@@ -57,7 +57,7 @@ class TrainInferenceGap(Rule):
     asked = "end"
     looks_again = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         data = facts.batches
         if data is None or data.gap is None or _blind(facts) or put_right(facts):
             return
@@ -68,13 +68,13 @@ class TrainInferenceGap(Rule):
         accuracy = ""
         if gap.accuracy is not None:
             accuracy = f", accuracy {gap.accuracy[0]:.3f} and {gap.accuracy[1]:.3f}"
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
                 f"The same {gap.rows} rows have a loss of {gap.training:.4g} with live BN by the "
                 f"batch and {gap.inference:.4g} with their moving statistics{accuracy}: "
                 f"{some(paths)}. Limit {MAX_RATIO:g} x and {MIN_GAP:g} more; the difference is "
-                f"known to +-{gap.spread:.2g}. {stack_of(facts)} predicts by the latter."
+                f"known to +-{gap.standard_error:.2g}. {stack_of(facts)} predicts by the latter."
             ),
             fix=(
                 "recompute the statistics over training data:\n"
@@ -83,13 +83,13 @@ class TrainInferenceGap(Rule):
             evidence={
                 "training": gap.training,
                 "inference": gap.inference,
-                "spread": gap.spread,
+                "standard_error": gap.standard_error,
                 "accuracy": gap.accuracy,
                 "limits": (MAX_RATIO, MIN_GAP, MIN_ERRORS, MIN_ACCURACY),
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         data = facts.batches
         if data is None:
             return None
@@ -103,7 +103,7 @@ def large(gap: Gap) -> bool:
     if gap.accuracy is not None and gap.accuracy[0] - gap.accuracy[1] < MIN_ACCURACY:
         return False
     more = gap.inference - gap.training
-    noise = gap.spread if math.isfinite(gap.spread) else 0.0
+    noise = gap.standard_error if math.isfinite(gap.standard_error) else 0.0
     return (
         math.isfinite(more)
         and more > MIN_GAP

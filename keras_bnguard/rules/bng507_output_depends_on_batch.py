@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, indent, some, stack_of
+from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
 from keras_bnguard.rules.thresholds import why_missing
 
 MAX_DIFFERENCE = 1e-3
@@ -49,23 +49,23 @@ class OutputDependsOnBatch(Rule):
     needs = ("P",)
     certain = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         data = facts.batches
         if data is None or data.alone is None:
             return
         alone = data.alone
         if alone.proven or alone.random or not alone.difference > MAX_DIFFERENCE:
             return
-        if not alone.difference > TIMES_HELD * alone.held:
+        if not alone.difference > TIMES_HELD * alone.difference_forced:
             return
         norms = facts.inventory.norms if facts.inventory is not None else ()
         paths = alone.layers or tuple(norm.path for norm in norms)
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
                 f"One row gives another output alone than among others: the difference is "
                 f"{alone.difference:.3g} of the outputs' standard deviation (limit "
-                f"{MAX_DIFFERENCE:g}), {alone.held:.2g} with BN forced into inference mode. "
+                f"{MAX_DIFFERENCE:g}), {alone.difference_forced:.2g} with BN forced into inference mode. "
                 f"Normalising by the batch in predict: {some(paths)}. {stack_of(facts)} does so "
                 "because the call says training=True."
             ),
@@ -77,12 +77,12 @@ class OutputDependsOnBatch(Rule):
             ),
             evidence={
                 "difference": alone.difference,
-                "held": alone.held,
+                "difference_forced": alone.difference_forced,
                 "limit": MAX_DIFFERENCE,
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         data = facts.batches
         if data is None:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Tuple
 
 from keras_bnguard.records import Facts, Inventory, OptimizerFacts
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Rule, Violation, count, some
 
 
 class OptimizerDoesNotKnowVariable(Rule):
@@ -39,7 +39,7 @@ class OptimizerDoesNotKnowVariable(Rule):
         changed after `compile()`.
 
     Source:
-        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three engines; keras-io
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three backends; keras-io
         issue 1241, arcgis-python-api issue 1849.
     """
 
@@ -48,7 +48,7 @@ class OptimizerDoesNotKnowVariable(Rule):
     severity = "error"
     needs = ("A", "O")
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, optimizer = facts.inventory, facts.optimizer
         if inventory is None or optimizer is None or not optimizer.built:
             return
@@ -56,12 +56,14 @@ class OptimizerDoesNotKnowVariable(Rule):
         if not optimizer.unknown and not stale:
             return
         run = facts.run
-        if run is not None and any(flip.excused_by is None for flip in run.flips):
+        if run is not None and any(
+            trainable_change.explained_by is None for trainable_change in run.trainable_changes
+        ):
             return
         variables = (*optimizer.unknown, *stale)
         parts = [f"without slots: {some(optimizer.unknown)}"] if optimizer.unknown else []
         parts += [f"no longer training: {some(stale)}"] if stale else []
-        yield Hit(
+        yield Violation(
             layers=_layers(variables),
             message=(
                 f"{optimizer.class_name} was built for other variables: "

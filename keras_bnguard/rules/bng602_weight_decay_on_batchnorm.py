@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Rule, Violation, count, some
 
 
 class WeightDecayOnBatchnorm(Rule):
@@ -41,7 +41,7 @@ class WeightDecayOnBatchnorm(Rule):
     severity = "info"
     needs = ("O",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         optimizer, inventory = facts.optimizer, facts.inventory
         if optimizer is None or inventory is None or not optimizer.weight_decay:
             return
@@ -49,7 +49,7 @@ class WeightDecayOnBatchnorm(Rule):
         paths = tuple(n.path for n in inventory.norms if n.path in reached and not n.frozen)
         if not paths:
             return
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
                 f"{optimizer.class_name} decays gamma or beta of {count(len(paths), 'BN layer')} "
@@ -60,5 +60,5 @@ class WeightDecayOnBatchnorm(Rule):
                 "exclude them before the first step:\n"
                 '    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])'
             ),
-            evidence={"weight_decay": optimizer.weight_decay, "rate": optimizer.rate},
+            evidence={"weight_decay": optimizer.weight_decay, "learning_rate": optimizer.learning_rate},
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Optional, Tuple
 
 from keras_bnguard.records import Averaging, Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Rule, Violation, count, some
 
 FAR = 0.05
 """Below this distance of averages and weights the statistics still fit; see the doc."""
@@ -59,7 +59,7 @@ class AveragedWeightsStaleStatistics(Rule):
     asked = "end"
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run
         averaging = None if run is None else run.averaging
         if run is None or averaging is None or not run.ended or run.steps < 1:
@@ -68,10 +68,12 @@ class AveragedWeightsStaleStatistics(Rule):
             return
         if averaging.distance is not None and averaging.distance < FAR:
             return
-        trained = tuple(m.path for m in run.movements if m.expected == "train" and m.moved)
+        trained = tuple(
+            m.path for m in run.statistics_changes if m.expected == "train" and m.changed
+        )
         if not trained:
             return
-        yield Hit(
+        yield Violation(
             layers=trained,
             message=_message(averaging, trained),
             fix=_fix(averaging),
@@ -82,7 +84,7 @@ class AveragedWeightsStaleStatistics(Rule):
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.run is not None and not facts.run.ended:
             return "it is known when fit has ended what becomes of averaged weights"
         return None

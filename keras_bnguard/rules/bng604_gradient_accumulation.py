@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, some, stands_still
+from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
 class GradientAccumulation(Rule):
@@ -41,17 +41,17 @@ class GradientAccumulation(Rule):
     severity = "info"
     needs = ("O",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         optimizer, inventory = facts.optimizer, facts.inventory
         if optimizer is None or inventory is None or optimizer.accumulation < 2:
             return
-        paths = tuple(norm.path for norm in inventory.norms if not stands_still(norm))
+        paths = tuple(norm.path for norm in inventory.norms if not expects_inference(norm))
         if not paths:
             return
         steps = optimizer.accumulation
         batch = (facts.hyper or {}).get("batch_size")
         sizes = f" of {batch} rows, the weights by {steps * int(batch)}" if batch else ""
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
                 f"{optimizer.class_name} accumulates gradients over {steps} batches; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, some, stack_of
+from keras_bnguard.rules.base import Rule, Violation, some, stack_of
 
 
 class LearningRateScheduleConflict(Rule):
@@ -36,7 +36,7 @@ class LearningRateScheduleConflict(Rule):
         A callback of your own that assigns the rate is not seen; every Keras raises there.
 
     Source:
-        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three engines: with a decay
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three backends: with a decay
         from 0.01 and a callback that says 1e-5, Keras 2 logs 1e-5 and steps with 0.0099.
         tensorflow issues 36612 and 20619.
     """
@@ -46,34 +46,45 @@ class LearningRateScheduleConflict(Rule):
     severity = "error"
     needs = ("O",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         optimizer = facts.optimizer
-        if optimizer is None or not optimizer.rate_is_schedule or not optimizer.rate_writers:
+        if (
+            optimizer is None
+            or not optimizer.rate_is_schedule
+            or not optimizer.learning_rate_writers
+        ):
             return
-        yield Hit(
+        yield Violation(
             layers=(),
             message=(
                 f"{optimizer.class_name} was made with a LearningRateSchedule"
-                f"{_now(optimizer.rate)}, and {some(optimizer.rate_writers)} assigns the "
-                f"learning rate. {_does(facts, optimizer.rate_writers)}"
+                f"{_now(optimizer.learning_rate)}, and {some(optimizer.learning_rate_writers)} assigns the "
+                f"learning rate. {_does(facts, optimizer.learning_rate_writers)}"
             ),
             fix=(
                 "give the optimizer a float and keep the callback:\n"
                 f"    model.compile(keras.optimizers.{optimizer.class_name}(1e-3), loss=...)\n"
                 "or keep the schedule and take the callback out."
             ),
-            evidence={"rate": optimizer.rate, "callbacks": optimizer.rate_writers},
+            evidence={
+                "learning_rate": optimizer.learning_rate,
+                "callbacks": optimizer.learning_rate_writers,
+            },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         optimizer = facts.optimizer
-        if optimizer is not None and optimizer.rate_is_schedule and optimizer.rate_writers is None:
+        if (
+            optimizer is not None
+            and optimizer.rate_is_schedule
+            and optimizer.learning_rate_writers is None
+        ):
             return "the callbacks of fit are not known"
         return None
 
 
-def _now(rate: Optional[float]) -> str:
-    return "" if rate is None else f" (now {rate:.3g})"
+def _now(learning_rate: Optional[float]) -> str:
+    return "" if learning_rate is None else f" (now {learning_rate:.3g})"
 
 
 def _does(facts: Facts, writers: Iterable[str]) -> str:

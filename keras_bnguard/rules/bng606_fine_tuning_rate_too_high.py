@@ -6,8 +6,8 @@ from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import Facts, Inventory, LayerFlag, OptimizerFacts, PastRun
 from keras_bnguard.rules.base import (
-    Hit,
     Rule,
+    Violation,
     count,
     nothing_before,
     some,
@@ -65,26 +65,26 @@ class FineTuningRateTooHigh(Rule):
     needs = ("O", "R")
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run, optimizer = facts.inventory, facts.run, facts.optimizer
         if inventory is None or run is None or optimizer is None or run.before is None:
             return
-        if optimizer.rate is None or not _rate_counts(optimizer, run.phase_steps):
+        if optimizer.learning_rate is None or not _rate_counts(optimizer, run.phase_steps):
             return
         if step_is_in_doubt(facts):
             return
         limit, why = _limit(optimizer, run.before)
-        if limit is None or optimizer.rate <= limit * (1 + ROUNDING):
+        if limit is None or optimizer.learning_rate <= limit * (1 + ROUNDING):
             return
-        thawed = thawed_layers(inventory, run.before.inventory)
-        if not thawed:
+        unfrozen = unfrozen_layers(inventory, run.before.inventory)
+        if not unfrozen:
             return
-        paths = tuple(layer.path for layer in thawed)
-        yield Hit(
+        paths = tuple(layer.path for layer in unfrozen)
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(thawed), 'pretrained layer')} frozen before and thawed now: "
-                f"{some(paths)}. {optimizer.class_name} trains them at {optimizer.rate:.3g}, "
+                f"{count(len(unfrozen), 'pretrained layer')} frozen before and thawed now: "
+                f"{some(paths)}. {optimizer.class_name} trains them at {optimizer.learning_rate:.3g}, "
                 f"above {limit:.3g} ({why}). {inventory.stack} takes the first steps at that rate."
             ),
             fix=(
@@ -93,17 +93,17 @@ class FineTuningRateTooHigh(Rule):
                 "    model.compile(optimizer=optimizer, loss=..., metrics=...)"
             ),
             evidence={
-                "rate": optimizer.rate,
-                "head_rate": run.before.head_rate,
+                "learning_rate": optimizer.learning_rate,
+                "head_learning_rate": run.before.head_learning_rate,
                 "limit": limit,
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         return nothing_before(facts)
 
 
-def thawed_layers(inventory: Inventory, before: Inventory) -> List[LayerFlag]:
+def unfrozen_layers(inventory: Inventory, before: Inventory) -> List[LayerFlag]:
     """Layers with weights, no BN, that were frozen and train now, beside trained BN."""
     pretrained = {norm.container for norm in before.norms if norm.at_default is False}
     was = {layer.path: layer.trainable for layer in before.layers}
@@ -125,7 +125,7 @@ def _rate_counts(optimizer: OptimizerFacts, steps: int) -> bool:
 
 def _limit(optimizer: OptimizerFacts, before: PastRun) -> Tuple[Optional[float], str]:
     low = LOW_ADAPTIVE if optimizer.adaptive else LOW
-    head = before.head_rate
+    head = before.head_learning_rate
     if head is not None and before.head_optimizer == optimizer.class_name and head / FACTOR >= low:
         return head / FACTOR, f"a tenth of the {head:.3g} of the phase when they were frozen"
     if optimizer.adaptive:

@@ -6,7 +6,7 @@ import re
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import COMPILE_AGAIN, Hit, Rule, indent, stack_of
+from keras_bnguard.rules.base import COMPILE_AGAIN, Rule, Violation, indent, stack_of
 
 
 class RecompiledInsideFit(Rule):
@@ -40,7 +40,7 @@ class RecompiledInsideFit(Rule):
         that does so after its `compile()`.
 
     Source:
-        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three engines; keras issues
+        Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three backends; keras issues
         14874, 16234 and 15893, tensorflow issue 50633.
     """
 
@@ -48,19 +48,19 @@ class RecompiledInsideFit(Rule):
     name = "recompiled-inside-fit"
     severity = "error"
     needs = ("R",)
-    asked = "moved"
+    asked = "changed"
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run
         if run is None or run.recompiled is None:
             return
-        jax = facts.inventory is not None and facts.inventory.stack.engine == "jax"
+        jax = facts.inventory is not None and facts.inventory.stack.backend == "jax"
         error = (
             "an error about shapes or an optimizer that is not built"
             if jax
             else "TypeError: 'NoneType' object is not callable"
         )
-        yield Hit(
+        yield Violation(
             layers=(),
             message=(
                 f"compile() ran inside fit ({run.recompiled}) and left no train function. With "

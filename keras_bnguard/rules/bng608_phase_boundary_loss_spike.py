@@ -7,8 +7,8 @@ from typing import Iterable, Optional, Tuple
 
 from keras_bnguard.records import Facts, Inventory, PastRun, RunFacts
 from keras_bnguard.rules.base import (
-    Hit,
     Rule,
+    Violation,
     count,
     nothing_before,
     some,
@@ -65,7 +65,7 @@ class PhaseBoundaryLossSpike(Rule):
     needs = ("R",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run
         if run is None or run.before is None or facts.inventory is None:
             return
@@ -82,7 +82,7 @@ class PhaseBoundaryLossSpike(Rule):
         terms = (
             f" Regularisation left out: {old:.3g} before, {new:.3g} after." if old or new else ""
         )
-        yield Hit(
+        yield Violation(
             layers=changed,
             message=(
                 f"Loss {before:.4g} in the last epoch before {count(len(changed), 'layer')} "
@@ -107,7 +107,7 @@ class PhaseBoundaryLossSpike(Rule):
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         return nothing_before(facts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts, Stack
-from keras_bnguard.rules.base import Hit, Rule, count, some, stands_still
+from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
 class PerReplicaStatistics(Rule):
@@ -45,18 +45,18 @@ class PerReplicaStatistics(Rule):
     needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None or inventory.replicas < 2:
             return
-        hit = [n for n in inventory.norms if not n.synchronized and not stands_still(n)]
-        if not hit:
+        violation = [n for n in inventory.norms if not n.synchronized and not expects_inference(n)]
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        yield Hit(
+        paths = tuple(norm.path for norm in violation)
+        yield Violation(
             layers=paths,
             message=(
-                f"{inventory.replicas} replicas and {count(len(hit), 'live BN layer')} without "
+                f"{inventory.replicas} replicas and {count(len(violation), 'live BN layer')} without "
                 f"synchronized=True: {some(paths)}. Each normalises by 1/{inventory.replicas} of "
                 f"the batch. {_stores(inventory.stack)}"
             ),
@@ -71,13 +71,13 @@ def _stores(stack: Stack) -> str:
             f"{stack} stores the average of the replicas' means and variances, without the "
             "spread between replicas."
         )
-    if stack.engine == "tensorflow":
+    if stack.backend == "tensorflow":
         return f"{stack} stores the statistics of the first replica alone."
     return f"{stack} stores in each process what that process saw."
 
 
 def _fix(stack: Stack) -> str:
-    if stack.engine != "tensorflow":
+    if stack.backend != "tensorflow":
         return (
             "freeze the BN, or take new statistics over the data at the end:\n"
             "    bng.recalibrate(model, data)"

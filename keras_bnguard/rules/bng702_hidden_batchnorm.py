@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Dict, Iterable, List, Optional
 
 from keras_bnguard.records import Facts, NormLayer
-from keras_bnguard.rules.base import Hit, Rule, count, some, wrappers_of
+from keras_bnguard.rules.base import Rule, Violation, count, some, wrappers_of
 
 
 class HiddenBatchnorm(Rule):
@@ -45,34 +45,34 @@ class HiddenBatchnorm(Rule):
     severity = "warning"
     needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
-        hit = [norm for norm in inventory.norms if norm.kind in ("torch", "variables")]
-        if not hit:
+        violation = [norm for norm in inventory.norms if norm.kind in ("torch", "variables")]
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
+        paths = tuple(norm.path for norm in violation)
         hosts: Dict[str, List[NormLayer]] = {}
-        for norm in hit:
+        for norm in violation:
             hosts.setdefault(norm.host or "an unnamed wrapper", []).append(norm)
         told = "; ".join(_tell(host, norms) for host, norms in hosts.items())
         unread = f" Not readable at all: {some(inventory.unreadable)}." * bool(inventory.unreadable)
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} out of Keras's sight in {inventory.stack}: "
+                f"{count(len(violation), 'BN layer')} out of Keras's sight in {inventory.stack}: "
                 f"{some(paths)}. {told}.{unread}"
             ),
             fix=_fix(hosts),
             evidence={
                 "hosts": {host: len(norms) for host, norms in hosts.items()},
-                "mode_unseen": tuple(n.path for n in hit if n.kind == "variables"),
+                "mode_unseen": tuple(n.path for n in violation if n.kind == "variables"),
                 "unreadable": inventory.unreadable,
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.inventory is not None and facts.inventory.unreadable:
             return f"could not be read: {some(facts.inventory.unreadable)}"
         return None

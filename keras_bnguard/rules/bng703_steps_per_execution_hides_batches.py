@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule
+from keras_bnguard.rules.base import Rule, Violation
 
 
 class StepsPerExecutionHidesBatches(Rule):
@@ -40,12 +40,12 @@ class StepsPerExecutionHidesBatches(Rule):
     severity = "info"
     needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None or inventory.steps_per_execution < 2:
             return
         steps = inventory.steps_per_execution
-        yield Hit(
+        yield Violation(
             layers=(),
             message=(
                 f"Compiled with steps_per_execution={steps}: {inventory.stack} runs the hooks of "

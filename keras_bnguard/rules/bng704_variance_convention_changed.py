@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, List, Optional
 
 from keras_bnguard.records import Facts, NormLayer
-from keras_bnguard.rules.base import Hit, Rule, count, some
+from keras_bnguard.rules.base import Rule, Violation, count, some
 
 VALUES = 32
 BATCH = 8
@@ -46,28 +46,28 @@ class VarianceConventionChanged(Rule):
     severity = "info"
     needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None or not _from_keras2(inventory.saved_by):
             return
         if inventory.stack.name in ("k2", "tfk"):
             return
         batch = int((facts.hyper or {}).get("batch_size") or BATCH)
-        hit: List[NormLayer] = []
+        violation: List[NormLayer] = []
         values: List[int] = []
         for norm in inventory.norms:
-            positions = norm.around.positions
+            positions = norm.graph_context.positions
             if positions is not None and 1 < positions * batch < VALUES:
-                hit.append(norm)
+                violation.append(norm)
                 values.append(positions * batch)
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
+        paths = tuple(norm.path for norm in violation)
         few = min(values)
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} with {few} values per channel in a batch of "
+                f"{count(len(violation), 'BN layer')} with {few} values per channel in a batch of "
                 f"{batch}: {some(paths)}. {inventory.saved_by} stored their variance times "
                 f"{few}/{few - 1}, {100 / (few - 1):.2g} % more than {inventory.stack} does."
             ),
@@ -78,7 +78,7 @@ class VarianceConventionChanged(Rule):
             evidence={"values_per_channel": dict(zip(paths, values)), "batch": batch},
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.inventory is not None and facts.inventory.saved_by is None:
             return "the file is not known: run bnguard audit on it"
         return None

@@ -8,7 +8,7 @@ from typing import Iterable, List, Mapping, Optional, Sequence, Tuple, Type, Uni
 from keras_bnguard.errors import SettingError
 from keras_bnguard.records import NEEDS, Facts, Finding, Outcome
 from keras_bnguard.rules import ALL_RULES
-from keras_bnguard.rules.base import Hit, Rule
+from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.selectors import path_matches
 
 Ignore = Union[None, str, Sequence[str], Mapping[str, Union[str, Sequence[str]]]]
@@ -16,7 +16,7 @@ Select = Union[None, str, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Muting:
+class RuleFilter:
     """What the user selected and ignored.
 
     select: codes or prefixes to run; None runs all but the info rules, "ALL" runs all.
@@ -27,7 +27,7 @@ class Muting:
     ignore: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
 
     @classmethod
-    def of(cls, select: Select = None, ignore: Ignore = None) -> Muting:
+    def of(cls, select: Select = None, ignore: Ignore = None) -> RuleFilter:
         """Read the user's `select` and `ignore`.
 
         Args:
@@ -75,7 +75,7 @@ class Muting:
 
 def find(
     facts: Facts,
-    muting: Optional[Muting] = None,
+    rule_filter: Optional[RuleFilter] = None,
     rules: Iterable[Type[Rule]] = ALL_RULES,
     already: Iterable[str] = (),
 ) -> Tuple[Tuple[Finding, ...], Tuple[Outcome, ...]]:
@@ -91,13 +91,15 @@ def find(
         The findings in code order, and one outcome for every rule. A rule that raises is
         skipped with its exception as the reason: a fault of ours is never the user's.
     """
-    muting = muting or Muting()
+    rule_filter = rule_filter or RuleFilter()
     done = set(already)
     findings: List[Finding] = []
     outcomes: List[Outcome] = []
     for rule in rules:
-        if not muting.selects(rule):
-            reason = "not selected" if muting.select is not None else "info, select it to see it"
+        if not rule_filter.selects(rule):
+            reason = (
+                "not selected" if rule_filter.select is not None else "info, select it to see it"
+            )
             outcomes.append(Outcome(rule.code, "skipped", reason))
             continue
         if rule.code in done:
@@ -108,7 +110,7 @@ def find(
             needs = "; ".join(_needs(need, facts) for need in missing)
             outcomes.append(Outcome(rule.code, "skipped", needs))
             continue
-        found, outcome = _run(rule, facts, muting)
+        found, outcome = _run(rule, facts, rule_filter)
         findings += found
         outcomes.append(outcome)
     return tuple(findings), tuple(outcomes)
@@ -120,43 +122,45 @@ def _needs(need: str, facts: Facts) -> str:
     return f"needs {need} ({NEEDS[need]})"
 
 
-def _run(rule: Type[Rule], facts: Facts, muting: Muting) -> Tuple[List[Finding], Outcome]:
+def _run(rule: Type[Rule], facts: Facts, rule_filter: RuleFilter) -> Tuple[List[Finding], Outcome]:
     try:
-        hits = list(rule().check(facts))
-        blind = None if hits else rule().cannot_look(facts)
+        violations = list(rule().check(facts))
+        blind = None if violations else rule().skip_reason(facts)
     except Exception as error:
         reason = f"the rule failed: {type(error).__name__}: {error}"
         return [], Outcome(rule.code, "skipped", reason)
     if blind:
         return [], Outcome(rule.code, "skipped", blind)
-    if not hits:
+    if not violations:
         return [], Outcome(rule.code, "clear")
     model = facts.inventory.model if facts.inventory else ""
     found = []
-    for hit in hits:
-        kept = muting.keep(rule, hit.layers, model)
-        if kept or (not hit.layers and not _muted_everywhere(rule, muting)):
-            found.append(_finding(rule, hit, kept, facts))
+    for violation in violations:
+        kept = rule_filter.keep(rule, violation.layers, model)
+        if kept or (not violation.layers and not _muted_everywhere(rule, rule_filter)):
+            found.append(_finding(rule, violation, kept, facts))
     if not found:
-        return [], Outcome(rule.code, "muted", f"{len(hits)} muted by ignore")
+        return [], Outcome(rule.code, "muted", f"{len(violations)} muted by ignore")
     return found, Outcome(rule.code, "fired")
 
 
-def _muted_everywhere(rule: Type[Rule], muting: Muting) -> bool:
-    return any(rule.code.startswith(code) and not globs for code, globs in muting.ignore)
+def _muted_everywhere(rule: Type[Rule], rule_filter: RuleFilter) -> bool:
+    return any(rule.code.startswith(code) and not globs for code, globs in rule_filter.ignore)
 
 
-def _finding(rule: Type[Rule], hit: Hit, layers: Tuple[str, ...], facts: Facts) -> Finding:
+def _finding(
+    rule: Type[Rule], violation: Violation, layers: Tuple[str, ...], facts: Facts
+) -> Finding:
     return Finding(
         code=rule.code,
         name=rule.name,
-        severity=hit.severity or rule.severity,
+        severity=violation.severity or rule.severity,
         layers=layers,
-        message=hit.message,
-        fix=hit.fix,
-        evidence=dict(hit.evidence),
+        message=violation.message,
+        fix=violation.fix,
+        evidence=dict(violation.evidence),
         moment=facts.run.moment if facts.run else "audit",
-        source=hit.source,
+        source=violation.source,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from keras_bnguard.records import CallSite, DataFacts, Facts, NormInput, NormLayer
-from keras_bnguard.rules.base import drops_training, sites_of, stands_still
+from keras_bnguard.rules.base import drops_training, expects_inference, sites_of
 
 MAX_MEAN_SHIFT = 0.6
 MAX_LOG_VARIANCE_RATIO = 1.0
@@ -37,7 +37,7 @@ def silent(facts: Facts, norm: NormLayer) -> bool:
     """Whether a BN does not learn statistics: held, frozen, dropped, or of which little is seen."""
     sites: Tuple[CallSite, ...] = sites_of(facts.run, norm) if facts.run is not None else ()
     return (
-        stands_still(norm)
+        expects_inference(norm)
         or norm.kind == "variables"
         or drops_training(norm)
         or norm.momentum == 1.0
@@ -97,7 +97,7 @@ def unshuffled(data: DataFacts, item: Optional[NormInput] = None) -> bool:
     if not data.ordered or data.batches < MIN_BATCHES or data.full_rows < 4:
         return False
     if labels is not None:
-        if labels.kinds == 1:
+        if labels.n_classes == 1:
             return labels.classes >= 3 and data.rows >= 128
         if labels.within < MAX_LABELS_WITHIN * (1 - 1 / data.full_rows):
             return True

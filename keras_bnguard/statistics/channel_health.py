@@ -13,7 +13,7 @@ DEAD_RATIO = 1e-6
 
 
 def channel_health(mean: np.ndarray, variance: np.ndarray, affine: NormState) -> Dict[str, Any]:
-    """What a `Movement` says about the channels of one BN.
+    """What a `StatisticsChange` says about the channels of one BN.
 
     Args:
         mean, variance: shape `(channels,)`, any float dtype.

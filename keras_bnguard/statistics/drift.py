@@ -104,8 +104,8 @@ def bhattacharyya(
     shift = mean.astype(wide) - mean0.astype(wide)
     both = now + start
     # At least 1 but for rounding; squared, as a root costs more than a product.
-    spread = np.maximum(both * both / (4.0 * now * start), 1.0)
-    return np.asarray(0.25 * (shift * shift / both + np.log(spread)))
+    standard_error = np.maximum(both * both / (4.0 * now * start), 1.0)
+    return np.asarray(0.25 * (shift * shift / both + np.log(standard_error)))
 
 
 class Start:
@@ -204,23 +204,25 @@ def layer_means(values: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> n
     return np.asarray(np.add.reduceat(values, offsets, dtype=np.float64) / sizes)
 
 
-def average_of_batches(now: np.ndarray, start: np.ndarray, start_left: np.ndarray) -> np.ndarray:
+def average_of_batches(
+    now: np.ndarray, start: np.ndarray, initial_weight: np.ndarray
+) -> np.ndarray:
     """The average that batches alone would have left: (m_t - w m_0) / (1 - w).
 
     An exponential moving average is m_t = w m_0 + (1 - w) a, where w = momentum ** updates is
     what is left of the start and a is a weighted average of what the batches had.
 
     Args:
-        now, start: shape `(channels,)`. start_left: w, the same shape, below 1.
+        now, start: shape `(channels,)`. initial_weight: w, the same shape, below 1.
 
     Returns:
         Shape `(channels,)`, float64.
     """
-    w = np.minimum(start_left, 1.0 - 1e-9)
+    w = np.minimum(initial_weight, 1.0 - 1e-9)
     return np.asarray((now.astype(np.float64) - w * start.astype(np.float64)) / (1.0 - w))
 
 
-def still_to_come(now: np.ndarray, last: np.ndarray, left: np.ndarray) -> np.ndarray:
+def remaining_change(now: np.ndarray, last: np.ndarray, left: np.ndarray) -> np.ndarray:
     """How far a moving average that nears a fixed value still has to go: d q / (1 - q).
 
     In some updates it moved by d = now - last and q = momentum ** updates of the way was left,

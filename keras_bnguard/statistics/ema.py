@@ -6,14 +6,14 @@ from typing import Tuple
 
 import numpy as np
 
-from keras_bnguard.records import Lag
-from keras_bnguard.statistics.drift import average_of_batches, still_to_come
+from keras_bnguard.records import EmaBias
+from keras_bnguard.statistics.drift import average_of_batches, remaining_change
 
 Pair = Tuple[np.ndarray, np.ndarray]
 TINY = 1e-12
 
 
-def lag(
+def ema_bias(
     path: str,
     left: Tuple[float, float],
     start: Pair,
@@ -22,7 +22,7 @@ def lag(
     *,
     epsilon: float,
     steps: int,
-) -> Lag:
+) -> EmaBias:
     """The record of one BN.
 
     Args:
@@ -38,10 +38,10 @@ def lag(
         mean, variance = (average_of_batches(n, s, w) for n, s in zip(now, start))
         variance = np.maximum(variance, TINY)
         held = np.maximum(now[1].astype(np.float64), 0.0) + epsilon
-        step = [still_to_come(n, la, q) for n, la in zip(now, last)]
-        return Lag(
+        step = [remaining_change(n, la, q) for n, la in zip(now, last)]
+        return EmaBias(
             path=path,
-            start_left=float(w),
+            initial_weight=float(w),
             start_shift=_median(np.abs(now[0] - mean) / np.sqrt(variance + epsilon)),
             start_log_variance=_median(np.abs(np.log(held / (variance + epsilon)))),
             shift=_median(np.abs(step[0]) / np.sqrt(held)),

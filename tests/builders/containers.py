@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 
-from tests.stack import ENGINE, IS_KERAS3, keras
+from tests.stack import BACKEND, IS_KERAS3, keras
 
 RNG = np.random.default_rng(5)
 X = (RNG.normal(size=(56, 6)) * 2 + 1).astype("float32")
@@ -68,9 +68,9 @@ FEEDS = {
     "function": lambda: batches,
     "list": lambda: list(batches()),
 }
-if ENGINE == "tensorflow":
+if BACKEND == "tensorflow":
     FEEDS.update({"tf.data": tf_data, "tf.data with noise": lambda: tf_data(augment=True)})
-if ENGINE == "torch":
+if BACKEND == "torch":
     FEEDS.update({"loader": loader, "unseeded loader": unseeded_loader})
 
 

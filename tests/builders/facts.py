@@ -10,15 +10,13 @@ from keras_bnguard.records import (
     Behaviour,
     CallSite,
     DataFacts,
+    EmaBias,
     Facts,
-    FlagChange,
     Gap,
     GraphCall,
     Inventory,
     Labels,
-    Lag,
     LayerFlag,
-    Movement,
     NormInput,
     NormLayer,
     OptimizerFacts,
@@ -26,9 +24,11 @@ from keras_bnguard.records import (
     RunFacts,
     SharedNorm,
     Stack,
-    Switch,
+    StatisticsChange,
+    TrainableChange,
+    TrainingDefault,
 )
-from keras_bnguard.rules.base import Hit, Rule
+from keras_bnguard.rules.base import Rule, Violation
 
 STACKS = {
     "k2": ("tf.keras", "2.15.0", "tensorflow", "compile"),
@@ -41,7 +41,7 @@ STACKS = {
 
 def stack(name: str = "k3-tf", **behaviour: bool) -> Stack:
     """A stack as its self-test finds it today, with changes to its behaviour."""
-    package, version, engine, flags = STACKS[name]
+    package, version, backend, flags = STACKS[name]
     old = name in ("k2", "tfk")
     known = {
         "graph_false_honoured": old,
@@ -51,7 +51,7 @@ def stack(name: str = "k3-tf", **behaviour: bool) -> Stack:
         "default_leaks": not old,
         "setter_skips_equal": name == "k3-tf",
     }
-    return Stack(name, package, version, engine, flags, Behaviour(**{**known, **behaviour}))
+    return Stack(name, package, version, backend, flags, Behaviour(**{**known, **behaviour}))
 
 
 def norm(path: str, **settings: Any) -> NormLayer:
@@ -84,27 +84,29 @@ def call(training: Optional[bool], owner: str = "backbone", order: int = 1) -> G
     return GraphCall(training, owner, order)
 
 
-def switch(path: str, order: int) -> Switch:
-    return Switch(path, "RandomFlip", order)
+def switch(path: str, order: int) -> TrainingDefault:
+    return TrainingDefault(path, "RandomFlip", order)
 
 
 def shared(path: str, here: bool, there: bool, contains: bool = False) -> SharedNorm:
     return SharedNorm(path, "gan", here, there, contains)
 
 
-def flip(path: str, now: bool = False, outcome: str = "ignored", **settings: Any) -> FlagChange:
-    return FlagChange(path, compiled=not now, now=now, outcome=outcome, **settings)
+def trainable_change(
+    path: str, now: bool = False, outcome: str = "ignored", **settings: Any
+) -> TrainableChange:
+    return TrainableChange(path, compiled=not now, now=now, outcome=outcome, **settings)
 
 
-def moved(path: str, expected: str = "train", **settings: Any) -> Movement:
+def changed(path: str, expected: str = "train", **settings: Any) -> StatisticsChange:
     """A BN whose statistics moved."""
-    known = {"why": "trainable", "moved": True, "moved_since_last": True, "ran": "training"}
-    return Movement(path, expected, **{**known, **settings})
+    known = {"why": "trainable", "changed": True, "changed_since_last": True, "ran": "training"}
+    return StatisticsChange(path, expected, **{**known, **settings})
 
 
-def stuck(path: str, expected: str = "train", **settings: Any) -> Movement:
+def stuck(path: str, expected: str = "train", **settings: Any) -> StatisticsChange:
     """A BN whose statistics are bit-identical."""
-    return moved(path, expected, **{"moved": False, "moved_since_last": False, **settings})
+    return changed(path, expected, **{"changed": False, "changed_since_last": False, **settings})
 
 
 def site(arrived: Any = True, explicit: Any = None, **settings: Any) -> CallSite:
@@ -117,18 +119,18 @@ def inventory(
     return Inventory("model", on or stack(), norms, tuple(layers), **settings)
 
 
-def run(*movements: Movement, **settings: Any) -> RunFacts:
+def run(*statistics_changes: StatisticsChange, **settings: Any) -> RunFacts:
     """Ten steps of training, of which none was observed unless `calls` are given."""
     known = {"moment": "epoch 1", "steps": 10, "called": "calls" in settings}
-    return RunFacts(movements=movements, **{**known, **settings})
+    return RunFacts(statistics_changes=statistics_changes, **{**known, **settings})
 
 
 def past(
     *norms: NormLayer, on: Optional[Stack] = None, layers: Iterable[LayerFlag] = (), **settings: Any
 ) -> PastRun:
     """The fit before this one: ten steps of Adam at 1e-3."""
-    known = {"steps": 10, "optimizer": "Adam", "rate": 1e-3}
-    known.update({"head_rate": 1e-3, "head_optimizer": "Adam"})
+    known = {"steps": 10, "optimizer": "Adam", "learning_rate": 1e-3}
+    known.update({"head_learning_rate": 1e-3, "head_optimizer": "Adam"})
     return PastRun(inventory(*norms, on=on, layers=layers), **{**known, **settings})
 
 
@@ -143,7 +145,7 @@ def reached(path: str, **settings: Any) -> NormInput:
     return NormInput(path, **{**known, **settings})
 
 
-def peeked(*norms: NormInput, **settings: Any) -> DataFacts:
+def sampled(*norms: NormInput, **settings: Any) -> DataFacts:
     """Sixteen shuffled batches of 32 rows in the order of training."""
     known = {
         "kind": "list",
@@ -158,26 +160,26 @@ def peeked(*norms: NormInput, **settings: Any) -> DataFacts:
 
 
 def gap(training: float, inference: float, **settings: Any) -> Gap:
-    known = {"spread": 0.01, "batches": 8, "rows": 256, "values": 256.0}
+    known = {"standard_error": 0.01, "batches": 8, "rows": 256, "values": 256.0}
     return Gap(training, inference, **{**known, **settings})
 
 
-def lag(path: str, **settings: Any) -> Lag:
+def ema_bias(path: str, **settings: Any) -> EmaBias:
     """A BN that is up to date after 400 steps."""
     known = {
-        "start_left": 0.02,
+        "initial_weight": 0.02,
         "start_shift": 0.0,
         "start_log_variance": 0.0,
         "shift": 0.0,
         "log_variance": 0.0,
         "steps": 40,
     }
-    return Lag(path, **{**known, **settings})
+    return EmaBias(path, **{**known, **settings})
 
 
 def labels(**settings: Any) -> Labels:
     """Labels of ten classes at random."""
-    known = {"kinds": 10, "batches": 16, "single": 0, "within": 0.97}
+    known = {"n_classes": 10, "batches": 16, "single": 0, "within": 0.97}
     return Labels(**{**known, **settings})
 
 
@@ -194,21 +196,21 @@ def facts(
     return Facts(inventory(*norms, on=on, layers=layers, **settings), optimizer, run, **more)
 
 
-def hits(rule: Type[Rule], known: Facts) -> List[Hit]:
+def violations(rule: Type[Rule], known: Facts) -> List[Violation]:
     return list(rule().check(known))
 
 
-def the_hit(rule: Type[Rule], known: Facts) -> Hit:
+def the_violation(rule: Type[Rule], known: Facts) -> Violation:
     """The one hit of a rule that must fire, its fix read as code."""
-    (hit,) = hits(rule, known)
-    assert hit.message.endswith("."), hit.message
-    code_of(hit.fix)
-    return hit
+    (violation,) = violations(rule, known)
+    assert violation.message.endswith("."), violation.message
+    code_of(violation.fix)
+    return violation
 
 
 def layers_of(rule: Type[Rule], known: Facts) -> Tuple[str, ...]:
     """All layers that a rule names, empty where it stays silent."""
-    return tuple(path for hit in hits(rule, known) for path in hit.layers)
+    return tuple(path for violation in violations(rule, known) for path in violation.layers)
 
 
 def code_of(fix: str) -> ast.Module:

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 import numpy as np
 
 import keras_bnguard as bng
-from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 SAME_FLAGS = STACK in ("k2", "tfk")
 """Keras 2 puts the flags of `compile()` back for the length of `fit`."""
@@ -134,4 +134,4 @@ def tensor(array: Any) -> Any:
     return tf.convert_to_tensor(array)
 
 
-__all__ = ["ENGINE", "IS_KERAS3", "STACK", "keras"]
+__all__ = ["BACKEND", "IS_KERAS3", "STACK", "keras"]

@@ -41,7 +41,7 @@ class KillsItself(keras.callbacks.Callback):
         self._epoch = epoch
         self.first.setdefault("epoch", epoch)
         self.first.setdefault("trains", r.trainable_names(self.model))
-        self.first.setdefault("rate", r.rate(self.model))
+        self.first.setdefault("learning_rate", r.rate(self.model))
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._step is not None and self._epoch * r.STEPS + batch >= self._step:
@@ -114,9 +114,9 @@ def start(job: List[Any]) -> int:
 def serve() -> None:
     warnings.filterwarnings("ignore", message=".*fork")  # JAX and Python, in case threads run.
     for line in sys.stdin:
-        begun = [start(job) for job in json.loads(line)]
+        started = [start(job) for job in json.loads(line)]
         codes = [-os.WTERMSIG(s) if os.WIFSIGNALED(s) else os.WEXITSTATUS(s)
-                 for s in (os.waitpid(pid, 0)[1] for pid in begun)]  # fmt: skip
+                 for s in (os.waitpid(pid, 0)[1] for pid in started)]  # fmt: skip
         print(json.dumps(codes), flush=True)
 
 

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from tests.stack import ENGINE, IS_KERAS3, keras
+from tests.stack import BACKEND, IS_KERAS3, keras
 
 layers = keras.layers
 BN = layers.BatchNormalization
@@ -92,7 +92,7 @@ def vectors(layer):
 
 
 def as_array(variable):
-    """The value of any engine's variable or tensor as a copy."""
+    """The value of any backend's variable or tensor as a copy."""
     value = getattr(variable, "value", variable)
     if callable(value):
         value = value()
@@ -113,11 +113,11 @@ def random_state():
     drawn = [random.random(), float(np.random.random())]
     if IS_KERAS3:
         drawn.append(as_array(keras.random.uniform((2,))).tolist())
-    if ENGINE == "tensorflow":
+    if BACKEND == "tensorflow":
         import tensorflow as tf
 
         drawn.append(tf.random.uniform((2,)).numpy().tolist())
-    if ENGINE == "torch":
+    if BACKEND == "torch":
         import torch
 
         drawn.append(torch.rand(2).tolist())

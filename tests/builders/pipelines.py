@@ -10,7 +10,7 @@ from typing import Any, Iterable, Optional, Tuple
 
 import numpy as np
 
-from tests.stack import ENGINE, IS_KERAS3, keras
+from tests.stack import BACKEND, IS_KERAS3, keras
 
 L = keras.layers
 FEATURES = 8
@@ -44,19 +44,19 @@ def norms(model: Any) -> Iterable[Any]:
     return [layer for layer in layers if isinstance(layer, L.BatchNormalization)]
 
 
-def pretend_trained(model: Any, mean: float = 0.0, spread: float = 1.0) -> Any:
+def pretend_trained(model: Any, mean: float = 0.0, standard_error: float = 1.0) -> Any:
     """Give every BN below a model statistics near those of standard normal inputs."""
     rng = np.random.default_rng(2)
     for norm in norms(model):
         size = int(norm.moving_mean.shape[0])
         norm.moving_mean.assign(rng.normal(mean, 0.05, size).astype("float32"))
-        norm.moving_variance.assign(rng.uniform(0.8, 1.2, size).astype("float32") * spread)
+        norm.moving_variance.assign(rng.uniform(0.8, 1.2, size).astype("float32") * standard_error)
     return model
 
 
 # TensorFlow traces a step again where the first trace made slots, which takes four times as long
 # as with no slots. Adam is met there in test_clean_runs.py and where a test asks for it.
-OPTIMIZER = "SGD" if ENGINE == "tensorflow" else "Adam"
+OPTIMIZER = "SGD" if BACKEND == "tensorflow" else "Adam"
 
 
 def compiled(model: Any, rate: float = 1e-3, optimizer: str = OPTIMIZER, **kwargs: Any) -> Any:
@@ -222,7 +222,7 @@ class OwnStep:
     def in_step(self, x: Any) -> Any:
         return self(x) if self.inference else self(x, training=True)
 
-    if ENGINE == "jax":
+    if BACKEND == "jax":
 
         def train_step(self, state: Any, data: Any) -> Any:
             import jax
@@ -239,7 +239,7 @@ class OwnStep:
             trainable, slots = self.optimizer.stateless_apply(slots, grads, trainable)
             return {"loss": loss}, (trainable, frozen, slots, metrics)
 
-    elif ENGINE == "torch":
+    elif BACKEND == "torch":
 
         def train_step(self, data: Any) -> Any:
             import torch

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftLook, Finding, Mode, Outcome, Report
+from keras_bnguard.records import DriftSnapshot, Finding, Mode, Outcome, Report
 from tests.builders.facts import inventory, norm, stack
 
 SCRIPT = "<script>alert('owned')</script>"
@@ -30,7 +30,7 @@ IGNORED = Finding(
 )
 MOVED = Finding(
     "BNG404",
-    "frozen-statistics-moved",
+    "frozen-statistics-updated",
     "error",
     ("backbone/block1_bn",),
     "moving statistics changed in 1 BN layer that must stand still, by up to 0.3 standard "
@@ -61,25 +61,25 @@ PHASES: Tuple[Dict[str, Any], ...] = (
     {
         "epoch": 0,
         "phase": "head only",
-        "rate": 1e-3,
+        "learning_rate": 1e-3,
         "trainable_share": 0.0125,
         "logs": {"loss": 1.25, "val_loss": float("nan")},
     },
     {
         "epoch": 1,
         "phase": "all of it",
-        "rate": None,
+        "learning_rate": None,
         "trainable_share": 1.0,
         "logs": {"loss": 0.5, "accuracy": 0.75},
     },
 )
 
 
-def looks(layers: int = 8, count: int = 6) -> Tuple[DriftLook, ...]:
+def looks(layers: int = 8, count: int = 6) -> Tuple[DriftSnapshot, ...]:
     """Drift that grows from look to look and from layer to layer."""
     paths = [f"backbone/block{i}_bn" for i in range(1, layers + 1)]
     return tuple(
-        DriftLook(
+        DriftSnapshot(
             f"epoch {n} end",
             n,
             10 * (n + 1),
@@ -97,7 +97,7 @@ def mode_rows() -> Tuple[Mode, ...]:
         inventory(
             norm("backbone/block1_bn", frozen_ancestors=("backbone",), momentum=0.9),
             norm("head/bn", at_default=True),
-            norm("held/bn", held=True),
+            norm("held/bn", forced_inference=True),
             norm("late/bn", trainable=False, momentum=None, at_default=None),
         )
     )
@@ -139,7 +139,7 @@ def hostile() -> Report:
     )
     mended = Finding("BNG101", "name", "error", (SCRIPT,), "", "", repaired=SCRIPT)
     row = Mode(SCRIPT, True, True, "inference", SCRIPT, "training", False, 0.99, None)
-    look = DriftLook(SCRIPT, 0, 1, {SCRIPT: 0.5}, {SCRIPT: 0.5})
+    look = DriftSnapshot(SCRIPT, 0, 1, {SCRIPT: 0.5}, {SCRIPT: 0.5})
     outcomes = (Outcome("BNG501", "skipped", SCRIPT),)
     return Report(
         SCRIPT, None, (finding, mended), outcomes, (row,), (look,), (SCRIPT,), (SCRIPT,), 1
@@ -239,7 +239,7 @@ any_mode = st.builds(
     st.booleans(),
 )
 any_look = st.builds(
-    DriftLook,
+    DriftSnapshot,
     words,
     st.none() | st.integers(0, 9),
     st.integers(0, 99),

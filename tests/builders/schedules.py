@@ -7,12 +7,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 import numpy as np
 
 import keras_bnguard as bng
-from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 L = keras.layers
 STEPS = 3
 BATCH = 8
-ON_TF = ENGINE == "tensorflow"
+ON_TF = BACKEND == "tensorflow"
 
 
 def data(seed: int = 0) -> Any:
@@ -194,4 +194,4 @@ def rate(model: Any) -> float:
     return float(to_numpy(inner.learning_rate))
 
 
-__all__ = ["ENGINE", "IS_KERAS3", "STACK", "keras"]
+__all__ = ["BACKEND", "IS_KERAS3", "STACK", "keras"]

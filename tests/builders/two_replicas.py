@@ -32,5 +32,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert stack_under_test.ENGINE == "tensorflow"
+    assert stack_under_test.BACKEND == "tensorflow"
     main()

@@ -9,12 +9,12 @@ import warnings
 import numpy as np
 import pytest
 
-from keras_bnguard.backends import engine_for, loaded_engines
+from keras_bnguard.backends import backend_for, loaded_backends
 from keras_bnguard.backends.patches import model_hooks
 from keras_bnguard.backends.patches.call_tracer import CallSpy
 from keras_bnguard.backends.patches.first_step import FirstStep
 from keras_bnguard.backends.patches.inference_mode import Hold, open_patches
-from keras_bnguard.backends.registry import any_engine
+from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.snapshot import take_inventory
 from tests.builders.models import (
@@ -29,15 +29,15 @@ from tests.builders.models import (
     statistics,
     transfer,
 )
-from tests.stack import ENGINE, IS_KERAS3, STACK, VERSION, keras
+from tests.stack import BACKEND, IS_KERAS3, STACK, VERSION, keras
 
 KERAS2 = not IS_KERAS3
-ENGINE_OF = engine_for(layers.Dense(1))
+BACKEND_OF = backend_for(layers.Dense(1))
 
 
 def spy_on(model):
-    survey = take_inventory(model)
-    return CallSpy(survey.engine, model, survey.handles, survey.paths)
+    snapshot = take_inventory(model)
+    return CallSpy(snapshot.backend, model, snapshot.handles, snapshot.paths)
 
 
 def compiled(model, optimizer=None, **settings):
@@ -53,25 +53,25 @@ def fit(model, epochs=1, **settings):
 
 # -------------------------------------------------------------------- identity
 def test_the_adapter_is_that_of_the_stack_under_test():
-    assert ENGINE_OF.stack_name == STACK
-    assert ENGINE_OF.engine == ENGINE
-    assert ENGINE_OF.version == VERSION
-    assert engine_for(transfer()) is ENGINE_OF
-    assert ENGINE_OF in loaded_engines()
-    assert any_engine(ENGINE_OF.package) is ENGINE_OF
-    stack = ENGINE_OF.stack()
-    assert (stack.name, stack.engine, stack.version) == (STACK, ENGINE, VERSION)
-    assert stack is ENGINE_OF.stack()
-    assert ENGINE_OF.is_model(transfer())
-    assert not ENGINE_OF.is_model(BN())
-    assert ENGINE_OF.is_layer(BN())
-    assert not ENGINE_OF.is_layer("bn")
+    assert BACKEND_OF.stack_name == STACK
+    assert BACKEND_OF.backend == BACKEND
+    assert BACKEND_OF.version == VERSION
+    assert backend_for(transfer()) is BACKEND_OF
+    assert BACKEND_OF in loaded_backends()
+    assert any_backend(BACKEND_OF.package) is BACKEND_OF
+    stack = BACKEND_OF.stack()
+    assert (stack.name, stack.backend, stack.version) == (STACK, BACKEND, VERSION)
+    assert stack is BACKEND_OF.stack()
+    assert BACKEND_OF.is_model(transfer())
+    assert not BACKEND_OF.is_model(BN())
+    assert BACKEND_OF.is_layer(BN())
+    assert not BACKEND_OF.is_layer("bn")
 
 
 @pytest.mark.parametrize("thing", [None, 1, "x", np.zeros(1), dict])
 def test_what_is_no_layer_is_refused(thing):
     with pytest.raises(UnsupportedModelError, match="expected a Keras model or layer"):
-        engine_for(thing)
+        backend_for(thing)
 
 
 # ------------------------------------------------------------------- self-test
@@ -85,13 +85,13 @@ def moves(model, layer, **settings):
 def test_behaviour_graph_false_is_what_fit_shows():
     model = transfer(training=False)
     held = not moves(model, model.get_layer("base").get_layer("bn"))
-    assert ENGINE_OF.stack().behaviour.graph_false_honoured is held
+    assert BACKEND_OF.stack().behaviour.graph_false_honoured is held
 
 
 def test_behaviour_a_leak_in_a_graph_is_what_fit_shows():
     model = transfer(training=False)
     live = moves(model, model.get_layer("head_bn"))
-    assert ENGINE_OF.stack().behaviour.false_leaks_in_graph is not live
+    assert BACKEND_OF.stack().behaviour.false_leaks_in_graph is not live
 
 
 def test_behaviour_graph_true_is_what_predict_shows():
@@ -99,7 +99,7 @@ def test_behaviour_graph_true_is_what_predict_shows():
     model = keras.Model(inputs, BN(name="bn")(inputs, training=True))
     x, _ = data(16)
     by_batch = abs(float(np.mean(model.predict(x, batch_size=16, verbose=0)))) < 0.1
-    assert ENGINE_OF.stack().behaviour.graph_true_at_inference is by_batch
+    assert BACKEND_OF.stack().behaviour.graph_true_at_inference is by_batch
 
 
 def test_behaviour_a_leak_in_a_call_is_what_fit_shows():
@@ -115,18 +115,18 @@ def test_behaviour_a_leak_in_a_call_is_what_fit_shows():
     model = Pair()
     model(data(4)[0])
     live = moves(model, model.two)
-    assert ENGINE_OF.stack().behaviour.false_leaks_in_call is not live
+    assert BACKEND_OF.stack().behaviour.false_leaks_in_call is not live
 
 
 def test_behaviour_a_default_of_true_is_what_a_plain_call_shows():
-    class Switch(layers.Layer):
+    class TrainingDefault(layers.Layer):
         def call(self, x, training=True):
             return x
 
     inputs = keras.Input((4,))
-    model = keras.Model(inputs, BN(name="after")(Switch()(inputs)))
+    model = keras.Model(inputs, BN(name="after")(TrainingDefault()(inputs)))
     by_batch = abs(float(np.mean(as_array(model(data(16)[0]))))) < 0.1
-    assert ENGINE_OF.stack().behaviour.default_leaks is by_batch
+    assert BACKEND_OF.stack().behaviour.default_leaks is by_batch
 
 
 def test_behaviour_of_the_setter_is_what_a_container_shows():
@@ -134,33 +134,33 @@ def test_behaviour_of_the_setter_is_what_a_container_shows():
     base.get_layer("bn").trainable = False
     base.trainable = True
     skipped = not base.get_layer("bn").trainable
-    assert ENGINE_OF.stack().behaviour.setter_skips_equal is skipped
+    assert BACKEND_OF.stack().behaviour.setter_skips_equal is skipped
 
 
 # ------------------------------------------------------------------- structure
 def test_children_are_the_direct_ones_and_all_layers_each_once():
     model = transfer()
-    children = [c.name for c in ENGINE_OF.children(model)]
+    children = [c.name for c in BACKEND_OF.children(model)]
     assert [n for n in children if not n.startswith("input")] == [
         "base",
         "hidden",
         "head_bn",
         "out",
     ]
-    names = [layer.name for layer in ENGINE_OF.all_layers(model)]
+    names = [layer.name for layer in BACKEND_OF.all_layers(model)]
     assert len(names) == len(set(names))
     assert {"net", "base", "bn", "drop", "out"} <= set(names)
 
 
 def test_graph_nodes_come_in_execution_order():
     model = transfer()
-    called = [layer.name for _, layer in ENGINE_OF.graph_nodes(model)]
+    called = [layer.name for _, layer in BACKEND_OF.graph_nodes(model)]
     assert called == ["base", "hidden", "head_bn", "out"]
     sequential = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="a"), BN(name="b")])
-    assert [layer.name for _, layer in ENGINE_OF.graph_nodes(sequential)] == ["a", "b"]
-    assert ENGINE_OF.is_functional(sequential)
-    assert not ENGINE_OF.is_functional(Net())
-    assert not ENGINE_OF.is_functional(BN())
+    assert [layer.name for _, layer in BACKEND_OF.graph_nodes(sequential)] == ["a", "b"]
+    assert BACKEND_OF.is_functional(sequential)
+    assert not BACKEND_OF.is_functional(Net())
+    assert not BACKEND_OF.is_functional(BN())
 
 
 @pytest.mark.parametrize("value", [True, False, None])
@@ -168,8 +168,8 @@ def test_node_training_is_what_was_written_at_the_call(value):
     inputs = keras.Input((4,))
     base = backbone()
     by_name = keras.Model(inputs, base(inputs) if value is None else base(inputs, training=value))
-    ((node, _),) = ENGINE_OF.graph_nodes(by_name)
-    assert ENGINE_OF.node_training(node) is value
+    ((node, _),) = BACKEND_OF.graph_nodes(by_name)
+    assert BACKEND_OF.node_training(node) is value
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -180,25 +180,25 @@ def test_node_training_written_by_position_counts_too(value):
         with pytest.raises(ValueError, match="positional"):
             BN()(inputs, value)
         return
-    ((node, _),) = ENGINE_OF.graph_nodes(keras.Model(inputs, BN()(inputs, value)))
-    assert ENGINE_OF.node_training(node) is value
+    ((node, _),) = BACKEND_OF.graph_nodes(keras.Model(inputs, BN()(inputs, value)))
+    assert BACKEND_OF.node_training(node) is value
 
 
 def test_a_default_of_true_is_read_off_the_class():
-    class Switch(layers.Layer):
+    class TrainingDefault(layers.Layer):
         def call(self, x, training=True):
             return x
 
-    assert ENGINE_OF.defaults_to_training(Switch())
-    assert not ENGINE_OF.defaults_to_training(BN())
-    assert not ENGINE_OF.defaults_to_training(layers.Dense(1))
+    assert BACKEND_OF.defaults_to_training(TrainingDefault())
+    assert not BACKEND_OF.defaults_to_training(BN())
+    assert not BACKEND_OF.defaults_to_training(layers.Dense(1))
 
 
 def test_containers_own_no_weights():
     model = transfer()
-    assert not ENGINE_OF.owns_weights(model)
-    assert ENGINE_OF.owns_weights(model.get_layer("out"))
-    assert not ENGINE_OF.owns_weights(model.get_layer("base").get_layer("drop"))
+    assert not BACKEND_OF.owns_weights(model)
+    assert BACKEND_OF.owns_weights(model.get_layer("out"))
+    assert not BACKEND_OF.owns_weights(model.get_layer("base").get_layer("drop"))
 
 
 # --------------------------------------------------------------------- handles
@@ -209,8 +209,8 @@ def built(layer, width=3):
 
 def test_the_handle_of_keras_own_bn():
     layer = built(BN(momentum=0.8, epsilon=0.01))
-    (handle,) = ENGINE_OF.handles(layer, "a/bn")
-    assert (handle.path, handle.kind, handle.stock) == ("a/bn", "keras", True)
+    (handle,) = BACKEND_OF.handles(layer, "a/bn")
+    assert (handle.path, handle.kind, handle.builtin) == ("a/bn", "keras", True)
     assert handle.layer is layer
     assert handle.settings["momentum"] == pytest.approx(0.8)
     assert handle.settings["epsilon"] == pytest.approx(0.01)
@@ -221,19 +221,19 @@ def test_the_handle_of_keras_own_bn():
 
 
 def test_a_bn_without_gamma_and_one_not_built_have_none():
-    (handle,) = ENGINE_OF.handles(built(BN(scale=False, center=False)), "bn")
+    (handle,) = BACKEND_OF.handles(built(BN(scale=False, center=False)), "bn")
     assert handle.vectors()[2:] == (None, None)
-    (handle,) = ENGINE_OF.handles(BN(), "bn")
+    (handle,) = BACKEND_OF.handles(BN(), "bn")
     assert handle.vectors() == (None, None, None, None)
-    assert ENGINE_OF.handles(layers.Dense(1), "dense") == []
-    assert ENGINE_OF.handles(layers.LayerNormalization(), "norm") == []
+    assert BACKEND_OF.handles(layers.Dense(1), "dense") == []
+    assert BACKEND_OF.handles(layers.LayerNormalization(), "norm") == []
 
 
 def behaviour_of(layer):
-    (handle,) = ENGINE_OF.handles(layer, "bn")
-    found = ENGINE_OF.norm_behaviour(handle)
+    (handle,) = BACKEND_OF.handles(layer, "bn")
+    found = BACKEND_OF.norm_behaviour(handle)
     assert handle.layer is layer
-    return handle.stock, (found.live_updates, found.frozen_updates, found.frozen_uses_batch)
+    return handle.builtin, (found.trainable_updates, found.frozen_updates, found.frozen_uses_batch)
 
 
 def test_behaviour_of_bn_classes_is_measured():
@@ -256,8 +256,8 @@ def test_behaviour_of_bn_classes_is_measured():
     assert behaviour_of(layer) == (False, (True, False, False))
     assert statistics(layer) == before
     assert behaviour_of(built(Drops())) == (False, (False, False, False))
-    stock, (live, frozen, _) = behaviour_of(built(Always()))
-    assert (stock, live, frozen) == (False, True, True)
+    builtin, (live, frozen, _) = behaviour_of(built(Always()))
+    assert (builtin, live, frozen) == (False, True, True)
 
 
 def test_a_class_that_cannot_be_made_anew_is_not_measured():
@@ -266,8 +266,8 @@ def test_a_class_that_cannot_be_made_anew_is_not_measured():
             super().__init__()
             self.thing = thing
 
-    (handle,) = ENGINE_OF.handles(built(Stubborn(object())), "bn")
-    assert ENGINE_OF.norm_behaviour(handle) is None
+    (handle,) = BACKEND_OF.handles(built(Stubborn(object())), "bn")
+    assert BACKEND_OF.norm_behaviour(handle) is None
 
 
 if KERAS2:
@@ -276,10 +276,10 @@ if KERAS2:
         import tensorflow as tf
 
         old = tf.compat.v1.keras.layers.BatchNormalization
-        if not ENGINE_OF.is_layer(old()):
-            pytest.fail(f"{old} is no layer of {ENGINE_OF.package}")
-        stock, (live, frozen, by_batch) = behaviour_of(built(old()))
-        assert (stock, live) == (False, True)
+        if not BACKEND_OF.is_layer(old()):
+            pytest.fail(f"{old} is no layer of {BACKEND_OF.package}")
+        builtin, (live, frozen, by_batch) = behaviour_of(built(old()))
+        assert (builtin, live) == (False, True)
         assert frozen or by_batch
 
 
@@ -297,7 +297,7 @@ if STACK == "k3-tf":
         assert {n.kind for n in found} == {"variables"}
 
 
-if ENGINE == "jax":
+if BACKEND == "jax":
 
     def test_bn_inside_a_jax_layer_is_seen_by_its_state():
         import jax.numpy as jnp
@@ -307,15 +307,15 @@ if ENGINE == "jax":
 
         state = {"batch_stats": {"norm": {"mean": jnp.zeros(3), "var": jnp.ones(3)}}}
         layer = layers.JaxLayer(call, params={}, state=state, name="flax")
-        found = ENGINE_OF.handles(layer, "flax")
+        found = BACKEND_OF.handles(layer, "flax")
         assert [h.path for h in found] == ["flax/batch_stats/norm"]
         assert found[0].kind == "variables"
-        state = ENGINE_OF.state(found[0])
+        state = BACKEND_OF.state(found[0])
         assert state.mean.tolist() == [0, 0, 0]
         assert state.gamma is None
 
 
-if ENGINE == "torch":
+if BACKEND == "torch":
 
     def test_bn_inside_torch_modules_has_a_handle_each():
         import torch
@@ -323,17 +323,17 @@ if ENGINE == "torch":
         net = torch.nn.Sequential(
             torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3, track_running_stats=False)
         )
-        (handle,) = ENGINE_OF.handles(layers.TorchModuleWrapper(net), "net")
+        (handle,) = BACKEND_OF.handles(layers.TorchModuleWrapper(net), "net")
         assert (handle.path, handle.kind) == ("net/0", "torch")
         assert handle.module is net[0]
         assert handle.vectors()[0] is net[0].running_mean
-        assert ENGINE_OF.state(handle).variance.tolist() == [1, 1, 1]
+        assert BACKEND_OF.state(handle).variance.tolist() == [1, 1, 1]
 
     def test_flags_of_torch_parameters_count():
         import torch
 
         net = torch.nn.BatchNorm1d(3)
-        (handle,) = ENGINE_OF.handles(layers.TorchModuleWrapper(net), "net")
+        (handle,) = BACKEND_OF.handles(layers.TorchModuleWrapper(net), "net")
         assert handle.own_flag()
         net.weight.requires_grad = False
         assert handle.own_flag()
@@ -347,27 +347,27 @@ def test_values_are_read_bit_for_bit_and_as_copies():
     values = np.array([[1, np.nan, -0.0], [3, 1e-42, np.inf], [5, 6, 7], [8, 9, 1e38]], np.float32)
     layer.set_weights([values[2], values[3], values[0], values[1]])
     stored = [w.tobytes() for w in layer.get_weights()]
-    (handle,) = ENGINE_OF.handles(layer, "bn")
-    state, vectors = ENGINE_OF.state(handle), handle.vectors()
+    (handle,) = BACKEND_OF.handles(layer, "bn")
+    state, vectors = BACKEND_OF.state(handle), handle.vectors()
     found = [state.gamma, state.beta, state.mean, state.variance]
     assert [v.tobytes() for v in found] == stored
-    flat = ENGINE_OF.flat(vectors)
+    flat = BACKEND_OF.flat(vectors)
     assert flat.tobytes() == b"".join([stored[2], stored[3], stored[0], stored[1]])
-    for array in (*found, flat, ENGINE_OF.to_numpy(vectors[0])):
+    for array in (*found, flat, BACKEND_OF.to_numpy(vectors[0])):
         array[...] = 0
     assert [w.tobytes() for w in layer.get_weights()] == stored
-    state = ENGINE_OF.state(handle)
+    state = BACKEND_OF.state(handle)
     layer.set_weights([np.zeros(3, np.float32)] * 4)
     assert state.mean.tobytes() == stored[2]
-    assert ENGINE_OF.state(handle, affine=False).gamma is None
-    assert len(ENGINE_OF.flat([])) == 0
+    assert BACKEND_OF.state(handle, affine=False).gamma is None
+    assert len(BACKEND_OF.flat([])) == 0
 
 
 def test_a_reader_sees_what_is_there_each_time_and_keeps_nothing():
     layer = built(BN())
-    (handle,) = ENGINE_OF.handles(layer, "bn")
+    (handle,) = BACKEND_OF.handles(layer, "bn")
     mean, variance, gamma, _ = handle.vectors()
-    read = ENGINE_OF.reader([variance, mean, gamma])
+    read = BACKEND_OF.reader([variance, mean, gamma])
     before = read()
     layer.set_weights([np.full(3, value, np.float32) for value in (9, 0, 5, 7)])
     assert before.tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1]
@@ -376,28 +376,28 @@ def test_a_reader_sees_what_is_there_each_time_and_keeps_nothing():
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_other_dtypes_are_read_too(dtype):
-    if ENGINE == "jax" and dtype == "float64":
+    if BACKEND == "jax" and dtype == "float64":
         dtype = "float32"  # JAX has no float64 unless it is told to.
     layer = built(BN(dtype=dtype))
-    (handle,) = ENGINE_OF.handles(layer, "bn")
+    (handle,) = BACKEND_OF.handles(layer, "bn")
     mean, variance, _, _ = handle.vectors()
-    assert ENGINE_OF.dtype_of(mean) in (dtype, "float32")
-    assert ENGINE_OF.flat([mean, variance]).astype(float).tolist() == [0, 0, 0, 1, 1, 1]
-    assert ENGINE_OF.state(handle).variance.astype(float).tolist() == [1, 1, 1]
+    assert BACKEND_OF.dtype_of(mean) in (dtype, "float32")
+    assert BACKEND_OF.flat([mean, variance]).astype(float).tolist() == [0, 0, 0, 1, 1, 1]
+    assert BACKEND_OF.state(handle).variance.astype(float).tolist() == [1, 1, 1]
 
 
 # ----------------------------------------------------------------------- flags
 def test_the_own_flag_is_set_and_nothing_below():
     base = backbone()
-    ENGINE_OF.set_own_flag(base, False)
+    BACKEND_OF.set_own_flag(base, False)
     assert base.trainable is False
     assert base.get_layer("bn").trainable is True
     bn = base.get_layer("bn")
-    ENGINE_OF.set_own_flag(bn, False)
+    BACKEND_OF.set_own_flag(bn, False)
     assert len(bn.trainable_variables) == 0
-    ENGINE_OF.set_own_flag(base, True)
+    BACKEND_OF.set_own_flag(base, True)
     assert bn.trainable is False
-    ENGINE_OF.set_own_flag(bn, True)
+    BACKEND_OF.set_own_flag(bn, True)
     assert len(bn.trainable_variables) == 2
 
 
@@ -405,8 +405,8 @@ def test_compiled_and_pending_flags():
     model = compiled(transfer())
     head = model.get_layer("head_bn")
     head.trainable = False
-    flags = ENGINE_OF.compiled_flags(model)
-    assert ENGINE_OF.pending_flags(model) == {}
+    flags = BACKEND_OF.compiled_flags(model)
+    assert BACKEND_OF.pending_flags(model) == {}
     if flags is None:
         assert IS_KERAS3
     else:
@@ -415,29 +415,29 @@ def test_compiled_and_pending_flags():
 
     class Look(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            seen.update(ENGINE_OF.pending_flags(model))
+            seen.update(BACKEND_OF.pending_flags(model))
 
     if KERAS2:
         fit(model, callbacks=[Look()])
         assert seen[id(head)] is False
         assert head.trainable is False
-        ENGINE_OF.remember_compiled_flags(model)
-        assert ENGINE_OF.compiled_flags(model)[id(head)] is False
+        BACKEND_OF.remember_compiled_flags(model)
+        assert BACKEND_OF.compiled_flags(model)[id(head)] is False
 
 
 def test_a_step_that_ran_is_a_step_that_is_built():
     model = compiled(transfer())
-    assert not ENGINE_OF.step_is_built(model)
-    assert ENGINE_OF.iterations(model) == 0
+    assert not BACKEND_OF.step_is_built(model)
+    assert BACKEND_OF.iterations(model) == 0
     fit(model)
-    assert ENGINE_OF.step_is_built(model)
-    assert ENGINE_OF.iterations(model) == 2
-    assert ENGINE_OF.has_train_function(model)
-    ENGINE_OF.drop_train_function(model)
-    assert not ENGINE_OF.has_train_function(model)
-    ENGINE_OF.rebuild_train_function(model)
-    assert ENGINE_OF.has_train_function(model)
-    assert ENGINE_OF.iterations(keras.Sequential([layers.Dense(1)])) == 0
+    assert BACKEND_OF.step_is_built(model)
+    assert BACKEND_OF.iterations(model) == 2
+    assert BACKEND_OF.has_train_function(model)
+    BACKEND_OF.drop_train_function(model)
+    assert not BACKEND_OF.has_train_function(model)
+    BACKEND_OF.rebuild_train_function(model)
+    assert BACKEND_OF.has_train_function(model)
+    assert BACKEND_OF.iterations(keras.Sequential([layers.Dense(1)])) == 0
 
 
 # ------------------------------------------------------------------- optimizer
@@ -518,21 +518,21 @@ def test_slots_of_variables_that_go_on_are_carried_bit_for_bit(name):
     compiled(model, make(name))
     x, y = data(16)
     model.fit(x, y, batch_size=4, epochs=1, verbose=0)
-    old, steps = slots(model), ENGINE_OF.iterations(model)
+    old, steps = slots(model), BACKEND_OF.iterations(model)
     scale = loss_scale(model.optimizer)
     assert old
     assert any(any(np.frombuffer(v, np.uint8).any() for v in values) for values in old.values())
     model.get_layer("a").trainable = True
     model.get_layer("bn").trainable = False
-    ENGINE_OF.renew_optimizer(model)
-    ENGINE_OF.remember_compiled_flags(model)
-    ENGINE_OF.rebuild_train_function(model)
+    BACKEND_OF.renew_optimizer(model)
+    BACKEND_OF.remember_compiled_flags(model)
+    BACKEND_OF.rebuild_train_function(model)
     new = slots(model)
     for variable in model.get_layer("b").trainable_variables:
         assert new[id(variable)] == old[id(variable)]
-    assert ENGINE_OF.iterations(model) == steps > 0
+    assert BACKEND_OF.iterations(model) == steps > 0
     assert loss_scale(model.optimizer) == scale
-    facts = ENGINE_OF.optimizer_facts(model)
+    facts = BACKEND_OF.optimizer_facts(model)
     assert facts.unknown == ()
     before = model.get_layer("a").get_weights()[0].copy()
     still = [w.tobytes() for w in model.get_layer("bn").get_weights()]
@@ -550,9 +550,9 @@ def loss_scale(optimizer):
 
 def test_without_carry_every_slot_starts_fresh():
     model = fit(compiled(transfer(), adam()))
-    carried, fresh = ENGINE_OF.renew_optimizer(model, carry=False)
+    carried, fresh = BACKEND_OF.renew_optimizer(model, carry=False)
     assert (carried, fresh) == (0, len(model.trainable_variables))
-    assert ENGINE_OF.iterations(model) == 0
+    assert BACKEND_OF.iterations(model) == 0
     assert not any(np.frombuffer(v, np.uint8).any() for s in slots(model).values() for v in s)
 
 
@@ -562,23 +562,23 @@ def test_a_changed_learning_rate_goes_over():
         keras.backend.set_value(model.optimizer.learning_rate, 0.125)
     else:
         model.optimizer.learning_rate = 0.125
-    ENGINE_OF.renew_optimizer(model)
+    BACKEND_OF.renew_optimizer(model)
     assert float(as_array(model.optimizer.learning_rate)) == 0.125
 
 
 def test_the_optimizer_says_what_it_knows():
-    assert ENGINE_OF.optimizer_facts(transfer()) is None
+    assert BACKEND_OF.optimizer_facts(transfer()) is None
     model = compiled(transfer(), adam())
     head = model.get_layer("head_bn")
     head.trainable = False
     compiled(model, adam())
     fit(model)
-    facts = ENGINE_OF.optimizer_facts(model)
+    facts = BACKEND_OF.optimizer_facts(model)
     assert (facts.class_name, facts.built, facts.iterations) == ("Adam", True, 2)
     assert facts.unknown == facts.stale == ()
     head.trainable = True
     model.get_layer("out").trainable = False
-    facts = ENGINE_OF.optimizer_facts(model)
+    facts = BACKEND_OF.optimizer_facts(model)
     assert sorted(name.rsplit("/", 1)[-1] for name in facts.unknown) == ["beta", "gamma"]
     if IS_KERAS3:
         assert sorted(name.rsplit("/", 1)[-1] for name in facts.stale) == ["bias", "kernel"]
@@ -588,16 +588,16 @@ def test_the_optimizer_says_what_it_knows():
 MAKE = "make_train_function"
 
 
-class Ear:
+class Listener:
     def __init__(self):
-        self.flips, self.before, self.compiles = [], 0, []
+        self.trainable_changes, self.before, self.compiles = [], 0, []
         self.trainings, self.faults = [], []
 
     def before_flip(self, layer):
         self.before += 1
 
     def after_flip(self, flags, source):
-        self.flips.append((flags, source))
+        self.trainable_changes.append((flags, source))
 
     def after_compile(self, model, source):
         self.compiles.append((model, source))
@@ -615,81 +615,81 @@ def hooks():
 
 
 def test_assignments_of_trainable_are_told_once_with_their_line():
-    ear, model, before = Ear(), transfer(), hooks()
-    model_hooks.start(ENGINE_OF, ear)
+    listener, model, before = Listener(), transfer(), hooks()
+    model_hooks.start(BACKEND_OF, listener)
     try:
         model.get_layer("base").trainable = False  # this very line
-        assert ear.before == 1
-        ((flags, source),) = ear.flips
+        assert listener.before == 1
+        ((flags, source),) = listener.trainable_changes
         assert flags[id(model.get_layer("base").get_layer("bn"))] is False
         file, line = source.rsplit(":", 1)
         assert os.path.samefile(file, __file__)
         with open(__file__, encoding="utf-8") as text:
             assert "this very line" in text.readlines()[int(line) - 1]
         compiled(model)
-        assert [m is model for m, _ in ear.compiles] == [True]
-        assert ear.compiles[0][1].startswith(file)
+        assert [m is model for m, _ in listener.compiles] == [True]
+        assert listener.compiles[0][1].startswith(file)
     finally:
-        model_hooks.stop(ENGINE_OF, ear)
+        model_hooks.stop(BACKEND_OF, listener)
     assert all(a is b for a, b in zip(hooks(), before))
     model.get_layer("base").trainable = True
-    assert len(ear.flips) == 1
+    assert len(listener.trainable_changes) == 1
 
 
 def test_what_cannot_be_read_after_an_assignment_does_not_reach_the_user(monkeypatch):
     def broken(layer):
         raise RuntimeError("ours")
 
-    ear, model = Ear(), transfer()
-    model_hooks.start(ENGINE_OF, ear)
+    listener, model = Listener(), transfer()
+    model_hooks.start(BACKEND_OF, listener)
     try:
-        monkeypatch.setattr(ENGINE_OF, "all_layers", broken)
+        monkeypatch.setattr(BACKEND_OF, "all_layers", broken)
         model.get_layer("base").trainable = False
     finally:
-        model_hooks.stop(ENGINE_OF, ear)
+        model_hooks.stop(BACKEND_OF, listener)
     assert not model.get_layer("base").trainable
-    assert [str(error) for error in ear.faults] == ["ours"]
-    assert ear.flips == []
+    assert [str(error) for error in listener.faults] == ["ours"]
+    assert listener.trainable_changes == []
 
 
 def test_a_new_step_is_told_before_it_is_made():
-    ear, model = Ear(), compiled(transfer())
-    model_hooks.start(ENGINE_OF, ear)
+    listener, model = Listener(), compiled(transfer())
+    model_hooks.start(BACKEND_OF, listener)
     try:
         fit(model)
     finally:
-        model_hooks.stop(ENGINE_OF, ear)
-    assert ear.trainings
-    assert all(told is model for told in ear.trainings)
+        model_hooks.stop(BACKEND_OF, listener)
+    assert listener.trainings
+    assert all(told is model for told in listener.trainings)
 
 
 def test_fit_itself_flips_nothing():
-    ear = Ear()
+    listener = Listener()
     model = compiled(transfer())
     model.get_layer("base").trainable = False
-    model_hooks.start(ENGINE_OF, ear)
+    model_hooks.start(BACKEND_OF, listener)
     try:
         model.get_layer("out").trainable = False
-        heard = len(ear.flips)
+        heard = len(listener.trainable_changes)
         if KERAS2:
             fit(model)
-        assert len(ear.flips) == heard == 1
+        assert len(listener.trainable_changes) == heard == 1
     finally:
-        model_hooks.stop(ENGINE_OF, ear)
+        model_hooks.stop(BACKEND_OF, listener)
 
 
 def test_the_last_to_leave_puts_the_very_same_objects_back():
-    before, ears = hooks(), [Ear(), Ear()]
-    for ear in ears:
-        model_hooks.start(ENGINE_OF, ear)
-    model_hooks.stop(ENGINE_OF, ears[0])
+    before, listeners = hooks(), [Listener(), Listener()]
+    for listener in listeners:
+        model_hooks.start(BACKEND_OF, listener)
+    model_hooks.stop(BACKEND_OF, listeners[0])
     assert hooks()[0] is not before[0]
-    model_hooks.stop(ENGINE_OF, ears[0])
+    model_hooks.stop(BACKEND_OF, listeners[0])
     layers.Dense(1).trainable = False
-    assert [len(ear.flips) for ear in ears] == [0, 1]
-    model_hooks.stop(ENGINE_OF, ears[1])
+    assert [len(listener.trainable_changes) for listener in listeners] == [0, 1]
+    model_hooks.stop(BACKEND_OF, listeners[1])
     assert all(a is b for a, b in zip(hooks(), before))
-    model_hooks.stop(ENGINE_OF, ears[1])
+    model_hooks.stop(BACKEND_OF, listeners[1])
 
 
 def test_a_setter_that_raises_raises_as_before_and_is_not_deaf_after():
@@ -702,34 +702,34 @@ def test_a_setter_that_raises_raises_as_before_and_is_not_deaf_after():
         def trainable(self, value):
             raise RuntimeError("no")
 
-    ear = Ear()
-    model_hooks.start(ENGINE_OF, ear)
+    listener = Listener()
+    model_hooks.start(BACKEND_OF, listener)
     try:
         dense = layers.Dense(1)
         dense.trainable = False
-        assert len(ear.flips) == 1
+        assert len(listener.trainable_changes) == 1
         dense.trainable = True
-        assert len(ear.flips) == 2
+        assert len(listener.trainable_changes) == 2
     finally:
-        model_hooks.stop(ENGINE_OF, ear)
+        model_hooks.stop(BACKEND_OF, listener)
 
 
 # --------------------------------------------------------------- spy and first step
 def test_the_spy_writes_down_what_reached_each_bn():
     model = compiled(transfer(training=False))
     call = layers.Layer.__call__
-    with spy_on(model) as spy:
+    with spy_on(model) as tracer:
         model(data(4)[0], training=True)
     assert layers.Layer.__call__ is call
-    (base,), (head,) = spy.sites["base/bn"], spy.sites["head_bn"]
-    honoured = ENGINE_OF.stack().behaviour.graph_false_honoured
+    (base,), (head,) = tracer.sites["base/bn"], tracer.sites["head_bn"]
+    honoured = BACKEND_OF.stack().behaviour.graph_false_honoured
     # Where Keras overrides what the graph wrote, it does so before the layer is called.
     assert base.explicit is (False if honoured else None)
     assert base.arrived is not honoured
     assert (head.explicit, head.arrived) == (None, True)
     assert (base.values_per_channel, head.values_per_channel) == (4, 4)
     assert base.flag is True
-    assert spy.fault is None
+    assert tracer.fault is None
 
 
 def test_the_spy_goes_away_after_an_exception_and_spies_may_cross():
@@ -754,20 +754,20 @@ def test_a_hold_inside_a_spy_holds_and_the_spy_sees_it():
     model = transfer()
     bn = model.get_layer("base").get_layer("bn")
     for first, second in ((0, 1), (1, 0)):
-        spy, before = spy_on(model), statistics(bn)
-        pair = (spy, Hold(ENGINE_OF, [bn]))
+        tracer, before = spy_on(model), statistics(bn)
+        pair = (tracer, Hold(BACKEND_OF, [bn]))
         with pair[first], pair[second]:
             model(data(4)[0], training=True)
         assert statistics(bn) == before
-        assert [site.arrived for site in spy.sites["base/bn"]] == [False]
+        assert [site.arrived for site in tracer.sites["base/bn"]] == [False]
         assert open_patches() == 0
 
 
 def test_the_first_step_is_seen_once_and_the_train_function_is_put_back():
     model = compiled(transfer())
-    ENGINE_OF.rebuild_train_function(model)
+    BACKEND_OF.rebuild_train_function(model)
     real, seen = model.train_function, []
-    step = FirstStep(ENGINE_OF, model, spy_on(model), lambda: seen.append(model.train_function))
+    step = FirstStep(BACKEND_OF, model, spy_on(model), lambda: seen.append(model.train_function))
     step.arm()
     assert model.train_function is not real
     step.arm()
@@ -789,7 +789,7 @@ def test_a_step_that_raises_leaves_the_real_train_function_and_call():
         raise ZeroDivisionError
 
     model.train_function = fails
-    step = FirstStep(ENGINE_OF, model, spy_on(model), lambda: None)
+    step = FirstStep(BACKEND_OF, model, spy_on(model), lambda: None)
     step.arm()
     with pytest.raises(ZeroDivisionError):
         model.train_function(None)
@@ -801,7 +801,7 @@ def test_a_step_that_raises_leaves_the_real_train_function_and_call():
 # ----------------------------------------------------------------------- holds
 def test_a_hold_may_be_entered_again_and_the_last_one_out_restores():
     bn = built(BN())
-    hold, other = Hold(ENGINE_OF, [bn]), Hold(ENGINE_OF, [bn])
+    hold, other = Hold(BACKEND_OF, [bn]), Hold(BACKEND_OF, [bn])
     call = bn.call
     with hold:
         with hold, other:
@@ -814,7 +814,7 @@ def test_a_hold_may_be_entered_again_and_the_last_one_out_restores():
 
 def test_holds_in_two_threads_restore_when_both_are_out():
     bn = built(BN())
-    hold, gate, inside = Hold(ENGINE_OF, [bn]), threading.Event(), threading.Event()
+    hold, gate, inside = Hold(BACKEND_OF, [bn]), threading.Event(), threading.Event()
 
     def other():
         with hold:
@@ -836,14 +836,14 @@ def test_what_was_on_the_instance_before_comes_back():
     bn = built(BN())
     mine = bn.call
     object.__setattr__(bn, "call", mine)
-    with Hold(ENGINE_OF, [bn]):
+    with Hold(BACKEND_OF, [bn]):
         assert vars(bn)["call"] is not mine
     assert vars(bn)["call"] is mine
 
 
 def test_a_hold_that_cannot_be_put_on_takes_everything_off_again():
     bn = built(BN())
-    hold = Hold(ENGINE_OF, [bn], modules=[object()])
+    hold = Hold(BACKEND_OF, [bn], modules=[object()])
     with pytest.raises(AttributeError):
         hold.__enter__()
     assert open_patches() == 0

@@ -1,7 +1,7 @@
 """Every private name of a Keras that this package uses is there and means what we think.
 
 One test a name; each fails loudly when a Keras renames it. The last test reads the source of
-`engines/` and fails when it uses a private name that no test here names.
+`backends/` and fails when it uses a private name that no test here names.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 import keras_bnguard.backends
-from keras_bnguard.backends import engine_for
+from keras_bnguard.backends import backend_for
 from tests.builders.models import BN, adam, as_array, backbone, data, layers, sgd, transfer
-from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
-ENGINES = Path(keras_bnguard.backends.__file__).parent
+BACKENDS = Path(keras_bnguard.backends.__file__).parent
 KERAS2 = not IS_KERAS3
 TESTED = set()
 
@@ -78,9 +78,9 @@ def test_functional_is_the_graph_inside_a_sequential_model():
 def test_the_class_of_graph_nodes_is_the_one_that_a_call_makes():
     """Not a private name, but a place that may move: then no line of a call is known."""
     model = transfer(training=False)
-    engine = engine_for(model)
-    node = engine.graph_nodes(model)[0][0]
-    assert type(node) is engine.node_class()
+    backend = backend_for(model)
+    node = backend.graph_nodes(model)[0][0]
+    assert type(node) is backend.node_class()
     assert weakref.ref(node)() is node
 
 
@@ -182,7 +182,7 @@ def test_use_v2_behavior_tells_the_old_bn_from_todays():
     assert "BatchNormalizationBase" in [cls.__name__ for cls in BN.__mro__]
 
 
-@private("_BatchNorm", on=ENGINE == "torch")
+@private("_BatchNorm", on=BACKEND == "torch")
 def test_batch_norm_is_the_base_of_every_torch_bn():
     import torch
 
@@ -217,7 +217,7 @@ def test_weight_decay_is_applied_apart_from_the_step_to_the_variables_it_is_give
     assert second.numpy().max() == 2.0
 
 
-@private("_parallel_update_step", on=ENGINE == "torch")
+@private("_parallel_update_step", on=BACKEND == "torch")
 def test_on_torch_one_call_updates_all_variables_at_a_rate_it_is_given():
     import torch
 
@@ -292,7 +292,7 @@ def test_keras_3_optimizers_keep_slots_by_the_place_of_their_variable():
     assert len(model.optimizer._variables) > len(model.trainable_variables)
     scaled = keras.optimizers.LossScaleOptimizer(sgd())
     scaled.build(model.trainable_variables)
-    assert float(scaled.dynamic_scale.numpy() if ENGINE != "torch" else scaled.dynamic_scale) > 1
+    assert float(scaled.dynamic_scale.numpy() if BACKEND != "torch" else scaled.dynamic_scale) > 1
     assert scaled.step_counter.shape == ()
 
 
@@ -348,7 +348,7 @@ def test_callable_losses_are_the_regularisers_of_a_layer():
     assert float(term()) > 0
 
 
-@private("_variant_tensor _VariantDataset", on=ENGINE == "tensorflow")
+@private("_variant_tensor _VariantDataset", on=BACKEND == "tensorflow")
 def test_a_dataset_is_a_variant_tensor_and_can_be_made_of_one():
     import tensorflow as tf
     from tensorflow.python.data.ops.dataset_ops import _VariantDataset
@@ -358,7 +358,7 @@ def test_a_dataset_is_a_variant_tensor_and_can_be_made_of_one():
     assert [int(i) for i in again] == [0, 1, 2]
 
 
-@private("_ReadVariablesOp", on=ENGINE == "tensorflow")
+@private("_ReadVariablesOp", on=BACKEND == "tensorflow")
 def test_one_op_of_tensorflow_reads_many_variables(monkeypatch):
     import tensorflow as tf
 
@@ -395,7 +395,7 @@ def test_keras_3_marks_hooks_that_are_not_overridden():
 
     hooks = keras.callbacks.CallbackList([keras.callbacks.Callback()])
     # TensorFlow dispatches batches asynchronously by itself, so Keras does not.
-    assert hooks._async_train is (ENGINE != "tensorflow")
+    assert hooks._async_train is (BACKEND != "tensorflow")
     assert keras.callbacks.CallbackList([Own()])._async_train is False
 
 
@@ -502,14 +502,14 @@ def test_keras_3_builds_what_compile_was_given_at_the_first_step():
 def test_keras_2_gives_operations_seeds_of_a_generator_once_a_seed_was_set():
     import importlib
 
-    engine = engine_for(transfer())
-    backend = importlib.import_module(f"{engine.package}.src.backend")
+    backend = backend_for(transfer())
+    module = importlib.import_module(f"{backend.package}.src.backend")
     keras.utils.set_random_seed(1)
-    assert hasattr(backend._SEED_GENERATOR.generator, "getstate")
-    assert len(engine.random_states()) == 1
+    assert hasattr(module._SEED_GENERATOR.generator, "getstate")
+    assert len(backend.random_states()) == 1
 
 
-@private("_rng", on=ENGINE == "tensorflow")
+@private("_rng", on=BACKEND == "tensorflow")
 def test_eager_operations_take_their_seeds_from_the_context():
     import tensorflow as tf
     from tensorflow.python.eager import context
@@ -522,7 +522,7 @@ def test_eager_operations_take_their_seeds_from_the_context():
 
 
 # ------------------------------------------------------------------------- JAX
-@private("_jax_state _jax_state_synced", on=ENGINE == "jax")
+@private("_jax_state _jax_state_synced", on=BACKEND == "jax")
 def test_jax_keeps_the_state_of_an_epoch_outside_the_model():
     seen = []
 
@@ -542,7 +542,7 @@ def test_jax_keeps_the_state_of_an_epoch_outside_the_model():
 def own_names():
     """Private names that the package itself defines or assigns."""
     found = set()
-    for path in ENGINES.parent.rglob("*.py"):
+    for path in BACKENDS.parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
                 found.add(node.name)
@@ -555,9 +555,9 @@ def own_names():
 
 
 def used_names():
-    """Private names that `engines/` reads, writes or spells in a string."""
+    """Private names that `backends/` reads, writes or spells in a string."""
     found = {}
-    for path in sorted(ENGINES.glob("*.py")):
+    for path in sorted(BACKENDS.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Attribute):
@@ -589,5 +589,5 @@ def test_every_private_name_the_engines_use_has_a_test_here():
 
 def test_no_test_here_is_left_over():
     used = set(used_names())
-    spelled = "".join(p.read_text(encoding="utf-8") for p in ENGINES.glob("*.py"))
+    spelled = "".join(p.read_text(encoding="utf-8") for p in BACKENDS.glob("*.py"))
     assert not {name for name in TESTED if name not in used and name not in spelled}

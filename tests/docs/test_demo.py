@@ -14,7 +14,7 @@ from keras_bnguard.cli.demo import demo
 from keras_bnguard.cli.demo.digits import load_digits
 from keras_bnguard.cli.demo.recipe import AS_IS, FIXED, HEAD_ONLY, VARIANTS, Setting
 from keras_bnguard.cli.demo.summary import of_variant, plain_table, rows, show_table
-from tests.builders.models import layers  # noqa: F401 - makes the engine compile quickly
+from tests.builders.models import layers  # noqa: F401 - makes the backend compile quickly
 from tests.stack import IS_KERAS3, STACK
 
 TINY = Setting(

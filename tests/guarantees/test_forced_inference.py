@@ -25,9 +25,9 @@ from tests.builders.models import (
     statistics,
     transfer,
 )
-from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
-TF = ENGINE == "tensorflow"
+TF = BACKEND == "tensorflow"
 KERAS2 = not IS_KERAS3
 
 
@@ -59,9 +59,9 @@ STYLES = {
     "jit": {"jit_compile": True},
     "steps": {"steps_per_execution": 2},
 }
-if ENGINE == "torch":
+if BACKEND == "torch":
     del STYLES["jit"], STYLES["steps"]
-if ENGINE == "jax":
+if BACKEND == "jax":
     STYLES["no jit"] = {"jit_compile": False}
 
 
@@ -167,7 +167,7 @@ def test_the_mixin_holds_around_the_users_own_train_step():
 def test_a_users_own_compute_loss_is_used():
     class Own(Net):
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
-            return 0.0 * (y_pred**2).mean() if ENGINE == "torch" else 0.0 * (y_pred[0, 0] ** 2)
+            return 0.0 * (y_pred**2).mean() if BACKEND == "torch" else 0.0 * (y_pred[0, 0] ** 2)
 
     model = Own()
     x, y = data(8)
@@ -261,7 +261,7 @@ def test_renorm_statistics_are_held_too():
 
 # ------------------------------------------------------------------- own loops
 def own_loop(model):
-    """A step of the engine's own kind, traced inside of whatever hold is open."""
+    """A step of the backend's own kind, traced inside of whatever hold is open."""
     x, y = data(16)
     if TF:
         import tensorflow as tf
@@ -278,7 +278,7 @@ def own_loop(model):
 
         for _ in range(3):
             step(x, y)
-    elif ENGINE == "jax":
+    elif BACKEND == "jax":
         import jax
 
         @jax.jit
@@ -389,7 +389,7 @@ def test_two_replicas_hold():
     )
 
 
-@pytest.mark.skipif(ENGINE != "torch", reason="torch modules can only be wrapped on torch")
+@pytest.mark.skipif(BACKEND != "torch", reason="torch modules can only be wrapped on torch")
 def test_bn_in_a_torch_module_is_held_and_keeps_its_own_mode():
     import torch
 

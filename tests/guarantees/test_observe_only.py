@@ -16,9 +16,9 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.backends.patches.call_tracer import CallSpy
 from keras_bnguard.backends.patches.inference_mode import open_patches
-from keras_bnguard.callbacks import guard as guard_module
-from keras_bnguard.callbacks import run_state
-from keras_bnguard.guard.statistics_tracker import StatWatch
+from keras_bnguard.guard import callback as guard_module
+from keras_bnguard.guard import fact_collector as run_state
+from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.guard.trainable_tracker import ListeningRun
 from keras_bnguard.rules import ALL_RULES
 from tests.builders.models import (
@@ -35,7 +35,7 @@ from tests.builders.models import (
     statistics,
     transfer,
 )
-from tests.stack import ENGINE, IS_KERAS3, keras
+from tests.stack import BACKEND, IS_KERAS3, keras
 
 SEED = 7
 
@@ -109,7 +109,7 @@ def faulty_flags():
     x, y = data()
     model.fit(x, y, verbose=0)
     model.get_layer("base").trainable = False
-    if ENGINE == "jax" or ENGINE == "torch":
+    if BACKEND == "jax" or BACKEND == "torch":
         model.compile(sgd(), "mse")
     return model, {"epochs": 2}
 
@@ -250,7 +250,7 @@ def break_inventory(patch):
 
 
 def break_look(patch):
-    patch.setattr(StatWatch, "look", broken)
+    patch.setattr(StatisticsTracker, "look", broken)
 
 
 def break_facts(patch):

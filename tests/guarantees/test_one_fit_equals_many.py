@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.backends import engine_for
+from keras_bnguard.backends import backend_for
 from tests.builders import schedules as r
 from tests.builders.schedules import IS_KERAS3, STACK, keras
 
@@ -158,7 +158,7 @@ def test_carry_keeps_everything_an_optimizer_knows(name):
     for step, values in enumerate(gradients):
         for model in models:
             if step == 3 and model is models[0]:
-                engine_for(model).renew_optimizer(model, carry=True)
+                backend_for(model).renew_optimizer(model, carry=True)
                 assert r.same(r.slots(models[0]), r.slots(models[1]))
             tensors = [r.tensor(value) for value in values]
             model.optimizer.apply_gradients(zip(tensors, model.trainable_variables))

@@ -118,9 +118,9 @@ def check_kills(runs: Runs, folder: Path, case: str, steps: List[int]) -> None:
     expected, ending = rows(not_killed), end(not_killed)
     for path, step in zip(paths, steps):
         resumed = rows(path)
-        begun = resumed["first"]["epoch"]
-        assert begun == step // r.STEPS, (case, step)
-        assert resumed["rows"] == expected["rows"][begun:], (case, step)
+        started = resumed["first"]["epoch"]
+        assert started == step // r.STEPS, (case, step)
+        assert resumed["rows"] == expected["rows"][started:], (case, step)
         assert r.same(end(path), ending), (case, step)
         assert not (path / "backup-phases").exists()
 

@@ -73,10 +73,10 @@ def test_no_keras_is_a_clear_error(package):
 import sys
 sys.modules.update(dict.fromkeys({installed!r}))
 import keras_bnguard
-from keras_bnguard.backends.registry import any_engine
+from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.errors import MissingKerasError
 try:
-    any_engine({package!r})
+    any_backend({package!r})
 except MissingKerasError as error:
     assert isinstance(error, ImportError)
     print(error)

@@ -133,7 +133,7 @@ def test_a_union_picks_what_its_parts_pick_in_model_order(paths, data):
     pairs = [(path, None) for path in paths]
     chosen = data.draw(st.lists(st.sampled_from(paths), min_size=1))
     union = select(chosen, pairs)
-    parts = {hit for one in chosen for hit in select(one, pairs)}
+    parts = {violation for one in chosen for violation in select(one, pairs)}
     assert union == tuple(path for path in paths if path in parts)
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from tests import ROOT
 from tests.conftest import LEFT_OUT, runs_without_stack
-from tests.stack import ENGINE, IS_KERAS3, STACK, STACKS, VERSION, keras
+from tests.stack import BACKEND, IS_KERAS3, STACK, STACKS, VERSION, keras
 
 
 def test_the_stack_is_the_named_one():
     assert os.environ["BNGUARD_STACK"] == STACK
     assert VERSION.startswith("3.") == IS_KERAS3
-    assert keras.backend.backend() == ENGINE
+    assert keras.backend.backend() == BACKEND
 
 
 def test_the_stack_trains_a_model_with_batch_norm():
@@ -30,7 +30,7 @@ def test_the_stack_trains_a_model_with_batch_norm():
     assert not np.array_equal(before, model.layers[-1].get_weights()[2])
 
 
-@pytest.mark.skipif(ENGINE != "jax", reason="XLA compiles every program of JAX")
+@pytest.mark.skipif(BACKEND != "jax", reason="XLA compiles every program of JAX")
 def test_a_program_that_was_compiled_before_is_not_compiled_again():
     import jax
 
@@ -58,7 +58,7 @@ _DRAWN = pytest.StashKey()
 @pytest.mark.parametrize("name", ["", "k4", "other"])
 def test_a_stack_that_is_not_there_fails_the_run(name, tmp_path):
     if name == "other":
-        # A stack whose Keras or engine is not the one installed.
+        # A stack whose Keras or backend is not the one installed.
         name = {"k2": "tfk", "k3-tf": "k3-torch"}.get(STACK, "k2")
     result = _pytest(tmp_path, name)
     assert result.returncode != 0, result.stdout + result.stderr

@@ -52,7 +52,7 @@ class CallSpy:
     """Context manager that fills `sites` with what it saw, by path of the BN.
 
     Args:
-        engine: the adapter. model: the outermost model. handles: the BN to watch.
+        backend: the adapter. model: the outermost model. handles: the BN to watch.
         paths: path of every layer by id, for naming.
 
     Attributes:
@@ -61,9 +61,9 @@ class CallSpy:
     """
 
     def __init__(
-        self, engine: Any, model: Any, handles: Sequence[NormHandle], paths: Dict[int, str]
+        self, backend: Any, model: Any, handles: Sequence[NormHandle], paths: Dict[int, str]
     ) -> None:
-        self._engine = engine
+        self._backend = backend
         self._model = model
         self._paths = paths
         self._by_layer: Dict[int, List[NormHandle]] = {}
@@ -85,11 +85,11 @@ class CallSpy:
         for layer in self._layers.values():
             _PATCHES.leave(layer, "call", self)
         _PATCHES.leave(self._model, "call", self)
-        _Watched.leave(self._engine.keras.layers.Layer, self)
+        _Watched.leave(self._backend.keras.layers.Layer, self)
 
     @_never_raises
     def _install(self) -> None:
-        _Watched.enter(self._engine.keras.layers.Layer, self)
+        _Watched.enter(self._backend.keras.layers.Layer, self)
         _PATCHES.enter(self._model, "call", self._rooted, self, inner=True)
         for layer in self._layers.values():
             _PATCHES.enter(layer, "call", functools.partial(self._noted, layer), self, inner=True)
@@ -111,14 +111,14 @@ class CallSpy:
     def _push(self, layer: Any, written: Any) -> _Frame:
         stack = self._stack()
         parent = stack[-1] if stack else None
-        around = parent.resolved if parent is not None else None
+        graph_context = parent.resolved if parent is not None else None
         if (
             parent is not None
-            and _plain(written) == _plain(around)
+            and _plain(written) == _plain(graph_context)
             and self._is_graph(parent.layer)
         ):
             written = None  # Keras's graph walk hands its own value on; nobody wrote it.
-        resolved = written if written is not None else around
+        resolved = written if written is not None else graph_context
         frame = _Frame(layer, None if layer is self._model else written, resolved)
         frame.written = written
         stack.append(frame)
@@ -137,7 +137,7 @@ class CallSpy:
             parent.said_false = frame.said_false
         if _is_false(frame.written):
             parent.said_false = frame.layer
-        if self._engine.defaults_to_training(frame.layer) and frame.written is None:
+        if self._backend.defaults_to_training(frame.layer) and frame.written is None:
             parent.switched_by = frame.layer
         elif frame.switched_by is not None:
             parent.switched_by = frame.switched_by
@@ -169,7 +169,7 @@ class CallSpy:
     def _is_graph(self, layer: Any) -> bool:
         key = id(layer)
         if key not in self._functional:
-            self._functional[key] = self._engine.is_functional(layer)
+            self._functional[key] = self._backend.is_functional(layer)
         return self._functional[key]
 
     def _noted(self, layer: Any, call: Any) -> Any:
@@ -199,7 +199,7 @@ class CallSpy:
                 values_per_channel=_values_per_channel(layer, inputs),
                 values_per_row=_values_per_channel(layer, inputs, first_axis=1),
                 flag=bool(layer.trainable),
-                around=_plain(stack[-1].resolved) if stack else None,
+                surrounding=_plain(stack[-1].resolved) if stack else None,
             )
             found = self.sites.setdefault(handle.path, [])
             if site not in found:
@@ -231,14 +231,14 @@ class _Watched:
     def __init__(self, owner: type) -> None:
         self.owner = owner
         self.original = original = owner.__call__
-        self.spies: Tuple[CallSpy, ...] = ()
+        self.tracers: Tuple[CallSpy, ...] = ()
         mine = self
 
         @functools.wraps(original)
         def watched(layer: Any, *args: Any, **kwargs: Any) -> Any:
             run = original
-            for spy in mine.spies:
-                run = functools.partial(spy.outer, run)
+            for tracer in mine.tracers:
+                run = functools.partial(tracer.outer, run)
             return run(layer, *args, **kwargs)
 
         # functools.wraps also gives it Keras's module, so that AutoGraph, which leaves
@@ -248,21 +248,21 @@ class _Watched:
         owner.__call__ = watched  # type: ignore[method-assign]
 
     @classmethod
-    def enter(cls, owner: type, spy: CallSpy) -> None:
+    def enter(cls, owner: type, tracer: CallSpy) -> None:
         with _LOCK:
             watched = cls._open.get(owner)
             if watched is None:
                 watched = cls._open[owner] = cls(owner)
-            watched.spies = (*watched.spies, spy)
+            watched.tracers = (*watched.tracers, tracer)
 
     @classmethod
-    def leave(cls, owner: type, spy: CallSpy) -> None:
+    def leave(cls, owner: type, tracer: CallSpy) -> None:
         with _LOCK:
             watched = cls._open.get(owner)
             if watched is None:
                 return
-            watched.spies = tuple(other for other in watched.spies if other is not spy)
-            if not watched.spies:
+            watched.tracers = tuple(other for other in watched.tracers if other is not tracer)
+            if not watched.tracers:
                 del cls._open[owner]
                 if owner.__call__ is watched.installed:
                     owner.__call__ = watched.original  # type: ignore[method-assign]

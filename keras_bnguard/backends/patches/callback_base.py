@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Tuple
 
-from keras_bnguard.backends.registry import engine_for, loaded_engines
+from keras_bnguard.backends.registry import backend_for, loaded_backends
 
 
 class Hooks:
@@ -30,7 +30,7 @@ class Hooks:
     def model(self) -> Any:
         """The model in training, with its values in place (JAX keeps them elsewhere)."""
         if self._model is not None:
-            engine_for(self._model).sync(self._model)
+            backend_for(self._model).sync(self._model)
         return self._model
 
     @model.setter
@@ -90,9 +90,9 @@ _JOINED: Dict[Tuple[type, Tuple[type, ...]], type] = {}
 def joined(cls: type) -> type:
     """`cls` with the `Callback` of every imported Keras as a base; made once per combination."""
     bases = tuple(
-        engine.callback_class
-        for engine in loaded_engines()
-        if not issubclass(cls, engine.callback_class)
+        backend.callback_class
+        for backend in loaded_backends()
+        if not issubclass(cls, backend.callback_class)
     )
     if not bases:
         return cls

@@ -19,14 +19,16 @@ class FirstStep:
     """One-shot look at the next step of a model.
 
     Args:
-        engine: the adapter. model: held weakly. spy: open during the first step ever seen.
+        backend: the adapter. model: held weakly. spy: open during the first step ever seen.
         before: called right before a step that was armed for.
     """
 
-    def __init__(self, engine: Any, model: Any, spy: CallSpy, before: Callable[[], None]) -> None:
-        self._engine = engine
+    def __init__(
+        self, backend: Any, model: Any, tracer: CallSpy, before: Callable[[], None]
+    ) -> None:
+        self._backend = backend
         self._model = weakref.ref(model)
-        self._spy = spy
+        self._spy = tracer
         self._before = before
         self._spied = False
         # Weak: JAX reuses what it traced of a step for as long as that step is alive, also for a
@@ -36,7 +38,7 @@ class FirstStep:
     def arm(self) -> None:
         """Look at the next step; nothing happens where there is no train function yet."""
         model = self._model()
-        if model is None or not self._engine.has_train_function(model):
+        if model is None or not self._backend.has_train_function(model):
             return
         original = model.train_function
         if original is self._mine():

@@ -28,7 +28,7 @@ class FitArguments:
 
 
 @dataclass(frozen=True)
-class Feed:
+class FitData:
     """What `fit` trains on: x, y and weights as they were given, after a validation split.
 
     batch_size: rows per batch of arrays, None for data that comes in batches. shuffle: what
@@ -42,12 +42,12 @@ class Feed:
     steps_per_epoch: Optional[int]
 
 
-def fit_feed(model: Any) -> Optional[Feed]:
+def fit_feed(model: Any) -> Optional[FitData]:
     """The data of the `fit` of this model that is on the call stack, None outside one."""
     values = _fit_values(model)
     if values is None:
         return None
-    return Feed(
+    return FitData(
         x=values.get("x"),
         y=values.get("y"),
         batch_size=values.get("batch_size"),

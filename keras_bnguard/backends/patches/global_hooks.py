@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequ
 from keras_bnguard.backends.base import is_live
 from keras_bnguard.backends.patches import model_hooks
 from keras_bnguard.backends.patches.source_lines import HISTORIES, SourceHistory
-from keras_bnguard.backends.registry import loaded_engines
+from keras_bnguard.backends.registry import loaded_backends
 
 _LOCK = threading.RLock()
 _ABSENT = object()
@@ -42,16 +42,16 @@ class Watcher(Protocol):
 class _Installed:
     """Everything put in place on one Keras."""
 
-    def __init__(self, engine: Any, watcher: Watcher) -> None:
-        self.engine = engine
+    def __init__(self, backend: Any, watcher: Watcher) -> None:
+        self.backend = backend
         self.watcher = watcher
         self.replaced: List[Tuple[type, str, Any, Any]] = []
-        self.history = SourceHistory(engine, watcher.changed)
+        self.history = SourceHistory(backend, watcher.changed)
         self.hook: Any = None
 
     def install(self) -> None:
-        keras = self.engine.keras
-        model_hooks.start(self.engine, self.history)
+        keras = self.backend.keras
+        model_hooks.start(self.backend, self.history)
         HISTORIES[id(keras)] = self.history
         self._replace(keras.Model, "fit", self._fit)
         self._replace(keras.Model, "train_on_batch", self._train_on_batch)
@@ -59,10 +59,10 @@ class _Installed:
             self._replace(owner, name, self._load)
         for owner, name, wrapper in self._optimizers():
             self._replace(owner, name, wrapper)
-        node = self.engine.node_class()
+        node = self.backend.node_class()
         if node is not None:
             self._replace(node, "__init__", self._node)
-        if self.engine.engine == "torch":
+        if self.backend.backend == "torch":
             self._hook_torch()
 
     def uninstall(self) -> None:
@@ -76,8 +76,8 @@ class _Installed:
         self.replaced.clear()
         if self.hook is not None:
             self.hook.remove()
-        HISTORIES.pop(id(self.engine.keras), None)
-        model_hooks.stop(self.engine, self.history)
+        HISTORIES.pop(id(self.backend.keras), None)
+        model_hooks.stop(self.backend, self.history)
 
     def _replace(self, owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
         owner = model_hooks.owner_of(owner, name)  # What Keras compares with is replaced too.
@@ -94,12 +94,12 @@ class _Installed:
 
     # ------------------------------------------------------------------ places
     def _loaders(self) -> List[Tuple[type, str]]:
-        keras = self.engine.keras
+        keras = self.backend.keras
         return [(keras.layers.Layer, "set_weights"), (keras.Model, "load_weights")]
 
     def _optimizers(self) -> List[Tuple[type, str, Any]]:
-        optimizers = self.engine.keras.optimizers
-        if self.engine.stack_name in ("k2", "tfk"):
+        optimizers = self.backend.keras.optimizers
+        if self.backend.stack_name in ("k2", "tfk"):
             owners = [optimizers.Optimizer]
             legacy = getattr(optimizers, "legacy", None)
             if legacy is not None:
@@ -134,11 +134,11 @@ class _Installed:
         watcher = self.watcher
 
         def watched_train_on_batch(model: Any, *args: Any, **kwargs: Any) -> Any:
-            spy, done = watcher.before_batch(model)
-            if spy is None:
+            tracer, done = watcher.before_batch(model)
+            if tracer is None:
                 result = original(model, *args, **kwargs)
             else:
-                with spy:
+                with tracer:
                     result = original(model, *args, **kwargs)
             done()
             return result
@@ -204,13 +204,13 @@ class _Installed:
 
     def _node(self, original: Any) -> Any:
         """Called while a graph is built, never in a step: where `training=` is written."""
-        engine, history = self.engine, self.history
+        backend, history = self.backend, self.history
 
         def noted_init(node: Any, *args: Any, **kwargs: Any) -> None:
             original(node, *args, **kwargs)
             with contextlib.suppress(Exception):
-                if engine.node_training(node) is not None:
-                    history.after_call(node, model_hooks.user_line(engine.package))
+                if backend.node_training(node) is not None:
+                    history.after_call(node, model_hooks.user_line(backend.package))
 
         return noted_init
 
@@ -274,9 +274,9 @@ _INSTALLED: Dict[int, _Installed] = {}
 def install(watcher: Watcher) -> None:
     """Put the hooks on every Keras that is imported; those that have them keep them."""
     with _LOCK:
-        for engine in _complete_engines():
-            if id(engine.keras) not in _INSTALLED:
-                _install_on(engine, watcher)
+        for backend in _complete_backends():
+            if id(backend.keras) not in _INSTALLED:
+                _install_on(backend, watcher)
 
 
 def uninstall() -> None:
@@ -287,32 +287,32 @@ def uninstall() -> None:
         _INSTALLED.clear()
 
 
-def _complete_engines() -> List[Any]:
+def _complete_backends() -> List[Any]:
     return [
-        engine
-        for engine in loaded_engines()
-        if hasattr(engine.keras, "Model") and hasattr(engine.keras, "optimizers")
+        backend
+        for backend in loaded_backends()
+        if hasattr(backend.keras, "Model") and hasattr(backend.keras, "optimizers")
     ]
 
 
-def _install_on(engine: Any, watcher: Watcher) -> None:
-    installed = _Installed(engine, watcher)
+def _install_on(backend: Any, watcher: Watcher) -> None:
+    installed = _Installed(backend, watcher)
     try:
         installed.install()
     except Exception:
         installed.uninstall()
         raise
-    _INSTALLED[id(engine.keras)] = installed
+    _INSTALLED[id(backend.keras)] = installed
 
 
-def owners_of(engine: Any, variables: Sequence[Any]) -> Optional[Any]:
+def owners_of(backend: Any, variables: Sequence[Any]) -> Optional[Any]:
     """The model whose training variables an optimizer was given; None where it is not certain.
 
     Among the models alive, one whose trainable variables are just these; of several, the one
     that is around the others. Without one, the smallest model that has them all, if only one
     is that small. Walks all objects once.
     """
-    torch = engine.engine == "torch"  # Its optimizers know the tensor inside a variable.
+    torch = backend.backend == "torch"  # Its optimizers know the tensor inside a variable.
 
     def key(variable: Any) -> int:
         return id(getattr(variable, "value", variable)) if torch else id(variable)
@@ -320,7 +320,7 @@ def owners_of(engine: Any, variables: Sequence[Any]) -> Optional[Any]:
     keys = {key(variable) for variable in variables}
     exact: List[Any] = []
     larger: List[Tuple[int, Any]] = []
-    models = [thing for thing in gc.get_objects() if is_live(thing, engine.keras.Model)]
+    models = [thing for thing in gc.get_objects() if is_live(thing, backend.keras.Model)]
     inner = {id(getattr(model, "_functional", None)) for model in models}
     for model in models:
         if id(model) in inner:
@@ -334,7 +334,7 @@ def owners_of(engine: Any, variables: Sequence[Any]) -> Optional[Any]:
         else:
             larger.append((len(ids), model))
     if exact:
-        sizes = {id(m): len(engine.all_layers(m)) for m in exact}
+        sizes = {id(m): len(backend.all_layers(m)) for m in exact}
         return max(exact, key=lambda m: sizes[id(m)])
     larger.sort(key=lambda pair: pair[0])
     if larger and (len(larger) == 1 or larger[0][0] < larger[1][0]):

@@ -146,8 +146,8 @@ class GraphCallHeld:
     this one says no, so the written False arrives. The caller's value is put back afterwards.
     """
 
-    def __init__(self, engine: Any, operation: Any) -> None:
-        self._engine = engine
+    def __init__(self, backend: Any, operation: Any) -> None:
+        self._backend = backend
         self.operation = operation
         self.name = operation.name
         taken = getattr(operation, "_call_context_args", ())
@@ -155,7 +155,7 @@ class GraphCallHeld:
         self._call_has_training_arg = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        context = self._engine.call_context()
+        context = self._backend.call_context()
         before = getattr(context, "training", None)
         try:
             return self.operation(*args, **kwargs)
@@ -172,27 +172,27 @@ class LeakStop:
     one returns, the value of the layer around it is put back.
     """
 
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
         self._local = threading.local()
 
     def wrap(self, call: Any) -> Any:
-        engine, local = self._engine, self._local
+        backend, local = self._backend, self._local
 
         def call_without_leak(*args: Any, **kwargs: Any) -> Any:
             stack = local.__dict__.setdefault("stack", [])
-            context = engine.call_context()
+            context = backend.call_context()
             if context is None and kwargs.get("training") is not None:
                 # JAX's stateless step enters `call` directly, so nothing carries `training`
-                # to the layers inside, as it does on the other engines.
-                with engine.opened_call_context(kwargs["training"]):
+                # to the layers inside, as it does on the other backends.
+                with backend.opened_call_context(kwargs["training"]):
                     return call_without_leak(*args, **kwargs)
             stack.append(getattr(context, "training", None))
             try:
                 return call(*args, **kwargs)
             finally:
                 stack.pop()
-                context = engine.call_context()
+                context = backend.call_context()
                 if stack and context is not None:
                     context.training = stack[-1]
 
@@ -205,7 +205,7 @@ class Hold:
     """Context manager: hold layers, torch modules and graph calls; stop leaks.
 
     Args:
-        engine: the adapter of the model.
+        backend: the adapter of the model.
         layers: Keras layers whose `call` gets `training=False`.
         modules: torch BN modules whose `forward` runs in inference mode.
         nodes: graph nodes whose written `training=False` is to be obeyed.
@@ -214,18 +214,18 @@ class Hold:
 
     def __init__(
         self,
-        engine: Any,
+        backend: Any,
         layers: Sequence[Any] = (),
         modules: Sequence[Any] = (),
         nodes: Sequence[Any] = (),
         leak_layers: Sequence[Any] = (),
     ) -> None:
-        self._engine = engine
+        self._backend = backend
         held = {id(layer) for layer in layers}
-        stop = LeakStop(engine)
+        stop = LeakStop(backend)
         self._targets: List[Tuple[Any, str, Callable[[Any], Any]]] = []
         self._targets += [
-            (node, "operation", lambda op: GraphCallHeld(engine, op)) for node in nodes
+            (node, "operation", lambda op: GraphCallHeld(backend, op)) for node in nodes
         ]
         self._targets += [
             (layer, "call", (lambda c: stop.wrap(held_call(c))) if id(layer) in held else stop.wrap)

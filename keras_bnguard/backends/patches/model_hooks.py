@@ -33,12 +33,12 @@ class Listener(Protocol):
 
 
 class _Hooks:
-    def __init__(self, engine: Any) -> None:
-        self.engine = engine
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
         self.listeners: List[weakref.ref[Any]] = []
         self.local = threading.local()
-        self.layer_class = engine.keras.layers.Layer
-        self.model_class = engine.keras.Model
+        self.layer_class = backend.keras.layers.Layer
+        self.model_class = backend.keras.Model
 
     def alive(self) -> List[Any]:
         return [x for x in (ref() for ref in list(self.listeners)) if x is not None]
@@ -47,7 +47,7 @@ class _Hooks:
     def install(self) -> None:
         # Keras 2's BN has a `trainable` of its own, beside the one of all layers.
         classes = [self.layer_class]
-        for norm in self.engine.norm_classes():
+        for norm in self.backend.norm_classes():
             classes += [c for c in norm.__mro__ if "trainable" in c.__dict__ and c not in classes]
         self.properties = {cls: cls.__dict__["trainable"] for cls in classes}
         for cls, own in self.properties.items():
@@ -63,7 +63,7 @@ class _Hooks:
             result = original(model, *args, **kwargs)
             if _called_from("on_train_end", 12):
                 return result  # Training is over: compiling for what comes next is right.
-            source = user_line(hooks.engine.package)
+            source = user_line(hooks.backend.package)
             for listener in hooks.alive():
                 listener.after_compile(model, source)
             return result
@@ -109,15 +109,17 @@ class _Hooks:
         finally:
             self.local.inside = False
         try:
-            flips = {id(each): bool(each.trainable) for each in self.engine.all_layers(layer)}
-            source = user_line(self.engine.package)
+            trainable_changes = {
+                id(each): bool(each.trainable) for each in self.backend.all_layers(layer)
+            }
+            source = user_line(self.backend.package)
         except Exception as error:
             # As where a `trainable` of the user's own cannot be read yet.
             for listener in listeners:
                 listener.failed(error)
             return
         for listener in listeners:
-            listener.after_flip(flips, source)
+            listener.after_flip(trainable_changes, source)
 
 
 def owner_of(cls: type, name: str) -> Any:
@@ -128,22 +130,22 @@ def owner_of(cls: type, name: str) -> Any:
 _HOOKS: Dict[int, _Hooks] = {}
 
 
-def start(engine: Any, listener: Listener) -> None:
+def start(backend: Any, listener: Listener) -> None:
     """Tell `listener` from now on; it is held weakly."""
     with _LOCK:
-        hooks = _HOOKS.get(id(engine.keras))
+        hooks = _HOOKS.get(id(backend.keras))
         if hooks is None:
-            hooks = _HOOKS[id(engine.keras)] = _Hooks(engine)
+            hooks = _HOOKS[id(backend.keras)] = _Hooks(backend)
             hooks.install()
         hooks.listeners = [ref for ref in hooks.listeners if ref() is not None]
         # A run nobody stopped, as where `fit` raised, ends when it is collected.
-        gone = functools.partial(_collected, id(engine.keras))
+        gone = functools.partial(_collected, id(backend.keras))
         hooks.listeners.append(weakref.ref(listener, gone))
 
 
-def stop(engine: Any, listener: Listener) -> None:
+def stop(backend: Any, listener: Listener) -> None:
     """No longer tell `listener`; the last one to leave takes the hooks off the classes."""
-    _leave(id(engine.keras), listener)
+    _leave(id(backend.keras), listener)
 
 
 def _collected(key: int, ref: Any) -> None:
@@ -209,9 +211,9 @@ def when_fit_is_left(work: Callable[[], None]) -> None:
         frame = frame.f_back
 
 
-def announce_phase(engine: Any, model: Any, phase: str) -> None:
+def announce_phase(backend: Any, model: Any, phase: str) -> None:
     """Tell every run that a scheduler has changed a model's flags and step on purpose."""
-    hooks = _HOOKS.get(id(engine.keras))
+    hooks = _HOOKS.get(id(backend.keras))
     for listener in hooks.alive() if hooks is not None else ():
         listener.after_phase(model, phase)
 
@@ -234,7 +236,7 @@ def _called_from(name: str, depth: int) -> bool:
 
 
 def user_line(*packages: str) -> Optional[str]:
-    """`file.py:41` of the innermost frame that is not Keras's, an engine's or ours."""
+    """`file.py:41` of the innermost frame that is not Keras's, an backend's or ours."""
     skip = {"keras_bnguard", "keras", "tf_keras", "tensorflow", "torch", "jax", *packages}
     frame: Any = sys._getframe(1)
     while frame is not None:

@@ -18,12 +18,12 @@ class SourceHistory:
     """Listener of `model_hooks` that lasts as long as warnings are on, for one Keras.
 
     Args:
-        engine: the adapter.
+        backend: the adapter.
         changed: told with the layers that were assigned to, or the model that was compiled.
     """
 
-    def __init__(self, engine: Any, changed: Any) -> None:
-        self._engine = engine
+    def __init__(self, backend: Any, changed: Any) -> None:
+        self._backend = backend
         self._changed = changed
         self._local = threading.local()
         self._flags: Dict[int, Tuple[weakref.ref[Any], str]] = {}
@@ -40,13 +40,13 @@ class SourceHistory:
             if top is None:
                 return
             if source:
-                for layer in self._engine.all_layers(top):
+                for layer in self._backend.all_layers(top):
                     self._note(self._flags, layer, source)
             self._changed(set(layers))
 
     def after_compile(self, model: Any, source: Optional[str]) -> None:
         with contextlib.suppress(Exception):
-            flags = {id(x): bool(x.trainable) for x in self._engine.all_layers(model)}
+            flags = {id(x): bool(x.trainable) for x in self._backend.all_layers(model)}
             self._note(self._compiles, model, source or "", flags)
             self._changed({id(model)}, True)
 
@@ -106,25 +106,25 @@ HISTORIES: Dict[int, SourceHistory] = {}
 """id of a Keras module -> its history, while warnings are on."""
 
 
-def flag_sources(engine: Any, keys: Iterable[int]) -> Dict[int, str]:
+def flag_sources(backend: Any, keys: Iterable[int]) -> Dict[int, str]:
     """Where each layer's `trainable` was last assigned; empty while nobody takes notes."""
-    history = HISTORIES.get(id(engine.keras))
+    history = HISTORIES.get(id(backend.keras))
     return history.flag_sources(keys) if history is not None else {}
 
 
-def called_at(engine: Any, node: Any) -> Optional[str]:
+def called_at(backend: Any, node: Any) -> Optional[str]:
     """Where the call of a graph node is written, None while nobody takes notes."""
-    history = HISTORIES.get(id(engine.keras))
+    history = HISTORIES.get(id(backend.keras))
     return history.called_at(node) if history is not None else None
 
 
-def compiled_at(engine: Any, model: Any) -> Optional[str]:
+def compiled_at(backend: Any, model: Any) -> Optional[str]:
     """Where a model was last compiled, None while nobody takes notes."""
-    history = HISTORIES.get(id(engine.keras))
+    history = HISTORIES.get(id(backend.keras))
     return history.compiled_at(model) if history is not None else None
 
 
-def compiled_flags(engine: Any, model: Any) -> Optional[Dict[int, bool]]:
+def compiled_flags(backend: Any, model: Any) -> Optional[Dict[int, bool]]:
     """Flags at the last `compile()`, for a Keras that keeps none; None while nobody takes notes."""
-    history = HISTORIES.get(id(engine.keras))
+    history = HISTORIES.get(id(backend.keras))
     return history.compiled_flags(model) if history is not None else None

@@ -2,7 +2,7 @@
 
 The model is called in inference mode; a chosen set of BN normalise by the batch instead, by
 the plain formula, so no moving statistic is assigned, no Dropout is on and no seed advances.
-The call is compiled where the engine compiles.
+The call is compiled where the backend compiles.
 
 Per call of a BN the probe gives, for each channel, the mean and the biased variance of its
 input (over all axes but the channel's, masked steps left out) and the number of values.
@@ -70,7 +70,7 @@ class Probe:
     """A model together with the BN to look at.
 
     Args:
-        engine: the adapter. model: a built model. handles: the BN to look at.
+        backend: the adapter. model: a built model. handles: the BN to look at.
         by_batch: paths of those that normalise by the batch; the others run in inference mode.
         training: call the model in training mode instead, which moves what moves there.
         forced: BN not in by_batch are forced into inference mode. False: each runs as the
@@ -79,24 +79,24 @@ class Probe:
 
     def __init__(
         self,
-        engine: Any,
+        backend: Any,
         model: Any,
         handles: Sequence[NormHandle],
         by_batch: FrozenSet[str] = frozenset(),
         training: bool = False,
         forced: bool = True,
     ) -> None:
-        self._engine = engine
+        self._backend = backend
         self._forced = forced
         self.arrived: Dict[str, Set[Any]] = {}
         self._model = model
-        self._math: ProbeMath = engine.probe_math()
+        self._math: ProbeMath = backend.probe_math()
         self._by_batch = by_batch
         self._targets = [h for h in handles if h.kind == "keras"]
         self._modules = [h for h in handles if h.kind == "torch"]
         self._seen: List[Tuple[str, Any, Any, Any]] = []
         self._paths: List[str] = []
-        self._run: Callable[..., Any] = engine.compiled_probe(model, self._traced, training)
+        self._run: Callable[..., Any] = backend.compiled_probe(model, self._traced, training)
 
     def __call__(self, x: Any) -> ProbeResult:
         """Run one batch.
@@ -116,7 +116,7 @@ class Probe:
         finally:
             for owner, name in reversed(entered):
                 _PATCHES.leave(owner, name, who=self)
-        numpy = self._engine.tensor_to_numpy
+        numpy = self._backend.tensor_to_numpy
         found = tuple(
             InputMoments(
                 path=path,
@@ -126,7 +126,7 @@ class Probe:
             )
             for path, (mean, variance, count) in zip(self._paths, moments)
         )
-        return ProbeResult(self._engine.map_structure(numpy, outputs), found)
+        return ProbeResult(self._backend.map_structure(numpy, outputs), found)
 
     def _traced(self, call: Callable[[], Any]) -> Tuple[Any, List[Tuple[Any, Any, Any]]]:
         """Call the model and hand out what its BN saw; runs at every trace, or every time."""
@@ -176,22 +176,22 @@ class Probe:
         math, rank = self._math, len(inputs.shape)
         kept = {a % rank for a in axis}
         axes = [i for i in range(rank) if i not in kept]
-        spread = [int(inputs.shape[i]) if i in kept else 1 for i in range(rank)]
+        standard_error = [int(inputs.shape[i]) if i in kept else 1 for i in range(rank)]
         weights = None if mask is None else math.weights(mask, inputs)
         x = math.cast(inputs)
         mean = math.mean(x, axes, weights)
-        centred = x - math.reshape(mean, spread)
+        centred = x - math.reshape(mean, standard_error)
         variance = math.mean(centred * centred, axes, weights)
         self._seen.append((handle.path, mean, variance, math.count(x, axes, weights)))
         if handle.path not in self._by_batch:
             return None
         scale = math.rsqrt(variance + float(handle.settings["epsilon"] or 0.0))
         _, _, gamma, beta = handle.vectors()
-        y = centred * math.reshape(scale, spread)
+        y = centred * math.reshape(scale, standard_error)
         if gamma is not None:
-            y = y * math.reshape(math.cast(gamma), spread)
+            y = y * math.reshape(math.cast(gamma), standard_error)
         if beta is not None:
-            y = y + math.reshape(math.cast(beta), spread)
+            y = y + math.reshape(math.cast(beta), standard_error)
         return math.cast(y, like=inputs)
 
 

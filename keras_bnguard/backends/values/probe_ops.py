@@ -8,7 +8,7 @@ from keras_bnguard.backends.values.probe import ProbeMath
 
 
 class KerasOps(ProbeMath):
-    """Keras 3 on any engine."""
+    """Keras 3 on any backend."""
 
     def __init__(self, keras: Any) -> None:
         self.ops = keras.ops
@@ -32,8 +32,8 @@ class KerasOps(ProbeMath):
         return self.ops.cast(product, "float32")
 
     def weights(self, mask: Any, x: Any) -> Any:
-        spread = self.ops.broadcast_to(self.ops.expand_dims(mask, -1), self.ops.shape(x))
-        return self.ops.cast(spread, "float32")
+        standard_error = self.ops.broadcast_to(self.ops.expand_dims(mask, -1), self.ops.shape(x))
+        return self.ops.cast(standard_error, "float32")
 
     def reshape(self, x: Any, shape: Sequence[int]) -> Any:
         return self.ops.reshape(x, tuple(shape))
@@ -66,8 +66,8 @@ class TensorFlowOps(ProbeMath):
         return self.tf.cast(self.tf.reduce_prod([shape[i] for i in axes]), self.tf.float32)
 
     def weights(self, mask: Any, x: Any) -> Any:
-        spread = self.tf.broadcast_to(self.tf.expand_dims(mask, -1), self.tf.shape(x))
-        return self.tf.cast(spread, self.tf.float32)
+        standard_error = self.tf.broadcast_to(self.tf.expand_dims(mask, -1), self.tf.shape(x))
+        return self.tf.cast(standard_error, self.tf.float32)
 
     def reshape(self, x: Any, shape: Sequence[int]) -> Any:
         return self.tf.reshape(x, list(shape))

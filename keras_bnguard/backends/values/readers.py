@@ -38,7 +38,7 @@ class LiveReader:
 
     Args:
         model: the model that owns the vectors. variables: the vectors.
-        sync: brings the values home where the engine keeps them elsewhere during an epoch.
+        sync: brings the values home where the backend keeps them elsewhere during an epoch.
         read: reads the vectors of a model whose values are home.
     """
 
@@ -63,11 +63,11 @@ class LiveReader:
         """Forget where the values were: an epoch began, or flags changed."""
 
     def ask(self, screen: Screen) -> Optional[bool]:
-        """Ask the engine's device, without waiting for it, whether the values pass a screen.
+        """Ask the backend's device, without waiting for it, whether the values pass a screen.
 
         Returns:
             False where values that were asked about before, of the same screen, do not pass as
-            far as is known by now; None where this engine has no such way, or no values yet.
+            far as is known by now; None where this backend has no such way, or no values yet.
         """
         return None
 
@@ -105,8 +105,8 @@ class JaxLiveReader(LiveReader):
     def _alike(self, values: List[Any]) -> bool:
         """Whether all are of one dtype on one device; that stays as it is while a model trains."""
         if self._are_alike is None:
-            kinds = {(v.dtype, tuple(v.sharding.device_set)) for v in values}
-            self._are_alike = len(kinds) == 1 and len(next(iter(kinds))[1]) == 1
+            n_classes = {(v.dtype, tuple(v.sharding.device_set)) for v in values}
+            self._are_alike = len(n_classes) == 1 and len(next(iter(n_classes))[1]) == 1
         return self._are_alike
 
     def _in_epoch(self) -> Optional[List[Any]]:

@@ -14,22 +14,22 @@ import numpy as np
 
 
 @contextlib.contextmanager
-def model_state_kept(engine: Any, model: Any) -> Iterator[None]:
+def model_state_kept(backend: Any, model: Any) -> Iterator[None]:
     """Variables that do not train, metrics and torch's mode flags end as they began, bit for bit.
 
     Args:
-        engine: the adapter. model: a built model.
+        backend: the adapter. model: a built model.
     """
-    variables = [] if engine.engine == "jax" else _variables(model)
-    before = [np.array(engine.to_numpy(v), copy=True) for v in variables]
-    modules = getattr(model, "modules", None) if engine.engine == "torch" else None
+    variables = [] if backend.backend == "jax" else _variables(model)
+    before = [np.array(backend.to_numpy(v), copy=True) for v in variables]
+    modules = getattr(model, "modules", None) if backend.backend == "torch" else None
     flags = [(module, module.training) for module in modules()] if callable(modules) else []
     try:
         yield
     finally:
         for variable, value in zip(variables, before):
-            if np.array(engine.to_numpy(variable)).tobytes() != value.tobytes():
-                engine.assign(variable, value)
+            if np.array(backend.to_numpy(variable)).tobytes() != value.tobytes():
+                backend.assign(variable, value)
         for module, flag in flags:
             if module.training != flag:
                 module.training = flag

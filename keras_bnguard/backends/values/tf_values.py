@@ -62,8 +62,8 @@ def read_at_once(handles: Sequence[Any], dtype: Any) -> List[Any]:
     """
     from tensorflow.python.eager import context, execute
 
-    kinds = [dtype.as_datatype_enum] * len(handles)
-    attributes = ("N", len(handles), "dtypes", kinds)
+    n_classes = [dtype.as_datatype_enum] * len(handles)
+    attributes = ("N", len(handles), "dtypes", n_classes)
     found: List[Any] = execute.execute(
         b"_ReadVariablesOp", len(handles), list(handles), attributes, context.context()
     )

@@ -19,7 +19,7 @@ _KEPT = ("train_function", "train_tf_function", "test_function", "stop_training"
 _BUILT = ("_compile_metrics", "_compile_loss", "compiled_metrics", "compiled_loss")
 
 
-class Rehearsal:
+class TrialTraining:
     """Context manager: inside it a model may train; when it is left, nothing has happened.
 
     Put back bit for bit: every variable of the model (weights, moving statistics, seed
@@ -28,29 +28,29 @@ class Rehearsal:
     not touched: inside, an optimizer of the same class, settings and slots stands in for it.
 
     Args:
-        engine: the adapter. model: a built and compiled model.
+        backend: the adapter. model: a built and compiled model.
     """
 
-    def __init__(self, engine: Any, model: Any) -> None:
-        self._engine, self._model = engine, model
+    def __init__(self, backend: Any, model: Any) -> None:
+        self._backend, self._model = backend, model
         self._steps: Dict[str, Any] = {}
 
-    def __enter__(self) -> Rehearsal:
-        engine, model = self._engine, self._model
-        engine.sync(model)
+    def __enter__(self) -> TrialTraining:
+        backend, model = self._backend, self._model
+        backend.sync(model)
         self._random = contextlib.ExitStack()
-        self._random.enter_context(random_states_kept(engine))
+        self._random.enter_context(random_states_kept(backend))
         self._optimizer = model.optimizer
         self._attributes = {name: model.__dict__.get(name, _MISSING) for name in _KEPT}
-        self._variables = _moved_by_training(engine, model)
-        self._values = [engine.to_numpy(variable) for variable in self._variables]
+        self._variables = _moved_by_training(backend, model)
+        self._values = [backend.to_numpy(variable) for variable in self._variables]
         built = [model.__dict__.get(name) for name in _BUILT]
         self._insides = [(thing, _inside(thing)) for thing in built if thing is not None]
         try:
-            engine.renew_optimizer(model)
-            self._slots = engine.optimizer_state(model)
+            backend.renew_optimizer(model)
+            self._slots = backend.optimizer_state(model)
             # The count of steps came over as it is; on JAX a step would use up that of both.
-            engine.load_optimizer_state(model, self._slots)
+            backend.load_optimizer_state(model, self._slots)
         except BaseException:
             self.__exit__()
             raise
@@ -62,14 +62,14 @@ class Rehearsal:
         Python, NumPy and torch are seeded. TensorFlow is not: that would also begin anew what
         operations of the user's with a seed of their own have drawn from so far.
         """
-        engine, model = self._engine, self._model
+        backend, model = self._backend, self._model
         random.seed(seed)
         np.random.seed(seed)
         if "torch" in sys.modules:
             sys.modules["torch"].manual_seed(seed)
-        engine.sync(model)
+        backend.sync(model)
         self._put_back()
-        engine.load_optimizer_state(model, self._slots)
+        backend.load_optimizer_state(model, self._slots)
 
     @contextlib.contextmanager
     def step(self, name: str, held: Any) -> Iterator[Callable[..., Any]]:
@@ -90,7 +90,7 @@ class Rehearsal:
         try:
             with held:
                 yield model.train_on_batch
-            self._engine.sync(model)
+            self._backend.sync(model)
             self._steps[name] = model.train_function
         finally:
             _restore(model, "train_step", before)
@@ -99,7 +99,7 @@ class Rehearsal:
         model = self._model
         try:
             with contextlib.suppress(Exception):
-                self._engine.sync(model)
+                self._backend.sync(model)
             model.optimizer = self._optimizer
             self._put_back()
         finally:
@@ -111,7 +111,7 @@ class Rehearsal:
 
     def _put_back(self) -> None:
         for variable, value in zip(self._variables, self._values):
-            self._engine.assign(variable, value)
+            self._backend.assign(variable, value)
 
 
 def _restore(owner: Any, name: str, value: Any) -> None:
@@ -140,7 +140,7 @@ def _unbuild(thing: Any, inside: Mapping[str, Tuple[Any, Any]]) -> None:
             getattr(value, "extend" if isinstance(value, list) else "update")(held)
 
 
-def _moved_by_training(engine: Any, model: Any) -> List[Any]:
+def _moved_by_training(backend: Any, model: Any) -> List[Any]:
     """Every variable a training step may change, each once, but for the model's optimizer's."""
     found = list(model.variables) + list(model.weights)
     for metric in getattr(model, "metrics", ()):
@@ -150,13 +150,13 @@ def _moved_by_training(engine: Any, model: Any) -> List[Any]:
         if hasattr(counter, "assign"):
             found.append(counter)
     for value in list(vars(model).values()):
-        if isinstance(value, engine.keras.optimizers.Optimizer) and value is not model.optimizer:
+        if isinstance(value, backend.keras.optimizers.Optimizer) and value is not model.optimizer:
             variables = value.variables
             found += list(variables() if callable(variables) else variables)
     return list({id(variable): variable for variable in found}.values())
 
 
-class live_norms:
+class trainable_norms:
     """Context manager: BN layers run in training mode, whatever flags and arguments say.
 
     Open it around training steps alone. Each `call` gets `training=True` and sees its layer's
@@ -207,14 +207,14 @@ def _live_call(layer: Any) -> Callable[[Any], Any]:
 
 
 @contextlib.contextmanager
-def random_states_kept(engine: Any) -> Iterator[None]:
+def random_states_kept(backend: Any) -> Iterator[None]:
     """Python's, NumPy's, torch's, TensorFlow's and this Keras's own random states as they were."""
     before: List[Tuple[Callable[[Any], Any], Any]] = [
         (random.setstate, random.getstate()),
         (np.random.set_state, np.random.get_state()),
         *_torch_states(),
         *_tensorflow_states(),
-        *engine.random_states(),
+        *backend.random_states(),
     ]
     try:
         yield

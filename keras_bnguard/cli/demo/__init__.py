@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import List, Optional
 
-from keras_bnguard.backends.registry import any_engine
+from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.cli.demo.digits import load_digits
 from keras_bnguard.cli.demo.picture import draw, need_matplotlib
 from keras_bnguard.cli.demo.recipe import AS_IS, FIXED, Run, Setting, run_seed
@@ -48,13 +48,13 @@ def demo(seeds: int, out: Path, setting: Optional[Setting] = None) -> List[Run]:
     setting = setting or Setting()
     need_matplotlib()
     load_digits(0, 1, 1)
-    begun = time.perf_counter()
-    engine = any_engine()
-    stack = engine.stack()
+    started = time.perf_counter()
+    backend = any_backend()
+    stack = backend.stack()
     print(INTRODUCTION.format(labelled=setting.labelled, seeds=seeds, stack=stack))
     runs: List[Run] = []
     for seed in range(seeds):
-        runs += run_seed(engine.keras, seed, setting, _say)
+        runs += run_seed(backend.keras, seed, setting, _say)
         if seed == 0:
             _show_findings(runs)
     print()
@@ -63,7 +63,7 @@ def demo(seeds: int, out: Path, setting: Optional[Setting] = None) -> List[Run]:
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"demo_{stack.name}.png"
     draw(runs, path, f"Digits 0-4 to 5-9, {stack}")
-    print(f"picture: {path}   ({time.perf_counter() - begun:.0f} s)")
+    print(f"picture: {path}   ({time.perf_counter() - started:.0f} s)")
     return runs
 
 

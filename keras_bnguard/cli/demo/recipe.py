@@ -27,7 +27,7 @@ class Setting:
     source_batch: int = 32
     batch: int = 8
     source_rate: float = 2e-3
-    head_rate: float = 1e-2
+    head_learning_rate: float = 1e-2
     tune_rate: float = 1e-4
 
 
@@ -75,7 +75,9 @@ def run_seed(
     model, base = build(keras, pretrained)
     base.trainable = False
     guard, found = _guard(fix=False)
-    head = _fit(keras, model, digits, setting, setting.head_rate, setting.head_epochs, guard)
+    head = _fit(
+        keras, model, digits, setting, setting.head_learning_rate, setting.head_epochs, guard
+    )
     after_head = model.get_weights()
     runs = []
     for variant in VARIANTS:
@@ -159,19 +161,25 @@ def _guard(fix: bool) -> Tuple[Any, List[Finding]]:
     return BNGuard(on_finding=found.append, fix=fix), found
 
 
-def _compile(keras: Any, model: Any, rate: float) -> None:
+def _compile(keras: Any, model: Any, learning_rate: float) -> None:
     model.compile(
-        optimizer=keras.optimizers.Adam(rate),
+        optimizer=keras.optimizers.Adam(learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
 
 
 def _fit(
-    keras: Any, model: Any, digits: Digits, setting: Setting, rate: float, epochs: int, guard: Any
+    keras: Any,
+    model: Any,
+    digits: Digits,
+    setting: Setting,
+    learning_rate: float,
+    epochs: int,
+    guard: Any,
 ) -> List[float]:
     """Compile anew, train, and return the held-out accuracy after each epoch."""
-    _compile(keras, model, rate)
+    _compile(keras, model, learning_rate)
     history = model.fit(
         *digits.train,
         validation_data=digits.held_out,

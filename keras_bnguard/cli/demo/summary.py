@@ -40,14 +40,14 @@ def rows(runs: Sequence[Run]) -> List[Tuple[str, ...]]:
     for variant in VARIANTS:
         mine = of_variant(runs, variant)
         drift = max(max(run.drift.values(), default=0.0) for run in mine)
-        moved = sum(not run.still for run in mine)
+        changed = sum(not run.still for run in mine)
         found.append(
             (
                 variant,
                 Spread.of([run.after_head for run in mine]).percent(),
                 Spread.of([run.after_tuning for run in mine]).percent(),
                 f"{drift:.2f} sd",
-                f"moved in {moved} of {len(mine)}" if moved else "bit-identical",
+                f"moved in {changed} of {len(mine)}" if changed else "bit-identical",
             )
         )
     return found

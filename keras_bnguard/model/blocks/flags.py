@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from keras_bnguard.model.blocks.finder import find_blocks
-from keras_bnguard.model.snapshot import Survey
+from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import BlockFlags
 
 
-def add_blocks(survey: Survey) -> Survey:
+def add_blocks(snapshot: ModelSnapshot) -> ModelSnapshot:
     """The same survey with the blocks of its model; some milliseconds for a hundred layers."""
-    flags = {layer.path: layer for layer in survey.inventory.layers}
+    flags = {layer.path: layer for layer in snapshot.inventory.layers}
     found = []
-    for block in find_blocks(survey):
+    for block in find_blocks(snapshot):
         layers = [flags[path] for path in block.paths if not flags[path].is_norm]
         found.append(
             BlockFlags(
@@ -20,5 +20,5 @@ def add_blocks(survey: Survey) -> Survey:
                 frozen=tuple(layer.path for layer in layers if not layer.trainable),
             )
         )
-    survey.replace_inventory(blocks=tuple(found))
-    return survey
+    snapshot.replace_inventory(blocks=tuple(found))
+    return snapshot

@@ -13,9 +13,9 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard import auto
+from keras_bnguard.auto import guard_callback as silent
 from keras_bnguard.auto import loops
-from keras_bnguard.backends.registry import any_engine
-from keras_bnguard.callbacks import silent
+from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
 from tests.stack import STACK, keras
 
@@ -45,7 +45,7 @@ def model_of(name, frozen_parent=False):
 
 def everything():
     """Every object that is replaced while warnings are on, as its class has it."""
-    real = any_engine().keras
+    real = any_backend().keras
     places = [
         (real.Model, "fit"),
         (real.Model, "train_on_batch"),
@@ -276,7 +276,7 @@ def test_a_fault_of_ours_never_reaches_the_user(monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(silent, "silent_guard", broken)
+    monkeypatch.setattr(silent, "auto_guard", broken)
     monkeypatch.setattr(loops.Loops, "_begin", broken)
     bng.enable_warnings()
     model = model_of("m")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import ROOT
-from tests.stack import ENGINE, IS_KERAS3, STACK
+from tests.stack import BACKEND, IS_KERAS3, STACK
 
 SCRIPT = ROOT / "tests" / "builders" / "scripts" / "pipelines.py"
 
@@ -110,10 +110,10 @@ def test_a_finding_is_at_the_line_of_its_cause_or_of_the_training(both, model, c
 
 def test_what_could_not_be_seen_is_said(both):
     folder, _, run = both
-    if ENGINE == "torch":
+    if BACKEND == "torch":
         assert "not seen:" not in run.stderr  # `model.parameters()` are those of one model.
     notes = " ".join(json.loads((folder / "all.json").read_text())["notes"])
-    seen = "a stateless loop" if ENGINE == "jax" else "a loop of your own, seen through"
+    seen = "a stateless loop" if BACKEND == "jax" else "a loop of your own, seen through"
     assert seen in notes
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from keras_bnguard.auto import ZeroTouch
+from keras_bnguard.auto import AutoWarnings
 from keras_bnguard.cli import run, run_summary
 from keras_bnguard.records import Finding, Outcome, Report
 from keras_bnguard.report.several import merged
@@ -67,7 +67,7 @@ def test_a_rule_that_fired_in_one_run_has_fired():
     ],
 )
 def test_fail_on_counts_findings_of_that_severity_and_worse(severity, fail_on, fails):
-    state = ZeroTouch()
+    state = AutoWarnings()
     state.ledger.settings = Settings(fail_on=fail_on)
     state.ledger.reports.append(report("a", finding("BNG101", severity)))
     assert run_summary.fails(state) is fails

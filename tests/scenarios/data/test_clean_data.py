@@ -11,7 +11,7 @@ import keras_bnguard as bng
 from tests.builders.containers import Base
 from tests.builders.data_models import compiled, dense, digits, flat, layers, on_top, trained_base
 from tests.builders.harness import fit
-from tests.stack import ENGINE, keras
+from tests.stack import BACKEND, keras
 
 
 def images(rows=192):
@@ -194,7 +194,7 @@ PIPELINES = {
         {"epochs": 8, "batch_size": 32},
     ),
 }
-if ENGINE == "tensorflow":
+if BACKEND == "tensorflow":
 
     def tf_data():
         import tensorflow as tf
@@ -205,7 +205,7 @@ if ENGINE == "tensorflow":
 
     PIPELINES["tf.data"] = (lambda: compiled(dense()), tf_data, {"shuffle": False})
 
-if ENGINE == "torch":
+if BACKEND == "torch":
     PIPELINES["a DataLoader"] = (lambda: compiled(dense()), loader, {})
 
 QUIET = ("BNG301", "BNG407", "BNG5")

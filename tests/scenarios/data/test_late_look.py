@@ -43,7 +43,7 @@ class Unbuilt(keras.Model):
         return self.head(self.base(x, training=training))
 
 
-def begun(scale=1.0, rows=128):
+def started(scale=1.0, rows=128):
     weights()
     keras.utils.set_random_seed(2)
     model = compiled(Unbuilt())
@@ -53,14 +53,14 @@ def begun(scale=1.0, rows=128):
 
 
 def test_the_wrong_scale_is_seen_at_the_end_of_the_first_epoch():
-    model, x, y = begun(255.0)
+    model, x, y = started(255.0)
     run = fit(model, x, y, guard=bng.BNGuard(data=(x, y)), batch_size=32, epochs=2)
     assert run.layers("BNG501") == ["base/bn1"]
     assert len([m for m in run.messages if "BNG501" in m]) == 1
 
 
 def test_arrays_are_looked_at_late_without_being_asked_too():
-    model, x, y = begun(255.0)
+    model, x, y = started(255.0)
     bng.enable_warnings()
     try:
         with pytest.warns(bng.BNGuardWarning, match="BNG501"):
@@ -70,7 +70,7 @@ def test_arrays_are_looked_at_late_without_being_asked_too():
 
 
 def test_the_right_scale_is_silent_and_nothing_is_skipped():
-    model, x, y = begun()
+    model, x, y = started()
     run = fit(model, x, y, guard=bng.BNGuard(data=(x, y)), batch_size=32, epochs=2)
     assert not [c for c in run.codes if c.startswith(DATA_RULES)]
     assert "BNG501" not in {o.code: o.reason for o in run.guard.report.skipped}
@@ -79,7 +79,7 @@ def test_the_right_scale_is_silent_and_nothing_is_skipped():
 def test_looking_late_changes_no_bit():
     ends = []
     for guards in ([], [bng.BNGuard(data=flat(128))]):
-        model, x, y = begun()
+        model, x, y = started()
         history = model.fit(x, y, batch_size=32, epochs=2, verbose=0, callbacks=guards).history
         losses = [np.float64(v).tobytes() for v in history["loss"]]
         ends.append(([w.tobytes() for w in model.get_weights()], losses))

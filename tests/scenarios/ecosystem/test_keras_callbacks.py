@@ -13,7 +13,7 @@ import pytest
 import keras_bnguard as bng
 from tests.builders import schedules as r
 from tests.builders.models import as_array
-from tests.stack import ENGINE, IS_KERAS3, keras
+from tests.stack import BACKEND, IS_KERAS3, keras
 
 C = keras.callbacks
 X, Y = r.data()
@@ -37,7 +37,7 @@ def theirs(folder):
         C.BackupAndRestore(str(folder / "backup"), delete_checkpoint=False),
         C.TerminateOnNaN(),
     ]
-    if ENGINE == "tensorflow":
+    if BACKEND == "tensorflow":
         # Keras's own TensorBoard writes with TensorFlow; BNGuard(tensorboard=...) does not.
         found.append(C.TensorBoard(str(folder / "board")))
     return found
@@ -57,7 +57,7 @@ def test_all_of_them_at_once_train_the_same_weights(tmp_path):
     assert float(rows[0]["bn_drift"]) > 0
     assert len(list(tmp_path.glob("*.weights.h5"))) == 4
     assert (tmp_path / "backup").exists()
-    if ENGINE == "tensorflow":
+    if BACKEND == "tensorflow":
         (events,) = (tmp_path / "board" / "train").glob("events*")
         assert b"epoch_bn_drift" in events.read_bytes()
 

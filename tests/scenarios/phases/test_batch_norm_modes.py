@@ -13,7 +13,7 @@ from tests.builders.schedules import STACK
 BN = [("backbone", "bn1"), ("backbone", "bn2"), ("head_bn",)]
 
 
-def moved(model: Any, phases: List[bng.Phase], epochs: int = 2) -> List[str]:
+def changed(model: Any, phases: List[bng.Phase], epochs: int = 2) -> List[str]:
     before = [r.statistics(model, *path) for path in BN]
     r.fit(model, epochs, [r.scheduler(phases)])
     after = [r.statistics(model, *path) for path in BN]
@@ -24,12 +24,12 @@ def moved(model: Any, phases: List[bng.Phase], epochs: int = 2) -> List[str]:
 def test_a_pretrained_backbone_stays_still_through_every_phase_and_the_head_moves(training):
     model = r.compiled(r.transfer(training))
     gamma = r.to_numpy(model.get_layer("backbone").get_layer("bn1").gamma)
-    assert moved(model, r.head_then_all(1, 1)) == ["head_bn"]
+    assert changed(model, r.head_then_all(1, 1)) == ["head_bn"]
     assert not r.same([gamma], [r.to_numpy(model.get_layer("backbone").get_layer("bn1").gamma)])
 
 
 def test_a_fresh_backbone_moves_once_it_trains():
-    assert moved(r.compiled(r.transfer(trained=False)), r.head_then_all(1, 1)) == [
+    assert changed(r.compiled(r.transfer(trained=False)), r.head_then_all(1, 1)) == [
         "bn1",
         "bn2",
         "head_bn",
@@ -38,20 +38,20 @@ def test_a_fresh_backbone_moves_once_it_trains():
 
 def test_affine_only_holds_every_norm():
     phases = [bng.Phase("a", train="*", epochs=2, batch_norm="affine-only")]
-    assert moved(r.compiled(r.transfer()), phases) == []
+    assert changed(r.compiled(r.transfer()), phases) == []
 
 
 def test_bn_only_training_of_a_frozen_backbone():
     model = r.compiled(r.transfer())
     dense = model.get_layer("backbone").get_layer("dense1").get_weights()
     phases = [bng.Phase("a", train="head*", epochs=2, batch_norm="train")]
-    assert moved(model, phases) == ["bn1", "bn2", "head_bn"]
+    assert changed(model, phases) == ["bn1", "bn2", "head_bn"]
     assert r.same(dense, model.get_layer("backbone").get_layer("dense1").get_weights())
 
 
 def test_follow_is_plain_keras():
     phases = r.head_then_all(1, 1, batch_norm="follow")
-    assert moved(r.compiled(r.transfer()), phases) == ["bn1", "bn2", "head_bn"]
+    assert changed(r.compiled(r.transfer()), phases) == ["bn1", "bn2", "head_bn"]
 
 
 def test_a_frozen_encoder_is_thawed_by_slices_of_its_layers():

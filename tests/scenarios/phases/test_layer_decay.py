@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.backends import engine_for
+from keras_bnguard.backends import backend_for
 from keras_bnguard.model.snapshot import take_inventory
 from keras_bnguard.phases.layer_decay import block_depths, rate_factors
 from keras_bnguard.phases.trainable_flags import enter_step
@@ -22,10 +22,12 @@ RATE = 1e-2
 
 def depth_of(model: Any) -> Dict[int, int]:
     """id(variable) -> depth of its layer."""
-    survey = take_inventory(model)
-    depths = block_depths(survey)
+    snapshot = take_inventory(model)
+    depths = block_depths(snapshot)
     return {
-        id(v): depths[p] for p, layer in survey.layers for v in survey.engine.own_variables(layer)
+        id(v): depths[p]
+        for p, layer in snapshot.layers
+        for v in snapshot.backend.own_variables(layer)
     }
 
 
@@ -59,17 +61,17 @@ def test_weights_of_the_model_itself_count_with_the_first_block():
     model(np.zeros((2, 6), "float32"))
     assert block_depths(take_inventory(model)) == {"embed": 2, "block": 1, "out": 0, "": 2}
     model.compile(r.optimizer("SGD", RATE, momentum=0.0), "mse")
-    engine = engine_for(model)
-    survey = take_inventory(model)
-    enter_step(survey, carry=True, schedule=None, rate=None, inside=False,
-               factors=rate_factors(survey, DECAY))  # fmt: skip
+    backend = backend_for(model)
+    snapshot = take_inventory(model)
+    enter_step(snapshot, carry=True, schedule=None, rate=None, inside=False,
+               factors=rate_factors(snapshot, DECAY))  # fmt: skip
     before = r.to_numpy(model.token)
     variables = list(model.trainable_variables)
     ones = [r.tensor(np.ones(v.shape, "float32")) for v in variables]
     model.optimizer.apply_gradients(zip(ones, variables))
     np.testing.assert_allclose(r.to_numpy(model.token) - before, -RATE / 4, rtol=1e-6)
     np.testing.assert_allclose(r.to_numpy(model.out.bias), -RATE, rtol=1e-6)
-    assert engine.take_rate_factors(model)
+    assert backend.take_rate_factors(model)
 
 
 # ------------------------------------------------------------ the optimizers' own steps
@@ -109,7 +111,7 @@ def test_every_step_is_that_of_an_optimizer_made_with_the_smaller_rate(name):
 
     def steps(model: Any, rate: float, factors: Any = ()) -> List[np.ndarray]:
         model.compile(made(name, rate), "mse")
-        engine_for(model).put_rate_factors(model, factors)
+        backend_for(model).put_rate_factors(model, factors)
         for values in gradients:
             pairs = zip([r.tensor(v) for v in values], model.trainable_variables)
             model.optimizer.apply_gradients(pairs)
@@ -207,12 +209,12 @@ def test_a_model_saved_in_such_a_phase_loads_without_us_and_after_fit_it_is_gone
 
 def test_a_repair_inside_such_a_phase_keeps_the_rates():
     model = r.compiled(r.transfer())
-    engine = engine_for(model)
-    engine.put_rate_factors(model, [(v, 0.5) for v in model.trainable_variables])
-    engine.renew_optimizer(model)
+    backend = backend_for(model)
+    backend.put_rate_factors(model, [(v, 0.5) for v in model.trainable_variables])
+    backend.renew_optimizer(model)
     assert ours(model)
-    assert engine.take_rate_factors(model)
-    assert not engine.take_rate_factors(model)
+    assert backend.take_rate_factors(model)
+    assert not backend.take_rate_factors(model)
 
 
 def test_the_plan_the_summary_and_yaml_show_it():

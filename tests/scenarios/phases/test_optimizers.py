@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.backends import engine_for
+from keras_bnguard.backends import backend_for
 from tests.builders import schedules as r
 from tests.builders.schedules import IS_KERAS3, STACK, keras
 
@@ -59,26 +59,26 @@ def test_what_goes_on_training_does_not_notice_the_transition(name):
     gradients = [{v: rng.normal(size=s).astype("float32") for v, s in shapes.items()}
                  for _ in range(5)]  # fmt: skip
     ends = []
-    for thaws in (True, False):
+    for unfreezes in (True, False):
         model = r.transfer()
         r.freeze(model, r.head_only)
         model.compile(made(name), "mse")
-        engine = engine_for(model)
-        engine.renew_optimizer(model)
+        backend = backend_for(model)
+        backend.renew_optimizer(model)
         for step, values in enumerate(gradients):
-            if step == 3 and thaws:
+            if step == 3 and unfreezes:
                 r.freeze(model, r.everything)
-                engine.renew_optimizer(model)
+                backend.renew_optimizer(model)
             pairs = [(r.tensor(values[n]), v) for n, v in trainable(model)]
             model.optimizer.apply_gradients(pairs)
         ends.append(dict(zip(*named(model))))
     start = dict(zip(*named(r.transfer())))
-    thawed, frozen = ends
+    unfrozen, frozen = ends
     for variable in shapes:
-        assert np.isfinite(thawed[variable]).all()
-        assert not r.same([thawed[variable]], [start[variable]])
+        assert np.isfinite(unfrozen[variable]).all()
+        assert not r.same([unfrozen[variable]], [start[variable]])
         if variable.startswith("head"):
-            assert r.same([thawed[variable]], [frozen[variable]]), variable
+            assert r.same([unfrozen[variable]], [frozen[variable]]), variable
         else:
             assert r.same([frozen[variable]], [start[variable]])
 
@@ -110,7 +110,7 @@ def test_in_fit_it_reaches_the_last_phase_with_its_rate(name):
     model = r.transfer()
     model.compile(made(name), "binary_crossentropy")
     before = r.weights(model.get_layer("backbone"))
-    rates = r.At(begin=lambda model, epoch: engine_for(model).rate(model))
+    rates = r.At(begin=lambda model, epoch: backend_for(model).rate(model))
     r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1, layer_decay=0.5)), rates])
     assert rates.seen == pytest.approx([1e-2, 1e-5])
     assert not r.same(before, r.weights(model.get_layer("backbone")))

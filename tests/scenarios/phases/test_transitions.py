@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.backends import engine_for
+from keras_bnguard.backends import backend_for
 from tests.builders import schedules as r
 from tests.builders.schedules import IS_KERAS3, ON_TF, STACK, keras
 
@@ -144,16 +144,16 @@ def test_a_rate_of_any_kind_follows_one_of_any_other(kind):
     model = r.transfer()
     model.compile(optimizer, "binary_crossentropy", run_eagerly=kind == "scaled")
     seen = r.At(
-        begin=lambda model, epoch: (engine_for(model).rate_now(model), r.weights(model)),
+        begin=lambda model, epoch: (backend_for(model).rate_now(model), r.weights(model)),
         end=lambda model, epoch: (0.0, r.weights(model)),
     )
     r.fit(model, 5, [r.scheduler(phases), seen])
     rates = [rate for rate, _ in seen.seen[::2]]
     # The last one is warming up from the first batch on, and begins at the rate it rises to.
     assert rates == pytest.approx([1e-1, 5e-2, 2.5e-3, 1e-1, 1e-7])
-    moved = [float(np.abs(seen.seen[i][1][-1] - seen.seen[i + 1][1][-1]).max()) for i in (6, 8)]
-    assert moved[0] > 1e-4
-    assert moved[1] < 1e-6
+    changed = [float(np.abs(seen.seen[i][1][-1] - seen.seen[i + 1][1][-1]).max()) for i in (6, 8)]
+    assert changed[0] > 1e-4
+    assert changed[1] < 1e-6
 
 
 def test_a_model_saved_under_a_later_schedule_loads_with_that_schedule(tmp_path):
@@ -195,7 +195,7 @@ def test_a_warm_up_steers_the_steps_themselves():
     many = r.compiled(r.transfer(), "SGD", 0.1)
     x, y = r.data()
     for k in range(3):
-        engine_for(many).set_rate(many, 0.1 * min(1.0, (k + 1) / 3))
+        backend_for(many).set_rate(many, 0.1 * min(1.0, (k + 1) / 3))
         many.fit(x[8 * k : 8 * k + 8], y[8 * k : 8 * k + 8], batch_size=8, shuffle=False, verbose=0)
     assert r.same(r.weights(one), r.weights(many))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from tests.builders.harness import ENGINE, IS_KERAS3, STACK, at, clean, fit, found, listening
+from tests.builders.harness import BACKEND, IS_KERAS3, STACK, at, clean, fit, found, listening
 from tests.builders.pipelines import backbone, compiled, nested, norms, plain, rows
 from tests.stack import keras
 
@@ -44,7 +44,7 @@ def feed(kind: str, x: Any, y: Any) -> Any:
 
 
 FEEDS = ["generator", "sequence"]
-FEEDS += {"tensorflow": ["tf.data"], "torch": ["loader"]}.get(ENGINE, [])
+FEEDS += {"tensorflow": ["tf.data"], "torch": ["loader"]}.get(BACKEND, [])
 
 
 @pytest.mark.parametrize("kind", FEEDS)
@@ -230,7 +230,7 @@ def test_tensorflow_addons() -> None:
     clean(fit(model, *rows()))
 
 
-@pytest.mark.skipif(ENGINE != "tensorflow", reason="tf.distribute")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute")
 def test_mirrored_on_the_devices_there_are() -> None:
     import tensorflow as tf
 

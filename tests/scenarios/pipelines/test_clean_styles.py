@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from tests.builders.harness import ENGINE, IS_KERAS3, STACK, clean, fit, found
+from tests.builders.harness import BACKEND, IS_KERAS3, STACK, clean, fit, found
 from tests.builders.pipelines import (
     FEATURES,
     AroundBackbone,
@@ -94,8 +94,8 @@ def test_a_subclass_that_leaves_training_to_keras_trains_in_silence() -> None:
 def test_a_norm_with_star_arguments_is_judged_by_what_it_does() -> None:
     run = fit(compiled(with_norm(Starred(name="bn"))), *rows())
     before = "BNG205" in run.codes
-    moved = bool(np.any(np.array(norms(run.guard.model)[0].moving_mean) != 0))
-    assert before != moved, (run.codes, moved)
+    changed = bool(np.any(np.array(norms(run.guard.model)[0].moving_mean) != 0))
+    assert before != changed, (run.codes, changed)
 
 
 @pytest.mark.skipif(IS_KERAS3, reason="Keras 3 takes no tensor as a flag")
@@ -235,7 +235,7 @@ def test_autoencoder_whose_encoder_is_used_again_under_a_classifier() -> None:
 def test_settings_of_the_norm(setting: str) -> None:
     if setting == "synchronized" and STACK == "k2":
         norm = L.experimental.SyncBatchNormalization(name="bn")
-    elif setting == "synchronized" and ENGINE != "tensorflow":
+    elif setting == "synchronized" and BACKEND != "tensorflow":
         pytest.skip("only TensorFlow has a synchronized norm")
     elif setting == "synchronized":
         norm = L.BatchNormalization(name="bn", synchronized=True)

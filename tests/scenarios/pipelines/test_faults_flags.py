@@ -9,7 +9,7 @@ import pytest
 
 import keras_bnguard as bng
 from tests.builders.harness import (
-    ENGINE,
+    BACKEND,
     IS_KERAS3,
     SAME_FLAGS,
     STACK,
@@ -98,9 +98,9 @@ class Flip(keras.callbacks.Callback):
     def __init__(self, hook: str, flag: bool = False) -> None:
         super().__init__()
         self.flag = flag
-        setattr(self, hook, self.flip)
+        setattr(self, hook, self.trainable_change)
 
-    def flip(self, index: int = 0, logs: Any = None) -> None:
+    def trainable_change(self, index: int = 0, logs: Any = None) -> None:
         base = self.model.get_layer("backbone")
         if base.trainable is not self.flag and (index == 1 or self.flag is False):
             base.trainable = self.flag
@@ -220,7 +220,7 @@ def test_the_frozen_norm_of_tensorflow_1() -> None:
     found(fit(compiled(model), *rows()), {"BNG104": ["bn"]})
 
 
-if ENGINE == "torch":
+if BACKEND == "torch":
     import torch
 
     def torch_model() -> Any:
@@ -273,8 +273,8 @@ def test_two_compiled_models_are_told_of_on_request() -> None:
     assert both is not None
 
 
-@pytest.mark.parametrize("flips", [False, True])
-def test_the_classic_gan_of_two_compiled_models(flips: bool) -> None:
+@pytest.mark.parametrize("trainable_changes", [False, True])
+def test_the_classic_gan_of_two_compiled_models(trainable_changes: bool) -> None:
     """Right on Keras 2, with or without flips. Keras 3 reads the flags late."""
     _, critic, both = gan()
     x, y = rows(32)
@@ -283,14 +283,14 @@ def test_the_classic_gan_of_two_compiled_models(flips: bool) -> None:
     listen = listening(for_critic), listening(for_both)
     with listen[0] as d_run, listen[1] as g_run, for_critic.watch(critic), for_both.watch(both):
         for _ in range(2):
-            if flips:
+            if trainable_changes:
                 critic.trainable = True
             critic.train_on_batch(x, y)
-            if flips:
+            if trainable_changes:
                 critic.trainable = False
             both.train_on_batch(noise, y)
     d_codes, g_codes = for_critic.report.codes, for_both.report.codes
-    if SAME_FLAGS or flips:
+    if SAME_FLAGS or trainable_changes:
         assert d_codes + g_codes == (), (d_run.messages, g_run.messages)
     else:
         # The critic was frozen behind its back: its own step no longer trains it.

@@ -32,7 +32,7 @@ def head_phase(rate: Any = 1e-3, **kwargs: Any) -> Any:
     return model
 
 
-def thawed(model: Any, norms_too: bool = False) -> Any:
+def unfrozen(model: Any, norms_too: bool = False) -> Any:
     base = model.get_layer("backbone")
     base.trainable = True
     for norm in norms(base):
@@ -42,7 +42,7 @@ def thawed(model: Any, norms_too: bool = False) -> Any:
 
 # ------------------------------------------------------------------------ BNG104
 def test_pretrained_norms_are_thawed_with_their_backbone() -> None:
-    model = compiled(thawed(head_phase(), norms_too=True), 1e-5)
+    model = compiled(unfrozen(head_phase(), norms_too=True), 1e-5)
     run = fit(model, *rows())
     found(run, {"BNG104": NORM})
     assert "69 steps" in run.finding("BNG104").message
@@ -50,9 +50,9 @@ def test_pretrained_norms_are_thawed_with_their_backbone() -> None:
 
 
 def test_norms_that_stay_in_inference_mode_are_not_thawed() -> None:
-    model = compiled(thawed(head_phase()), 1e-5)
+    model = compiled(unfrozen(head_phase()), 1e-5)
     clean(fit(model, *rows()))
-    thawed(model, norms_too=True)
+    unfrozen(model, norms_too=True)
     bng.force_inference(compiled(model, 1e-5), layers="backbone/*")
     clean(fit(model, *rows()))
 
@@ -114,7 +114,7 @@ def test_a_schedule_or_a_callback_alone_is_no_conflict() -> None:
 
 # ------------------------------------------------------------------------ BNG606
 def test_thawed_at_the_rate_of_the_head() -> None:
-    model = compiled(thawed(head_phase()), 1e-3)
+    model = compiled(unfrozen(head_phase()), 1e-3)
     run = fit(model, *rows())
     found(run, {"BNG606": DENSE})
     assert run.finding("BNG606").moment == "train begin"
@@ -122,7 +122,7 @@ def test_thawed_at_the_rate_of_the_head() -> None:
 
 
 def test_thawed_at_a_tenth_of_the_rate() -> None:
-    clean(fit(compiled(thawed(head_phase()), 1e-4), *rows()))
+    clean(fit(compiled(unfrozen(head_phase()), 1e-4), *rows()))
 
 
 class Sets(keras.callbacks.Callback):
@@ -137,8 +137,8 @@ class Sets(keras.callbacks.Callback):
 
 
 def test_a_callback_that_sets_the_rate_is_waited_for() -> None:
-    clean(fit(compiled(thawed(head_phase()), 1e-3), *rows(), after=[Sets(1e-5)]))
-    run = fit(compiled(thawed(head_phase()), 1e-5), *rows(), after=[Sets(1e-3)])
+    clean(fit(compiled(unfrozen(head_phase()), 1e-3), *rows(), after=[Sets(1e-5)]))
+    run = fit(compiled(unfrozen(head_phase()), 1e-5), *rows(), after=[Sets(1e-3)])
     found(run, {"BNG606": DENSE})
     assert run.finding("BNG606").moment == "epoch 0 end"
 
@@ -164,11 +164,11 @@ def test_the_loss_jumps_as_layers_are_thawed() -> None:
     inputs = keras.Input((8,))
     model = keras.Model(inputs, L.Dense(1, name="head")(base(inputs)))
     clean(fit(compiled(model, 1e-2, "Adam", loss="mse"), x, y, epochs=2))
-    run = fit(compiled(thawed(model), 1.0, "SGD", loss="mae"), x, y)
+    run = fit(compiled(unfrozen(model), 1.0, "SGD", loss="mae"), x, y)
     clean(run)  # Another loss: the two cannot be compared.
     base.trainable = False
     clean(fit(compiled(model, 1e-3, "SGD", loss="mae"), x, y))
-    run = fit(compiled(thawed(model), 9.0, "SGD", loss="mae"), x, y)
+    run = fit(compiled(unfrozen(model), 9.0, "SGD", loss="mae"), x, y)
     found(run, {"BNG608": DENSE})
     evidence = run.finding("BNG608").evidence
     assert evidence["after"] > 2 * evidence["before"]
@@ -186,7 +186,7 @@ def test_regularisers_of_thawed_layers_are_no_jump() -> None:
     model = compiled(keras.Model(inputs, L.Dense(1, activation="sigmoid")(h)))
     before = fit(model, *rows(), epochs=2)
     clean(before)
-    thawed(model)
+    unfrozen(model)
     model.get_layer("heavy").trainable = True
     after = fit(compiled(model, 1e-5), *rows())
     clean(after)

@@ -57,7 +57,7 @@ def test_training_false_in_the_graph(style: str) -> None:
         inner = model
         prefix = "outer/"
 
-        class Around(keras.Model):
+        class GraphContextHolder(keras.Model):
             def __init__(self) -> None:
                 super().__init__()
                 self.inner = inner
@@ -65,7 +65,7 @@ def test_training_false_in_the_graph(style: str) -> None:
             def call(self, x: Any, training: Any = None) -> Any:
                 return self.inner(x, training=training)
 
-        model = Around()
+        model = GraphContextHolder()
     elif style == "multi-input":
         a, b = keras.Input((8,), name="a"), keras.Input((8,), name="b")
         h = L.Concatenate()([base(a, training=False), L.BatchNormalization(name="side_bn")(b)])
@@ -223,7 +223,7 @@ def test_false_passed_on_purpose_is_no_fault() -> None:
 
 # ----------------------------------------------------------------- loops of one's own
 def one_step(model: Any, x: Any, y: Any, training: Any) -> None:
-    """A step of a loop of one's own, in the words of the engine."""
+    """A step of a loop of one's own, in the words of the backend."""
     more = {} if training is None else {"training": training}
     if STACK == "k3-jax":
         import jax

@@ -108,12 +108,12 @@ def test_a_fault_while_flags_are_noted_stands_down_and_no_more(monkeypatch: Any)
     guard = bng.BNGuard()
     monkeypatch.setattr(GuardRun, "_note_flips", broken)
     # Keras 3 on TensorFlow does nothing where the flag is what it was.
-    flip = keras.callbacks.LambdaCallback(
+    trainable_change = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: setattr(model.get_layer("backbone"), "trainable", False)
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error", bng.BNGuardWarning)
-        model.fit(*rows(), verbose=0, callbacks=[guard, flip])
+        model.fit(*rows(), verbose=0, callbacks=[guard, trainable_change])
     assert guard.report is not None
     assert any("RuntimeError('ours')" in note for note in guard.report.notes), guard.report.notes
 

@@ -8,7 +8,7 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.advice.advise import code_for, decide
 from keras_bnguard.backends.patches.inference_mode import open_patches
-from keras_bnguard.backends.values.trial_training import Rehearsal, live_norms
+from keras_bnguard.backends.values.trial_training import TrialTraining, trainable_norms
 from keras_bnguard.model.snapshot import take_inventory
 from tests.builders.models import (
     BN,
@@ -92,8 +92,8 @@ def test_an_error_in_the_middle_puts_everything_back_too():
     before = everything(model)
     with pytest.raises(bng.SettingError, match="one number a row"):
         quick(model, metric=lambda y, outputs: 1.0)
-    kept = Rehearsal(take_inventory(model).engine, model)
-    live = live_norms([model.get_layer("head_bn")])
+    kept = TrialTraining(take_inventory(model).backend, model)
+    live = trainable_norms([model.get_layer("head_bn")])
 
     def fail_after_a_step():
         with kept, kept.step("live", live) as train:
@@ -111,18 +111,21 @@ def test_a_live_trial_moves_even_frozen_bn_and_a_held_one_none():
     model.get_layer("base").trainable = False
     model.compile(adam(), "mse")
     norm = model.get_layer("base").get_layer("bn")
-    survey = take_inventory(model)
+    snapshot = take_inventory(model)
     start, affine = statistics(norm), as_array(norm.gamma)
-    moved = {}
-    with Rehearsal(survey.engine, model) as kept:
-        for name, held in (("held", bng.force_inference(model, "*")), ("live", live_norms([norm]))):
+    changed = {}
+    with TrialTraining(snapshot.backend, model) as kept:
+        for name, held in (
+            ("held", bng.force_inference(model, "*")),
+            ("live", trainable_norms([norm])),
+        ):
             kept.rewind()
             with kept.step(name, held) as train:
                 train(*data(rows=8))
                 train(*data(rows=8))
-            moved[name] = statistics(norm) != start
+            changed[name] = statistics(norm) != start
             assert np.array_equal(as_array(norm.gamma), affine)
-    assert moved == {"held": False, "live": True}
+    assert changed == {"held": False, "live": True}
     assert statistics(norm) == start
 
 
@@ -265,11 +268,11 @@ def test_the_code_to_paste_names_the_layers_and_runs():
         ("recalibrated", ['bng.recalibrate(model, x, select="*")', "bng.force_inference("]),
         ("live", ["model.fit("]),
     ):
-        survey = take_inventory(model)
-        code = code_for(survey, [n.path for n in survey.inventory.norms], policy)
+        snapshot = take_inventory(model)
+        code = code_for(snapshot, [n.path for n in snapshot.inventory.norms], policy)
         assert all(part in code for part in expected)
         compile(code, "code", "exec")
     model.get_layer("base").trainable = False
-    survey = take_inventory(model)
-    assert "trainable = True" in code_for(survey, ["base/bn"], "live")
-    assert 'hold="base/*"' in code_for(survey, ["base/bn"], "frozen")
+    snapshot = take_inventory(model)
+    assert "trainable = True" in code_for(snapshot, ["base/bn"], "live")
+    assert 'hold="base/*"' in code_for(snapshot, ["base/bn"], "frozen")

@@ -65,7 +65,7 @@ def test_explain_takes_any_case_and_names(wanted, capsys):
     [
         ("BNG210", "Nearest: BNG201 training-false-ignored, "),
         ("BNG2", "Nearest: BNG201"),
-        ("frozen-stat", "Nearest: BNG404 frozen-statistics-moved"),
+        ("frozen-stat", "Nearest: BNG404 frozen-statistics-updated"),
         ("BNG2O1", "BNG201"),
         ("training-false", "BNG201"),
         ("nonfinite-statistics", "BNG402"),

@@ -37,7 +37,7 @@ def test_a_frozen_parent_with_a_live_bn_is_found_without_a_step():
     (finding,) = (f for f in report.findings if f.code == "BNG102")
     assert finding.layers == ("base/bn",)
     mode = {m.path: m for m in report.modes}["base/bn"]
-    assert (mode.meant, mode.will, mode.agrees) == ("inference", "training", False)
+    assert (mode.expected, mode.will, mode.agrees) == ("inference", "training", False)
 
 
 def test_the_false_of_a_graph_is_a_finding_only_where_this_keras_ignores_it():
@@ -50,7 +50,7 @@ def test_the_false_of_a_graph_is_a_finding_only_where_this_keras_ignores_it():
 def test_a_guarded_model_is_reported_as_held():
     bng.force_inference(model := trained(frozen_parent()))
     report = bng.audit(model)
-    assert report.modes[0].held
+    assert report.modes[0].forced_inference
     assert report.modes[0].agrees
     assert "BNG102" not in report.codes
 

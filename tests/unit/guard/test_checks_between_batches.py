@@ -7,11 +7,11 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.backends.values.readers import ASKED_EVERY
-from keras_bnguard.callbacks import run as guard_run
-from keras_bnguard.guard.statistics_tracker import StatWatch
+from keras_bnguard.guard import run as guard_run
+from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.model.snapshot import take_inventory
 from tests.builders.models import data, sgd, transfer
-from tests.stack import ENGINE, keras
+from tests.stack import BACKEND, keras
 
 BATCHES, BATCH = 140, 8
 
@@ -48,7 +48,7 @@ def test_what_goes_bad_is_told_when_it_does(batch):
     assert len(first) == 1
     told = int(first[0].moment.split()[1])
     # After the first 20 looks JAX is asked without waiting for it.
-    late = 20 if ENGINE == "jax" and batch > 20 else 0
+    late = 20 if BACKEND == "jax" and batch > 20 else 0
     assert batch <= told <= batch + late
     assert set(first[0].layers) == {"base/bn", "head_bn"}
 
@@ -76,45 +76,45 @@ def watched():
     """A watch of a frozen and a live BN, judged once after the live one has moved."""
     model = transfer()
     model.get_layer("base").trainable = False
-    watch = StatWatch(take_inventory(model))
+    watch = StatisticsTracker(take_inventory(model))
     live = model.get_layer("head_bn")
     live.set_weights([w + 0.5 for w in live.get_weights()])
     watch.look()
-    assert not watch.quiet({}, 1)  # the first look has nothing to be compared with
+    assert not watch.unchanged({}, 1)  # the first look has nothing to be compared with
     return watch, watch.live_reader(model).read().copy()
 
 
 def test_a_glance_is_content_with_a_live_layer_that_moves_on(watched):
     watch, values = watched
-    assert watch.glance(values)
+    assert watch.quick_check(values)
     live = np.repeat([False, True, False, True], [5, 3, 5, 3])
-    assert watch.glance(np.where(live, values * np.float32(1.5), values))
+    assert watch.quick_check(np.where(live, values * np.float32(1.5), values))
 
 
 @pytest.mark.parametrize("index", [0, 4, 8, 12])
 def test_a_glance_sees_one_bit_of_a_frozen_layer(watched, index):
     watch, values = watched
     values[index] = np.nextafter(values[index], np.float32(9))
-    assert not watch.glance(values)
+    assert not watch.quick_check(values)
 
 
 @pytest.mark.parametrize(("index", "value"), [(5, np.nan), (7, np.inf), (13, -1.0), (15, 1e-9)])
 def test_a_glance_sees_a_layer_that_loses_its_health(watched, index, value):
     watch, values = watched
     values[index] = value
-    assert not watch.glance(values)
+    assert not watch.quick_check(values)
 
 
 def test_a_glance_sees_a_live_layer_that_went_back_to_its_start(watched):
     watch, values = watched
     values[5:8], values[13:16] = 0.0, 1.0
-    assert not watch.glance(values)
+    assert not watch.quick_check(values)
 
 
 def test_a_glance_without_a_judged_look_or_at_other_vectors_asks_for_a_look(watched):
     watch, values = watched
-    assert not watch.glance(values[:-1])
-    assert not StatWatch(take_inventory(transfer())).glance(values)
+    assert not watch.quick_check(values[:-1])
+    assert not StatisticsTracker(take_inventory(transfer())).quick_check(values)
 
 
 # --------------------------------------------- a screen: the glance that a device can be asked
@@ -138,7 +138,7 @@ def test_a_screen_lets_pass_what_a_glance_is_content_with(watched, index, value)
     screen = watch.screen()
     assert screen.passes(values)
     values[index] = value
-    assert screen.passes(values) == watch.glance(values)
+    assert screen.passes(values) == watch.quick_check(values)
     assert screen is watch.screen()
 
 
@@ -146,24 +146,24 @@ def test_a_screen_does_not_ask_again_about_a_layer_known_to_be_sick(watched):
     watch, values = watched
     values[13] = -1.0
     watch.look(values)
-    watch.quiet({}, 1)
+    watch.unchanged({}, 1)
     assert watch.screen().passes(values)
     values[12] = 7.0
     assert not watch.screen().passes(values)
 
 
 def test_there_is_no_screen_before_the_first_judged_look():
-    assert StatWatch(take_inventory(transfer())).screen() is None
+    assert StatisticsTracker(take_inventory(transfer())).screen() is None
 
 
-if ENGINE == "jax":
+if BACKEND == "jax":
 
     @pytest.mark.parametrize(("index", "value"), CHANGES)
     def test_jax_answers_as_numpy_does(watched, index, value):
         import jax.numpy as jnp
 
         watch, values = watched
-        screen, model = watch.screen(), watch._survey.model
+        screen, model = watch.screen(), watch._snapshot.model
         reader, kept = watch.live_reader(model), model.non_trainable_variables
 
         def answer(vectors):

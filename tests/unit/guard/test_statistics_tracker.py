@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_bnguard.guard.statistics_tracker import StatWatch
+from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.model.snapshot import take_inventory
 from keras_bnguard.statistics.channel_health import dead_channels
 from keras_bnguard.statistics.drift import bhattacharyya, log_variance_ratio, mean_shift
@@ -44,7 +44,7 @@ def test_a_dead_channel_has_collapsed_though_something_flows(mean, variance, gam
     assert dead_channels(mean, variance, gamma).tolist() == [bool(d) for d in dead]
 
 
-# ------------------------------------------------------------------ StatWatch
+# ------------------------------------------------------------------ StatisticsTracker
 @pytest.fixture
 def model(keras):
     layers = keras.layers
@@ -72,11 +72,11 @@ def put(layer, mean=None, variance=None, first=()):
 
 
 def watch_of(model):
-    return StatWatch(take_inventory(model))
+    return StatisticsTracker(take_inventory(model))
 
 
 def by_path(watch, steps=1, calls=None):
-    return {m.path: m for m in watch.movements(calls or {}, steps)}
+    return {m.path: m for m in watch.statistics_changes(calls or {}, steps)}
 
 
 def test_nothing_moved_without_a_change(model):
@@ -84,7 +84,7 @@ def test_nothing_moved_without_a_change(model):
     watch.look()
     rows = by_path(watch)
     assert list(rows) == ["one", "two"]
-    assert not any(m.moved or m.moved_since_last for m in rows.values())
+    assert not any(m.changed or m.changed_since_last for m in rows.values())
     assert all(m.mean_shift == m.log_variance_ratio == 0.0 for m in rows.values())
     assert rows["one"].expected == "train"
     assert (rows["two"].expected, rows["two"].why) == ("inference", "its own trainable is False")
@@ -98,8 +98,8 @@ def test_one_bit_of_one_channel_is_a_movement(model, part):
     put(layer, **{part: [1, np.nextafter(np.float32(1), np.float32(2))]})
     watch.look()
     rows = by_path(watch)
-    assert rows["two"].moved
-    assert not rows["one"].moved
+    assert rows["two"].changed
+    assert not rows["one"].changed
 
 
 def test_minus_zero_and_nan_are_movements_too(model):
@@ -107,7 +107,7 @@ def test_minus_zero_and_nan_are_movements_too(model):
         watch = watch_of(model)
         put(model.get_layer("one"), [value, 0, 0])
         watch.look()
-        assert by_path(watch)["one"].moved
+        assert by_path(watch)["one"].changed
 
 
 def test_moved_since_last_compares_with_the_look_before(model):
@@ -116,8 +116,8 @@ def test_moved_since_last_compares_with_the_look_before(model):
     watch.look()
     watch.look()
     row = by_path(watch)["one"]
-    assert row.moved
-    assert not row.moved_since_last
+    assert row.changed
+    assert not row.changed_since_last
 
 
 def test_drift_is_the_formula_with_the_layers_own_epsilon(model):
@@ -159,14 +159,14 @@ def test_gamma_and_beta_are_read_only_where_a_live_bn_stands_still(model):
     one = model.get_layer("one")
     watch = watch_of(model)
     watch.look()
-    assert by_path(watch, 1)["one"].affine_moved is False
-    assert by_path(watch, 0)["one"].affine_moved is None
-    assert by_path(watch, 1)["two"].affine_moved is None
+    assert by_path(watch, 1)["one"].affine_changed is False
+    assert by_path(watch, 0)["one"].affine_changed is None
+    assert by_path(watch, 1)["two"].affine_changed is None
     put(one, first=([1, 2, 1],))
-    assert by_path(watch, 1)["one"].affine_moved is True
+    assert by_path(watch, 1)["one"].affine_changed is True
     put(one, [1, 0, 0])
     watch.look()
-    assert by_path(watch, 1)["one"].affine_moved is None
+    assert by_path(watch, 1)["one"].affine_changed is None
 
 
 def test_default_statistics_at_the_start_are_remembered(model):
@@ -197,16 +197,16 @@ def test_bn_built_since_the_start_is_taken_up_and_the_others_keep_their_start(ke
     late.later.build((None, 3))
     watch.look()
     rows = by_path(watch)
-    assert rows["ready"].moved
+    assert rows["ready"].changed
     assert rows["ready"].max_mean_shift == pytest.approx(5 / np.sqrt(1.001))
-    assert not rows["later"].moved
+    assert not rows["later"].changed
 
 
 def test_a_model_without_bn_has_no_movement_and_no_drift(keras):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     watch = watch_of(model)
     watch.look()
-    assert watch.movements({}, 1) == ()
+    assert watch.statistics_changes({}, 1) == ()
     assert watch.drift("x", None, 1).total == 0.0
 
 
@@ -215,5 +215,5 @@ def test_what_a_watch_read_is_a_copy(model):
     layer = model.get_layer("one")
     layer.moving_mean.assign(np.full(3, 7.0, np.float32))
     watch.look()
-    assert by_path(watch)["one"].moved
+    assert by_path(watch)["one"].changed
     assert by_path(watch)["one"].started_at_default

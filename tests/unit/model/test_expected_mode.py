@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from keras_bnguard.model.expected_mode import did_run, meant, modes, to_hold, will_run
+from keras_bnguard.model.expected_mode import did_run, expected_mode, modes, to_hold, will_run
 from keras_bnguard.records import NormBehaviour
 from tests.builders.facts import call, inventory, norm, site, stack
 
-ALWAYS_BATCH = NormBehaviour(live_updates=True, frozen_updates=True, frozen_uses_batch=True)
-NORMALISES = NormBehaviour(live_updates=True, frozen_updates=False, frozen_uses_batch=True)
-DROPS = NormBehaviour(live_updates=False, frozen_updates=False, frozen_uses_batch=False)
+ALWAYS_BATCH = NormBehaviour(trainable_updates=True, frozen_updates=True, frozen_uses_batch=True)
+NORMALISES = NormBehaviour(trainable_updates=True, frozen_updates=False, frozen_uses_batch=True)
+DROPS = NormBehaviour(trainable_updates=False, frozen_updates=False, frozen_uses_batch=False)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ DROPS = NormBehaviour(live_updates=False, frozen_updates=False, frozen_uses_batc
         ({}, (), "train", "trainable"),
         ({"trainable": False}, None, "inference", "its own trainable is False"),
         ({"frozen_ancestors": ("a", "a/b")}, None, "inference", "a/b around it is frozen"),
-        ({"held": True}, None, "inference", "held by keras_bnguard"),
+        ({"forced_inference": True}, None, "inference", "held by keras_bnguard"),
         (
             {"calls": (call(False, "base"),)},
             None,
@@ -33,7 +33,7 @@ DROPS = NormBehaviour(live_updates=False, frozen_updates=False, frozen_uses_batc
         ({}, (site(explicit=False), site(explicit=None)), "train", "trainable"),
         # The flag is named before all else, as it is what the user can change.
         (
-            {"trainable": False, "held": True, "calls": (call(False),)},
+            {"trainable": False, "forced_inference": True, "calls": (call(False),)},
             None,
             "inference",
             "its own trainable is False",
@@ -41,7 +41,7 @@ DROPS = NormBehaviour(live_updates=False, frozen_updates=False, frozen_uses_batc
     ],
 )
 def test_what_a_bn_is_meant_to_do_and_why(settings, sites, mode, why):
-    assert meant(norm("bn", **settings), sites) == (mode, why)
+    assert expected_mode(norm("bn", **settings), sites) == (mode, why)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_a_bn_is_meant_to_do_and_why(settings, sites, mode, why):
     [
         ({}, "k3-tf", "training"),
         ({"trainable": False}, "k3-tf", "inference"),
-        ({"held": True}, "k3-tf", "inference"),
+        ({"forced_inference": True}, "k3-tf", "inference"),
         # A frozen parent that did not reach the BN's own flag does not stop it.
         ({"frozen_ancestors": ("base",)}, "k3-tf", "training"),
         # Keras 2 runs the flags of compile(), the others those of now.
@@ -98,7 +98,7 @@ def test_what_a_bn_did_in_an_observed_step(settings, sites, mode):
     [
         ({}, (), False),
         ({"trainable": False}, (), False),
-        ({"trainable": False, "stock": False}, (), True),
+        ({"trainable": False, "builtin": False}, (), True),
         ({"frozen_ancestors": ("base",)}, (), True),
         ({"frozen_ancestors": ("base",), "trainable": False}, (), False),
         ({"calls": (call(False),)}, (), True),
@@ -112,10 +112,14 @@ def test_held_is_what_should_stand_still_and_would_not(settings, sites, held):
 def test_the_mode_table_says_where_meant_and_done_differ():
     frozen = norm("base/bn", frozen_ancestors=("base",), momentum=0.9, at_default=True)
     good = norm("head/bn")
-    held = norm("held/bn", held=True)
+    held = norm("held/bn", forced_inference=True)
     rows = {mode.path: mode for mode in modes(inventory(frozen, good, held))}
     assert [rows[p].agrees for p in ("base/bn", "head/bn", "held/bn")] == [False, True, True]
     row = rows["base/bn"]
-    assert (row.meant, row.will, row.why) == ("inference", "training", "base around it is frozen")
+    assert (row.expected, row.will, row.why) == (
+        "inference",
+        "training",
+        "base around it is frozen",
+    )
     assert (row.trainable, row.frozen, row.momentum, row.at_default) == (True, True, 0.9, True)
-    assert rows["held/bn"].held
+    assert rows["held/bn"].forced_inference

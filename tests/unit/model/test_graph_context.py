@@ -12,13 +12,13 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.model.snapshot import take_inventory
 from keras_bnguard.records import Convolution, LostMask
-from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 L = keras.layers
 
 
-def around(model: Any, path: str = "bn") -> Any:
-    return take_inventory(model).inventory.norm(path).around
+def graph_context(model: Any, path: str = "bn") -> Any:
+    return take_inventory(model).inventory.norm(path).graph_context
 
 
 def bn(**settings: Any) -> Any:
@@ -36,7 +36,7 @@ def test_the_channels_of_the_convolution_before_it(axis: int) -> None:
     h = L.Conv2D(4, 3, data_format="channels_first", name="conv")(inputs)
     h = L.Dropout(0.5)(L.ReLU()(h))
     model = keras.Model(inputs, bn(axis=axis)(h))
-    found = around(model)
+    found = graph_context(model)
     assert found.convolution == Convolution("conv", 1, 4)
     assert found.axis in ((-1, 3) if axis == -1 else (1,))
     assert ("BNG303" in codes(model)) == (axis == -1)
@@ -46,17 +46,17 @@ def test_a_norm_along_time_after_channels_last() -> None:
     inputs = keras.Input((10, 3))
     h = L.Conv1D(4, 3, padding="same", name="conv")(inputs)
     model = keras.Model(inputs, bn(axis=1)(L.Add()([h, L.ReLU()(h)])))
-    assert around(model).convolution == Convolution("conv", 2, 3)
+    assert graph_context(model).convolution == Convolution("conv", 2, 3)
     assert "BNG303" in codes(model)
 
 
 def test_layers_that_move_axes_end_the_search() -> None:
     inputs = keras.Input((3, 8, 8))
     h = L.Conv2D(4, 3, data_format="channels_first")(inputs)
-    moved = keras.Model(inputs, bn()(L.Permute((2, 3, 1))(h)))
+    changed = keras.Model(inputs, bn()(L.Permute((2, 3, 1))(h)))
     dense = keras.Model(inputs, bn()(L.Dense(5)(L.Flatten()(h))))
-    for model in (moved, dense):
-        assert around(model).convolution is None
+    for model in (changed, dense):
+        assert graph_context(model).convolution is None
         assert "BNG303" not in codes(model)
 
 
@@ -86,14 +86,14 @@ def identity() -> Any:
 def test_a_mask_that_is_dropped_on_the_way() -> None:
     model = masked(identity(), L.Conv1D(4, 1, use_bias=False, name="drops"), L.ReLU(name="relu"))
     model.get_layer("drops").set_weights([np.eye(4, dtype="float32")[None]])
-    assert around(model).lost_mask == LostMask("masking", "drops")
+    assert graph_context(model).lost_mask == LostMask("masking", "drops")
     assert mean_after_a_step(model) == 2.0
     assert "BNG208" in codes(model)
 
 
 def test_a_mask_that_arrives() -> None:
     for model in (masked(), masked(identity(), L.ReLU(), L.LSTM(4, return_sequences=True))):
-        assert around(model).lost_mask is None
+        assert graph_context(model).lost_mask is None
         assert "BNG208" not in codes(model)
     assert mean_after_a_step(masked(identity())) == 4.0
 
@@ -101,7 +101,7 @@ def test_a_mask_that_arrives() -> None:
 def test_a_mask_that_has_done_its_work() -> None:
     for last in (L.LSTM(4), L.GlobalAveragePooling1D()):
         model = masked(last)
-        assert around(model).lost_mask is None
+        assert graph_context(model).lost_mask is None
         assert "BNG208" not in codes(model)
 
 
@@ -112,7 +112,7 @@ def test_an_embedding_that_masks() -> None:
         h = L.Embedding(9, 4, mask_zero=zero, name="embedding")(tokens)
         model = keras.Model(tokens, bn()(L.Conv1D(4, 1, name="drops")(h)))
         lost = LostMask("embedding", "drops")
-        assert around(model).lost_mask == (lost if zero else None)
+        assert graph_context(model).lost_mask == (lost if zero else None)
 
 
 # -------------------------------------------------------------------------- time
@@ -137,7 +137,7 @@ def test_time_distributed(kind: str) -> None:
         path = "td/net/bn"
     inputs = keras.Input((5, 4))
     model = keras.Model(inputs, L.TimeDistributed(inner, name="td")(inputs))
-    steps = around(model, path).time_steps
+    steps = graph_context(model, path).time_steps
     assert (steps.path, steps.steps, steps.graph) == ("td", 5, kind == "functional")
     (finding,) = bng.audit(model, select="BNG207").findings
     said = finding.evidence["updates"][path]
@@ -155,13 +155,13 @@ def test_how_often_a_norm_is_called() -> None:
     a, b = keras.Input((4,)), keras.Input((4,))
     once = L.BatchNormalization(name="once")
     model = keras.Model([a, b], once(L.Add()([tower(a), tower(b), tower(b)])))
-    assert around(model, "tower/bn").call_sites == 3
-    assert around(model, "once").call_sites == 1
+    assert graph_context(model, "tower/bn").call_sites == 3
+    assert graph_context(model, "once").call_sites == 1
     (finding,) = bng.audit(model, select="BNG209").findings
     assert finding.layers == ("tower/bn",)
     outer = keras.Input((4,))
     model = keras.Model(outer, model([outer, outer]))
-    assert around(model, f"{model.layers[-1].name}/tower/bn").call_sites == 3
+    assert graph_context(model, f"{model.layers[-1].name}/tower/bn").call_sites == 3
 
 
 # ------------------------------------------------------------------------- files
@@ -249,7 +249,7 @@ def test_gradient_accumulation() -> None:
         assert ("BNG604" in codes(model)) == (steps == 4)
 
 
-@pytest.mark.skipif(ENGINE == "torch", reason="torch takes one step at a time")
+@pytest.mark.skipif(BACKEND == "torch", reason="torch takes one step at a time")
 def test_steps_per_execution() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, bn()(inputs))

@@ -7,8 +7,8 @@ import pytest
 
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.snapshot import take_inventory
-from keras_bnguard.records import STOCK
-from tests.stack import ENGINE, IS_KERAS3, STACK, keras
+from keras_bnguard.records import BUILTIN
+from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 layers = keras.layers
 BN = layers.BatchNormalization
@@ -83,7 +83,7 @@ def test_a_bn_knows_its_container_settings_and_size():
     assert (found.channels, found.built, found.at_default) == (3, True, True)
     assert found.momentum == pytest.approx(0.99)
     assert found.epsilon == pytest.approx(1e-3)
-    assert (found.stats_dtype, found.stock, found.behaviour) == ("float32", True, STOCK)
+    assert (found.stats_dtype, found.builtin, found.behaviour) == ("float32", True, BUILTIN)
     assert (found.renorm, found.synchronized, found.aliases) == (False, False, ())
 
 
@@ -198,10 +198,10 @@ def test_flags_that_are_handed_in_are_believed():
 
 
 def test_held_paths_and_guarded_are_noted():
-    survey = take_inventory(nested(), held=("head_bn",), guarded=True)
-    assert survey.inventory.norm("head_bn").held
-    assert not survey.inventory.norm("backbone/bn").held
-    assert survey.inventory.guarded
+    snapshot = take_inventory(nested(), forced_inference=("head_bn",), guarded=True)
+    assert snapshot.inventory.norm("head_bn").forced_inference
+    assert not snapshot.inventory.norm("backbone/bn").forced_inference
+    assert snapshot.inventory.guarded
 
 
 @pytest.mark.parametrize("written", [True, False, None])
@@ -252,7 +252,7 @@ def test_a_layer_that_switches_training_on_is_listed_in_execution_order():
     x = Noisy(name="noisy")(x)
     model = keras.Model(inputs, BN(name="after")(x))
     inventory = take_inventory(model).inventory
-    (switch,) = inventory.switches
+    (switch,) = inventory.training_defaults
     assert (switch.path, switch.class_name) == ("noisy", "Noisy")
     order = {n.path: n.calls[0].order for n in inventory.norms}
     assert order["before"] < switch.order < order["after"]
@@ -264,7 +264,7 @@ def test_a_subclass_of_bn_is_measured_and_keras_own_is_not():
 
     inputs = keras.Input((3,))
     found = norms(keras.Model(inputs, Mine(name="mine")(inputs)))["mine"]
-    assert (found.stock, found.behaviour, found.class_name) == (False, STOCK, "Mine")
+    assert (found.builtin, found.behaviour, found.class_name) == (False, BUILTIN, "Mine")
 
 
 def test_compile_state_and_steps_are_noted():
@@ -343,7 +343,7 @@ def test_what_is_no_model_is_refused_by_name(thing):
         take_inventory(thing)
 
 
-@pytest.mark.skipif(ENGINE != "torch", reason="torch modules can only be wrapped on torch")
+@pytest.mark.skipif(BACKEND != "torch", reason="torch modules can only be wrapped on torch")
 def test_bn_in_torch_modules_is_found_by_the_modules_name():
     import torch
 

@@ -48,8 +48,8 @@ def flat(trained=True, count=6):
 
 
 def weighted(model):
-    survey = take_inventory(model)
-    return [(p, layer) for p, layer in survey.layers if survey.engine.owns_weights(layer)]
+    snapshot = take_inventory(model)
+    return [(p, layer) for p, layer in snapshot.layers if snapshot.backend.owns_weights(layer)]
 
 
 def trained(model, phase):
@@ -214,15 +214,15 @@ def test_every_application_is_thawed_in_whole_blocks_flat_and_nested(name):
         keras.Model(base.input, layers.Dense(2, name="out")(pooled)),
         keras.Model(outer, layers.Dense(2, name="out")(again)),
     ):
-        survey = take_inventory(model)
-        plan = make_plan(survey, gradual(model, epochs=1))
+        snapshot = take_inventory(model)
+        plan = make_plan(snapshot, gradual(model, epochs=1))
         sets = [set(planned.trains) for planned in plan]
         assert sets[0] == {"out"}
         assert all(before < now for before, now in zip(sets, sets[1:]))
         assert sets[-1] == {path for path, _ in weighted(model)}
-        for block in find_blocks(survey):
+        for block in find_blocks(snapshot):
             assert all(set(block.paths) <= now or not set(block.paths) & now for now in sets)
-        classic = make_plan(survey, fine_tune(model))
+        classic = make_plan(snapshot, fine_tune(model))
         assert [set(planned.trains) for planned in classic] == [sets[0], sets[-1]]
         stages.append(len(sets))
     assert stages == [5, 5]

@@ -206,7 +206,7 @@ def test_the_watch_on_swaps_ends_with_a_fit_that_raises():
 
 # ------------------------------------------------------------------------ silence
 def test_the_guard_is_silent_where_nothing_is_stale():
-    quiet = {
+    unchanged = {
         "no averages": (model_with(keras.optimizers.Adam(0.05)), ()),
         "slow": (model_with(averaging(rate=1e-5)), ()),
         "best epoch": (
@@ -214,7 +214,7 @@ def test_the_guard_is_silent_where_nothing_is_stale():
             (C.EarlyStopping("loss", min_delta=1e9, patience=1, restore_best_weights=True),),
         ),
     }
-    for name, (model, others) in quiet.items():
+    for name, (model, others) in unchanged.items():
         guard = bng.BNGuard(on_finding="raise", select="BNG603")
         fit(model, guard, *others)
         outcome = next(o for o in guard.report.outcomes if o.code == "BNG603")

@@ -7,7 +7,7 @@ import pytest
 
 import keras_bnguard as bng
 from tests.builders.models import as_array, optimizer_state, random_state, seed_states
-from tests.stack import ENGINE, keras
+from tests.stack import BACKEND, keras
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(50, 8)) * 3 + 5).astype("float32")
@@ -200,7 +200,7 @@ def test_a_failure_in_the_middle_puts_everything_back():
     assert same(before, weights(model))
 
 
-@pytest.mark.skipif(ENGINE != "torch", reason="torch modules exist on torch alone")
+@pytest.mark.skipif(BACKEND != "torch", reason="torch modules exist on torch alone")
 def test_torch_modules_are_recalibrated_too():
     import torch
 
@@ -213,7 +213,7 @@ def test_torch_modules_are_recalibrated_too():
     np.testing.assert_allclose(module[1].running_var.numpy(), pooled.var(0), rtol=1e-4)
 
 
-@pytest.mark.skipif(ENGINE != "torch", reason="fvcore's update_bn_stats is for torch modules")
+@pytest.mark.skipif(BACKEND != "torch", reason="fvcore's update_bn_stats is for torch modules")
 @pytest.mark.parametrize("sizes", [(25, 25), (40, 10)])
 def test_one_pass_agrees_with_the_running_average_of_update_bn_stats(sizes):
     """fvcore sets momentum to 1 and averages what each batch leaves in the buffers: the mean,

@@ -10,7 +10,15 @@ import pickle
 import pytest
 
 from keras_bnguard import records
-from keras_bnguard.records import DataFacts, DriftLook, Facts, Finding, Outcome, Report, RunFacts
+from keras_bnguard.records import (
+    DataFacts,
+    DriftSnapshot,
+    Facts,
+    Finding,
+    Outcome,
+    Report,
+    RunFacts,
+)
 from tests.builders.facts import inventory, norm, stack
 
 RECORDS = [
@@ -60,10 +68,10 @@ def test_batches_that_could_not_be_read_are_not_there_and_say_why():
 
 
 def test_the_total_drift_is_that_of_the_bn_that_drifted_most():
-    assert DriftLook("epoch 0 end", 0, 1, {"a": 0.1, "b": 2.0}, {"a": 9.0}).total == 2.0
-    assert DriftLook("epoch 0 end", 0, 1, {}, {}).total == 0.0
+    assert DriftSnapshot("epoch 0 end", 0, 1, {"a": 0.1, "b": 2.0}, {"a": 9.0}).total == 2.0
+    assert DriftSnapshot("epoch 0 end", 0, 1, {}, {}).total == 0.0
     for values in ({"a": float("nan"), "b": 2.0}, {"b": 2.0, "a": float("nan")}):
-        assert math.isnan(DriftLook("epoch 0 end", 0, 1, values, {}).total)
+        assert math.isnan(DriftSnapshot("epoch 0 end", 0, 1, values, {}).total)
 
 
 def test_a_report_lists_codes_once_and_what_could_not_look():
@@ -81,15 +89,17 @@ def test_a_report_lists_codes_once_and_what_could_not_look():
 
 
 def test_records_survive_pickle_and_copies():
-    report = Report("m", stack(), modes=(), drift=(DriftLook("x", 0, 1, {"a": 0.5}, {"a": 0.1}),))
+    report = Report(
+        "m", stack(), modes=(), drift=(DriftSnapshot("x", 0, 1, {"a": 0.5}, {"a": 0.1}),)
+    )
     assert pickle.loads(pickle.dumps(report)) == copy.deepcopy(report) == report
 
 
 def test_a_run_of_which_nothing_is_known_claims_nothing():
     known = RunFacts()
     assert (known.steps, known.called, known.recompiled) == (0, False, None)
-    assert not known.flips
-    assert not known.movements
+    assert not known.trainable_changes
+    assert not known.statistics_changes
     assert not known.calls
 
 

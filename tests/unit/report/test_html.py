@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from keras_bnguard.errors import MissingExtraError
-from keras_bnguard.records import DriftLook, Outcome
+from keras_bnguard.records import DriftSnapshot, Outcome
 from keras_bnguard.report import html
 from tests.builders.reports import (
     FAR,
@@ -81,7 +81,7 @@ def test_the_browser_is_told_to_run_this_script_and_no_other():
 
 @needs_extra
 def test_names_are_shown_and_never_run():
-    phases = [{"epoch": 0, "phase": SCRIPT, "rate": None, "logs": {SCRIPT: SCRIPT}}]
+    phases = [{"epoch": 0, "phase": SCRIPT, "learning_rate": None, "logs": {SCRIPT: SCRIPT}}]
     text = html.render(hostile(), phases)
     shown = Page(text)
     assert shown.count("script") == 1
@@ -172,8 +172,8 @@ def test_drift_of_200_layers_has_a_row_each_and_as_many_looks_as_fit():
 @needs_extra
 def test_the_shade_of_drift_follows_the_number():
     values = {"a": 0.0, "b": 0.01, "c": 0.1, "d": 0.3, "e": 7.0, "f": float("nan")}
-    first = DriftLook("epoch 0 end", 0, 1, values, {})
-    last = DriftLook("epoch 1 end", 1, 2, {**values, "g": 0.5}, {})
+    first = DriftSnapshot("epoch 0 end", 0, 1, values, {})
+    last = DriftSnapshot("epoch 1 end", 1, 2, {**values, "g": 0.5}, {})
     text = html.render(plain(drift=(first, last)))
     for shade, value in [("h0", "0"), ("h1", "0.01"), ("h2", "0.1"), ("h3", "0.3"), ("h4", "7")]:
         assert text.count(f'<td class="{shade}">{value}</td>') == 2

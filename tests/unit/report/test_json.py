@@ -10,7 +10,7 @@ import pytest
 
 from keras_bnguard.errors import SettingError
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftLook, Finding, Outcome, Report
+from keras_bnguard.records import DriftSnapshot, Finding, Outcome, Report
 from keras_bnguard.report import write_report
 from keras_bnguard.report.json import SCHEMA_VERSION, as_dict, render
 from tests.builders.facts import inventory, norm, stack
@@ -43,7 +43,7 @@ REPORT = Report(
         Outcome("BNG601", "skipped", "needs O"),
     ),
     modes=modes(inventory(norm("bn"))),
-    drift=(DriftLook("epoch 0 end", 0, 4, {"bn": float("inf")}, {"bn": 0.5}),),
+    drift=(DriftSnapshot("epoch 0 end", 0, 4, {"bn": float("inf")}, {"bn": 0.5}),),
     steps=4,
 )
 

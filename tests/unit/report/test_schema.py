@@ -7,11 +7,17 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 
-from keras_bnguard.records import DriftLook, Finding, Mode, Outcome, Report, Stack
+from keras_bnguard.records import DriftSnapshot, Finding, Mode, Outcome, Report, Stack
 from keras_bnguard.report.json import SCHEMA_VERSION, as_dict, render, schema
 from tests.builders.reports import PHASES, faulty, hostile, plain, reports, strict
 
-PARTS = {"finding": Finding, "outcome": Outcome, "mode": Mode, "look": DriftLook, "stack": Stack}
+PARTS = {
+    "finding": Finding,
+    "outcome": Outcome,
+    "mode": Mode,
+    "look": DriftSnapshot,
+    "stack": Stack,
+}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.records import DriftLook, NormState, Report
+from keras_bnguard.records import DriftSnapshot, NormState, Report
 from tests.builders.reports import looks
 
 pytestmark = pytest.mark.needs_extra
@@ -40,8 +40,11 @@ def test_it_shows_the_measure_that_was_asked_for(measure):
 
 
 def test_what_is_not_finite_is_red_and_what_is_missing_is_not():
-    drift = [DriftLook("a", 0, 1, {}, {}, {"x": 1.0}), DriftLook("b", 1, 2, {}, {}, {"x": np.nan})]
-    drift.append(DriftLook("c", 2, 3, {}, {}, {"y": 1.0}))
+    drift = [
+        DriftSnapshot("a", 0, 1, {}, {}, {"x": 1.0}),
+        DriftSnapshot("b", 1, 2, {}, {}, {"x": np.nan}),
+    ]
+    drift.append(DriftSnapshot("c", 2, 3, {}, {}, {"y": 1.0}))
     red = bng.plot_drift(report(drift)).axes[0].images[1].get_array()
     assert (red[..., 3] > 0).tolist() == [[False, True, False], [False, False, False]]
 

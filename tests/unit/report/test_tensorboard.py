@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from keras_bnguard.errors import MissingExtraError
-from keras_bnguard.records import DriftLook
+from keras_bnguard.records import DriftSnapshot
 from keras_bnguard.report import text
 from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
 from tests.builders.reports import faulty, hostile, looks, reports
@@ -99,7 +99,7 @@ def test_a_killed_run_has_all_it_saw(tmp_path):
 def test_two_looks_at_one_step_are_both_kept(tmp_path):
     writer = DriftWriter(tmp_path)
     for shift in (0.25, 0.5):
-        writer.look(DriftLook("epoch 0 end", 0, 10, {"bn": shift}, {}))
+        writer.look(DriftSnapshot("epoch 0 end", 0, 10, {"bn": shift}, {}))
     writer.close()
     assert scalars(tmp_path)["bn_drift"] == {10: 0.25, 11: 0.5}
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftLook, Finding, Mode, Outcome, Report
+from keras_bnguard.records import DriftSnapshot, Finding, Mode, Outcome, Report
 from keras_bnguard.report.text import brief, finding_text, mode_table, render, verdict
 from tests.builders.facts import inventory, norm, stack
 
 ERROR = Finding(
     "BNG404",
-    "frozen-statistics-moved",
+    "frozen-statistics-updated",
     "error",
     ("base/bn",),
     "moving statistics changed in 1 BN layer that must stand still: base/bn, by up to 0.3 "
@@ -52,7 +52,7 @@ def test_the_verdict_says_that_rules_could_not_look():
 
 def test_a_finding_has_code_severity_source_message_and_fix():
     assert finding_text(ERROR) == (
-        "BNG404 frozen-statistics-moved [error]\n"
+        "BNG404 frozen-statistics-updated [error]\n"
         "  at train.py:41\n"
         "  moving statistics changed in 1 BN layer that must stand still: base/bn, by up\n"
         "  to 0.3 standard deviations in 10 steps with keras 3.15.1 on jax.\n"
@@ -73,8 +73,8 @@ def test_a_whole_report_reads_from_verdict_to_notes():
             outcomes=(*BLIND, Outcome("BNG103", "skipped", "info, select it to see it")),
             modes=modes(known),
             drift=(
-                DriftLook("epoch 0 end", 0, 5, {"base/bn": 0.1}, {}),
-                DriftLook("epoch 1 end", 1, 10, {"base/bn": 0.29}, {}),
+                DriftSnapshot("epoch 0 end", 0, 5, {"base/bn": 0.1}, {}),
+                DriftSnapshot("epoch 1 end", 1, 10, {"base/bn": 0.29}, {}),
             ),
             repairs=("BNG101: flags put into effect",),
             notes=("the guard failed and stood down",),
@@ -85,7 +85,7 @@ def test_a_whole_report_reads_from_verdict_to_notes():
         "keras_bnguard: do not trust this run: 1 error; 1 rule could not look",
         "model net, keras 3.15.1 on jax",
         "",
-        "BNG404 frozen-statistics-moved [error]",
+        "BNG404 frozen-statistics-updated [error]",
     ]
     assert "repair BNG101: flags put into effect" in lines
     assert "largest mean shift at epoch 1 end: 0.29 standard deviations" in lines
@@ -100,14 +100,14 @@ def test_the_mode_table_lines_up_and_marks_what_differs():
     known = inventory(
         norm("base/bn", frozen_ancestors=("base",), momentum=0.9, at_default=True),
         norm("head/bn", trainable=False, momentum=None, at_default=None),
-        norm("held/bn", held=True),
+        norm("held/bn", forced_inference=True),
     )
     assert mode_table(report(modes=modes(known))).splitlines() == [
-        "BN layer  flag    meant      runs here       momentum  statistics",
+        "BN layer  flag    expected   runs here       momentum  statistics",
         "base/bn   live    inference  training <--    0.9       default",
         "head/bn   frozen  inference  inference       -         not built",
         "held/bn   live    inference  held inference  0.99      trained",
-        "<-- is not what was meant",
+        "<-- is not what is expected",
     ]
 
 
@@ -126,7 +126,7 @@ def test_long_paths_keep_their_end():
 def test_text_stays_within_80_columns(held):
     long = "base/" + "very_long_block_name_" * 4 + "bn"
     row = Mode(long, True, True, "inference", "why", "training", False, 0.999, False, held)
-    finding = Finding("BNG404", "frozen-statistics-moved", "error", (), "word " * 60, "do it")
+    finding = Finding("BNG404", "frozen-statistics-updated", "error", (), "word " * 60, "do it")
     text = render(report(finding, modes=(row,), outcomes=BLIND, repairs=("a " * 60,)))
     assert max(len(line) for line in text.splitlines()) <= 80
 

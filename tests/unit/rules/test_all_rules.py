@@ -13,42 +13,42 @@ import pytest
 from keras_bnguard.records import (
     NEEDS,
     SEVERITIES,
-    Alone,
+    BatchDependence,
     BlockFlags,
     Convolution,
     Facts,
+    GraphContext,
     LostMask,
-    Surroundings,
     TimeSteps,
 )
 from keras_bnguard.rules import ALL_RULES, BY_CODE
 from keras_bnguard.rules.base import HEADINGS, Rule
 from tests.builders.facts import (
     adam,
+    changed,
+    ema_bias,
     facts,
-    flip,
     gap,
     labels,
-    lag,
     layer,
-    moved,
     norm,
     past,
-    peeked,
     reached,
     run,
+    sampled,
     shared,
     site,
     stack,
     stuck,
     switch,
+    trainable_change,
 )
 
 CONTRACT = """
 | BNG101 | trainable-changed-after-compile | error | A R |
-| BNG102 | live-batchnorm-under-frozen-parent | error | A |
-| BNG103 | live-batchnorm-among-frozen-layers | warning | A |
-| BNG104 | pretrained-batchnorm-thawed | warning | A R |
+| BNG102 | trainable-batchnorm-under-frozen-parent | error | A |
+| BNG103 | trainable-batchnorm-among-frozen-layers | warning | A |
+| BNG104 | pretrained-batchnorm-unfrozen | warning | A R |
 | BNG105 | frozen-batchnorm-uses-batch-statistics | error | A R |
 | BNG106 | batchnorm-shared-by-compiled-models | info | A |
 | BNG107 | block-cut-in-half | info | A |
@@ -69,8 +69,8 @@ CONTRACT = """
 | BNG401 | statistics-never-loaded | error | A |
 | BNG402 | non-finite-statistics | error | A R |
 | BNG403 | dead-or-negative-variance | warning | A R |
-| BNG404 | frozen-statistics-moved | error | R |
-| BNG405 | live-statistics-stuck | error | R |
+| BNG404 | frozen-statistics-updated | error | R |
+| BNG405 | trainable-statistics-unchanged | error | R |
 | BNG406 | statistics-drifted | warning | R |
 | BNG407 | statistics-still-converging | warning | A R |
 | BNG501 | input-scale-mismatch | error | A P |
@@ -108,7 +108,7 @@ def file_of(rule):
     return Path(inspect.getfile(rule))
 
 
-AROUND = Surroundings(
+AROUND = GraphContext(
     axis=-1,
     convolution=Convolution("conv", 1, 4),
     lost_mask=LostMask("masking", "conv"),
@@ -124,13 +124,20 @@ def everything_wrong():
         norm("backbone/a", frozen_ancestors=("backbone",)),
         norm("backbone/b", trainable=False, at_default=True),
         norm("wrapper/0", kind="torch", trainable=False, host="TorchModuleWrapper"),
-        norm("c", trainable=True, momentum=0.1, stats_dtype="float16", renorm=True, around=AROUND),
+        norm(
+            "c",
+            trainable=True,
+            momentum=0.1,
+            stats_dtype="float16",
+            renorm=True,
+            graph_context=AROUND,
+        ),
         on=stack("k3-jax"),
         replicas=2,
         steps_per_execution=2,
         saved_by="keras 2.15.0",
         blocks=(BlockFlags("block", ("a",), ("b",)),),
-        switches=(switch("flip", 0),),
+        training_defaults=(switch("trainable_change", 0),),
         shared=(shared("c", True, False),),
         optimizer=adam(
             unknown=("c/gamma",),
@@ -138,28 +145,31 @@ def everything_wrong():
             decayed=("c",),
             accumulation=2,
             rate_is_schedule=True,
-            rate_writers=("ReduceLROnPlateau",),
-            rate=1.0,
+            learning_rate_writers=("ReduceLROnPlateau",),
+            learning_rate=1.0,
         ),
         run=run(
-            moved("backbone/b", "inference", dead_channels=1),
-            moved("backbone/a", mean_shift=9.0, nonfinite=("gamma",)),
+            changed("backbone/b", "inference", dead_channels=1),
+            changed("backbone/a", mean_shift=9.0, nonfinite=("gamma",)),
             stuck("c", ran="inference"),
-            flips=(flip("c"),),
+            trainable_changes=(trainable_change("c"),),
             calls={"c": (site(False, leaked_from="a"),), "backbone/b": (site(True),)},
             recompiled="epoch 1 end",
             before=past(norm("c", trainable=False), layers=(layer("conv", 1, trainable=False),)),
-            lags=(lag("c", start_left=0.5, start_shift=3.0), lag("backbone/a", shift=3.0)),
+            ema_biases=(
+                ema_bias("c", initial_weight=0.5, start_shift=3.0),
+                ema_bias("backbone/a", shift=3.0),
+            ),
             ended=True,
         ),
         hyper={"epochs": 1, "steps": 10, "batch_size": 32, "samples": 65},
-        batches=peeked(
+        batches=sampled(
             reached("backbone/a", scale=1e-6),
             reached("c", values_per_row=1.0),
             reached("wrapper/0", mean_shift=3.0),
             labels=labels(single=16, within=0.0),
             gap=gap(0.1, 2.0),
-            alone=Alone(difference=1.0),
+            alone=BatchDependence(difference=1.0),
         ),
     )
 
@@ -227,7 +237,7 @@ def test_an_uncertain_rule_says_so_under_its_limits(rule):
 @every_rule
 def test_a_rule_is_silent_where_nothing_is_known(rule):
     assert list(rule().check(Facts())) == []
-    assert rule().cannot_look(Facts()) is None
+    assert rule().skip_reason(Facts()) is None
 
 
 @every_rule
@@ -244,17 +254,17 @@ def test_a_rule_leaves_the_facts_as_they_were(rule):
     known = everything_wrong()
     before = copy.deepcopy(known)
     list(rule().check(known))
-    rule().cannot_look(known)
+    rule().skip_reason(known)
     assert known == before
 
 
 @every_rule
 def test_a_hit_says_what_to_do_and_can_be_pickled(rule):
-    for hit in rule().check(everything_wrong()):
-        assert hit.message
-        assert hit.fix
-        assert len(set(hit.layers)) == len(hit.layers)
-        assert pickle.loads(pickle.dumps(hit)) == hit
+    for violation in rule().check(everything_wrong()):
+        assert violation.message
+        assert violation.fix
+        assert len(set(violation.layers)) == len(violation.layers)
+        assert pickle.loads(pickle.dumps(violation)) == violation
 
 
 def test_most_rules_are_tried_by_the_tests_above():
@@ -266,7 +276,7 @@ def test_most_rules_are_tried_by_the_tests_above():
 def test_every_yield_of_a_rule_has_a_fix(rule):
     tree = ast.parse(file_of(rule).read_text(encoding="utf-8"))
     made = [
-        n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Hit"
+        n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Violation"
     ]
     assert made
     for node in made:
@@ -310,4 +320,4 @@ def test_a_rule_says_so_when_it_reads_movements(rule):
     """A look at which nothing moved in a new way hands out none: such a rule would see no BN."""
     code = file_of(rule).read_text(encoding="utf-8")
     if ".movements" in code or "stuck(" in code:
-        assert rule.asked in ("moved", "end")
+        assert rule.asked in ("changed", "end")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from keras_bnguard.rules.bng102_live_batchnorm_under_frozen_parent import (
-    LiveBatchnormUnderFrozenParent,
+from keras_bnguard.rules.bng102_trainable_batchnorm_under_frozen_parent import (
+    TrainableBatchnormUnderFrozenParent,
 )
-from tests.builders.facts import facts, hits, layers_of, norm, stack, the_hit
+from tests.builders.facts import facts, layers_of, norm, stack, the_violation, violations
 
-RULE = LiveBatchnormUnderFrozenParent
+RULE = TrainableBatchnormUnderFrozenParent
 
 
 def live(path="backbone/bn", **settings):
@@ -15,45 +15,45 @@ def live(path="backbone/bn", **settings):
 
 
 def test_it_fires_on_a_trainable_bn_under_a_frozen_parent():
-    hit = the_hit(RULE, facts(live(), norm("head_bn")))
-    assert hit.layers == ("backbone/bn",)
-    assert "(backbone)" in hit.message
-    assert 'base = model.get_layer("backbone")' in hit.fix
+    violation = the_violation(RULE, facts(live(), norm("head_bn")))
+    assert violation.layers == ("backbone/bn",)
+    assert "(backbone)" in violation.message
+    assert 'base = model.get_layer("backbone")' in violation.fix
 
 
 def test_it_points_at_the_flag_where_that_was_seen():
-    hit = the_hit(RULE, facts(live(), live("backbone/b", flag_source="train.py:9")))
-    assert hit.source == "train.py:9"
+    violation = the_violation(RULE, facts(live(), live("backbone/b", flag_source="train.py:9")))
+    assert violation.source == "train.py:9"
 
 
 @pytest.mark.parametrize("name", ["k2", "tfk"])
 def test_keras_2_moves_the_statistics_only(name):
-    assert "keeps gamma and beta" in the_hit(RULE, facts(live(), on=stack(name))).message
+    assert "keeps gamma and beta" in the_violation(RULE, facts(live(), on=stack(name))).message
 
 
 @pytest.mark.parametrize("name", ["k3-tf", "k3-jax", "k3-torch"])
 def test_keras_3_trains_everything(name):
-    assert "trains gamma and beta" in the_hit(RULE, facts(live(), on=stack(name))).message
+    assert "trains gamma and beta" in the_violation(RULE, facts(live(), on=stack(name))).message
 
 
 def test_all_flags_trainable_is_silent():
-    assert not hits(RULE, facts(norm("backbone/bn")))
+    assert not violations(RULE, facts(norm("backbone/bn")))
 
 
 def test_all_flags_frozen_is_silent():
-    assert not hits(RULE, facts(live(trainable=False)))
+    assert not violations(RULE, facts(live(trainable=False)))
 
 
 def test_a_held_bn_is_silent():
-    assert not hits(RULE, facts(live(held=True)))
+    assert not violations(RULE, facts(live(forced_inference=True)))
 
 
 def test_torch_modules_are_left_to_bng105():
-    assert not hits(RULE, facts(live(kind="torch")))
+    assert not violations(RULE, facts(live(kind="torch")))
 
 
 def test_a_list_of_names_is_the_fix_where_a_sub_model_has_other_bn():
     known = facts(live("backbone/a"), live("backbone/b"), norm("backbone/c", trainable=False))
-    hit = the_hit(RULE, known)
+    violation = the_violation(RULE, known)
     assert layers_of(RULE, known) == ("backbone/a", "backbone/b")
-    assert 'for name in ["a", "b"]:' in hit.fix
+    assert 'for name in ["a", "b"]:' in violation.fix

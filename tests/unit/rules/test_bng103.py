@@ -1,11 +1,21 @@
 """BNG103 with hand-made records."""
 
-from keras_bnguard.rules.bng103_live_batchnorm_among_frozen_layers import (
-    LiveBatchnormAmongFrozenLayers,
+from keras_bnguard.rules.bng103_trainable_batchnorm_among_frozen_layers import (
+    TrainableBatchnormAmongFrozenLayers,
 )
-from tests.builders.facts import call, facts, hits, layer, layers_of, norm, peeked, reached, the_hit
+from tests.builders.facts import (
+    call,
+    facts,
+    layer,
+    layers_of,
+    norm,
+    reached,
+    sampled,
+    the_violation,
+    violations,
+)
 
-RULE = LiveBatchnormAmongFrozenLayers
+RULE = TrainableBatchnormAmongFrozenLayers
 
 
 def convs(frozen, live=0, container="backbone", start=0):
@@ -21,25 +31,25 @@ def bn(path="backbone/bn", position=95, **settings):
 
 
 def test_it_fires_where_everything_but_bn_is_frozen():
-    hit = the_hit(RULE, facts(bn(position=5), bn("backbone/bn2", 95), layers=convs(10)))
-    assert hit.layers == ("backbone/bn", "backbone/bn2")
-    assert "10 of 10 other layers with weights (100 %) in backbone" in hit.message
+    violation = the_violation(RULE, facts(bn(position=5), bn("backbone/bn2", 95), layers=convs(10)))
+    assert violation.layers == ("backbone/bn", "backbone/bn2")
+    assert "10 of 10 other layers with weights (100 %) in backbone" in violation.message
 
 
 def test_nine_of_ten_frozen_layers_are_enough_and_eight_are_not():
-    thawed_first = [layer("backbone/first", 0), *convs(9, start=1)]
-    two_thawed = [layer("backbone/zero", 0), layer("backbone/first", 1), *convs(8, start=2)]
-    assert layers_of(RULE, facts(bn(), layers=thawed_first)) == ("backbone/bn",)
+    unfrozen_first = [layer("backbone/first", 0), *convs(9, start=1)]
+    two_unfrozen = [layer("backbone/zero", 0), layer("backbone/first", 1), *convs(8, start=2)]
+    assert layers_of(RULE, facts(bn(), layers=unfrozen_first)) == ("backbone/bn",)
     assert (
         "9 of 10 other layers with weights (90 %)"
-        in hits(RULE, facts(bn(), layers=thawed_first))[0].message
+        in violations(RULE, facts(bn(), layers=unfrozen_first))[0].message
     )
-    assert not hits(RULE, facts(bn(), layers=two_thawed))
+    assert not violations(RULE, facts(bn(), layers=two_unfrozen))
 
 
 def test_one_frozen_layer_is_too_little_to_judge_by():
-    assert not hits(RULE, facts(bn(), layers=convs(1)))
-    assert hits(RULE, facts(bn(), layers=convs(2)))
+    assert not violations(RULE, facts(bn(), layers=convs(1)))
+    assert violations(RULE, facts(bn(), layers=convs(2)))
 
 
 def test_a_heads_own_bn_is_silent():
@@ -57,23 +67,23 @@ def test_a_bn_that_follows_a_thawed_layer_is_silent():
 def test_a_bn_before_all_layers_is_silent():
     frozen = [layer(f"backbone/conv{i}", 10 + i, trainable=False) for i in range(4)]
     known = facts(bn("backbone/input_bn", 1), bn(trainable=False), layers=frozen)
-    assert not hits(RULE, known)
+    assert not violations(RULE, known)
 
 
 def test_statistics_at_default_are_silent():
-    assert not hits(RULE, facts(bn(at_default=True), layers=convs(10)))
-    assert not hits(RULE, facts(bn(at_default=None), layers=convs(10)))
+    assert not violations(RULE, facts(bn(at_default=True), layers=convs(10)))
+    assert not violations(RULE, facts(bn(at_default=None), layers=convs(10)))
 
 
 def test_frozen_held_and_called_with_false_are_silent():
-    quiet = (
+    unchanged = (
         bn(trainable=False),
         bn(frozen_ancestors=("backbone",)),
-        bn(held=True),
+        bn(forced_inference=True),
         bn(calls=(call(False), call(False))),
     )
-    for norm_layer in quiet:
-        assert not hits(RULE, facts(norm_layer, layers=convs(10)))
+    for norm_layer in unchanged:
+        assert not violations(RULE, facts(norm_layer, layers=convs(10)))
 
 
 def test_layers_without_weights_other_bn_and_deeper_layers_do_not_count():
@@ -94,11 +104,11 @@ def test_layers_after_the_last_trained_bn_do_not_count():
 def test_data_that_frozen_statistics_would_not_fit_make_it_an_info():
     live = norm("backbone/bn", position=5)
     others = [layer("backbone/c1", 1, trainable=False), layer("backbone/c2", 4, trainable=False)]
-    off = peeked(reached("backbone/bn", mean_shift=2.0))
-    hit = the_hit(RULE, facts(live, layers=others, batches=off))
-    assert hit.severity == "info"
-    assert "1 of 1 would not describe them" in hit.message
-    fits = peeked(reached("backbone/bn", mean_shift=0.1))
-    assert the_hit(RULE, facts(live, layers=others, batches=fits)).severity is None
-    few = peeked(reached("backbone/bn", mean_shift=2.0), rows=8)
-    assert the_hit(RULE, facts(live, layers=others, batches=few)).severity is None
+    off = sampled(reached("backbone/bn", mean_shift=2.0))
+    violation = the_violation(RULE, facts(live, layers=others, batches=off))
+    assert violation.severity == "info"
+    assert "1 of 1 would not describe them" in violation.message
+    fits = sampled(reached("backbone/bn", mean_shift=0.1))
+    assert the_violation(RULE, facts(live, layers=others, batches=fits)).severity is None
+    few = sampled(reached("backbone/bn", mean_shift=2.0), rows=8)
+    assert the_violation(RULE, facts(live, layers=others, batches=few)).severity is None

@@ -2,8 +2,20 @@
 
 import pytest
 
-from keras_bnguard.rules.bng104_pretrained_batchnorm_thawed import PretrainedBatchnormThawed as RULE
-from tests.builders.facts import call, facts, flip, hits, layers_of, norm, past, run, the_hit
+from keras_bnguard.rules.bng104_pretrained_batchnorm_unfrozen import (
+    PretrainedBatchnormUnfrozen as RULE,
+)
+from tests.builders.facts import (
+    call,
+    facts,
+    layers_of,
+    norm,
+    past,
+    run,
+    the_violation,
+    trainable_change,
+    violations,
+)
 
 
 def known(*now, before=None, **settings):
@@ -13,44 +25,46 @@ def known(*now, before=None, **settings):
 
 
 def test_it_names_what_stood_still_before_and_trains_now():
-    hit = the_hit(RULE, known(norm("base/bn"), norm("head_bn", at_default=True)))
-    assert hit.layers == ("base/bn",)
-    assert "10 steps" in hit.message
-    assert "0.99, half of what was learnt is gone after 69 steps" in hit.message
+    violation = the_violation(RULE, known(norm("base/bn"), norm("head_bn", at_default=True)))
+    assert violation.layers == ("base/bn",)
+    assert "10 steps" in violation.message
+    assert "0.99, half of what was learnt is gone after 69 steps" in violation.message
 
 
 @pytest.mark.parametrize("momentum", [None, 0.0, 1.0])
 def test_a_momentum_without_a_half_life_is_left_out(momentum):
-    assert "half of" not in the_hit(RULE, known(norm("base/bn", momentum=momentum))).message
+    assert "half of" not in the_violation(RULE, known(norm("base/bn", momentum=momentum))).message
 
 
 def test_held_and_called_with_false_count_as_still():
-    for settings in ({"held": True}, {"calls": (call(False),)}):
-        assert hits(RULE, known(norm("base/bn"), before=[norm("base/bn", **settings)]))
-        assert not hits(RULE, known(norm("base/bn", **settings)))
+    for settings in ({"forced_inference": True}, {"calls": (call(False),)}):
+        assert violations(RULE, known(norm("base/bn"), before=[norm("base/bn", **settings)]))
+        assert not violations(RULE, known(norm("base/bn", **settings)))
 
 
 def test_silent_where_only_gamma_and_beta_are_thawed():
-    assert not hits(RULE, known(norm("base/bn", held=True)))
+    assert not violations(RULE, known(norm("base/bn", forced_inference=True)))
 
 
 def test_silent_for_norms_that_trained_before_or_have_learnt_nothing():
-    assert not hits(RULE, known(norm("base/bn"), before=[norm("base/bn")]))
-    assert not hits(RULE, known(norm("base/bn", at_default=True)))
+    assert not violations(RULE, known(norm("base/bn"), before=[norm("base/bn")]))
+    assert not violations(RULE, known(norm("base/bn", at_default=True)))
     fresh = norm("base/bn", trainable=False, at_default=True)
-    assert not hits(RULE, known(norm("base/bn"), before=[fresh]))
-    assert not hits(RULE, known(norm("new/bn")))
+    assert not violations(RULE, known(norm("base/bn"), before=[fresh]))
+    assert not violations(RULE, known(norm("new/bn")))
 
 
 def test_silent_in_phases_of_a_scheduler_and_without_a_fit_before():
-    assert not hits(RULE, known(norm("base/bn"), phase="all"))
+    assert not violations(RULE, known(norm("base/bn"), phase="all"))
     assert not layers_of(RULE, facts(norm("base/bn"), run=run()))
 
 
 def test_silent_where_the_step_is_built_for_other_flags():
-    assert not hits(RULE, known(norm("base/bn"), flips=(flip("base/bn", now=True),)))
+    assert not violations(
+        RULE, known(norm("base/bn"), trainable_changes=(trainable_change("base/bn", now=True),))
+    )
 
 
 def test_it_cannot_look_where_nothing_came_before():
-    assert "before this one" in RULE().cannot_look(facts(run=run()))
-    assert RULE().cannot_look(known(norm("base/bn"))) is None
+    assert "before this one" in RULE().skip_reason(facts(run=run()))
+    assert RULE().skip_reason(known(norm("base/bn"))) is None

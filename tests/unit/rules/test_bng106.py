@@ -4,23 +4,23 @@ from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng106_batchnorm_shared_by_compiled_models import (
     BatchnormSharedByCompiledModels,
 )
-from tests.builders.facts import facts, hits, norm, shared, stack, the_hit
+from tests.builders.facts import facts, norm, shared, stack, the_violation, violations
 
 RULE = BatchnormSharedByCompiledModels
 
 
 def test_it_fires_where_two_compiled_models_want_different_flags():
     pairs = (shared("bn1", True, False), shared("bn2", True, False), shared("bn3", True, True))
-    hit = the_hit(RULE, facts(norm("bn1"), norm("bn2"), norm("bn3"), shared=pairs))
-    assert hit.layers == ("bn1", "bn2")
-    assert "also held by gan with the opposite flag" in hit.message
-    assert "0 frozen, 2 trainable" in hit.message
+    violation = the_violation(RULE, facts(norm("bn1"), norm("bn2"), norm("bn3"), shared=pairs))
+    assert violation.layers == ("bn1", "bn2")
+    assert "also held by gan with the opposite flag" in violation.message
+    assert "0 frozen, 2 trainable" in violation.message
 
 
 def test_it_says_when_this_keras_reads_flags():
     pairs = (shared("bn", True, False),)
     said = {
-        name: the_hit(RULE, facts(norm("bn"), on=stack(name), shared=pairs)).message
+        name: the_violation(RULE, facts(norm("bn"), on=stack(name), shared=pairs)).message
         for name in ("k2", "k3-tf", "k3-jax", "k3-torch")
     }
     assert "its own compile()" in said["k2"]
@@ -31,21 +31,21 @@ def test_it_says_when_this_keras_reads_flags():
 
 def test_it_says_that_the_other_model_contains_this_one():
     pairs = (shared("bn", True, False, contains=True),)
-    assert "gan contains this model" in the_hit(RULE, facts(norm("bn"), shared=pairs)).message
+    assert "gan contains this model" in the_violation(RULE, facts(norm("bn"), shared=pairs)).message
 
 
 def test_equal_flags_are_silent():
-    assert not hits(RULE, facts(norm("bn"), shared=(shared("bn", True, True),)))
+    assert not violations(RULE, facts(norm("bn"), shared=(shared("bn", True, True),)))
 
 
 def test_a_bn_that_is_not_shared_is_silent_and_that_counts_as_looked():
     known = facts(norm("bn"), shared=())
-    assert not hits(RULE, known)
-    assert RULE().cannot_look(known) is None
-    assert RULE().cannot_look(Facts()) is None
+    assert not violations(RULE, known)
+    assert RULE().skip_reason(known) is None
+    assert RULE().skip_reason(Facts()) is None
 
 
 def test_it_cannot_look_where_nobody_searched_for_other_models():
     known = facts(norm("bn"), shared=None)
-    assert not hits(RULE, known)
-    assert RULE().cannot_look(known) == ("other models were not looked for; select BNG106 to do so")
+    assert not violations(RULE, known)
+    assert RULE().skip_reason(known) == ("other models were not looked for; select BNG106 to do so")

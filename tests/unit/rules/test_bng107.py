@@ -2,7 +2,7 @@
 
 from keras_bnguard.records import BlockFlags
 from keras_bnguard.rules.bng107_block_cut_in_half import BlockCutInHalf as RULE
-from tests.builders.facts import facts, hits, the_hit
+from tests.builders.facts import facts, the_violation, violations
 
 
 def test_it_counts_on_both_sides_of_the_cut():
@@ -11,16 +11,16 @@ def test_it_counts_on_both_sides_of_the_cut():
         BlockFlags("conv2", ("conv2_b", "conv2_c"), ("conv2_a",)),
         BlockFlags("conv3", ("conv3_a",), ()),
     )
-    hit = the_hit(RULE, facts(blocks=blocks))
-    assert hit.layers == ("conv2_a",)
-    assert "1 block of 3 cut in half: conv2 (2 of 3 train)" in hit.message
+    violation = the_violation(RULE, facts(blocks=blocks))
+    assert violation.layers == ("conv2_a",)
+    assert "1 block of 3 cut in half: conv2 (2 of 3 train)" in violation.message
 
 
 def test_silent_at_the_edges_of_blocks():
     blocks = (BlockFlags("a", (), ("x",)), BlockFlags("b", ("y",), ()), BlockFlags("c", (), ()))
-    assert not hits(RULE, facts(blocks=blocks))
-    assert RULE().cannot_look(facts(blocks=blocks)) is None
+    assert not violations(RULE, facts(blocks=blocks))
+    assert RULE().skip_reason(facts(blocks=blocks)) is None
 
 
 def test_it_cannot_look_where_nobody_looked_for_blocks():
-    assert "select BNG107" in RULE().cannot_look(facts())
+    assert "select BNG107" in RULE().skip_reason(facts())

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from keras_bnguard.rules.bng201_training_false_ignored import TrainingFalseIgnored
-from tests.builders.facts import call, facts, hits, norm, stack, the_hit
+from tests.builders.facts import call, facts, norm, stack, the_violation, violations
 
 RULE = TrainingFalseIgnored
 
@@ -13,40 +13,40 @@ def told(path="backbone/bn", **settings):
 
 
 def test_it_fires_where_this_keras_overrides_the_graphs_false():
-    hit = the_hit(RULE, facts(told(), told("backbone/bn2"), norm("head_bn")))
-    assert hit.layers == ("backbone/bn", "backbone/bn2")
-    assert "called with training=False at backbone" in hit.message
-    assert "keras 3.15.1 on tensorflow overrides" in hit.message
+    violation = the_violation(RULE, facts(told(), told("backbone/bn2"), norm("head_bn")))
+    assert violation.layers == ("backbone/bn", "backbone/bn2")
+    assert "called with training=False at backbone" in violation.message
+    assert "keras 3.15.1 on tensorflow overrides" in violation.message
 
 
 def test_the_fix_freezes_the_bn_of_the_model_that_is_called():
-    fix = the_hit(RULE, facts(told(), norm("head_bn"))).fix
+    fix = the_violation(RULE, facts(told(), norm("head_bn"))).fix
     assert 'base = model.get_layer("backbone")' in fix
     assert "for layer in base.layers:" in fix
     assert "_flatten_layers" not in fix
 
 
 def test_a_keras_that_honours_it_is_silent():
-    assert not hits(RULE, facts(told(), on=stack("k2")))
-    assert not hits(RULE, facts(told(), on=stack("k3-jax", graph_false_honoured=True)))
+    assert not violations(RULE, facts(told(), on=stack("k2")))
+    assert not violations(RULE, facts(told(), on=stack("k3-jax", graph_false_honoured=True)))
 
 
 def test_a_frozen_bn_is_silent():
-    assert not hits(RULE, facts(told(trainable=False)))
+    assert not violations(RULE, facts(told(trainable=False)))
 
 
 def test_a_held_bn_is_silent():
-    assert not hits(RULE, facts(told(held=True)))
+    assert not violations(RULE, facts(told(forced_inference=True)))
 
 
 def test_a_subclassed_call_that_passes_false_is_silent():
-    assert not hits(RULE, facts(norm("backbone/bn"), functional=False))
+    assert not violations(RULE, facts(norm("backbone/bn"), functional=False))
 
 
 def test_it_points_at_the_call_where_that_was_seen():
     known = replace(call(False), source="train.py:12")
-    hit = the_hit(
+    violation = the_violation(
         RULE, facts(norm("a", calls=(call(True), call(False))), norm("b", calls=(known,)))
     )
-    assert hit.source == "train.py:12"
-    assert the_hit(RULE, facts(told())).source is None
+    assert violation.source == "train.py:12"
+    assert the_violation(RULE, facts(told())).source is None

@@ -1,7 +1,7 @@
 """BNG202 with hand-made records."""
 
 from keras_bnguard.rules.bng202_training_true_hard_wired import TrainingTrueHardWired
-from tests.builders.facts import call, facts, hits, norm, stack, the_hit
+from tests.builders.facts import call, facts, norm, stack, the_violation, violations
 
 RULE = TrainingTrueHardWired
 
@@ -11,28 +11,28 @@ def wired(path="backbone/bn", **settings):
 
 
 def test_it_fires_where_this_keras_obeys_the_graphs_true_in_predict():
-    hit = the_hit(RULE, facts(wired(), norm("head_bn"), on=stack("k2")))
-    assert hit.layers == ("backbone/bn",)
-    assert "called with training=True at backbone" in hit.message
-    assert "tf.keras 2.15.0 on tensorflow" in hit.message
+    violation = the_violation(RULE, facts(wired(), norm("head_bn"), on=stack("k2")))
+    assert violation.layers == ("backbone/bn",)
+    assert "called with training=True at backbone" in violation.message
+    assert "tf.keras 2.15.0 on tensorflow" in violation.message
 
 
 def test_a_hold_does_not_help_in_predict():
-    assert hits(RULE, facts(wired(held=True), on=stack("tfk")))
+    assert violations(RULE, facts(wired(forced_inference=True), on=stack("tfk")))
 
 
 def test_a_keras_that_overrides_it_is_silent():
-    assert not hits(RULE, facts(wired(), on=stack("k3-tf")))
+    assert not violations(RULE, facts(wired(), on=stack("k3-tf")))
 
 
 def test_stochastic_layers_only_are_silent():
     beside_dropout = norm("bn", calls=(call(None),))
-    assert not hits(RULE, facts(beside_dropout, on=stack("k2")))
+    assert not violations(RULE, facts(beside_dropout, on=stack("k2")))
 
 
 def test_a_frozen_bn_is_silent():
-    assert not hits(RULE, facts(wired(trainable=False), on=stack("k2")))
+    assert not violations(RULE, facts(wired(trainable=False), on=stack("k2")))
 
 
 def test_false_at_every_call_is_silent():
-    assert not hits(RULE, facts(norm("bn", calls=(call(False),)), on=stack("k2")))
+    assert not violations(RULE, facts(norm("bn", calls=(call(False),)), on=stack("k2")))

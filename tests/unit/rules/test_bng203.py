@@ -4,7 +4,17 @@ from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng203_training_flag_leaks_to_later_layers import (
     TrainingFlagLeaksToLaterLayers,
 )
-from tests.builders.facts import call, facts, hits, layers_of, norm, run, site, stack, the_hit
+from tests.builders.facts import (
+    call,
+    facts,
+    layers_of,
+    norm,
+    run,
+    site,
+    stack,
+    the_violation,
+    violations,
+)
 
 RULE = TrainingFlagLeaksToLaterLayers
 LEAKED = site(False, leaked_from="base")
@@ -16,11 +26,11 @@ def leaking(**calls):
 
 def test_it_names_the_bn_and_the_call_whose_false_leaks():
     known = facts(norm("base/bn"), norm("head_bn"), on=stack("k3-jax"), run=leaking())
-    hit = the_hit(RULE, known)
-    assert hit.layers == ("head_bn",)
-    assert "training=False at base: head_bn" in hit.message
-    assert "keras 3.15.1 on jax" in hit.message
-    assert 'model.get_layer("base").trainable = False' in hit.fix
+    violation = the_violation(RULE, known)
+    assert violation.layers == ("head_bn",)
+    assert "training=False at base: head_bn" in violation.message
+    assert "keras 3.15.1 on jax" in violation.message
+    assert 'model.get_layer("base").trainable = False' in violation.fix
 
 
 def test_a_bn_is_found_under_its_other_path():
@@ -30,26 +40,26 @@ def test_a_bn_is_found_under_its_other_path():
 
 def test_explicit_arguments_everywhere_are_silent():
     explicit = {"base/bn": (site(False, explicit=False),), "head_bn": (site(True, explicit=True),)}
-    assert not hits(RULE, facts(norm("base/bn"), norm("head_bn"), run=run(calls=explicit)))
+    assert not violations(RULE, facts(norm("base/bn"), norm("head_bn"), run=run(calls=explicit)))
 
 
 def test_a_leak_that_leaves_the_bn_in_training_mode_is_silent():
     harmless = {"head_bn": (site(True, leaked_from="base"),)}
-    assert not hits(RULE, facts(norm("head_bn"), run=run(calls=harmless)))
+    assert not violations(RULE, facts(norm("head_bn"), run=run(calls=harmless)))
 
 
 def test_bn_that_are_meant_to_stand_still_are_silent():
     for still in (
         norm("head_bn", trainable=False),
-        norm("head_bn", held=True),
+        norm("head_bn", forced_inference=True),
         norm("head_bn", calls=(call(False),)),
     ):
-        assert not hits(RULE, facts(still, run=leaking()))
+        assert not violations(RULE, facts(still, run=leaking()))
 
 
 def test_it_cannot_look_before_a_step_was_observed():
     known = facts(norm("head_bn"), run=run())
-    assert not hits(RULE, known)
-    assert RULE().cannot_look(known) == "no training step was observed yet"
-    assert RULE().cannot_look(facts(norm("head_bn"), run=run(calls={}))) is None
-    assert RULE().cannot_look(Facts()) is None
+    assert not violations(RULE, known)
+    assert RULE().skip_reason(known) == "no training step was observed yet"
+    assert RULE().skip_reason(facts(norm("head_bn"), run=run(calls={}))) is None
+    assert RULE().skip_reason(Facts()) is None

@@ -2,16 +2,16 @@
 
 import pytest
 
-from keras_bnguard.records import Surroundings, TimeSteps
+from keras_bnguard.records import GraphContext, TimeSteps
 from keras_bnguard.rules.bng207_batchnorm_inside_time_distributed import (
     BatchnormInsideTimeDistributed as RULE,
 )
-from tests.builders.facts import facts, hits, norm, stack, the_hit
+from tests.builders.facts import facts, norm, stack, the_violation, violations
 
 
 def inside(steps=5, graph=False, **settings):
-    around = Surroundings(time_steps=TimeSteps("td", steps, graph))
-    return norm("td/bn", around=around, **settings)
+    graph_context = GraphContext(time_steps=TimeSteps("td", steps, graph))
+    return norm("td/bn", graph_context=graph_context, **settings)
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,11 @@ def inside(steps=5, graph=False, **settings):
     ],
 )
 def test_it_says_how_often_this_stack_updates(on, graph, steps, says):
-    hit = the_hit(RULE, facts(inside(steps, graph), norm("bn"), on=stack(on)))
-    assert hit.layers == ("td/bn",)
-    assert f"{says} in every training step" in hit.message
+    violation = the_violation(RULE, facts(inside(steps, graph), norm("bn"), on=stack(on)))
+    assert violation.layers == ("td/bn",)
+    assert f"{says} in every training step" in violation.message
 
 
 def test_silent_for_norms_in_inference_mode():
-    assert not hits(RULE, facts(inside(trainable=False)))
-    assert not hits(RULE, facts(inside(held=True)))
+    assert not violations(RULE, facts(inside(trainable=False)))
+    assert not violations(RULE, facts(inside(forced_inference=True)))

@@ -5,26 +5,36 @@ import pytest
 
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng301_momentum_too_slow_for_run import MomentumTooSlowForRun
-from tests.builders.facts import facts, hits, lag, moved, norm, peeked, reached, run, the_hit
+from tests.builders.facts import (
+    changed,
+    ema_bias,
+    facts,
+    norm,
+    reached,
+    run,
+    sampled,
+    the_violation,
+    violations,
+)
 
 RULE = MomentumTooSlowForRun
 HYPER = {"epochs": 2, "steps": 10}
 
 
-def over(*lags, movements=None, hyper=HYPER, norms=None, batches=None, **settings):
+def over(*ema_biases, statistics_changes=None, hyper=HYPER, norms=None, batches=None, **settings):
     """Training is over; every BN of the lags moved."""
-    norms = norms or [norm(item.path) for item in lags]
-    movements = movements or [moved(item.path) for item in lags]
-    known = run(*movements, **{"steps": 20, "ended": True, "lags": lags, **settings})
+    norms = norms or [norm(item.path) for item in ema_biases]
+    statistics_changes = statistics_changes or [changed(item.path) for item in ema_biases]
+    known = run(*statistics_changes, **{"steps": 20, "ended": True, "ema_biases": ema_biases, **settings})
     return facts(*norms, run=known, hyper=hyper, batches=batches)
 
 
 def late(path="bn", **settings):
-    return lag(path, **{"start_left": 0.82, "start_shift": 2.0, **settings})
+    return ema_bias(path, **{"initial_weight": 0.82, "start_shift": 2.0, **settings})
 
 
 def before(item, norms=None, hyper=HYPER):
-    return facts(*(norms or [norm(item.path)]), hyper=hyper, batches=peeked(item))
+    return facts(*(norms or [norm(item.path)]), hyper=hyper, batches=sampled(item))
 
 
 def measured(mean=5.0, variance=4.0, moving_mean=0.0, moving_variance=1.0, **settings):
@@ -38,76 +48,78 @@ def measured(mean=5.0, variance=4.0, moving_mean=0.0, moving_variance=1.0, **set
 
 
 def test_it_fires_at_train_end_on_what_is_left_of_the_start():
-    hit = the_hit(RULE, over(late(), lag("ok")))
-    assert hit.layers == ("bn",)
-    assert "20 steps at momentum 0.99 leave 82 %" in hit.message
-    assert "up to 2 standard deviations (limit 0.5)" in hit.message
-    assert "bng.recalibrate" in hit.fix
-    assert "momentum=0.86" in hit.fix
+    violation = the_violation(RULE, over(late(), ema_bias("ok")))
+    assert violation.layers == ("bn",)
+    assert "20 steps at momentum 0.99 leave 82 %" in violation.message
+    assert "up to 2 standard deviations (limit 0.5)" in violation.message
+    assert "bng.recalibrate" in violation.fix
+    assert "momentum=0.86" in violation.fix
 
 
 def test_a_variance_that_is_off_is_enough():
-    assert hits(RULE, over(late(start_shift=0.0, start_log_variance=2.0)))
+    assert violations(RULE, over(late(start_shift=0.0, start_log_variance=2.0)))
 
 
 def test_start_values_that_fit_are_silent():
-    assert not hits(RULE, over(late(start_shift=0.1, start_log_variance=0.1)))
+    assert not violations(RULE, over(late(start_shift=0.1, start_log_variance=0.1)))
 
 
 def test_a_long_run_is_silent():
-    assert not hits(RULE, over(late(start_left=0.04)))
+    assert not violations(RULE, over(late(initial_weight=0.04)))
 
 
 def test_a_trial_of_a_few_steps_is_silent():
-    assert not hits(RULE, over(late(), steps=9))
-    assert hits(RULE, over(late(), steps=10))
+    assert not violations(RULE, over(late(), steps=9))
+    assert violations(RULE, over(late(), steps=10))
 
 
 def test_statistics_that_fit_the_data_at_the_end_are_silent():
-    fits = peeked(reached("bn", mean_shift=0.1))
-    assert not hits(RULE, over(late(), batches=fits))
-    assert hits(RULE, over(late(), batches=peeked(reached("bn", mean_shift=2.0))))
+    fits = sampled(reached("bn", mean_shift=0.1))
+    assert not violations(RULE, over(late(), batches=fits))
+    assert violations(RULE, over(late(), batches=sampled(reached("bn", mean_shift=2.0))))
 
 
 def test_it_fires_before_the_first_step_where_data_show_the_misfit():
-    hit = the_hit(RULE, before(measured()))
-    assert "leave 82 %" in hit.message
-    assert hit.evidence["mean_shift"]["bn"] == pytest.approx(0.82 * 5 / 2, rel=0.01)
+    violation = the_violation(RULE, before(measured()))
+    assert "leave 82 %" in violation.message
+    assert violation.evidence["mean_shift"]["bn"] == pytest.approx(0.82 * 5 / 2, rel=0.01)
 
 
 def test_before_the_first_step_data_that_fit_are_silent():
-    assert not hits(RULE, before(measured(moving_mean=5.0, moving_variance=4.0)))
+    assert not violations(RULE, before(measured(moving_mean=5.0, moving_variance=4.0)))
 
 
 def test_a_bn_that_runs_twice_a_step_counts_twice():
     hyper = {"epochs": 1, "steps": 200}
-    assert hits(RULE, before(measured(mean=12.0), hyper=hyper))
-    assert not hits(RULE, before(measured(mean=12.0, calls=2), hyper=hyper))
+    assert violations(RULE, before(measured(mean=12.0), hyper=hyper))
+    assert not violations(RULE, before(measured(mean=12.0, calls=2), hyper=hyper))
 
 
 @pytest.mark.parametrize(
-    "settings", [{"trainable": False}, {"held": True}, {"momentum": 1.0}, {"kind": "variables"}]
+    "settings", [{"trainable": False}, {"forced_inference": True}, {"momentum": 1.0}, {"kind": "variables"}]
 )
 def test_bn_that_do_not_learn_statistics_are_silent(settings):
-    assert not hits(RULE, over(late(), norms=[norm("bn", **settings)]))
-    assert not hits(RULE, before(measured(), norms=[norm("bn", **settings)]))
+    assert not violations(RULE, over(late(), norms=[norm("bn", **settings)]))
+    assert not violations(RULE, before(measured(), norms=[norm("bn", **settings)]))
 
 
 def test_bn_that_did_not_move_are_silent():
-    assert not hits(RULE, over(late(), movements=[moved("bn", moved=False)]))
+    assert not violations(RULE, over(late(), statistics_changes=[changed("bn", changed=False)]))
 
 
 def test_recalibration_in_the_same_fit_is_silent():
-    assert not hits(RULE, over(late(), hyper={**HYPER, "recalibrates": True}))
+    assert not violations(RULE, over(late(), hyper={**HYPER, "recalibrates": True}))
 
 
 def test_non_finite_statistics_are_left_to_others():
-    assert not hits(RULE, over(late(start_shift=float("nan"), start_log_variance=float("nan"))))
+    assert not violations(
+        RULE, over(late(start_shift=float("nan"), start_log_variance=float("nan")))
+    )
 
 
 def test_without_data_it_cannot_look_before_training_is_over():
-    assert "end of training" in RULE().cannot_look(facts(norm("bn"), hyper=HYPER))
+    assert "end of training" in RULE().skip_reason(facts(norm("bn"), hyper=HYPER))
     unknown = facts(norm("bn"), hyper={"epochs": 2, "steps": None})
-    assert "number of steps" in RULE().cannot_look(unknown)
-    assert RULE().cannot_look(over(lag("bn"))) is None
-    assert RULE().cannot_look(Facts()) is None
+    assert "number of steps" in RULE().skip_reason(unknown)
+    assert RULE().skip_reason(over(ema_bias("bn"))) is None
+    assert RULE().skip_reason(Facts()) is None

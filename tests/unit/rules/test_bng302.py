@@ -5,7 +5,7 @@ import pytest
 from keras_bnguard.rules.bng302_momentum_or_epsilon_out_of_range import (
     MomentumOrEpsilonOutOfRange as RULE,
 )
-from tests.builders.facts import facts, hits, norm, the_hit
+from tests.builders.facts import facts, norm, the_violation, violations
 
 
 @pytest.mark.parametrize(
@@ -23,21 +23,21 @@ from tests.builders.facts import facts, hits, norm, the_hit
     ],
 )
 def test_it_says_what_the_value_does(settings, says):
-    hit = the_hit(RULE, facts(norm("a", **settings), norm("b")))
-    assert hit.layers == ("a",)
-    assert says in hit.message
+    violation = the_violation(RULE, facts(norm("a", **settings), norm("b")))
+    assert violation.layers == ("a",)
+    assert says in violation.message
 
 
 @pytest.mark.parametrize("momentum", [0.5, 0.9, 0.99, 0.999, 0.9997])
 def test_silent_for_values_that_are_used(momentum):
     for epsilon in (1e-5, 1e-3, 0.1):
-        assert not hits(RULE, facts(norm("a", momentum=momentum, epsilon=epsilon)))
+        assert not violations(RULE, facts(norm("a", momentum=momentum, epsilon=epsilon)))
 
 
 def test_momentum_does_not_matter_in_inference_mode_epsilon_does():
-    assert not hits(RULE, facts(norm("a", momentum=0.0, trainable=False)))
-    assert hits(RULE, facts(norm("a", epsilon=0.0, trainable=False)))
+    assert not violations(RULE, facts(norm("a", momentum=0.0, trainable=False)))
+    assert violations(RULE, facts(norm("a", epsilon=0.0, trainable=False)))
 
 
 def test_silent_where_a_setting_is_not_known():
-    assert not hits(RULE, facts(norm("a", momentum=None, epsilon=None)))
+    assert not violations(RULE, facts(norm("a", momentum=None, epsilon=None)))

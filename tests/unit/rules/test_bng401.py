@@ -3,7 +3,7 @@
 import pytest
 
 from keras_bnguard.rules.bng401_statistics_never_loaded import StatisticsNeverLoaded
-from tests.builders.facts import call, facts, hits, layers_of, norm, shared, the_hit
+from tests.builders.facts import call, facts, layers_of, norm, shared, the_violation, violations
 
 RULE = StatisticsNeverLoaded
 
@@ -13,10 +13,10 @@ def fresh(path, **settings):
 
 
 def test_a_frozen_bn_at_its_start_values_fires():
-    hit = the_hit(RULE, facts(fresh("backbone/bn", trainable=False)))
-    assert hit.layers == ("backbone/bn",)
-    assert "(1 frozen; 0 of 1 BN in the model carry trained statistics)" in hit.message
-    assert 'for name in ["bn"]:' in hit.fix
+    violation = the_violation(RULE, facts(fresh("backbone/bn", trainable=False)))
+    assert violation.layers == ("backbone/bn",)
+    assert "(1 frozen; 0 of 1 BN in the model carry trained statistics)" in violation.message
+    assert 'for name in ["bn"]:' in violation.fix
 
 
 @pytest.mark.parametrize(
@@ -28,16 +28,16 @@ def test_so_does_one_that_is_meant_to_stand_still_otherwise(settings):
 
 def test_a_live_bn_among_trained_siblings_of_a_sub_model_fires():
     known = facts(norm("backbone/a"), fresh("backbone/b"), norm("backbone/c"), fresh("head_bn"))
-    hit = the_hit(RULE, known)
-    assert hit.layers == ("backbone/b",)
-    assert "1 among trained BN of its sub-model; 2 of 4 BN" in hit.message
+    violation = the_violation(RULE, known)
+    assert violation.layers == ("backbone/b",)
+    assert "1 among trained BN of its sub-model; 2 of 4 BN" in violation.message
 
 
 def test_half_of_the_siblings_are_enough_and_less_are_not():
     half = (norm("backbone/a"), fresh("backbone/b"))
     third = (norm("backbone/a"), fresh("backbone/b"), fresh("backbone/c"))
     assert layers_of(RULE, facts(*half)) == ("backbone/b",)
-    assert not hits(RULE, facts(*third))
+    assert not violations(RULE, facts(*third))
 
 
 def test_in_a_flat_model_only_a_bn_between_trained_ones_fires():
@@ -52,40 +52,40 @@ def test_in_a_flat_model_only_a_bn_between_trained_ones_fires():
 
 
 def test_a_held_bn_fires_only_where_its_siblings_say_so():
-    alone = fresh("backbone/b", held=True)
-    assert not hits(RULE, facts(alone))
+    alone = fresh("backbone/b", forced_inference=True)
+    assert not violations(RULE, facts(alone))
     assert layers_of(RULE, facts(norm("backbone/a"), alone)) == ("backbone/b",)
 
 
 def test_a_fresh_head_beside_a_trained_backbone_is_silent():
     known = facts(norm("backbone/bn"), fresh("head_bn", position=9), fresh("head/bn"))
-    assert not hits(RULE, known)
+    assert not violations(RULE, known)
 
 
 def test_a_fresh_student_beside_a_trained_teacher_is_silent():
     teacher = norm("teacher/a", trainable=False), norm("teacher/b", trainable=False)
-    assert not hits(RULE, facts(*teacher, fresh("student/a"), fresh("student/b")))
+    assert not violations(RULE, facts(*teacher, fresh("student/a"), fresh("student/b")))
 
 
 def test_a_whole_model_trained_from_scratch_is_silent():
-    assert not hits(RULE, facts(fresh("a"), fresh("b"), fresh("net/c")))
+    assert not violations(RULE, facts(fresh("a"), fresh("b"), fresh("net/c")))
 
 
 def test_a_frozen_bn_that_another_model_trains_is_silent():
     bn = fresh("bn", trainable=False)
-    assert not hits(RULE, facts(bn, shared=(shared("bn", False, True),)))
-    assert hits(RULE, facts(bn, shared=(shared("bn", False, False),)))
-    assert hits(RULE, facts(bn, shared=(shared("other", False, True),)))
+    assert not violations(RULE, facts(bn, shared=(shared("bn", False, True),)))
+    assert violations(RULE, facts(bn, shared=(shared("bn", False, False),)))
+    assert violations(RULE, facts(bn, shared=(shared("other", False, True),)))
 
 
 def test_bn_that_are_not_built_or_not_read_are_silent():
     unread = norm("a", trainable=False, at_default=None)
     unbuilt = fresh("b", trainable=False, built=False)
-    assert not hits(RULE, facts(unread, unbuilt))
+    assert not violations(RULE, facts(unread, unbuilt))
 
 
 def test_the_fix_names_every_layer_even_where_the_list_is_long():
     names = [f"a_rather_long_layer_name_{i}_bn" for i in range(20)]
-    fix = the_hit(RULE, facts(*(fresh(f"net/{n}", trainable=False) for n in names))).fix
+    fix = the_violation(RULE, facts(*(fresh(f"net/{n}", trainable=False) for n in names))).fix
     assert all(f'"{name}"' in fix for name in names)
     assert max(map(len, fix.splitlines())) <= 100

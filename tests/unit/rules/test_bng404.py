@@ -3,62 +3,72 @@
 import math
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.bng404_frozen_statistics_moved import FrozenStatisticsMoved
-from tests.builders.facts import facts, hits, moved, norm, run, site, stack, stuck, the_hit
+from keras_bnguard.rules.bng404_frozen_statistics_updated import FrozenStatisticsUpdated
+from tests.builders.facts import (
+    changed,
+    facts,
+    norm,
+    run,
+    site,
+    stack,
+    stuck,
+    the_violation,
+    violations,
+)
 
-RULE = FrozenStatisticsMoved
+RULE = FrozenStatisticsUpdated
 
 
 def still(path="bn", **settings):
     known = {"why": "its own trainable is False", "max_mean_shift": 0.31}
-    return moved(path, "inference", **{**known, **settings})
+    return changed(path, "inference", **{**known, **settings})
 
 
 def test_it_fires_on_a_frozen_bn_that_moved():
     known = facts(norm("bn", trainable=False), on=stack("k3-tf"), run=run(still(), still("bn2")))
-    hit = the_hit(RULE, known)
-    assert hit.layers == ("bn", "bn2")
-    assert "by up to 0.31 standard deviations in 10 steps" in hit.message
-    assert "keras 3.15.1 on tensorflow" in hit.message
-    assert "its own trainable is False" in hit.message
+    violation = the_violation(RULE, known)
+    assert violation.layers == ("bn", "bn2")
+    assert "by up to 0.31 standard deviations in 10 steps" in violation.message
+    assert "keras 3.15.1 on tensorflow" in violation.message
+    assert "its own trainable is False" in violation.message
 
 
 def test_one_bit_is_enough():
-    assert hits(RULE, facts(norm("bn"), run=run(still(max_mean_shift=0.0))))
+    assert violations(RULE, facts(norm("bn"), run=run(still(max_mean_shift=0.0))))
 
 
 def test_nan_counts_as_moved():
-    hit = the_hit(RULE, facts(norm("bn"), run=run(still(max_mean_shift=math.nan))))
-    assert "to NaN or Inf" in hit.message
+    violation = the_violation(RULE, facts(norm("bn"), run=run(still(max_mean_shift=math.nan))))
+    assert "to NaN or Inf" in violation.message
 
 
 def test_it_fires_without_an_observed_step_and_without_an_inventory():
     unseen = still(ran="unknown")
-    assert hits(RULE, facts(norm("bn"), run=run(unseen)))
-    assert "with this stack" in the_hit(RULE, Facts(run=run(unseen))).message
+    assert violations(RULE, facts(norm("bn"), run=run(unseen)))
+    assert "with this stack" in the_violation(RULE, Facts(run=run(unseen))).message
 
 
 def test_a_live_bn_is_silent():
-    assert not hits(RULE, facts(norm("bn"), run=run(moved("bn"))))
+    assert not violations(RULE, facts(norm("bn"), run=run(changed("bn"))))
 
 
 def test_a_bn_that_stood_still_is_silent():
-    assert not hits(RULE, facts(norm("bn"), run=run(stuck("bn", "inference"))))
+    assert not violations(RULE, facts(norm("bn"), run=run(stuck("bn", "inference"))))
 
 
 def test_statistics_assigned_by_the_users_own_code_are_silent():
-    assert not hits(RULE, facts(norm("bn"), run=run(still(ran="inference"))))
+    assert not violations(RULE, facts(norm("bn"), run=run(still(ran="inference"))))
 
 
 def test_statistics_of_a_teacher_that_the_step_does_not_run_are_silent():
     observed = run(still("teacher/bn", ran="unknown"), calls={"bn": (site(True),)})
-    assert not hits(RULE, facts(norm("teacher/bn"), norm("bn"), run=observed))
-    assert hits(RULE, facts(norm("teacher/bn", kind="variables"), run=observed))
+    assert not violations(RULE, facts(norm("teacher/bn"), norm("bn"), run=observed))
+    assert violations(RULE, facts(norm("teacher/bn", kind="variables"), run=observed))
 
 
 def test_it_cannot_look_before_the_first_step():
     known = facts(norm("bn"), run=run(still(), steps=0))
-    assert not hits(RULE, known)
-    assert RULE().cannot_look(known) == "no training step ran yet"
-    assert RULE().cannot_look(facts(run=run())) is None
-    assert RULE().cannot_look(Facts()) is None
+    assert not violations(RULE, known)
+    assert RULE().skip_reason(known) == "no training step ran yet"
+    assert RULE().skip_reason(facts(run=run())) is None
+    assert RULE().skip_reason(Facts()) is None

@@ -5,87 +5,103 @@ from dataclasses import replace
 import pytest
 
 from keras_bnguard.records import Facts, NormBehaviour
-from keras_bnguard.rules.bng405_live_statistics_stuck import LiveStatisticsStuck
-from tests.builders.facts import facts, hits, moved, norm, past, run, site, stuck, the_hit
+from keras_bnguard.rules.bng405_trainable_statistics_unchanged import TrainableStatisticsUnchanged
+from tests.builders.facts import (
+    changed,
+    facts,
+    norm,
+    past,
+    run,
+    site,
+    stuck,
+    the_violation,
+    violations,
+)
 
-RULE = LiveStatisticsStuck
-DROPS = NormBehaviour(live_updates=False, frozen_updates=False, frozen_uses_batch=False)
+RULE = TrainableStatisticsUnchanged
+DROPS = NormBehaviour(trainable_updates=False, frozen_updates=False, frozen_uses_batch=False)
 TRAINED = {"bn": (site(True),)}
 
 
-def known(movement=None, layer=None, **settings):
-    observed = run(movement or stuck("bn", ran="unknown"), **settings)
+def known(statistics_change=None, layer=None, **settings):
+    observed = run(statistics_change or stuck("bn", ran="unknown"), **settings)
     return facts(layer or norm("bn"), run=observed)
 
 
 def test_it_fires_where_the_cause_is_not_known():
-    hit = the_hit(RULE, known())
-    assert hit.layers == ("bn",)
-    assert "bit-identical after 10 steps in 1 live BN layer: bn (momentum 0.99)" in hit.message
-    assert "cause unknown" in hit.message
+    violation = the_violation(RULE, known())
+    assert violation.layers == ("bn",)
+    assert (
+        "bit-identical after 10 steps in 1 live BN layer: bn (momentum 0.99)" in violation.message
+    )
+    assert "cause unknown" in violation.message
 
 
 def test_statistics_that_moved_and_were_put_back_fire():
-    hit = the_hit(RULE, known(stuck("bn", ran="training"), calls=TRAINED))
-    assert "something puts the old values back" in hit.message
-    assert hit.evidence["ran_in_training"] == ("bn",)
+    violation = the_violation(RULE, known(stuck("bn", ran="training"), calls=TRAINED))
+    assert "something puts the old values back" in violation.message
+    assert violation.evidence["ran_in_training"] == ("bn",)
 
 
 def test_torch_modules_are_judged_too():
-    assert hits(RULE, known(layer=norm("bn", kind="torch", stock=False)))
+    assert violations(RULE, known(layer=norm("bn", kind="torch", builtin=False)))
 
 
 @pytest.mark.parametrize("momentum", [1.0, None])
 def test_momentum_1_or_unknown_is_silent(momentum):
-    assert not hits(RULE, known(layer=norm("bn", momentum=momentum)))
+    assert not violations(RULE, known(layer=norm("bn", momentum=momentum)))
 
 
 def test_training_false_at_every_call_site_is_silent():
     on_purpose = {"bn": (site(False, explicit=False),)}
-    assert not hits(RULE, known(calls=on_purpose))
+    assert not violations(RULE, known(calls=on_purpose))
 
 
 def test_a_bn_that_moved_is_silent():
-    assert not hits(RULE, known(moved("bn")))
+    assert not violations(RULE, known(changed("bn")))
 
 
 def test_a_frozen_bn_is_silent():
-    assert not hits(RULE, known(stuck("bn", "inference")))
+    assert not violations(RULE, known(stuck("bn", "inference")))
 
 
 def test_inference_mode_is_left_to_bng206():
-    assert not hits(RULE, known(stuck("bn", ran="inference", affine_moved=True), calls=TRAINED))
+    assert not violations(
+        RULE, known(stuck("bn", ran="inference", affine_changed=True), calls=TRAINED)
+    )
 
 
 def test_a_leaked_false_is_left_to_bng203():
     leaked = {"bn": (site(False, leaked_from="base"),)}
-    assert not hits(RULE, known(stuck("bn", ran="training"), calls=leaked))
+    assert not violations(RULE, known(stuck("bn", ran="training"), calls=leaked))
 
 
 def test_a_subclass_that_drops_training_is_left_to_bng205():
-    assert not hits(RULE, known(layer=norm("bn", stock=False, behaviour=DROPS)))
+    assert not violations(RULE, known(layer=norm("bn", builtin=False, behaviour=DROPS)))
 
 
 def test_a_bn_that_the_step_did_not_run_is_silent():
-    assert not hits(RULE, known(calls={"other": (site(True),)}))
+    assert not violations(RULE, known(calls={"other": (site(True),)}))
 
 
 def test_variables_without_a_visible_mode_are_silent():
-    assert not hits(RULE, known(layer=norm("bn", kind="variables")))
+    assert not violations(RULE, known(layer=norm("bn", kind="variables")))
 
 
 def test_it_cannot_look_before_the_first_step_or_without_the_model():
-    assert not hits(RULE, known(steps=0))
-    assert RULE().cannot_look(known(steps=0)) == "no training step ran yet"
-    assert "momentum" in RULE().cannot_look(Facts(run=run(stuck("bn"))))
-    assert not hits(RULE, Facts(run=run(stuck("bn"))))
-    assert RULE().cannot_look(known()) is None
-    assert RULE().cannot_look(Facts()) is None
+    assert not violations(RULE, known(steps=0))
+    assert RULE().skip_reason(known(steps=0)) == "no training step ran yet"
+    assert "momentum" in RULE().skip_reason(Facts(run=run(stuck("bn"))))
+    assert not violations(RULE, Facts(run=run(stuck("bn"))))
+    assert RULE().skip_reason(known()) is None
+    assert RULE().skip_reason(Facts()) is None
 
 
 def test_statistics_that_are_nan_are_silent():
     """They stay NaN whatever the step does: BNG402 says so."""
-    assert not hits(RULE, known(replace(stuck("bn", ran="training"), nonfinite=("moving_mean",))))
+    assert not violations(
+        RULE, known(replace(stuck("bn", ran="training"), nonfinite=("moving_mean",)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,4 +112,4 @@ def test_one_batch_that_an_earlier_fit_saw_until_nothing_moved_is_silent(steps, 
     before = past(norm("bn"), steps=steps)
     observed = run(stuck("bn", ran="training"), calls=TRAINED, before=before)
     known = facts(norm("bn"), run=observed, hyper={"steps": batches})
-    assert bool(hits(RULE, known)) is fires
+    assert bool(violations(RULE, known)) is fires

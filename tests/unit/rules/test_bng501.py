@@ -4,31 +4,40 @@ import pytest
 
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng501_input_scale_mismatch import InputScaleMismatch, family_of
-from tests.builders.facts import facts, hits, inventory, layer, norm, peeked, reached, the_hit
+from tests.builders.facts import (
+    facts,
+    inventory,
+    layer,
+    norm,
+    reached,
+    sampled,
+    the_violation,
+    violations,
+)
 
 RULE = InputScaleMismatch
 
 
 def known(scale, path="base/bn", layers=(), low=0.0, high=1.0, **settings):
     item = reached(path, scale=scale, **settings)
-    return facts(norm(path), layers=layers, batches=peeked(item, low=low, high=high))
+    return facts(norm(path), layers=layers, batches=sampled(item, low=low, high=high))
 
 
 def test_it_fires_on_data_that_are_a_hundred_times_too_small():
-    hit = the_hit(RULE, known(1.5e-5))
-    assert hit.layers == ("base/bn",)
-    assert "1.5e-05 times the variance" in hit.message
-    assert "rescaled, where the model was trained on larger values" in hit.message
+    violation = the_violation(RULE, known(1.5e-5))
+    assert violation.layers == ("base/bn",)
+    assert "1.5e-05 times the variance" in violation.message
+    assert "rescaled, where the model was trained on larger values" in violation.message
 
 
 def test_it_names_double_rescaling_where_the_model_rescales():
     rescaling = layer("base/rescaling", 0, class_name="Rescaling", weighted=False)
-    hit = the_hit(RULE, known(1.5e-5, layers=[rescaling]))
-    assert "rescaled twice, by base/rescaling inside the model" in hit.message
+    violation = the_violation(RULE, known(1.5e-5, layers=[rescaling]))
+    assert "rescaled twice, by base/rescaling inside the model" in violation.message
 
 
 def test_it_names_data_that_were_not_rescaled():
-    assert "not rescaled" in the_hit(RULE, known(6.5e4, high=255.0)).message
+    assert "not rescaled" in the_violation(RULE, known(6.5e4, high=255.0)).message
 
 
 @pytest.mark.parametrize(
@@ -42,11 +51,11 @@ def test_it_names_data_that_were_not_rescaled():
     ],
 )
 def test_it_knows_what_models_of_keras_applications_expect(name, scale, said):
-    assert said in the_hit(RULE, known(scale, path=f"{name}/bn")).message
+    assert said in the_violation(RULE, known(scale, path=f"{name}/bn")).message
 
 
 def test_constant_data_are_named():
-    assert "are the same" in the_hit(RULE, known(0.0, low=1.0, high=1.0)).message
+    assert "are the same" in the_violation(RULE, known(0.0, low=1.0, high=1.0)).message
 
 
 def test_a_flat_model_is_known_by_its_own_name():
@@ -56,23 +65,23 @@ def test_a_flat_model_is_known_by_its_own_name():
 
 @pytest.mark.parametrize("scale", [0.01, 0.1, 1.0, 100.0])
 def test_a_domain_shift_of_a_smaller_size_is_silent(scale):
-    assert not hits(RULE, known(scale))
+    assert not violations(RULE, known(scale))
 
 
 def test_only_the_first_bn_of_a_sub_model_counts():
-    assert not hits(RULE, known(1e-5, first=False))
+    assert not violations(RULE, known(1e-5, first=False))
 
 
 def test_default_statistics_are_silent():
     item = reached("bn", scale=1e-5)
-    assert not hits(RULE, facts(norm("bn", at_default=True), batches=peeked(item)))
+    assert not violations(RULE, facts(norm("bn", at_default=True), batches=sampled(item)))
 
 
 def test_non_finite_data_are_silent():
-    assert not hits(RULE, known(1e-5, finite=False))
+    assert not violations(RULE, known(1e-5, finite=False))
 
 
 def test_it_says_why_it_cannot_look():
-    data = peeked(missing={"norms": "the model is not built yet"})
-    assert RULE().cannot_look(facts(norm("bn"), batches=data)).startswith("needs P: the model is")
-    assert RULE().cannot_look(Facts()) is None
+    data = sampled(missing={"norms": "the model is not built yet"})
+    assert RULE().skip_reason(facts(norm("bn"), batches=data)).startswith("needs P: the model is")
+    assert RULE().skip_reason(Facts()) is None

@@ -4,7 +4,17 @@ import pytest
 
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng502_batch_too_small import BatchTooSmall
-from tests.builders.facts import facts, hits, moved, norm, peeked, reached, run, site, the_hit
+from tests.builders.facts import (
+    changed,
+    facts,
+    norm,
+    reached,
+    run,
+    sampled,
+    site,
+    the_violation,
+    violations,
+)
 
 RULE = BatchTooSmall
 
@@ -12,68 +22,68 @@ RULE = BatchTooSmall
 def fed(rows, per_row=1.0, norms=None, **settings):
     hyper = {"batch_size": rows, **settings}
     item = reached("bn", values=rows * per_row, values_per_row=per_row)
-    return facts(*(norms or [norm("bn")]), hyper=hyper, batches=peeked(item, full_rows=rows))
+    return facts(*(norms or [norm("bn")]), hyper=hyper, batches=sampled(item, full_rows=rows))
 
 
 def test_it_fires_below_eight_values_per_channel():
-    hit = the_hit(RULE, fed(4))
-    assert hit.layers == ("bn",)
-    assert "4 values per channel in a batch (limit 8)" in hit.message
-    assert hit.severity == "warning"
+    violation = the_violation(RULE, fed(4))
+    assert violation.layers == ("bn",)
+    assert "4 values per channel in a batch (limit 8)" in violation.message
+    assert violation.severity == "warning"
 
 
 def test_one_value_is_an_error():
-    hit = the_hit(RULE, fed(1))
-    assert hit.severity == "error"
-    assert "beta whatever comes in" in hit.message
+    violation = the_violation(RULE, fed(1))
+    assert violation.severity == "error"
+    assert "beta whatever comes in" in violation.message
 
 
 def test_large_maps_make_up_for_few_rows():
-    assert not hits(RULE, fed(1, per_row=49.0))
+    assert not violations(RULE, fed(1, per_row=49.0))
 
 
 def test_eight_values_are_silent():
-    assert not hits(RULE, fed(8))
+    assert not violations(RULE, fed(8))
 
 
 def test_replicas_share_a_batch():
     item = reached("bn", values_per_row=1.0)
     known = facts(
-        norm("bn"), hyper={"batch_size": 16}, batches=peeked(item, full_rows=16, replicas=4)
+        norm("bn"), hyper={"batch_size": 16}, batches=sampled(item, full_rows=16, replicas=4)
     )
-    assert "4 values" in the_hit(RULE, known).message
+    assert "4 values" in the_violation(RULE, known).message
     together = facts(
         norm("bn", synchronized=True),
         hyper={"batch_size": 16},
-        batches=peeked(item, full_rows=16, replicas=4),
+        batches=sampled(item, full_rows=16, replicas=4),
     )
-    assert not hits(RULE, together)
+    assert not violations(RULE, together)
 
 
 def test_it_sees_without_data_what_the_first_step_showed():
     calls = {"bn": (site(True, values_per_channel=2, values_per_row=1),)}
-    known = facts(norm("bn"), run=run(moved("bn"), calls=calls))
-    assert "2 values" in the_hit(RULE, known).message
+    known = facts(norm("bn"), run=run(changed("bn"), calls=calls))
+    assert "2 values" in the_violation(RULE, known).message
     rows = {"bn": (site(True, values_per_row=1),)}
-    known = facts(norm("bn"), run=run(moved("bn"), calls=rows), hyper={"batch_size": 4})
-    assert "4 values" in the_hit(RULE, known).message
+    known = facts(norm("bn"), run=run(changed("bn"), calls=rows), hyper={"batch_size": 4})
+    assert "4 values" in the_violation(RULE, known).message
 
 
 @pytest.mark.parametrize(
-    "settings", [{"trainable": False}, {"held": True}, {"renorm": True}, {"kind": "variables"}]
+    "settings", [{"trainable": False}, {"forced_inference": True}, {"renorm": True}, {"kind": "variables"}]
 )
 def test_bn_that_do_not_mind_are_silent(settings):
-    assert not hits(RULE, fed(2, norms=[norm("bn", **settings)]))
+    assert not violations(RULE, fed(2, norms=[norm("bn", **settings)]))
 
 
 def test_arrays_of_an_audit_say_nothing_of_the_batch():
     item = reached("bn", values=4.0, values_per_row=1.0)
-    data = peeked(item, full_rows=4, ordered=False)
-    assert not hits(RULE, facts(norm("bn"), batches=data))
+    data = sampled(item, full_rows=4, ordered=False)
+    assert not violations(RULE, facts(norm("bn"), batches=data))
 
 
 def test_it_cannot_look_where_the_batch_is_unknown():
-    assert "the size of a batch is not known" in RULE().cannot_look(facts(norm("bn")))
-    assert RULE().cannot_look(fed(4)) is None
-    assert RULE().cannot_look(facts(norm("bn", trainable=False))) is None
-    assert RULE().cannot_look(Facts()) is None
+    assert "the size of a batch is not known" in RULE().skip_reason(facts(norm("bn")))
+    assert RULE().skip_reason(fed(4)) is None
+    assert RULE().skip_reason(facts(norm("bn", trainable=False))) is None
+    assert RULE().skip_reason(Facts()) is None

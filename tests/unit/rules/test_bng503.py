@@ -4,7 +4,7 @@ import pytest
 
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng503_tiny_last_batch import TinyLastBatch
-from tests.builders.facts import facts, hits, norm, peeked, reached, the_hit
+from tests.builders.facts import facts, norm, reached, sampled, the_violation, violations
 
 RULE = TinyLastBatch
 
@@ -14,17 +14,17 @@ def fed(samples, size=32, per_row=1.0, replicas=1, norms=None, **hyper):
     return facts(
         *(norms or [norm("bn")]),
         hyper={"batch_size": size, "samples": samples, **hyper},
-        batches=peeked(item, full_rows=size, replicas=replicas, ordered=False),
+        batches=sampled(item, full_rows=size, replicas=replicas, ordered=False),
     )
 
 
 def test_it_fires_on_a_remainder_of_a_few_rows():
-    hit = the_hit(RULE, fed(65))
-    assert hit.layers == ("bn",)
-    assert "has 1 row of 32" in hit.message
-    assert "1 values per channel (limit 8)" in hit.message
-    assert hit.severity is None  # the rule's own: warning
-    assert "drop_remainder=True" in hit.fix
+    violation = the_violation(RULE, fed(65))
+    assert violation.layers == ("bn",)
+    assert "has 1 row of 32" in violation.message
+    assert "1 values per channel (limit 8)" in violation.message
+    assert violation.severity is None  # the rule's own: warning
+    assert "drop_remainder=True" in violation.fix
 
 
 @pytest.mark.parametrize(
@@ -33,47 +33,47 @@ def test_it_fires_on_a_remainder_of_a_few_rows():
 )
 def test_only_one_value_per_channel_is_a_warning(samples, per_row, severity):
     assert RULE.severity == "warning"
-    assert the_hit(RULE, fed(samples, per_row=per_row)).severity == severity
+    assert the_violation(RULE, fed(samples, per_row=per_row)).severity == severity
 
 
 def test_a_replica_without_rows_is_an_error():
-    hit = the_hit(RULE, fed(65, replicas=2))
-    assert hit.severity == "error"
-    assert "shared by 2 replicas: 0 values" in hit.message
+    violation = the_violation(RULE, fed(65, replicas=2))
+    assert violation.severity == "error"
+    assert "shared by 2 replicas: 0 values" in violation.message
 
 
 @pytest.mark.parametrize("samples", [64, 72, 32, 3])
 def test_no_remainder_or_one_that_suffices_is_silent(samples):
-    assert not hits(RULE, fed(samples))
+    assert not violations(RULE, fed(samples))
 
 
 def test_large_maps_make_up_for_few_rows():
-    assert not hits(RULE, fed(65, per_row=64.0))
+    assert not violations(RULE, fed(65, per_row=64.0))
 
 
 def test_a_batch_that_is_too_small_anyway_is_left_to_bng502():
-    assert not hits(RULE, fed(5, size=4))
+    assert not violations(RULE, fed(5, size=4))
 
 
 def test_the_end_of_batches_that_were_read_counts_too():
-    data = peeked(reached("bn", values_per_row=1.0), last_rows=3)
-    hit = the_hit(RULE, facts(norm("bn"), hyper={"epochs": 1}, batches=data))
-    assert "has 3 rows of 32" in hit.message
-    dropped = peeked(reached("bn", values_per_row=1.0), last_rows=32)
-    assert not hits(RULE, facts(norm("bn"), hyper={"epochs": 1}, batches=dropped))
+    data = sampled(reached("bn", values_per_row=1.0), last_rows=3)
+    violation = the_violation(RULE, facts(norm("bn"), hyper={"epochs": 1}, batches=data))
+    assert "has 3 rows of 32" in violation.message
+    dropped = sampled(reached("bn", values_per_row=1.0), last_rows=32)
+    assert not violations(RULE, facts(norm("bn"), hyper={"epochs": 1}, batches=dropped))
 
 
 def test_frozen_bn_and_renorm_are_silent():
-    assert not hits(RULE, fed(65, norms=[norm("bn", trainable=False)]))
-    assert not hits(RULE, fed(65, norms=[norm("bn", renorm=True)]))
+    assert not violations(RULE, fed(65, norms=[norm("bn", trainable=False)]))
+    assert not violations(RULE, fed(65, norms=[norm("bn", renorm=True)]))
 
 
 def test_it_says_why_it_cannot_look():
-    assert "steps_per_epoch" in RULE().cannot_look(fed(65, steps_per_epoch=2))
-    assert not hits(RULE, fed(65, steps_per_epoch=2))
+    assert "steps_per_epoch" in RULE().skip_reason(fed(65, steps_per_epoch=2))
+    assert not violations(RULE, fed(65, steps_per_epoch=2))
     unknown = facts(norm("bn"), hyper={"epochs": 1})
-    assert RULE().cannot_look(unknown) == "the length of the data is not known"
+    assert RULE().skip_reason(unknown) == "the length of the data is not known"
     maps = facts(norm("bn"), hyper={"batch_size": 32, "samples": 65})
-    assert "the size of the maps" in RULE().cannot_look(maps)
-    assert RULE().cannot_look(fed(64)) is None
-    assert RULE().cannot_look(Facts()) is None
+    assert "the size of the maps" in RULE().skip_reason(maps)
+    assert RULE().skip_reason(fed(64)) is None
+    assert RULE().skip_reason(Facts()) is None

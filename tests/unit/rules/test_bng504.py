@@ -4,7 +4,7 @@ import pytest
 
 from keras_bnguard.records import Facts, SharedNorm
 from keras_bnguard.rules.bng504_domain_shift import DomainShift
-from tests.builders.facts import facts, hits, labels, norm, peeked, reached, the_hit
+from tests.builders.facts import facts, labels, norm, reached, sampled, the_violation, violations
 
 RULE = DomainShift
 
@@ -12,7 +12,7 @@ RULE = DomainShift
 def known(*items, rows=512, on=None, **settings):
     norms = [norm(item.path, trainable=False) for item in items]
     data = {k: settings.pop(k) for k in ("labels", "missing") if k in settings}
-    return facts(*norms, batches=peeked(*items, rows=rows, **data), **settings)
+    return facts(*norms, batches=sampled(*items, rows=rows, **data), **settings)
 
 
 def off(path="base/bn2", **settings):
@@ -20,62 +20,64 @@ def off(path="base/bn2", **settings):
 
 
 def test_it_fires_on_frozen_statistics_of_other_data():
-    hit = the_hit(RULE, known(reached("base/bn1", mean_shift=0.2), off()))
-    assert hit.layers == ("base/bn2",)
-    assert "1 of 2 frozen BN layers" in hit.message
-    assert "by depth 0.2 / 0.2 / 1.4" in hit.message
-    assert "bng.recalibrate" in hit.fix
+    violation = the_violation(RULE, known(reached("base/bn1", mean_shift=0.2), off()))
+    assert violation.layers == ("base/bn2",)
+    assert "1 of 2 frozen BN layers" in violation.message
+    assert "by depth 0.2 / 0.2 / 1.4" in violation.message
+    assert "bng.recalibrate" in violation.fix
 
 
 def test_a_variance_that_is_off_is_enough():
-    assert hits(RULE, known(off(mean_shift=0.0, log_variance_ratio=1.2)))
+    assert violations(RULE, known(off(mean_shift=0.0, log_variance_ratio=1.2)))
 
 
 def test_correct_fine_tuning_is_silent():
-    assert not hits(RULE, known(off(mean_shift=0.25, log_variance_ratio=0.6)))
+    assert not violations(RULE, known(off(mean_shift=0.25, log_variance_ratio=0.6)))
 
 
 def test_one_bn_of_many_is_silent():
     many = [reached(f"base/bn{i}", first=False) for i in range(20)]
-    assert not hits(RULE, known(*many, off("base/late")))
-    assert hits(RULE, known(*many[:6], off("base/late")))
+    assert not violations(RULE, known(*many, off("base/late")))
+    assert violations(RULE, known(*many[:6], off("base/late")))
 
 
 def test_default_statistics_and_live_bn_are_silent():
-    data = peeked(off())
-    assert not hits(RULE, facts(norm("base/bn2", trainable=False, at_default=True), batches=data))
-    assert not hits(RULE, facts(norm("base/bn2"), batches=data))
+    data = sampled(off())
+    assert not violations(
+        RULE, facts(norm("base/bn2", trainable=False, at_default=True), batches=data)
+    )
+    assert not violations(RULE, facts(norm("base/bn2"), batches=data))
 
 
 def test_a_wrong_scale_is_left_to_bng501():
     first = reached("base/bn1", scale=1e-5, log_variance_ratio=9.0)
-    assert not hits(RULE, known(first, off()))
+    assert not violations(RULE, known(first, off()))
 
 
 def test_a_discriminator_that_another_model_trains_is_silent():
     def known_to(other, there=True):
         return known(off(), shared=(SharedNorm("base/bn2", other, False, there, False),))
 
-    assert not hits(RULE, known_to("base"))
-    assert hits(RULE, known_to("base", there=False))
-    assert hits(RULE, known_to("the model that base was cut from"))
+    assert not violations(RULE, known_to("base"))
+    assert violations(RULE, known_to("base", there=False))
+    assert violations(RULE, known_to("the model that base was cut from"))
 
 
 def test_few_rows_and_sorted_rows_are_silent():
     few = known(off(), rows=16)
-    assert not hits(RULE, few)
-    assert RULE().cannot_look(few) == "needs 64 rows, the data has 16"
+    assert not violations(RULE, few)
+    assert RULE().skip_reason(few) == "needs 64 rows, the data has 16"
     by_class = known(off(), labels=labels(within=0.0, single=16))
-    assert not hits(RULE, by_class)
-    assert "not shuffled" in RULE().cannot_look(by_class)
+    assert not violations(RULE, by_class)
+    assert "not shuffled" in RULE().skip_reason(by_class)
 
 
 @pytest.mark.parametrize("settings", [{"finite": False}, {"mean_shift": float("nan")}])
 def test_non_finite_data_are_silent(settings):
-    assert not hits(RULE, known(off(**settings)))
+    assert not violations(RULE, known(off(**settings)))
 
 
 def test_it_says_why_it_cannot_look():
     known_why = known(missing={"norms": "the model is not built yet"})
-    assert RULE().cannot_look(known_why) == "needs P: the model is not built yet"
-    assert RULE().cannot_look(Facts()) is None
+    assert RULE().skip_reason(known_why) == "needs P: the model is not built yet"
+    assert RULE().skip_reason(Facts()) is None

@@ -4,69 +4,69 @@ import pytest
 
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng506_train_inference_gap import TrainInferenceGap
-from tests.builders.facts import facts, gap, hits, norm, peeked, the_hit
+from tests.builders.facts import facts, gap, norm, sampled, the_violation, violations
 
 RULE = TrainInferenceGap
 
 
 def known(found, moment="train end", norms=None, hyper=None, **data):
     norms = norms or [norm("bn")]
-    return facts(*norms, hyper=hyper, batches=peeked(gap=found, moment=moment, **data))
+    return facts(*norms, hyper=hyper, batches=sampled(gap=found, moment=moment, **data))
 
 
 def test_it_fires_where_inference_is_much_worse():
-    hit = the_hit(RULE, known(gap(0.1, 1.5, accuracy=(0.97, 0.54))))
-    assert hit.layers == ("bn",)
-    assert "loss of 0.1 with live BN by the batch and 1.5" in hit.message
-    assert "accuracy 0.970 and 0.540" in hit.message
-    assert "bng.recalibrate" in hit.fix
+    violation = the_violation(RULE, known(gap(0.1, 1.5, accuracy=(0.97, 0.54))))
+    assert violation.layers == ("bn",)
+    assert "loss of 0.1 with live BN by the batch and 1.5" in violation.message
+    assert "accuracy 0.970 and 0.540" in violation.message
+    assert "bng.recalibrate" in violation.fix
 
 
 def test_inference_the_better_of_the_two_is_silent():
-    assert not hits(RULE, known(gap(1.5, 0.1)))
+    assert not violations(RULE, known(gap(1.5, 0.1)))
 
 
 def test_tiny_losses_are_silent():
-    assert not hits(RULE, known(gap(1e-4, 0.05)))
+    assert not violations(RULE, known(gap(1e-4, 0.05)))
 
 
 def test_a_small_gap_on_a_large_loss_is_silent():
-    assert not hits(RULE, known(gap(1.0, 1.3)))
+    assert not violations(RULE, known(gap(1.0, 1.3)))
 
 
 def test_a_loss_that_costs_no_accuracy_is_silent():
-    assert not hits(RULE, known(gap(0.2, 0.7, accuracy=(0.95, 0.94))))
+    assert not violations(RULE, known(gap(0.2, 0.7, accuracy=(0.95, 0.94))))
 
 
 def test_a_gap_within_its_noise_is_silent():
-    assert not hits(RULE, known(gap(0.1, 1.0, spread=0.4)))
+    assert not violations(RULE, known(gap(0.1, 1.0, standard_error=0.4)))
 
 
 def test_batches_of_a_few_values_are_silent():
     found = known(gap(0.1, 1.5, values=4.0))
-    assert not hits(RULE, found)
-    assert "4 values per channel" in RULE().cannot_look(found)
+    assert not violations(RULE, found)
+    assert "4 values per channel" in RULE().skip_reason(found)
 
 
 def test_a_model_that_has_not_trained_is_silent_in_an_audit_only():
     fresh = [norm("bn", at_default=True)]
-    assert not hits(RULE, known(gap(0.1, 1.5), "audit", fresh))
-    assert hits(RULE, known(gap(0.1, 1.5), "train end", fresh))
+    assert not violations(RULE, known(gap(0.1, 1.5), "audit", fresh))
+    assert violations(RULE, known(gap(0.1, 1.5), "train end", fresh))
 
 
 def test_recalibration_in_the_same_fit_is_silent():
-    assert not hits(RULE, known(gap(0.1, 1.5), hyper={"recalibrates": True}))
+    assert not violations(RULE, known(gap(0.1, 1.5), hyper={"recalibrates": True}))
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_is_silent(loss):
-    assert not hits(RULE, known(gap(0.1, loss)))
+    assert not violations(RULE, known(gap(0.1, loss)))
 
 
 def test_it_says_why_it_cannot_look():
     missing = known(None, missing={"gap": "the data has no labels"})
-    assert RULE().cannot_look(missing) == "needs P: the data has no labels"
-    assert RULE().cannot_look(known(None)) == "measured when training is over"
+    assert RULE().skip_reason(missing) == "needs P: the data has no labels"
+    assert RULE().skip_reason(known(None)) == "measured when training is over"
     frozen = known(gap(0.1, 1.5), norms=[norm("bn", trainable=False)])
-    assert RULE().cannot_look(frozen) == "no BN is live"
-    assert RULE().cannot_look(Facts()) is None
+    assert RULE().skip_reason(frozen) == "no BN is live"
+    assert RULE().skip_reason(Facts()) is None

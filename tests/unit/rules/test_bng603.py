@@ -10,37 +10,47 @@ from keras_bnguard.records import Averaging
 from keras_bnguard.rules.bng603_averaged_weights_stale_statistics import (
     AveragedWeightsStaleStatistics as Rule,
 )
-from tests.builders.facts import adam, facts, hits, layers_of, moved, norm, run, stuck, the_hit
+from tests.builders.facts import (
+    adam,
+    changed,
+    facts,
+    layers_of,
+    norm,
+    run,
+    stuck,
+    the_violation,
+    violations,
+)
 
 EMA = Averaging("Adam(use_ema=True)", assigned=True, distance=0.2)
 
 
-def ended(averaging=EMA, *movements, **settings):
-    movements = movements or (moved("a"), stuck("b"))
-    known = run(*movements, **{"ended": True, "averaging": averaging, **settings})
+def ended(averaging=EMA, *statistics_changes, **settings):
+    statistics_changes = statistics_changes or (changed("a"), stuck("b"))
+    known = run(*statistics_changes, **{"ended": True, "averaging": averaging, **settings})
     return facts(norm("a"), norm("b"), run=known, optimizer=adam())
 
 
 def test_averages_in_the_weights_with_statistics_that_trained():
-    hit = the_hit(Rule, ended())
-    assert hit.layers == ("a",)
-    assert "20.0 % away" in hit.message
-    assert "bng.recalibrate(model, x)" in hit.fix
+    violation = the_violation(Rule, ended())
+    assert violation.layers == ("a",)
+    assert "20.0 % away" in violation.message
+    assert "bng.recalibrate(model, x)" in violation.fix
 
 
 def test_averages_that_wait_to_be_assigned():
-    hit = the_hit(Rule, ended(replace(EMA, keeper="SWA", assigned=False)))
-    assert "SWA keeps averages" in hit.message
-    assert "assign_average_vars" in hit.fix
+    violation = the_violation(Rule, ended(replace(EMA, keeper="SWA", assigned=False)))
+    assert "SWA keeps averages" in violation.message
+    assert "assign_average_vars" in violation.fix
 
 
 def test_a_distance_nobody_saw_counts_as_far():
-    hit = the_hit(Rule, ended(replace(EMA, distance=None)))
-    assert "away" not in hit.message
+    violation = the_violation(Rule, ended(replace(EMA, distance=None)))
+    assert "away" not in violation.message
 
 
 @pytest.mark.parametrize(
-    "quiet",
+    "unchanged",
     [
         None,
         replace(EMA, recalibrated=True),
@@ -48,17 +58,17 @@ def test_a_distance_nobody_saw_counts_as_far():
         replace(EMA, distance=0.049),
     ],
 )
-def test_silent_where_nothing_is_stale(quiet):
-    assert layers_of(Rule, ended(quiet)) == ()
-    assert Rule().cannot_look(ended(quiet)) is None
+def test_silent_where_nothing_is_stale(unchanged):
+    assert layers_of(Rule, ended(unchanged)) == ()
+    assert Rule().skip_reason(ended(unchanged)) is None
 
 
 def test_silent_where_no_bn_trained_or_no_step_was_taken():
-    assert hits(Rule, ended(EMA, stuck("a"), moved("b", "inference"))) == []
-    assert hits(Rule, ended(steps=0)) == []
+    assert violations(Rule, ended(EMA, stuck("a"), changed("b", "inference"))) == []
+    assert violations(Rule, ended(steps=0)) == []
 
 
 def test_before_training_ends_it_is_skipped_not_clear():
     known = ended(ended=False)
-    assert hits(Rule, known) == []
-    assert "ended" in Rule().cannot_look(known)
+    assert violations(Rule, known) == []
+    assert "ended" in Rule().skip_reason(known)

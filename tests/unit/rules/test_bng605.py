@@ -5,7 +5,7 @@ import pytest
 from keras_bnguard.rules.bng605_learning_rate_schedule_conflict import (
     LearningRateScheduleConflict as RULE,
 )
-from tests.builders.facts import adam, facts, hits, stack, the_hit
+from tests.builders.facts import adam, facts, stack, the_violation, violations
 
 
 def known(on="k3-jax", **settings):
@@ -22,17 +22,19 @@ def known(on="k3-jax", **settings):
     ],
 )
 def test_it_says_what_this_stack_does(on, writer, says):
-    hit = the_hit(RULE, known(on, rate_writers=(writer,), rate=0.01))
-    assert says in hit.message
-    assert "(now 0.01)" in hit.message
+    violation = the_violation(RULE, known(on, learning_rate_writers=(writer,), learning_rate=0.01))
+    assert says in violation.message
+    assert "(now 0.01)" in violation.message
 
 
 def test_silent_with_one_or_the_other():
-    assert not hits(RULE, known(rate_writers=()))
-    assert not hits(RULE, known(rate_is_schedule=False, rate_writers=("ReduceLROnPlateau",)))
+    assert not violations(RULE, known(learning_rate_writers=()))
+    assert not violations(
+        RULE, known(rate_is_schedule=False, learning_rate_writers=("ReduceLROnPlateau",))
+    )
 
 
 def test_it_cannot_look_without_the_callbacks():
-    assert "callbacks" in RULE().cannot_look(known())
-    assert RULE().cannot_look(known(rate_is_schedule=False)) is None
-    assert RULE().cannot_look(known(rate_writers=())) is None
+    assert "callbacks" in RULE().skip_reason(known())
+    assert RULE().skip_reason(known(rate_is_schedule=False)) is None
+    assert RULE().skip_reason(known(learning_rate_writers=())) is None

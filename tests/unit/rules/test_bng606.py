@@ -3,13 +3,13 @@
 import pytest
 
 from keras_bnguard.rules.bng606_fine_tuning_rate_too_high import FineTuningRateTooHigh as RULE
-from tests.builders.facts import adam, facts, hits, layer, norm, past, run, the_hit
+from tests.builders.facts import adam, facts, layer, norm, past, run, the_violation, violations
 
 NORM = norm("base/bn")
 
 
 def known(now=True, was=False, norms=(NORM,), steps=0, before=None, **settings):
-    settings = {"rate": 1e-3, "adaptive": True, "rate_settled": True, **settings}
+    settings = {"learning_rate": 1e-3, "adaptive": True, "rate_settled": True, **settings}
     flags = [layer("base/conv", 1, trainable=was), layer("head", 2)]
     return facts(
         *norms,
@@ -20,54 +20,59 @@ def known(now=True, was=False, norms=(NORM,), steps=0, before=None, **settings):
 
 
 def test_a_rate_above_a_tenth_of_the_heads():
-    hit = the_hit(RULE, known())
-    assert hit.layers == ("base/conv",)
-    assert "0.001, above 0.0001 (a tenth of the 0.001" in hit.message
-    assert hit.evidence["limit"] == pytest.approx(1e-4)
+    violation = the_violation(RULE, known())
+    assert violation.layers == ("base/conv",)
+    assert "0.001, above 0.0001 (a tenth of the 0.001" in violation.message
+    assert violation.evidence["limit"] == pytest.approx(1e-4)
 
 
-@pytest.mark.parametrize("rate", [1e-4, 1e-4 * (1 + 5e-8), 1e-5])
-def test_silent_at_a_tenth_and_below_as_float32_reads_it(rate):
-    assert not hits(RULE, known(rate=rate))
+@pytest.mark.parametrize("learning_rate", [1e-4, 1e-4 * (1 + 5e-8), 1e-5])
+def test_silent_at_a_tenth_and_below_as_float32_reads_it(learning_rate):
+    assert not violations(RULE, known(learning_rate=learning_rate))
 
 
 def test_silent_where_the_head_was_slow_already():
-    assert not hits(RULE, known(rate=5e-5, before={"head_rate": 5e-5}))
-    assert hits(RULE, known(rate=2e-3, before={"head_rate": 5e-5}))
+    assert not violations(RULE, known(learning_rate=5e-5, before={"head_learning_rate": 5e-5}))
+    assert violations(RULE, known(learning_rate=2e-3, before={"head_learning_rate": 5e-5}))
 
 
 def test_rates_of_two_optimizers_are_not_compared():
     other = {"head_optimizer": "RMSprop"}
-    assert not hits(RULE, known(before=other))
-    assert "the most such an optimizer" in the_hit(RULE, known(rate=2e-3, before=other)).message
-    assert not hits(RULE, known(rate=0.1, adaptive=False, before=other))
+    assert not violations(RULE, known(before=other))
+    assert (
+        "the most such an optimizer"
+        in the_violation(RULE, known(learning_rate=2e-3, before=other)).message
+    )
+    assert not violations(RULE, known(learning_rate=0.1, adaptive=False, before=other))
 
 
 def test_silent_where_nothing_was_thawed():
-    assert not hits(RULE, known(was=True))
-    assert not hits(RULE, known(now=False))
+    assert not violations(RULE, known(was=True))
+    assert not violations(RULE, known(now=False))
 
 
 def test_silent_where_no_norm_beside_it_was_pretrained():
-    assert not hits(RULE, known(norms=(norm("base/bn", at_default=True),)))
-    assert not hits(RULE, known(norms=(norm("elsewhere/bn"),)))
+    assert not violations(RULE, known(norms=(norm("base/bn", at_default=True),)))
+    assert not violations(RULE, known(norms=(norm("elsewhere/bn"),)))
 
 
 @pytest.mark.parametrize("doubt", [{"rate_settled": False}, {"rate_is_schedule": True}])
 def test_a_rate_that_may_change_before_the_first_step_is_waited_for(doubt):
-    assert not hits(RULE, known(**doubt))
-    assert hits(RULE, known(steps=1, **doubt))
+    assert not violations(RULE, known(**doubt))
+    assert violations(RULE, known(steps=1, **doubt))
 
 
 def test_silent_where_the_rate_cannot_be_read_or_nothing_came_before():
-    assert not hits(RULE, known(rate=None))
-    assert not hits(RULE, facts(NORM, run=run(), optimizer=adam(rate=1.0, rate_settled=True)))
+    assert not violations(RULE, known(learning_rate=None))
+    assert not violations(
+        RULE, facts(NORM, run=run(), optimizer=adam(learning_rate=1.0, rate_settled=True))
+    )
 
 
 def test_silent_where_the_optimizer_does_not_know_the_layers():
-    assert not hits(RULE, known(unknown=("base/conv/kernel",)))
+    assert not violations(RULE, known(unknown=("base/conv/kernel",)))
 
 
 def test_it_cannot_look_where_nothing_came_before():
-    assert "before this one" in RULE().cannot_look(facts(run=run()))
-    assert RULE().cannot_look(known()) is None
+    assert "before this one" in RULE().skip_reason(facts(run=run()))
+    assert RULE().skip_reason(known()) is None

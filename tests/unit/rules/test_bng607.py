@@ -2,37 +2,40 @@
 
 from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng607_recompiled_inside_fit import RecompiledInsideFit
-from tests.builders.facts import facts, hits, run, stack, the_hit
+from tests.builders.facts import facts, run, stack, the_violation, violations
 
 RULE = RecompiledInsideFit
 WHERE = "epoch 0 end, Thaw.on_epoch_end"
 
 
 def test_it_says_where_compile_ran_and_what_follows():
-    hit = the_hit(RULE, facts(run=run(recompiled=WHERE)))
-    assert hit.layers == ()
-    assert f"compile() ran inside fit ({WHERE})" in hit.message
-    assert "'NoneType' object is not callable" in hit.message
-    assert "PhaseScheduler" in hit.fix
-    assert "initial_epoch" in hit.fix
+    violation = the_violation(RULE, facts(run=run(recompiled=WHERE)))
+    assert violation.layers == ()
+    assert f"compile() ran inside fit ({WHERE})" in violation.message
+    assert "'NoneType' object is not callable" in violation.message
+    assert "PhaseScheduler" in violation.fix
+    assert "initial_epoch" in violation.fix
 
 
 def test_it_is_at_the_line_of_compile_where_that_is_known():
-    assert the_hit(RULE, facts(run=run(recompiled="/a/train.py:7"))).source == "/a/train.py:7"
-    assert the_hit(RULE, facts(run=run(recompiled=WHERE))).source is None
+    assert the_violation(RULE, facts(run=run(recompiled="/a/train.py:7"))).source == "/a/train.py:7"
+    assert the_violation(RULE, facts(run=run(recompiled=WHERE))).source is None
 
 
 def test_jax_fails_with_another_error():
-    assert "shapes" in the_hit(RULE, facts(on=stack("k3-jax"), run=run(recompiled=WHERE))).message
+    assert (
+        "shapes"
+        in the_violation(RULE, facts(on=stack("k3-jax"), run=run(recompiled=WHERE))).message
+    )
 
 
 def test_it_fires_without_an_inventory():
-    assert "this stack" in the_hit(RULE, Facts(run=run(recompiled=WHERE))).message
+    assert "this stack" in the_violation(RULE, Facts(run=run(recompiled=WHERE))).message
 
 
 def test_a_phase_scheduler_leaves_a_train_function_and_is_silent():
-    assert not hits(RULE, facts(run=run(recompiled=None)))
+    assert not violations(RULE, facts(run=run(recompiled=None)))
 
 
 def test_it_is_silent_without_a_run():
-    assert not hits(RULE, facts())
+    assert not violations(RULE, facts())

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_bnguard.rules.bng608_phase_boundary_loss_spike import PhaseBoundaryLossSpike as RULE
-from tests.builders.facts import facts, hits, layer, past, run, the_hit
+from tests.builders.facts import facts, layer, past, run, the_violation, violations
 
 
 def known(first=0.7, last=0.2, after=1.0, was=False, more=(), loss="mse", **before):
@@ -19,10 +19,10 @@ def known(first=0.7, last=0.2, after=1.0, was=False, more=(), loss="mse", **befo
 
 
 def test_a_jump_over_more_than_half_of_what_was_gained():
-    hit = the_hit(RULE, known())
-    assert hit.layers == ("base/conv",)
-    assert "Loss 0.2 in" in hit.message
-    assert "5 times as much (limit 2)" in hit.message
+    violation = the_violation(RULE, known())
+    assert violation.layers == ("base/conv",)
+    assert "Loss 0.2 in" in violation.message
+    assert "5 times as much (limit 2)" in violation.message
 
 
 @pytest.mark.parametrize(
@@ -35,32 +35,32 @@ def test_a_jump_over_more_than_half_of_what_was_gained():
     ],
 )
 def test_silent_at_small_steps(losses):
-    assert not hits(RULE, known(**losses))
+    assert not violations(RULE, known(**losses))
 
 
 def test_regularisation_is_taken_off_on_both_sides():
-    assert not hits(RULE, known(after=1.0, regularisation=(0.0, 0.9)))
-    hit = the_hit(RULE, known(after=2.0, regularisation=(0.1, 0.9)))
-    assert hit.evidence["after"] == pytest.approx(1.1)
-    assert "left out: 0.1 before, 0.9 after" in hit.message
+    assert not violations(RULE, known(after=1.0, regularisation=(0.0, 0.9)))
+    violation = the_violation(RULE, known(after=2.0, regularisation=(0.1, 0.9)))
+    assert violation.evidence["after"] == pytest.approx(1.1)
+    assert "left out: 0.1 before, 0.9 after" in violation.message
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
 def test_silent_for_losses_that_cannot_be_compared(bad):
-    assert not hits(RULE, known(last=bad))
-    assert not hits(RULE, known(after=bad))
+    assert not violations(RULE, known(last=bad))
+    assert not violations(RULE, known(after=bad))
 
 
 def test_silent_where_the_same_layers_train_or_the_loss_is_another():
-    assert not hits(RULE, known(was=True))
-    assert not hits(RULE, known(loss="mae"))
+    assert not violations(RULE, known(was=True))
+    assert not violations(RULE, known(loss="mae"))
 
 
 def test_only_the_first_epoch_after_is_looked_at():
-    assert not hits(RULE, known(more=(3.0,)))
-    assert not hits(RULE, facts(run=run(losses=(1.0,))))
+    assert not violations(RULE, known(more=(3.0,)))
+    assert not violations(RULE, facts(run=run(losses=(1.0,))))
 
 
 def test_it_cannot_look_where_nothing_came_before():
-    assert "before this one" in RULE().cannot_look(facts(run=run()))
-    assert RULE().cannot_look(known()) is None
+    assert "before this one" in RULE().skip_reason(facts(run=run()))
+    assert RULE().skip_reason(known()) is None

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_bnguard.rules.bng701_per_replica_statistics import PerReplicaStatistics as RULE
-from tests.builders.facts import facts, hits, norm, stack, the_hit
+from tests.builders.facts import facts, norm, stack, the_violation, violations
 
 
 @pytest.mark.parametrize(
@@ -16,13 +16,13 @@ from tests.builders.facts import facts, hits, norm, stack, the_hit
     ],
 )
 def test_it_says_what_this_stack_stores(on, says):
-    hit = the_hit(RULE, facts(norm("bn"), on=stack(on), replicas=4))
-    assert "4 replicas" in hit.message
-    assert says in hit.message
-    assert ("synchronized=True" in hit.fix) == (on != "k3-torch")
+    violation = the_violation(RULE, facts(norm("bn"), on=stack(on), replicas=4))
+    assert "4 replicas" in violation.message
+    assert says in violation.message
+    assert ("synchronized=True" in violation.fix) == (on != "k3-torch")
 
 
 def test_silent_for_one_replica_and_for_synchronized_or_still_norms():
-    assert not hits(RULE, facts(norm("bn")))
-    assert not hits(RULE, facts(norm("bn", synchronized=True), replicas=2))
-    assert not hits(RULE, facts(norm("bn", trainable=False), replicas=2))
+    assert not violations(RULE, facts(norm("bn")))
+    assert not violations(RULE, facts(norm("bn", synchronized=True), replicas=2))
+    assert not violations(RULE, facts(norm("bn", trainable=False), replicas=2))

@@ -7,8 +7,8 @@ import pytest
 from keras_bnguard.errors import SettingError
 from keras_bnguard.records import Facts, Outcome, RunFacts
 from keras_bnguard.rules import ALL_RULES
-from keras_bnguard.rules.base import Hit, Rule
-from keras_bnguard.rules.evaluate import Muting, find, merge_outcomes, repaired
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.evaluate import RuleFilter, find, merge_outcomes, repaired
 from tests.builders.facts import inventory, norm
 
 
@@ -18,8 +18,8 @@ class Two(Rule):
     code, name, severity, needs = "BNG101", "two", "warning", ("A",)
 
     def check(self, facts):
-        yield Hit(("base/bn1", "base/bn2"), "first", "do it", {"n": 2}, source="train.py:3")
-        yield Hit(("head/bn",), "second", "do that", severity="error")
+        yield Violation(("base/bn1", "base/bn2"), "first", "do it", {"n": 2}, source="train.py:3")
+        yield Violation(("head/bn",), "second", "do that", severity="error")
 
 
 class Whole(Rule):
@@ -28,7 +28,7 @@ class Whole(Rule):
     code, name, severity, needs = "BNG206", "whole", "error", ("A", "R")
 
     def check(self, facts):
-        yield Hit((), "all of it", "do")
+        yield Violation((), "all of it", "do")
 
 
 class Info(Rule):
@@ -37,7 +37,7 @@ class Info(Rule):
     code, name, severity, needs = "BNG103", "info", "info", ()
 
     def check(self, facts):
-        yield Hit(("x",), "by the way", "nothing")
+        yield Violation(("x",), "by the way", "nothing")
 
 
 class Clear(Rule):
@@ -54,7 +54,7 @@ class Blind(Clear):
 
     code = "BNG202"
 
-    def cannot_look(self, facts):
+    def skip_reason(self, facts):
         return "the model is not built"
 
 
@@ -64,7 +64,7 @@ class Broken(Rule):
     code, name, severity, needs = "BNG203", "broken", "error", ()
 
     def check(self, facts):
-        yield Hit(("x",), "lost", "lost")
+        yield Violation(("x",), "lost", "lost")
         raise ZeroDivisionError("oops")
 
 
@@ -73,17 +73,17 @@ RULES = (Two, Info, Clear, Blind, Broken, Whole)
 
 
 def statuses(**settings):
-    _, outcomes = find(FACTS, Muting.of(**settings), RULES)
+    _, outcomes = find(FACTS, RuleFilter.of(**settings), RULES)
     return {outcome.code: outcome.status for outcome in outcomes}
 
 
 def reasons(**settings):
-    _, outcomes = find(FACTS, Muting.of(**settings), RULES)
+    _, outcomes = find(FACTS, RuleFilter.of(**settings), RULES)
     return {outcome.code: outcome.reason for outcome in outcomes}
 
 
 def layers(**settings):
-    found, _ = find(FACTS, Muting.of(**settings), (Two,))
+    found, _ = find(FACTS, RuleFilter.of(**settings), (Two,))
     return [finding.layers for finding in found]
 
 
@@ -133,7 +133,7 @@ def test_a_rule_that_raises_is_skipped_with_the_error_and_its_hits_are_not_trust
     ],
 )
 def test_select_takes_codes_and_prefixes(select, run):
-    _, outcomes = find(FACTS, Muting.of(select), RULES)
+    _, outcomes = find(FACTS, RuleFilter.of(select), RULES)
     assert {o.code for o in outcomes if o.reason != "not selected"} == run
 
 
@@ -161,14 +161,14 @@ def test_ignore_takes_layers_out_of_a_finding(ignore, left):
 
 
 def test_a_rule_whose_every_layer_is_ignored_is_muted_and_says_how_many():
-    _, (outcome,) = find(FACTS, Muting.of(ignore={"BNG101": ["base", "head"]}), (Two,))
+    _, (outcome,) = find(FACTS, RuleFilter.of(ignore={"BNG101": ["base", "head"]}), (Two,))
     assert outcome == Outcome("BNG101", "muted", "2 muted by ignore")
 
 
 def test_a_finding_without_layers_is_muted_by_its_code_but_by_no_glob():
     facts = Facts(FACTS.inventory, run=RunFacts())
-    assert find(facts, Muting.of(ignore={"BNG206": ["base/*"]}), (Whole,))[0]
-    found, (outcome,) = find(facts, Muting.of(ignore="BNG206"), (Whole,))
+    assert find(facts, RuleFilter.of(ignore={"BNG206": ["base/*"]}), (Whole,))[0]
+    found, (outcome,) = find(facts, RuleFilter.of(ignore="BNG206"), (Whole,))
     assert not found
     assert outcome.status == "muted"
 
@@ -183,14 +183,14 @@ def test_what_already_fired_is_not_told_again_but_stays_fired():
 @pytest.mark.parametrize("name", ["BNG999", "bng101", "X"])
 def test_a_name_that_is_no_code_is_an_error_that_lists_the_codes(setting, name):
     with pytest.raises(SettingError, match=f"'{name}' is no rule code.*BNG101, BNG102"):
-        Muting.of(**{setting: [name]})
+        RuleFilter.of(**{setting: [name]})
 
 
 def test_names_says_what_was_asked_for():
-    assert Muting.of("BNG1").names("BNG106")
-    assert Muting.of("ALL").names("BNG106")
-    assert not Muting.of().names("BNG106")
-    assert not Muting.of("BNG2").names("BNG106")
+    assert RuleFilter.of("BNG1").names("BNG106")
+    assert RuleFilter.of("ALL").names("BNG106")
+    assert not RuleFilter.of().names("BNG106")
+    assert not RuleFilter.of("BNG2").names("BNG106")
 
 
 def test_without_any_facts_every_rule_that_needs_them_is_skipped_with_a_reason():

@@ -6,8 +6,8 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from keras_bnguard.records import Facts, Inventory, LayerFlag, NormLayer
 from keras_bnguard.rules.base import (
-    Hit,
     Rule,
+    Violation,
     by_container,
     called_with_false,
     count,
@@ -20,7 +20,7 @@ FROZEN_SHARE = 0.9
 FROZEN_LAYERS = 2
 
 
-class LiveBatchnormAmongFrozenLayers(Rule):
+class TrainableBatchnormAmongFrozenLayers(Rule):
     """Nearly all layers of a sub-model are frozen, its BN with trained statistics is live.
 
     What it checks:
@@ -57,16 +57,16 @@ class LiveBatchnormAmongFrozenLayers(Rule):
     """
 
     code = "BNG103"
-    name = "live-batchnorm-among-frozen-layers"
+    name = "trainable-batchnorm-among-frozen-layers"
     severity = "warning"
     needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
-        hit: List[NormLayer] = []
+        violation: List[NormLayer] = []
         counts: Dict[str, Tuple[int, int]] = {}
         for container, norms in by_container(inventory.norms).items():
             trained = [norm for norm in norms if norm.at_default is False]
@@ -78,26 +78,26 @@ class LiveBatchnormAmongFrozenLayers(Rule):
                 continue
             live = [norm for norm in trained if _live(norm) and _follows_frozen(norm, others)]
             if live:
-                hit += live
+                violation += live
                 counts[container] = (frozen, len(others))
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        remedy = _known_remedy(facts, hit)
+        paths = tuple(norm.path for norm in violation)
+        remedy = _known_remedy(facts, violation)
         shares = [
             f"{frozen} of {total} other layers with weights ({100 * frozen / total:.0f} %) "
             f"in {container or 'the model'}"
             for container, (frozen, total) in counts.items()
         ]
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'live BN layer')} among frozen layers: {some(paths)}. "
+                f"{count(len(violation), 'live BN layer')} among frozen layers: {some(paths)}. "
                 f"Frozen: {some(shares)}. {inventory.stack} normalises there by the batch and "
                 "moves the trained statistics with every step." + (f" {remedy}" if remedy else "")
             ),
             severity="info" if remedy else None,
-            fix=f"freeze these BN too, then compile again:\n{freeze_code(inventory, hit)}",
+            fix=f"freeze these BN too, then compile again:\n{freeze_code(inventory, violation)}",
             evidence={"frozen_of_weighted": counts, "threshold": FROZEN_SHARE},
         )
 
@@ -129,7 +129,10 @@ def _weighted(inventory: Inventory, container: str, last: int) -> List[LayerFlag
 
 def _live(norm: NormLayer) -> bool:
     return (
-        norm.kind == "keras" and not norm.frozen and not norm.held and not called_with_false(norm)
+        norm.kind == "keras"
+        and not norm.frozen
+        and not norm.forced_inference
+        and not called_with_false(norm)
     )
 
 

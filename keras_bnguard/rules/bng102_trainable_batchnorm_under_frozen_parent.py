@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Iterable
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, freeze_code, some
+from keras_bnguard.rules.base import Rule, Violation, count, freeze_code, some
 
 
-class LiveBatchnormUnderFrozenParent(Rule):
+class TrainableBatchnormUnderFrozenParent(Rule):
     """A BN is trainable while a layer or model around it is frozen.
 
     What it checks:
@@ -43,40 +43,43 @@ class LiveBatchnormUnderFrozenParent(Rule):
     """
 
     code = "BNG102"
-    name = "live-batchnorm-under-frozen-parent"
+    name = "trainable-batchnorm-under-frozen-parent"
     severity = "error"
     needs = ("A",)
     repairable = True
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory
         if inventory is None:
             return
-        hit = [
+        violation = [
             norm
             for norm in inventory.norms
-            if norm.kind == "keras" and norm.trainable and norm.frozen_ancestors and not norm.held
+            if norm.kind == "keras"
+            and norm.trainable
+            and norm.frozen_ancestors
+            and not norm.forced_inference
         ]
-        if not hit:
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        parents = tuple(dict.fromkeys(path for n in hit for path in n.frozen_ancestors))
+        paths = tuple(norm.path for norm in violation)
+        parents = tuple(dict.fromkeys(path for n in violation for path in n.frozen_ancestors))
         if inventory.stack.name in ("k2", "tfk"):
             does = "keeps gamma and beta, but moves the statistics"
         else:
             does = "trains gamma and beta and moves the statistics"
         named = some(tuple(path or "the model itself" for path in parents))
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} with trainable=True under a frozen parent "
+                f"{count(len(violation), 'BN layer')} with trainable=True under a frozen parent "
                 f"({named}): {some(paths)}. {inventory.stack} {does} nevertheless."
             ),
             fix=(
                 "make the flags agree; to keep these BN still:\n"
-                f"{freeze_code(inventory, hit)}\n"
+                f"{freeze_code(inventory, violation)}\n"
                 "to train them: leave the parent trainable and freeze its other layers one by one"
             ),
             evidence={"parents": parents, "stack": str(inventory.stack)},
-            source=next((norm.flag_source for norm in hit if norm.flag_source), None),
+            source=next((norm.flag_source for norm in violation if norm.flag_source), None),
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Hit, Rule, count, norms_of, some, stack_of, stuck
+from keras_bnguard.rules.base import Rule, Violation, count, norms_of, some, stack_of, stuck
 
 FLOAT32_STEP = 2.0**-24
 """Half the distance of 1 to the next float32."""
 
 
-class LiveStatisticsStuck(Rule):
+class TrainableStatisticsUnchanged(Rule):
     """A live BN is bit-identical after training steps, for a cause that is not known.
 
     What it checks:
@@ -44,38 +44,38 @@ class LiveStatisticsStuck(Rule):
     """
 
     code = "BNG405"
-    name = "live-statistics-stuck"
+    name = "trainable-statistics-unchanged"
     severity = "error"
     needs = ("R",)
     certain = False
-    asked = "moved"
+    asked = "changed"
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run
         if run is None:
             return
         norms = norms_of(facts)
-        hit = [
-            movement
-            for movement in stuck(facts)
-            if movement.ran in ("training", "unknown")
-            and (momentum := norms[movement.path].momentum) is not None
+        violation = [
+            statistics_change
+            for statistics_change in stuck(facts)
+            if statistics_change.ran in ("training", "unknown")
+            and (momentum := norms[statistics_change.path].momentum) is not None
             and not _knows_its_only_batch(facts, momentum)
         ]
-        if not hit:
+        if not violation:
             return
-        paths = tuple(movement.path for movement in hit)
-        ran = [m.path for m in hit if m.ran == "training"]
-        if len(ran) == len(hit):
+        paths = tuple(statistics_change.path for statistics_change in violation)
+        ran = [m.path for m in violation if m.ran == "training"]
+        if len(ran) == len(violation):
             seen = "they ran in training mode, so something puts the old values back"
         else:
             seen = "cause unknown"
         momenta = sorted({norms[path].momentum or 0.0 for path in paths})
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
                 f"mean and variance bit-identical after {count(run.steps, 'step')} in "
-                f"{count(len(hit), 'live BN layer')}: {some(paths)} (momentum "
+                f"{count(len(violation), 'live BN layer')}: {some(paths)} (momentum "
                 f"{', '.join(f'{m:g}' for m in momenta[:3])}). With {stack_of(facts)} one step in "
                 f"training mode moves them; {seen}."
             ),
@@ -89,7 +89,7 @@ class LiveStatisticsStuck(Rule):
             evidence={"steps": run.steps, "ran_in_training": tuple(ran)},
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.run is None:
             return None
         if facts.inventory is None:

@@ -7,18 +7,18 @@ from typing import Iterable, List, Optional
 
 from keras_bnguard.records import Facts, NormLayer
 from keras_bnguard.rules.base import (
-    Hit,
     Rule,
+    Violation,
     count,
+    expects_inference,
     freeze_code,
     nothing_before,
     some,
-    stands_still,
     step_is_in_doubt,
 )
 
 
-class PretrainedBatchnormThawed(Rule):
+class PretrainedBatchnormUnfrozen(Rule):
     """BN with trained statistics stood still in the phase before and is live in this one.
 
     What it checks:
@@ -59,56 +59,56 @@ class PretrainedBatchnormThawed(Rule):
     """
 
     code = "BNG104"
-    name = "pretrained-batchnorm-thawed"
+    name = "pretrained-batchnorm-unfrozen"
     severity = "warning"
     needs = ("A", "R")
-    asked = "moved"
+    asked = "changed"
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run = facts.inventory, facts.run
         if inventory is None or run is None or run.before is None or run.phase is not None:
             return
         if step_is_in_doubt(facts):
             return
         before = {norm.path: norm for norm in run.before.inventory.norms}
-        hit = [norm for norm in inventory.norms if _thawed(norm, before.get(norm.path))]
-        if not hit:
+        violation = [norm for norm in inventory.norms if _unfrozen(norm, before.get(norm.path))]
+        if not violation:
             return
-        paths = tuple(norm.path for norm in hit)
-        momenta = sorted({norm.momentum for norm in hit if norm.momentum is not None})
-        yield Hit(
+        paths = tuple(norm.path for norm in violation)
+        momenta = sorted({norm.momentum for norm in violation if norm.momentum is not None})
+        yield Violation(
             layers=paths,
             message=(
-                f"{count(len(hit), 'BN layer')} with trained statistics stood still in the fit "
+                f"{count(len(violation), 'BN layer')} with trained statistics stood still in the fit "
                 f"before ({count(run.before.steps, 'step')}) and trains in this one: "
                 f"{some(paths)}. {inventory.stack} normalises them by the batch and moves their "
                 f"statistics{_half_gone(momenta)}."
             ),
             fix=(
                 "freeze these BN again, then compile:\n"
-                f"{freeze_code(inventory, hit)}\n"
+                f"{freeze_code(inventory, violation)}\n"
                 "or run both phases in one fit, with pretrained BN held:\n"
                 "    schedule = bng.PhaseScheduler.fine_tune(model)"
             ),
             evidence={
-                "momentum": {norm.path: norm.momentum for norm in hit},
+                "momentum": {norm.path: norm.momentum for norm in violation},
                 "steps_before": run.before.steps,
             },
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         return nothing_before(facts)
 
 
-def _thawed(norm: NormLayer, before: Optional[NormLayer]) -> bool:
+def _unfrozen(norm: NormLayer, before: Optional[NormLayer]) -> bool:
     return (
         before is not None
         and norm.kind == "keras"
         and norm.at_default is False
         and before.at_default is False
-        and stands_still(before)
-        and not stands_still(norm)
+        and expects_inference(before)
+        and not expects_inference(norm)
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, Movement
-from keras_bnguard.rules.base import Hit, Rule, count, norms_of, sites_of, some, stack_of
+from keras_bnguard.records import Facts, StatisticsChange
+from keras_bnguard.rules.base import Rule, Violation, count, norms_of, sites_of, some, stack_of
 
 
-class FrozenStatisticsMoved(Rule):
+class FrozenStatisticsUpdated(Rule):
     """The moving statistics of a BN that must stand still changed during training.
 
     What it checks:
@@ -42,29 +42,36 @@ class FrozenStatisticsMoved(Rule):
     """
 
     code = "BNG404"
-    name = "frozen-statistics-moved"
+    name = "frozen-statistics-updated"
     severity = "error"
     needs = ("R",)
     certain = False
-    asked = "moved"
+    asked = "changed"
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
+    def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run
         if run is None or run.steps < 1:
             return
-        hit = [m for m in run.movements if _moved(m) and not _not_called(m, facts)]
-        if not hit:
+        violation = [m for m in run.statistics_changes if _changed(m) and not _not_called(m, facts)]
+        if not violation:
             return
-        paths = tuple(movement.path for movement in hit)
-        whys = tuple(dict.fromkeys(movement.why for movement in hit if movement.why))
-        shifts = {movement.path: movement.max_mean_shift for movement in hit}
+        paths = tuple(statistics_change.path for statistics_change in violation)
+        whys = tuple(
+            dict.fromkeys(
+                statistics_change.why for statistics_change in violation if statistics_change.why
+            )
+        )
+        shifts = {
+            statistics_change.path: statistics_change.max_mean_shift
+            for statistics_change in violation
+        }
         finite = [shift for shift in shifts.values() if math.isfinite(shift)]
         size = f"by up to {max(finite):.3g} standard deviations" if finite else "to NaN or Inf"
         because = f" Meant to stand still: {some(whys)}." if whys else ""
-        yield Hit(
+        yield Violation(
             layers=paths,
             message=(
-                f"moving statistics changed in {count(len(hit), 'BN layer')} that must stand "
+                f"moving statistics changed in {count(len(violation), 'BN layer')} that must stand "
                 f"still: {some(paths)}, {size} in {count(run.steps, 'step')} with "
                 f"{stack_of(facts)}.{because}"
             ),
@@ -76,19 +83,23 @@ class FrozenStatisticsMoved(Rule):
             evidence={"max_mean_shift": shifts, "why": whys, "steps": run.steps},
         )
 
-    def cannot_look(self, facts: Facts) -> Optional[str]:
+    def skip_reason(self, facts: Facts) -> Optional[str]:
         if facts.run is not None and facts.run.steps < 1:
             return "no training step ran yet"
         return None
 
 
-def _moved(movement: Movement) -> bool:
-    return movement.expected == "inference" and movement.moved and movement.ran != "inference"
+def _changed(statistics_change: StatisticsChange) -> bool:
+    return (
+        statistics_change.expected == "inference"
+        and statistics_change.changed
+        and statistics_change.ran != "inference"
+    )
 
 
-def _not_called(movement: Movement, facts: Facts) -> bool:
+def _not_called(statistics_change: StatisticsChange, facts: Facts) -> bool:
     """The watched step did not run this BN, so something else wrote its statistics."""
-    norm = norms_of(facts).get(movement.path)
+    norm = norms_of(facts).get(statistics_change.path)
     if facts.run is None or not facts.run.called or norm is None or norm.kind != "keras":
         return False
     return not sites_of(facts.run, norm)
