@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.stack import describe, keras  # isort: skip - sets the environment first
 
 import keras_bnguard as bng
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 
 
 def milliseconds(work: Callable[[], Any], times: int = 5) -> Tuple[float, float]:
@@ -34,9 +34,9 @@ def milliseconds(work: Callable[[], Any], times: int = 5) -> Tuple[float, float]
 
 def main() -> None:
     model = keras.applications.EfficientNetB7(weights=None)
-    print(f"{describe()}, {len(take_inventory(model).inventory.norms)} BN")
+    print(f"{describe()}, {len(take_snapshot(model).inventory.norms)} BN")
     for name, work in (
-        ("walk", lambda: take_inventory(model)),
+        ("walk", lambda: take_snapshot(model)),
         ("audit", lambda: bng.audit(model)),
     ):
         first, median = milliseconds(work)

@@ -31,7 +31,7 @@ from sklearn.datasets import load_digits
 
 import keras_bnguard as bng
 from keras_bnguard.data.measure import measure, sample
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.rules import (
     bng301_momentum_too_slow_for_run as bng301,
 )
@@ -112,7 +112,7 @@ def train(model: Any, x: Any, y: Any, guard: Any = None, **settings: Any) -> Any
 
 def facts_of(model: Any, data: Any, **settings: Any) -> Any:
     parts = settings.pop("parts", frozenset({"norms", "labels", "gap"}))
-    return measure(take_inventory(model), sample(data, **settings), parts=parts)
+    return measure(take_snapshot(model), sample(data, **settings), parts=parts)
 
 
 # ------------------------------------------------------------- 504: other data

@@ -131,7 +131,7 @@ class Experiment:
     def replaced(self, model: Any, weights: List[np.ndarray]) -> Iterator[Tuple[Any, Any]]:
         import keras_bnguard as bng
         from keras_bnguard.guard.statistics_tracker import StatisticsTracker
-        from keras_bnguard.model.snapshot import take_inventory
+        from keras_bnguard.model.snapshot import take_snapshot
 
         for shift, change in shifts().items():
             for strength in STRENGTHS:
@@ -142,7 +142,7 @@ class Experiment:
                 changed.undo()
                 for part in PARTS:
                     model.set_weights(weights)
-                    watch = StatisticsTracker(take_inventory(model))
+                    watch = StatisticsTracker(take_snapshot(model))
                     for path, before in changed.before.items():
                         layer, after = model.get_layer(path), changed.after[path]
                         for name in ("mean", "variance"):

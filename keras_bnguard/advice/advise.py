@@ -20,7 +20,7 @@ from keras_bnguard.data.mode_gap import row_hits
 from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.inference.selection import choose_norms
 from keras_bnguard.model.expected_mode import INFERENCE, expected_mode
-from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import Advice, PolicyScore
 from keras_bnguard.selectors import Selectors
 
@@ -87,7 +87,7 @@ def advise(
     _check(model, epochs=epochs, batch_size=batch_size, steps=steps, repeats=repeats or 1)
     if cross < 2:
         raise SettingError(f"cross={cross!r}: expected at least 2 folds.")
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     snapshot.backend.sync(model)
     paths = _chosen(snapshot, select)
     rows, batch = _gather(model, data, batch_size, batches)

@@ -10,7 +10,7 @@ import numpy as np
 from keras_bnguard.backends.values.probe import InputMoments, Probe, pool
 from keras_bnguard.backends.values.trial_training import TrialTraining, trainable_norms
 from keras_bnguard.data.batches import Batch, join, take
-from keras_bnguard.inference.selection import make_hold
+from keras_bnguard.inference.selection import make_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot
 
 FROZEN, RECALIBRATED, LIVE = POLICIES = ("frozen", "recalibrated", "live")
@@ -55,7 +55,9 @@ class Trials:
         self._snapshot, self._data, self._length = snapshot, data, length
         self._backend, self._model = snapshot.backend, snapshot.model
         self._handles = {h.path: h for h in snapshot.handles if h.path in set(paths)}
-        self._inference = make_hold(snapshot, tuple(paths), obey_graph=False, stop_leaks=False)
+        self._inference = make_forced_inference(
+            snapshot, tuple(paths), obey_graph=False, stop_leaks=False
+        )
         keras_layers = [h.layer for h in self._handles.values() if h.kind == "keras"]
         self._live = trainable_norms(keras_layers)
         self._look = Probe(self._backend, self._model, [])

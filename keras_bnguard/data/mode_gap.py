@@ -12,7 +12,7 @@ from keras_bnguard.data.batches import Batch, Batches, check_shapes
 from keras_bnguard.errors import DataError
 from keras_bnguard.inference.selection import forced_paths
 from keras_bnguard.model.expected_mode import will_run
-from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -74,7 +74,7 @@ def mode_gap(
     Raises:
         DataError: no labels, a model without a loss, or data that cannot be read.
     """
-    snapshot = take_inventory(model, forced_inference=forced_paths(model))
+    snapshot = take_snapshot(model, forced_inference=forced_paths(model))
     snapshot.backend.sync(model)
     stack = snapshot.inventory.stack
     live = frozenset(

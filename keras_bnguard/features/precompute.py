@@ -11,7 +11,7 @@ from keras_bnguard.backends.values.probe import Probe
 from keras_bnguard.data.batches import Batch, Batches, check_shapes
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.expected_mode import will_run
-from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 
 # Two runs of one deterministic computation differ by rounding, far below this share of the
 # largest output; Dropout, noise and augmentation differ by far more.
@@ -81,7 +81,7 @@ def precompute_features(
         head.fit(features.x, features.y, epochs=50)
     """
     # Flags of the trunk's own compile() say nothing about the model that will call it.
-    snapshot = take_inventory(model, compiled={})
+    snapshot = take_snapshot(model, compiled={})
     snapshot.backend.sync(model)
     _check_frozen(snapshot)
     _check_modes(snapshot, inference_only)

@@ -12,7 +12,7 @@ from keras_bnguard.inference.selection import forced_paths, forces_in_step
 from keras_bnguard.model.blocks.flags import add_blocks
 from keras_bnguard.model.expected_mode import modes
 from keras_bnguard.model.optimizer import take_optimizer
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.model.trainable_changes import flag_changes
 from keras_bnguard.records import Facts, Report, RunFacts
 from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select, find
@@ -40,7 +40,7 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
     """
     rule_filter = RuleFilter.of(select, ignore)
     backend_for(model)
-    snapshot = take_inventory(
+    snapshot = take_snapshot(
         model,
         forced_inference=forced_paths(model),
         guarded=forces_in_step(model),

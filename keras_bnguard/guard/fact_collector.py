@@ -19,7 +19,7 @@ from keras_bnguard.inference.selection import forced_paths, forces_in_step
 from keras_bnguard.model.blocks.flags import add_blocks
 from keras_bnguard.model.expected_mode import modes
 from keras_bnguard.model.optimizer import LearningRateSetters, learning_rate_setters, take_optimizer
-from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.model.trainable_changes import explained_changes, flag_changes
 from keras_bnguard.recalibration.weight_averages import WeightAverageTracker
 from keras_bnguard.records import (
@@ -159,7 +159,7 @@ class RunState:
         self.chapter = PhaseHistory(self.snapshot, self.phase) if self._in_fit else None
 
     def _taken(self, model: Any, flags: Mapping[int, bool]) -> ModelSnapshot:
-        snapshot = take_inventory(
+        snapshot = take_snapshot(
             model,
             flags=flags,
             compiled=self.compiled,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional, Tuple
 
 from keras_bnguard.backends import backend_for
-from keras_bnguard.backends.patches.inference_mode import Hold
+from keras_bnguard.backends.patches.inference_mode import ForcedInference
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.inference.selection import (
     IN_BLOCK,
@@ -14,11 +14,11 @@ from keras_bnguard.inference.selection import (
     choose_norms,
     forced_in_step,
     forces_in_step,
-    make_hold,
-    step_hold,
+    make_forced_inference,
+    step_forced_inference,
 )
-from keras_bnguard.model.expected_mode import to_hold
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.expected_mode import norms_to_force
+from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.selectors import Selectors
 
 
@@ -66,12 +66,12 @@ class force_inference:
                 "Pass the model that is trained, not a layer."
             )
         if layers is not None and getattr(model, "built", True):
-            choose_norms(take_inventory(model), layers)
+            choose_norms(take_snapshot(model), layers)
         self._model = model
         self._backend = backend
         self._layers = layers
         self._key = object()
-        self._block: Optional[Hold] = None
+        self._block: Optional[ForcedInference] = None
         self._block_paths: Tuple[str, ...] = ()
         self._put_on_step()
 
@@ -93,13 +93,15 @@ class force_inference:
         self._backend.drop_train_function(self._model)
 
     def __enter__(self) -> force_inference:
-        snapshot = take_inventory(self._model)
+        snapshot = take_snapshot(self._model)
         self._block_paths = (
-            to_hold(snapshot.inventory.norms, {})
+            norms_to_force(snapshot.inventory.norms, {})
             if self._layers is None
             else choose_norms(snapshot, self._layers)
         )
-        self._block = make_hold(snapshot, self._block_paths, obey_graph=False, stop_leaks=False)
+        self._block = make_forced_inference(
+            snapshot, self._block_paths, obey_graph=False, stop_leaks=False
+        )
         self._block.__enter__()
         self._backend.drop_train_function(self._model)
         IN_BLOCK.setdefault(self._model, []).append(self._block_paths)
@@ -122,7 +124,7 @@ class force_inference:
             own = model.train_step
 
             def train_step(*args: Any, **kwargs: Any) -> Any:
-                with step_hold(model):
+                with step_forced_inference(model):
                     return own(*args, **kwargs)
 
             object.__setattr__(model, "_bng_step", True)

@@ -6,9 +6,9 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
-from keras_bnguard.backends.patches.inference_mode import Hold
-from keras_bnguard.model.expected_mode import to_hold
-from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
+from keras_bnguard.backends.patches.inference_mode import ForcedInference
+from keras_bnguard.model.expected_mode import norms_to_force
+from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.selectors import Selectors, select
 
 
@@ -23,7 +23,7 @@ class ForcedInStep:
     requests: Dict[object, Optional[Selectors]] = field(default_factory=dict)
     signature: Optional[Tuple[bool, ...]] = None
     snapshot: Optional[ModelSnapshot] = None
-    hold: Optional[Hold] = None
+    hold: Optional[ForcedInference] = None
     paths: Tuple[str, ...] = ()
 
     def selectors(self) -> List[Selectors]:
@@ -43,7 +43,7 @@ def forces_in_step(model: Any) -> bool:
     return isinstance(model, ForcesInStep) or "_bng_step" in getattr(model, "__dict__", {})
 
 
-def step_hold(model: Any) -> Hold:
+def step_forced_inference(model: Any) -> ForcedInference:
     """The context manager a forcing step runs in; re-created when a flag has changed."""
     state = IN_STEP.get(model)
     if state is None:
@@ -52,12 +52,12 @@ def step_hold(model: Any) -> Hold:
         flags = tuple(bool(layer.trainable) for _, layer in state.snapshot.layers)
         if flags == state.signature:
             return state.hold
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     chosen = [path for each in state.selectors() for path in choose_norms(snapshot, each)]
-    state.paths = tuple(dict.fromkeys((*to_hold(snapshot.inventory.norms, {}), *chosen)))
+    state.paths = tuple(dict.fromkeys((*norms_to_force(snapshot.inventory.norms, {}), *chosen)))
     state.snapshot = snapshot
     state.signature = tuple(bool(layer.trainable) for _, layer in snapshot.layers)
-    state.hold = make_hold(snapshot, state.paths, obey_graph=True, stop_leaks=True)
+    state.hold = make_forced_inference(snapshot, state.paths, obey_graph=True, stop_leaks=True)
     return state.hold
 
 
@@ -65,13 +65,13 @@ def forced_in_step(model: Any) -> Tuple[str, ...]:
     """Paths of the BN a model's step forces as its flags are now; () where it forces none."""
     if not forces_in_step(model):
         return ()
-    step_hold(model)
+    step_forced_inference(model)
     return IN_STEP[model].paths
 
 
-def make_hold(
+def make_forced_inference(
     snapshot: ModelSnapshot, paths: Tuple[str, ...], *, obey_graph: bool, stop_leaks: bool
-) -> Hold:
+) -> ForcedInference:
     """A context manager that forces some BN of a model.
 
     Args:
@@ -95,7 +95,7 @@ def make_hold(
     leaky: List[Any] = []
     if stop_leaks and _may_leak(snapshot):
         leaky = [snapshot.model, *(layer for _, layer in snapshot.layers)]
-    return Hold(backend, list(layers.values()), modules, nodes, leaky)
+    return ForcedInference(backend, list(layers.values()), modules, nodes, leaky)
 
 
 def _may_leak(snapshot: ModelSnapshot) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_bnguard.inference.selection import ForcesInStep, step_hold
+from keras_bnguard.inference.selection import ForcesInStep, step_forced_inference
 
 
 class GuardedTrainStep(ForcesInStep):
@@ -28,5 +28,5 @@ class GuardedTrainStep(ForcesInStep):
     """
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
-        with step_hold(self):
+        with step_forced_inference(self):
             return super().train_step(*args, **kwargs)  # type: ignore[misc]

@@ -102,7 +102,9 @@ def modes(inventory: Inventory) -> Tuple[Mode, ...]:
     return tuple(rows)
 
 
-def to_hold(norms: Iterable[NormLayer], calls: Mapping[str, Sequence[CallSite]]) -> Tuple[str, ...]:
+def norms_to_force(
+    norms: Iterable[NormLayer], calls: Mapping[str, Sequence[CallSite]]
+) -> Tuple[str, ...]:
     """Paths of BN that are meant to stand still but would not by themselves.
 
     A stock BN whose own flag is False needs no hold: every Keras runs it in inference mode.

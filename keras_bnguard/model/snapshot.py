@@ -49,7 +49,7 @@ class ModelSnapshot:
         self.inventory = replace(self.inventory, **changes)
 
 
-def take_inventory(
+def take_snapshot(
     model: Any,
     *,
     flags: Optional[Mapping[int, bool]] = None,

@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.model.blocks.finder import Block, find_blocks
-from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.phases.phase import Phase, Plateau, times
 
 Epochs = Union[int, Sequence[int], None]
@@ -52,7 +52,7 @@ def gradual(
     Raises:
         ScheduleError: nothing lies outside the backbone, or the phases would never end.
     """
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     head, body = _head_and_body(snapshot, backbone)
     if not isinstance(stages, int) or stages < 1:
         raise ScheduleError(f"stages={stages!r}, expected a positive integer.")
@@ -111,7 +111,7 @@ def fine_tune(
     """
     if not 0 < factor <= 0.1:
         raise ScheduleError(f"factor={factor!r}, expected more than 0 and at most 0.1.")
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     head, body = _head_and_body(snapshot, backbone)
     everything = _in_order(snapshot, {*head, *(p for block in body for p in block.paths)})
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 
 
 def ready_model(model: Any) -> ModelSnapshot:
@@ -29,7 +29,7 @@ def built_model(model: Any) -> ModelSnapshot:
     Raises:
         ScheduleError: it is not built.
     """
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     if not snapshot.inventory.built or any(not n.built for n in snapshot.inventory.norms):
         raise ScheduleError(
             "PhaseScheduler needs a built model: call it on one batch, or model.build(...), first."

@@ -12,7 +12,7 @@ from keras_bnguard.errors import BNGuardWarning, ScheduleError
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.checkpoint import SavedState, StateFile, check_same_schedule
 from keras_bnguard.phases.cursor import Tracker, counted
-from keras_bnguard.phases.hold import put_hold, take_hold_off
+from keras_bnguard.phases.forced import force_for_phase, release_phase
 from keras_bnguard.phases.phase import Phase, is_rate_schedule
 from keras_bnguard.phases.plan import (
     PlannedPhase,
@@ -67,7 +67,7 @@ class PhaseRun:
         self._saved: Optional[SavedState] = None
         self._final: Optional[Tuple[List[Any], List[Any]]] = None
         # What an exception in an earlier fit left behind says nothing about this one.
-        take_hold_off(self._model)
+        release_phase(self._model)
         finish_factors(snapshot)
         backup = backup_of(arguments)
         self._start = Backup(arguments.initial_epoch, False) if backup is None else backup
@@ -229,7 +229,7 @@ class PhaseRun:
         if schedule is not None:
             schedule = backend.delayed_schedule(schedule, began)
         enter_flags(snapshot, planned.flags)
-        put_hold(model, {id(h.layer) for h in snapshot.handles if h.path in planned.held})
+        force_for_phase(model, {id(h.layer) for h in snapshot.handles if h.path in planned.held})
         if learning_rate is None and schedule is None and self.tracker.target:
             learning_rate = self.tracker.target  # The phase before ended while it was warming up.
         carried = enter_step(
@@ -277,7 +277,7 @@ class PhaseRun:
         self.restore_best()
         if self._file is not None and not keep_files:
             self._file.clear()
-        take_hold_off(self._model)
+        release_phase(self._model)
         finish_factors(self._snapshot)
         announce_phase(self._backend, self._model, "")
 

@@ -17,7 +17,7 @@ from keras_bnguard.data.batches import Batches, check_shapes
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.selection import choose_norms, forced_paths
 from keras_bnguard.model.expected_mode import INFERENCE, expected_mode
-from keras_bnguard.model.snapshot import ModelSnapshot, take_inventory
+from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import NormState
 from keras_bnguard.selectors import Selectors
 
@@ -105,7 +105,7 @@ def recalibrate_unheld(
 ) -> Recalibration:
     """`recalibrate`, knowing of more BN that were held in inference mode: paths in `held`."""
     check_mode(mode)
-    snapshot = take_inventory(model, forced_inference={*forced_inference, *forced_paths(model)})
+    snapshot = take_snapshot(model, forced_inference={*forced_inference, *forced_paths(model)})
     snapshot.backend.sync(model)
     chosen = _chosen(snapshot, select)
     source = Batches(data, batch_size=batch_size, limit=batches)

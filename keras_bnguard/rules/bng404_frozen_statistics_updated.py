@@ -29,7 +29,7 @@ class FrozenStatisticsUpdated(Rule):
         x = backbone(inputs, training=False)     # and this Keras overrides it in fit
 
     Fix:
-        Hold the BN with this package, or do what the finding that names the cause says
+        ForcedInference the BN with this package, or do what the finding that names the cause says
         (BNG101, BNG102, BNG105, BNG201).
 
     Known limits:

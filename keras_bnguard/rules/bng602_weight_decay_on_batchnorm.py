@@ -60,5 +60,8 @@ class WeightDecayOnBatchnorm(Rule):
                 "exclude them before the first step:\n"
                 '    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])'
             ),
-            evidence={"weight_decay": optimizer.weight_decay, "learning_rate": optimizer.learning_rate},
+            evidence={
+                "weight_decay": optimizer.weight_decay,
+                "learning_rate": optimizer.learning_rate,
+            },
         )

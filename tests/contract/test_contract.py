@@ -13,10 +13,10 @@ from keras_bnguard.backends import backend_for, loaded_backends
 from keras_bnguard.backends.patches import model_hooks
 from keras_bnguard.backends.patches.call_tracer import CallSpy
 from keras_bnguard.backends.patches.first_step import FirstStep
-from keras_bnguard.backends.patches.inference_mode import Hold, open_patches
+from keras_bnguard.backends.patches.inference_mode import ForcedInference, open_patches
 from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.errors import UnsupportedModelError
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from tests.builders.models import (
     BN,
     Net,
@@ -36,7 +36,7 @@ BACKEND_OF = backend_for(layers.Dense(1))
 
 
 def spy_on(model):
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     return CallSpy(snapshot.backend, model, snapshot.handles, snapshot.paths)
 
 
@@ -292,7 +292,7 @@ if STACK == "k3-tf":
         layer = layers.TFSMLayer(
             os.path.join(tmp_path, "saved"), call_endpoint="serve", name="saved"
         )
-        found = take_inventory(keras.Model(inputs, layer(inputs))).inventory.norms
+        found = take_snapshot(keras.Model(inputs, layer(inputs))).inventory.norms
         assert len(found) == 2
         assert {n.kind for n in found} == {"variables"}
 
@@ -755,7 +755,7 @@ def test_a_hold_inside_a_spy_holds_and_the_spy_sees_it():
     bn = model.get_layer("base").get_layer("bn")
     for first, second in ((0, 1), (1, 0)):
         tracer, before = spy_on(model), statistics(bn)
-        pair = (tracer, Hold(BACKEND_OF, [bn]))
+        pair = (tracer, ForcedInference(BACKEND_OF, [bn]))
         with pair[first], pair[second]:
             model(data(4)[0], training=True)
         assert statistics(bn) == before
@@ -801,7 +801,7 @@ def test_a_step_that_raises_leaves_the_real_train_function_and_call():
 # ----------------------------------------------------------------------- holds
 def test_a_hold_may_be_entered_again_and_the_last_one_out_restores():
     bn = built(BN())
-    hold, other = Hold(BACKEND_OF, [bn]), Hold(BACKEND_OF, [bn])
+    hold, other = ForcedInference(BACKEND_OF, [bn]), ForcedInference(BACKEND_OF, [bn])
     call = bn.call
     with hold:
         with hold, other:
@@ -814,7 +814,7 @@ def test_a_hold_may_be_entered_again_and_the_last_one_out_restores():
 
 def test_holds_in_two_threads_restore_when_both_are_out():
     bn = built(BN())
-    hold, gate, inside = Hold(BACKEND_OF, [bn]), threading.Event(), threading.Event()
+    hold, gate, inside = ForcedInference(BACKEND_OF, [bn]), threading.Event(), threading.Event()
 
     def other():
         with hold:
@@ -836,14 +836,14 @@ def test_what_was_on_the_instance_before_comes_back():
     bn = built(BN())
     mine = bn.call
     object.__setattr__(bn, "call", mine)
-    with Hold(BACKEND_OF, [bn]):
+    with ForcedInference(BACKEND_OF, [bn]):
         assert vars(bn)["call"] is not mine
     assert vars(bn)["call"] is mine
 
 
 def test_a_hold_that_cannot_be_put_on_takes_everything_off_again():
     bn = built(BN())
-    hold = Hold(BACKEND_OF, [bn], modules=[object()])
+    hold = ForcedInference(BACKEND_OF, [bn], modules=[object()])
     with pytest.raises(AttributeError):
         hold.__enter__()
     assert open_patches() == 0

@@ -246,7 +246,7 @@ def broken(*args, **kwargs):
 
 
 def break_inventory(patch):
-    patch.setattr(run_state, "take_inventory", broken)
+    patch.setattr(run_state, "take_snapshot", broken)
 
 
 def break_look(patch):

@@ -1,6 +1,6 @@
-"""Hold layers in inference mode for the length of one trace or one eager step.
+"""ForcedInference layers in inference mode for the length of one trace or one eager step.
 
-While a `Hold` is open, the `call` of each held layer is replaced on the instance by one that
+While a `ForcedInference` is open, the `call` of each held layer is replaced on the instance by one that
 passes `training=False`. Everything is put back in `__exit__`; entering the same hold again
 (replica threads) is counted, another hold wraps once more, and the last to leave restores. A
 traced step keeps the effect and costs nothing extra.
@@ -201,7 +201,7 @@ class LeakStop:
         return call_without_leak
 
 
-class Hold:
+class ForcedInference:
     """Context manager: hold layers, torch modules and graph calls; stop leaks.
 
     Args:
@@ -236,7 +236,7 @@ class Hold:
         self._targets += [(m, "forward", held_forward(m)) for m in modules]
         self._entered: List[Tuple[Any, str]] = []
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> ForcedInference:
         entered: List[Tuple[Any, str]] = []
         try:
             for owner, name, make in self._targets:

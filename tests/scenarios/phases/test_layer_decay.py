@@ -10,7 +10,7 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.backends import backend_for
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.phases.layer_decay import block_depths, rate_factors
 from keras_bnguard.phases.trainable_flags import enter_step
 from tests.builders import schedules as r
@@ -22,7 +22,7 @@ RATE = 1e-2
 
 def depth_of(model: Any) -> Dict[int, int]:
     """id(variable) -> depth of its layer."""
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     depths = block_depths(snapshot)
     return {
         id(v): depths[p]
@@ -32,7 +32,7 @@ def depth_of(model: Any) -> Dict[int, int]:
 
 
 def test_depth_counts_blocks_from_the_output():
-    depths = block_depths(take_inventory(r.transfer()))
+    depths = block_depths(take_snapshot(r.transfer()))
     assert depths["head_out"] == 0
     assert depths["head_dense"] == depths["head_bn"] == 1
     assert depths["backbone/dense2"] == depths["backbone/bn2"] == 2
@@ -59,10 +59,10 @@ class WithToken(keras.Model):
 def test_weights_of_the_model_itself_count_with_the_first_block():
     model = WithToken()
     model(np.zeros((2, 6), "float32"))
-    assert block_depths(take_inventory(model)) == {"embed": 2, "block": 1, "out": 0, "": 2}
+    assert block_depths(take_snapshot(model)) == {"embed": 2, "block": 1, "out": 0, "": 2}
     model.compile(r.optimizer("SGD", RATE, momentum=0.0), "mse")
     backend = backend_for(model)
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     enter_step(snapshot, carry=True, schedule=None, rate=None, inside=False,
                factors=rate_factors(snapshot, DECAY))  # fmt: skip
     before = r.to_numpy(model.token)
@@ -165,7 +165,7 @@ def test_without_decay_the_optimizer_is_as_keras_made_it():
     seen = r.At(begin=lambda model, epoch: ours(model))
     r.fit(r.compiled(r.transfer()), 2, [r.scheduler(r.head_then_all(1, 1)), seen])
     assert seen.seen == [False, False]
-    assert rate_factors(take_inventory(r.transfer()), 1.0) == {}
+    assert rate_factors(take_snapshot(r.transfer()), 1.0) == {}
 
 
 def ours(model: Any) -> bool:

@@ -9,7 +9,7 @@ import keras_bnguard as bng
 from keras_bnguard.advice.advise import code_for, decide
 from keras_bnguard.backends.patches.inference_mode import open_patches
 from keras_bnguard.backends.values.trial_training import TrialTraining, trainable_norms
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from tests.builders.models import (
     BN,
     adam,
@@ -33,7 +33,7 @@ def trained(model=None, fit=True):
     if fit:
         model.fit(*data(rows=24, seed=5), batch_size=8, epochs=1, verbose=0)
     else:
-        for path, layer in take_inventory(model).layers:
+        for path, layer in take_snapshot(model).layers:
             if path.endswith("bn"):
                 width = as_array(layer.moving_mean).shape
                 layer.moving_mean.assign(np.full(width, 0.5, "float32"))
@@ -75,10 +75,10 @@ def test_a_model_that_never_took_a_step_ends_as_it_began():
     ends = []
     for asked in (False, True):
         model = trained(fit=False)
-        flags = [layer.trainable for _, layer in take_inventory(model).layers]
+        flags = [layer.trainable for _, layer in take_snapshot(model).layers]
         if asked:
             quick(model)
-            assert flags == [layer.trainable for _, layer in take_inventory(model).layers]
+            assert flags == [layer.trainable for _, layer in take_snapshot(model).layers]
             assert model.train_function is None
         keras.utils.set_random_seed(12)
         model.fit(*data(rows=16), batch_size=8, epochs=1, verbose=0)
@@ -92,7 +92,7 @@ def test_an_error_in_the_middle_puts_everything_back_too():
     before = everything(model)
     with pytest.raises(bng.SettingError, match="one number a row"):
         quick(model, metric=lambda y, outputs: 1.0)
-    kept = TrialTraining(take_inventory(model).backend, model)
+    kept = TrialTraining(take_snapshot(model).backend, model)
     live = trainable_norms([model.get_layer("head_bn")])
 
     def fail_after_a_step():
@@ -111,7 +111,7 @@ def test_a_live_trial_moves_even_frozen_bn_and_a_held_one_none():
     model.get_layer("base").trainable = False
     model.compile(adam(), "mse")
     norm = model.get_layer("base").get_layer("bn")
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     start, affine = statistics(norm), as_array(norm.gamma)
     changed = {}
     with TrialTraining(snapshot.backend, model) as kept:
@@ -268,11 +268,11 @@ def test_the_code_to_paste_names_the_layers_and_runs():
         ("recalibrated", ['bng.recalibrate(model, x, select="*")', "bng.force_inference("]),
         ("live", ["model.fit("]),
     ):
-        snapshot = take_inventory(model)
+        snapshot = take_snapshot(model)
         code = code_for(snapshot, [n.path for n in snapshot.inventory.norms], policy)
         assert all(part in code for part in expected)
         compile(code, "code", "exec")
     model.get_layer("base").trainable = False
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     assert "trainable = True" in code_for(snapshot, ["base/bn"], "live")
     assert 'hold="base/*"' in code_for(snapshot, ["base/bn"], "frozen")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import Report
 from keras_bnguard.rules import ALL_RULES
 from tests.builders.models import Net, adam, data, frozen_parent, layers, sgd, transfer
@@ -61,7 +61,7 @@ def test_flags_changed_after_compile_are_found_where_keras_keeps_those_of_compil
     model.get_layer("base").trainable = False
     report = bng.audit(model)
     outcome = {o.code: o for o in report.outcomes}["BNG101"]
-    if take_inventory(model).inventory.compiled_flags_known:
+    if take_snapshot(model).inventory.compiled_flags_known:
         assert outcome.status == "fired"
     else:
         assert IS_KERAS3

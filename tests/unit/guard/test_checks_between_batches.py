@@ -9,7 +9,7 @@ import keras_bnguard as bng
 from keras_bnguard.backends.values.readers import ASKED_EVERY
 from keras_bnguard.guard import run as guard_run
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from tests.builders.models import data, sgd, transfer
 from tests.stack import BACKEND, keras
 
@@ -76,7 +76,7 @@ def watched():
     """A watch of a frozen and a live BN, judged once after the live one has moved."""
     model = transfer()
     model.get_layer("base").trainable = False
-    watch = StatisticsTracker(take_inventory(model))
+    watch = StatisticsTracker(take_snapshot(model))
     live = model.get_layer("head_bn")
     live.set_weights([w + 0.5 for w in live.get_weights()])
     watch.look()
@@ -114,7 +114,7 @@ def test_a_glance_sees_a_live_layer_that_went_back_to_its_start(watched):
 def test_a_glance_without_a_judged_look_or_at_other_vectors_asks_for_a_look(watched):
     watch, values = watched
     assert not watch.quick_check(values[:-1])
-    assert not StatisticsTracker(take_inventory(transfer())).quick_check(values)
+    assert not StatisticsTracker(take_snapshot(transfer())).quick_check(values)
 
 
 # --------------------------------------------- a screen: the glance that a device can be asked
@@ -153,7 +153,7 @@ def test_a_screen_does_not_ask_again_about_a_layer_known_to_be_sick(watched):
 
 
 def test_there_is_no_screen_before_the_first_judged_look():
-    assert StatisticsTracker(take_inventory(transfer())).screen() is None
+    assert StatisticsTracker(take_snapshot(transfer())).screen() is None
 
 
 if BACKEND == "jax":

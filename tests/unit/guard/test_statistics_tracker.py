@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.statistics.channel_health import dead_channels
 from keras_bnguard.statistics.drift import bhattacharyya, log_variance_ratio, mean_shift
 
@@ -72,7 +72,7 @@ def put(layer, mean=None, variance=None, first=()):
 
 
 def watch_of(model):
-    return StatisticsTracker(take_inventory(model))
+    return StatisticsTracker(take_snapshot(model))
 
 
 def by_path(watch, steps=1, calls=None):

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from keras_bnguard.model.expected_mode import did_run, expected_mode, modes, to_hold, will_run
+from keras_bnguard.model.expected_mode import (
+    did_run,
+    expected_mode,
+    modes,
+    norms_to_force,
+    will_run,
+)
 from keras_bnguard.records import NormBehaviour
 from tests.builders.facts import call, inventory, norm, site, stack
 
@@ -106,7 +112,7 @@ def test_what_a_bn_did_in_an_observed_step(settings, sites, mode):
     ],
 )
 def test_held_is_what_should_stand_still_and_would_not(settings, sites, held):
-    assert to_hold([norm("bn", **settings)], {"bn": sites}) == (("bn",) if held else ())
+    assert norms_to_force([norm("bn", **settings)], {"bn": sites}) == (("bn",) if held else ())
 
 
 def test_the_mode_table_says_where_meant_and_done_differ():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import Convolution, LostMask
 from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
@@ -18,7 +18,7 @@ L = keras.layers
 
 
 def graph_context(model: Any, path: str = "bn") -> Any:
-    return take_inventory(model).inventory.norm(path).graph_context
+    return take_snapshot(model).inventory.norm(path).graph_context
 
 
 def bn(**settings: Any) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_bnguard.errors import UnsupportedModelError
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import BUILTIN
 from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
@@ -15,11 +15,11 @@ BN = layers.BatchNormalization
 
 
 def paths(model, **settings):
-    return [norm.path for norm in take_inventory(model, **settings).inventory.norms]
+    return [norm.path for norm in take_snapshot(model, **settings).inventory.norms]
 
 
 def norms(model, **settings):
-    return {n.path: n for n in take_inventory(model, **settings).inventory.norms}
+    return {n.path: n for n in take_snapshot(model, **settings).inventory.norms}
 
 
 def backbone(name="backbone"):
@@ -106,7 +106,7 @@ def test_a_subclassed_model_is_walked_through_attributes_lists_and_dicts():
         "block/list_a",
         "block/list_b",
     ]
-    assert not take_inventory(model).inventory.functional
+    assert not take_snapshot(model).inventory.functional
 
 
 def test_a_model_that_is_not_built_shows_what_it_has():
@@ -133,7 +133,7 @@ def test_a_shared_layer_has_one_path_and_its_others_as_aliases():
     right = keras.Model(b, shared(b), name="right")
     inputs = keras.Input((3,))
     model = keras.Model(inputs, layers.Add()([left(inputs), right(inputs)]))
-    (found,) = take_inventory(model).inventory.norms
+    (found,) = take_snapshot(model).inventory.norms
     assert (found.path, found.aliases) == ("left/shared", ("right/shared",))
     assert len(found.calls) == 2
 
@@ -198,7 +198,7 @@ def test_flags_that_are_handed_in_are_believed():
 
 
 def test_held_paths_and_guarded_are_noted():
-    snapshot = take_inventory(nested(), forced_inference=("head_bn",), guarded=True)
+    snapshot = take_snapshot(nested(), forced_inference=("head_bn",), guarded=True)
     assert snapshot.inventory.norm("head_bn").forced_inference
     assert not snapshot.inventory.norm("backbone/bn").forced_inference
     assert snapshot.inventory.guarded
@@ -231,7 +231,7 @@ def test_the_nearest_written_value_wins():
 def test_layers_are_listed_with_flags_positions_and_weights():
     model = nested()
     model.get_layer("head").trainable = False
-    found = take_inventory(model).inventory.layers
+    found = take_snapshot(model).inventory.layers
     flags = {layer.path: layer for layer in found}
     assert [layer.position for layer in found] == list(range(len(found)))
     assert flags["head"].trainable is False
@@ -251,7 +251,7 @@ def test_a_layer_that_switches_training_on_is_listed_in_execution_order():
     x = BN(name="before")(inputs)
     x = Noisy(name="noisy")(x)
     model = keras.Model(inputs, BN(name="after")(x))
-    inventory = take_inventory(model).inventory
+    inventory = take_snapshot(model).inventory
     (switch,) = inventory.training_defaults
     assert (switch.path, switch.class_name) == ("noisy", "Noisy")
     order = {n.path: n.calls[0].order for n in inventory.norms}
@@ -269,16 +269,16 @@ def test_a_subclass_of_bn_is_measured_and_keras_own_is_not():
 
 def test_compile_state_and_steps_are_noted():
     model = nested()
-    fresh = take_inventory(model).inventory
+    fresh = take_snapshot(model).inventory
     assert (fresh.compiled, fresh.step_built, fresh.built) == (False, False, True)
     assert not fresh.compiled_flags_known
     assert fresh.model == "net"
     assert fresh.stack.name == STACK
     model.compile("sgd", "mse")
-    assert take_inventory(model).inventory.compiled
+    assert take_snapshot(model).inventory.compiled
     x = np.zeros((2, 4), np.float32)
     model.fit(x, x[:, :2], verbose=0)
-    assert take_inventory(model).inventory.step_built
+    assert take_snapshot(model).inventory.step_built
 
 
 def test_compiled_flags_are_known_where_keras_keeps_them():
@@ -286,7 +286,7 @@ def test_compiled_flags_are_known_where_keras_keeps_them():
     model.get_layer("head").trainable = False
     model.compile("sgd", "mse")
     model.get_layer("head").trainable = True
-    inventory = take_inventory(model).inventory
+    inventory = take_snapshot(model).inventory
     if not inventory.compiled_flags_known:
         assert IS_KERAS3
         return
@@ -302,9 +302,9 @@ def test_other_compiled_models_that_share_bn_are_found():
     base.compile("sgd", "mse")
     base.trainable = False
     other.compile("sgd", "mse")
-    shared = take_inventory(base, look_for_others=True).inventory.shared
+    shared = take_snapshot(base, look_for_others=True).inventory.shared
     known = {s.other for s in shared}
-    if take_inventory(base).inventory.compiled_flags_known:
+    if take_snapshot(base).inventory.compiled_flags_known:
         assert "other" in known
         (one,) = (s for s in shared if s.other == "other")
         assert (one.path, one.here, one.there, one.other_contains_model) == (
@@ -318,9 +318,9 @@ def test_other_compiled_models_that_share_bn_are_found():
 def test_other_models_are_looked_for_only_where_it_matters():
     base = backbone()
     base.compile("sgd", "mse")
-    assert take_inventory(base).inventory.shared is None
+    assert take_snapshot(base).inventory.shared is None
     base.trainable = False  # A frozen BN at its defaults: another model may train it.
-    assert take_inventory(base).inventory.shared is not None
+    assert take_snapshot(base).inventory.shared is not None
 
 
 def test_looking_changes_nothing():
@@ -330,7 +330,7 @@ def test_looking_changes_nothing():
     attributes = [set(vars(layer)) for layer in model.layers]
     layers.Dense(1)
     name = layers.Dense(1).name
-    take_inventory(model, look_for_others=True)
+    take_snapshot(model, look_for_others=True)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
     assert [set(vars(layer)) for layer in model.layers] == attributes
     first, second = int(name.rsplit("_", 1)[1]), int(layers.Dense(1).name.rsplit("_", 1)[1])
@@ -340,7 +340,7 @@ def test_looking_changes_nothing():
 @pytest.mark.parametrize("thing", [None, 3, "model", np.zeros(2), keras])
 def test_what_is_no_model_is_refused_by_name(thing):
     with pytest.raises(UnsupportedModelError, match="expected a Keras model or layer, got"):
-        take_inventory(thing)
+        take_snapshot(thing)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="torch modules can only be wrapped on torch")

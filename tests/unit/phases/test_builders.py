@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from keras_bnguard.errors import ScheduleError, SelectorError
 from keras_bnguard.model.blocks.finder import find_blocks
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.phases.builders import _balanced_cuts, escape, fine_tune, gradual
 from keras_bnguard.phases.phase import Plateau, check_phases, times
 from keras_bnguard.phases.plan import make_plan
@@ -48,7 +48,7 @@ def flat(trained=True, count=6):
 
 
 def weighted(model):
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     return [(p, layer) for p, layer in snapshot.layers if snapshot.backend.owns_weights(layer)]
 
 
@@ -71,7 +71,7 @@ def test_the_head_comes_first_and_everything_last():
 
 def test_each_stage_trains_what_the_one_before_did_and_whole_blocks():
     model = nested()
-    found = find_blocks(take_inventory(model), "backbone")
+    found = find_blocks(take_snapshot(model), "backbone")
     before = set()
     for phase in gradual(model, "backbone", stages=4):
         now = set(trained(model, phase))
@@ -214,7 +214,7 @@ def test_every_application_is_thawed_in_whole_blocks_flat_and_nested(name):
         keras.Model(base.input, layers.Dense(2, name="out")(pooled)),
         keras.Model(outer, layers.Dense(2, name="out")(again)),
     ):
-        snapshot = take_inventory(model)
+        snapshot = take_snapshot(model)
         plan = make_plan(snapshot, gradual(model, epochs=1))
         sets = [set(planned.trains) for planned in plan]
         assert sets[0] == {"out"}

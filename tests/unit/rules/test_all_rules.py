@@ -276,7 +276,9 @@ def test_most_rules_are_tried_by_the_tests_above():
 def test_every_yield_of_a_rule_has_a_fix(rule):
     tree = ast.parse(file_of(rule).read_text(encoding="utf-8"))
     made = [
-        n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Violation"
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Violation"
     ]
     assert made
     for node in made:

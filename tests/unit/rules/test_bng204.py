@@ -39,7 +39,9 @@ def test_a_second_call_after_the_switch_counts():
 
 
 def test_a_subclassed_model_is_judged_by_an_observed_step():
-    switched = run(calls={"bn": (site(True, switched_by="trainable_change"),), "bn2": (site(True),)})
+    switched = run(
+        calls={"bn": (site(True, switched_by="trainable_change"),), "bn2": (site(True),)}
+    )
     known = facts(norm("bn"), norm("bn2"), run=switched, functional=False)
     violation = the_violation(RULE, known)
     assert violation.layers == ("bn",)

@@ -25,7 +25,9 @@ def over(*ema_biases, statistics_changes=None, hyper=HYPER, norms=None, batches=
     """Training is over; every BN of the lags moved."""
     norms = norms or [norm(item.path) for item in ema_biases]
     statistics_changes = statistics_changes or [changed(item.path) for item in ema_biases]
-    known = run(*statistics_changes, **{"steps": 20, "ended": True, "ema_biases": ema_biases, **settings})
+    known = run(
+        *statistics_changes, **{"steps": 20, "ended": True, "ema_biases": ema_biases, **settings}
+    )
     return facts(*norms, run=known, hyper=hyper, batches=batches)
 
 
@@ -96,7 +98,8 @@ def test_a_bn_that_runs_twice_a_step_counts_twice():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"trainable": False}, {"forced_inference": True}, {"momentum": 1.0}, {"kind": "variables"}]
+    "settings",
+    [{"trainable": False}, {"forced_inference": True}, {"momentum": 1.0}, {"kind": "variables"}],
 )
 def test_bn_that_do_not_learn_statistics_are_silent(settings):
     assert not violations(RULE, over(late(), norms=[norm("bn", **settings)]))

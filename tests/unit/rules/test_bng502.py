@@ -70,7 +70,8 @@ def test_it_sees_without_data_what_the_first_step_showed():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"trainable": False}, {"forced_inference": True}, {"renorm": True}, {"kind": "variables"}]
+    "settings",
+    [{"trainable": False}, {"forced_inference": True}, {"renorm": True}, {"kind": "variables"}],
 )
 def test_bn_that_do_not_mind_are_silent(settings):
     assert not violations(RULE, fed(2, norms=[norm("bn", **settings)]))

@@ -12,7 +12,7 @@ import pytest
 
 from keras_bnguard.errors import SelectorError
 from keras_bnguard.model.blocks.finder import find_blocks
-from keras_bnguard.model.snapshot import take_inventory
+from keras_bnguard.model.snapshot import take_snapshot
 from tests.stack import IS_KERAS3, STACK, keras
 
 layers = keras.layers
@@ -47,12 +47,12 @@ def build(name):
 
 
 def blocks_of(model, within=""):
-    return find_blocks(take_inventory(model), within)
+    return find_blocks(take_snapshot(model), within)
 
 
 def check(model, blocks):
     """What holds for the blocks of every functional model."""
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     backend, at = snapshot.backend, dict(snapshot.layers)
     weighted = [path for path, layer in snapshot.layers if backend.owns_weights(layer)]
     home = {path: i for i, block in enumerate(blocks) for path in block.paths}
@@ -128,7 +128,7 @@ def test_every_application_is_cut_sensibly(name):
     assert len(blocks) >= 5
     assert max(len(block.paths) for block in blocks) <= 25
     assert max(block.parameters for block in blocks) < 0.5 * total
-    snapshot = take_inventory(model)
+    snapshot = take_snapshot(model)
     weighted = [p for p, layer in snapshot.layers if snapshot.backend.owns_weights(layer)]
     assert sorted(p for block in blocks for p in block.paths) == sorted(weighted)
 

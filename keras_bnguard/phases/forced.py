@@ -10,18 +10,18 @@ from keras_bnguard.inference.force_inference import force_inference
 _HANDLES: weakref.WeakKeyDictionary[Any, force_inference] = weakref.WeakKeyDictionary()
 
 
-def put_hold(model: Any, layers: Collection[int]) -> None:
+def force_for_phase(model: Any, layers: Collection[int]) -> None:
     """Force the layers with these ids.
 
     What an earlier phase forced goes first, also what an exception inside `fit` left behind.
     """
-    take_hold_off(model)
+    release_phase(model)
     if layers:
         _HANDLES[model] = force_inference(model, layers=lambda layer: id(layer) in layers)
 
 
-def take_hold_off(model: Any) -> None:
-    """Release what `put_hold` forces; no-op without it."""
+def release_phase(model: Any) -> None:
+    """Release what `force_for_phase` forces; no-op without it."""
     handle = _HANDLES.pop(model, None)
     if handle is not None:
         handle.release()

@@ -1,0 +1,54 @@
+"""When something was seen, and when a rule is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional
+
+
+class MomentKind(Enum):
+    """The kinds of moments of a training run; the value is the text of a report."""
+
+    AUDIT = "audit"
+    TRAIN_START = "start of training"
+    EPOCH_START = "start of epoch {}"
+    EPOCH_END = "end of epoch {}"
+    BATCH_START = "start of batch {}"
+    BATCH_END = "end of batch {}"
+    STEP_START = "before a step"
+    STEP = "step {}"
+    INSIDE_EPOCH = "inside an epoch"
+    INSIDE_FIT = "inside fit"
+    CHECK = "check"
+    LOOP_END = "end of the loop"
+    TRAIN_END = "end of training"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One moment of a training run.
+
+    Attributes:
+        kind: what kind of moment it is.
+        number: number of the epoch, batch or step, counted from 0; None where the kind has none.
+    """
+
+    kind: MomentKind
+    number: Optional[int] = None
+
+    def __str__(self) -> str:
+        return self.kind.value.format(self.number)
+
+
+class Trigger(Enum):
+    """What makes the rules run again; a rule lists those at which it is evaluated."""
+
+    SNAPSHOT = "the model was read: start of training, a new phase, layers built late"
+    CHECK = "every check while training runs"
+    CHANGE = "a check at which a statistic, a call or a flag changed in a new way"
+    TRAINABLE_CHANGE = "`trainable` was assigned"
+    LEAK = "the first step showed a leaked `training` argument"
+    RECOMPILE = "`compile()` ran inside `fit`"
+    LOOP_END = "a custom training loop ended"
+    TRAIN_END = "`fit` ended"
