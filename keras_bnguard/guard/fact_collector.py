@@ -54,7 +54,7 @@ def _rules(only: Optional[Tuple[str, ...]]) -> Tuple[Type[Rule], ...]:
 
 # The rules that look at what happened since train begin; those of them that are asked where no
 # BN moved in a new way; those that are asked once, at the end.
-WHILE_TRAINING = _codes("always", "moved")
+WHILE_TRAINING = _codes("always", "changed")
 WHEN_QUIET = _codes("always")
 AT_END = _codes("end")
 

@@ -557,7 +557,7 @@ def own_names():
 def used_names():
     """Private names that `backends/` reads, writes or spells in a string."""
     found = {}
-    for path in sorted(BACKENDS.glob("*.py")):
+    for path in sorted(BACKENDS.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Attribute):
@@ -589,5 +589,5 @@ def test_every_private_name_the_engines_use_has_a_test_here():
 
 def test_no_test_here_is_left_over():
     used = set(used_names())
-    spelled = "".join(p.read_text(encoding="utf-8") for p in BACKENDS.glob("*.py"))
+    spelled = "".join(p.read_text(encoding="utf-8") for p in BACKENDS.rglob("*.py"))
     assert not {name for name in TESTED if name not in used and name not in spelled}

@@ -275,4 +275,4 @@ def test_the_code_to_paste_names_the_layers_and_runs():
     model.get_layer("base").trainable = False
     snapshot = take_snapshot(model)
     assert "trainable = True" in code_for(snapshot, ["base/bn"], "live")
-    assert 'hold="base/*"' in code_for(snapshot, ["base/bn"], "frozen")
+    assert 'layers="base/*"' in code_for(snapshot, ["base/bn"], "frozen")
