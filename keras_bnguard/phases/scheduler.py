@@ -56,8 +56,8 @@ class PhaseScheduler(Hooks):
 
     Attributes:
         phase: the `Phase` under way, None before training.
-        history: one dict per finished epoch: epoch, phase, rate, layer_decay, trainable_share,
-            logs.
+        history: one dict per finished epoch: epoch, phase, learning_rate, layer_decay,
+            trainable_share, logs.
 
     Raises:
         ScheduleError: before the first step: phases without end or with one name, a phase that
@@ -198,7 +198,7 @@ class PhaseScheduler(Hooks):
             {
                 "epoch": epoch,
                 "phase": planned.phase.name,
-                "rate": backend_for(self._model).learning_rate(self._model),
+                "learning_rate": backend_for(self._model).learning_rate(self._model),
                 "layer_decay": planned.phase.layer_decay,
                 "trainable_share": planned.parameters / max(planned.total, 1),
                 "logs": {key: _plain(value) for key, value in logs.items()},

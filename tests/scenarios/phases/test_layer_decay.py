@@ -63,7 +63,7 @@ def test_weights_of_the_model_itself_count_with_the_first_block():
     model.compile(r.optimizer("SGD", RATE, momentum=0.0), "mse")
     backend = backend_for(model)
     snapshot = take_snapshot(model)
-    enter_step(snapshot, carry=True, schedule=None, rate=None, inside=False,
+    enter_step(snapshot, carry=True, schedule=None, learning_rate=None, inside=False,
                factors=rate_factors(snapshot, DECAY))  # fmt: skip
     before = r.to_numpy(model.token)
     variables = list(model.trainable_variables)
@@ -228,7 +228,7 @@ def test_the_plan_the_summary_and_yaml_show_it():
     assert "0.001 to 0.000125" in table[2]
     assert "layer_decay: 0.5" in schedule.to_yaml()
     assert bng.PhaseScheduler.from_yaml(schedule.to_yaml()).phases == schedule.phases
-    row = {"epoch": 3, "phase": "all", "rate": 1e-3, "layer_decay": 0.5, "logs": {}}
+    row = {"epoch": 3, "phase": "all", "learning_rate": 1e-3, "layer_decay": 0.5, "logs": {}}
     schedule.history.append({**row, "trainable_share": 1.0})
     assert "rate 0.001 x 0.5 per block" in schedule.summary()
 

@@ -38,7 +38,7 @@ def test_the_classic_trains_the_head_then_all():
     first, second, third = phases_of(scheduler)
     assert first != second
     assert second == third
-    assert scheduler.history[-1]["rate"] <= 1.0001e-4
+    assert scheduler.history[-1]["learning_rate"] <= 1.0001e-4
 
 
 def test_a_gradual_schedule_thaws_in_stages_and_survives_yaml():

@@ -110,7 +110,7 @@ def test_in_fit_it_reaches_the_last_phase_with_its_rate(name):
     model = r.transfer()
     model.compile(made(name), "binary_crossentropy")
     before = r.weights(model.get_layer("backbone"))
-    rates = r.At(begin=lambda model, epoch: backend_for(model).rate(model))
+    rates = r.At(begin=lambda model, epoch: backend_for(model).learning_rate(model))
     r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1, layer_decay=0.5)), rates])
     assert rates.seen == pytest.approx([1e-2, 1e-5])
     assert not r.same(before, r.weights(model.get_layer("backbone")))

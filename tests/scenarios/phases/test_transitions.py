@@ -144,7 +144,7 @@ def test_a_rate_of_any_kind_follows_one_of_any_other(kind):
     model = r.transfer()
     model.compile(optimizer, "binary_crossentropy", run_eagerly=kind == "scaled")
     seen = r.At(
-        begin=lambda model, epoch: (backend_for(model).rate_now(model), r.weights(model)),
+        begin=lambda model, epoch: (backend_for(model).learning_rate_now(model), r.weights(model)),
         end=lambda model, epoch: (0.0, r.weights(model)),
     )
     r.fit(model, 5, [r.scheduler(phases), seen])
