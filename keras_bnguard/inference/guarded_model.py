@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import TYPE_CHECKING, Any, Dict
 
 from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.inference.train_step import GuardedTrainStep
+
+if TYPE_CHECKING:
+    KerasModel: Any = object
+
+    class GuardedModel(GuardedTrainStep, KerasModel):  # type: ignore[misc]
+        """What type checkers see of the class that `guarded_model_class` makes."""
+
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "GuardedModel":
+            return guarded_model_class()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _CLASSES: Dict[int, type] = {}
 
