@@ -19,9 +19,9 @@ from keras_bnguard.data.batches import Batch, Batches, check_shapes, join, take
 from keras_bnguard.data.mode_gap import row_hits
 from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.inference.selection import choose_norms
-from keras_bnguard.model.expected_mode import INFERENCE, expected_mode
+from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
-from keras_bnguard.records import Advice, PolicyScore
+from keras_bnguard.records import Advice, ExpectedMode, NormKind, PolicyScore
 from keras_bnguard.selectors import Selectors
 
 Metric = Callable[[Any, Any], Any]
@@ -139,7 +139,9 @@ def _repeats(rows: int) -> int:
 
 
 def _chosen(snapshot: ModelSnapshot, select: Optional[Selectors]) -> Tuple[str, ...]:
-    usable = {n.path for n in snapshot.inventory.norms if n.built and n.kind != "variables"}
+    usable = {
+        n.path for n in snapshot.inventory.norms if n.built and n.kind is not NormKind.VARIABLES
+    }
     if select is not None:
         return tuple(path for path in choose_norms(snapshot, select) if path in usable)
     trained = tuple(
@@ -317,7 +319,7 @@ def code_for(snapshot: ModelSnapshot, paths: Sequence[str], policy: str) -> str:
     norms = [snapshot.inventory.norm(path) for path in paths]
     chosen = _selector(snapshot, paths)
     if policy == LIVE:
-        if any(expected_mode(norm)[0] == INFERENCE for norm in norms):
+        if any(expected_mode(norm)[0] is ExpectedMode.INFERENCE for norm in norms):
             return _unfreeze(paths)
         return "model.fit(...)  # as it is: these BN are trainable and live"
     lines = [] if policy == FROZEN else [f"bng.recalibrate(model, x, select={chosen})"]

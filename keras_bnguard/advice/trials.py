@@ -12,6 +12,7 @@ from keras_bnguard.backends.values.trial_training import TrialTraining, trainabl
 from keras_bnguard.data.batches import Batch, join, take
 from keras_bnguard.inference.selection import make_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot
+from keras_bnguard.records import NormKind
 
 FROZEN, RECALIBRATED, LIVE = POLICIES = ("frozen", "recalibrated", "live")
 
@@ -58,7 +59,7 @@ class Trials:
         self._inference = make_forced_inference(
             snapshot, tuple(paths), obey_graph=False, stop_leaks=False
         )
-        keras_layers = [h.layer for h in self._handles.values() if h.kind == "keras"]
+        keras_layers = [h.layer for h in self._handles.values() if h.kind is NormKind.KERAS]
         self._live = trainable_norms(keras_layers)
         self._look = Probe(self._backend, self._model, [])
         chosen = list(self._handles.values())

@@ -16,7 +16,7 @@ from keras_bnguard.backends.training import Training, inner_optimizer
 from keras_bnguard.backends.values.probe import ProbeMath
 from keras_bnguard.backends.values.readers import READERS, LiveReader
 from keras_bnguard.errors import UnsupportedModelError
-from keras_bnguard.records import NormBehaviour, NormState
+from keras_bnguard.records import NormBehaviour, NormKind, NormState
 
 
 class Backend(Training):
@@ -28,7 +28,7 @@ class Backend(Training):
 
     def norm_behaviour(self, handle: NormHandle) -> Optional[NormBehaviour]:
         """What a BN's class does, measured on a fresh layer; None where it cannot be."""
-        if handle.kind != "keras":
+        if handle.kind is not NormKind.KERAS:
             return None
         layer = handle.layer
         key = (type(layer), bool(handle.settings["renorm"]))

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.self_test import measure_behaviour
-from keras_bnguard.records import Stack
+from keras_bnguard.records import NormKind, Stack
 
 _CONVOLUTIONS = (
     "Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose "
@@ -229,7 +229,7 @@ class Structure:
         return NormHandle(
             path=path,
             layer=layer,
-            kind="keras",
+            kind=NormKind.KERAS,
             vectors=vectors,
             settings={
                 "momentum": _number(getattr(layer, "momentum", None)),
@@ -251,7 +251,7 @@ class Structure:
         return NormHandle(
             path=path,
             layer=layer,
-            kind="variables",
+            kind=NormKind.VARIABLES,
             vectors=vectors,
             settings={"momentum": None, "epsilon": None, "renorm": False, "synchronized": False},
             class_name=type(layer).__name__,

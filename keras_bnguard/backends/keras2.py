@@ -22,7 +22,7 @@ from keras_bnguard.backends.optimizers import (
 from keras_bnguard.backends.values.probe import ProbeMath
 from keras_bnguard.backends.values.probe_ops import TensorFlowOps
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
-from keras_bnguard.records import OptimizerFacts
+from keras_bnguard.records import ChangeOutcome, OptimizerFacts
 
 
 class Keras2Backend(Backend):
@@ -115,8 +115,8 @@ class Keras2Backend(Backend):
                     return {id(layer): bool(flag) for layer, flag in (current or {}).items()}
         return {}
 
-    def flip_outcome(self, model: Any, unknown: bool) -> str:
-        return "ignored"
+    def flip_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
+        return ChangeOutcome.IGNORED
 
     def set_own_flag(self, layer: Any, flag: bool) -> None:
         layer._trainable = bool(flag)

@@ -9,6 +9,7 @@ import numpy as np
 from keras_bnguard.backends.keras3 import Keras3Backend, steps_taken
 from keras_bnguard.backends.training import inner_optimizer
 from keras_bnguard.backends.values.readers import jax_joined
+from keras_bnguard.records import ChangeOutcome
 
 
 class Keras3JaxBackend(Keras3Backend):
@@ -68,8 +69,8 @@ class Keras3JaxBackend(Keras3Backend):
             model, "_jax_state_synced", True
         )
 
-    def flip_outcome(self, model: Any, unknown: bool) -> str:
+    def flip_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         facts = self.optimizer_facts(model)
         if facts is None or not facts.built:
-            return "live"
-        return "raises" if facts.unknown or facts.stale else "live"
+            return ChangeOutcome.LIVE
+        return ChangeOutcome.RAISES if facts.unknown or facts.stale else ChangeOutcome.LIVE

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_bnguard.backends.keras3 import Keras3Backend
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
+from keras_bnguard.records import ChangeOutcome
 
 
 class Keras3TensorFlowBackend(Keras3Backend):
@@ -27,7 +28,11 @@ class Keras3TensorFlowBackend(Keras3Backend):
         run: Callable[[Any], Any] = tf_compiled_probe(model, traced, mode)
         return run
 
-    def flip_outcome(self, model: Any, unknown: bool) -> str:
+    def flip_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         if getattr(model, "run_eagerly", False):
-            return "raises" if unknown else "live"
-        return "ignored" if self.step_is_built(model) else ("raises" if unknown else "live")
+            return ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE
+        return (
+            ChangeOutcome.IGNORED
+            if self.step_is_built(model)
+            else (ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE)
+        )

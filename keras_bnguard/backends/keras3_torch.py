@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_bnguard.backends.keras3 import Keras3Backend
 from keras_bnguard.backends.refs import NormHandle
+from keras_bnguard.records import ChangeOutcome, NormKind
 
 
 class Keras3TorchBackend(Keras3Backend):
@@ -52,8 +53,8 @@ class Keras3TorchBackend(Keras3Backend):
         standard_error = torch.distributed.is_available() and torch.distributed.is_initialized()
         return int(torch.distributed.get_world_size()) if standard_error else 1
 
-    def flip_outcome(self, model: Any, unknown: bool) -> str:
-        return "raises" if unknown else "live"
+    def flip_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
+        return ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE
 
     def hidden_handles(self, layer: Any, path: str) -> List[NormHandle]:
         module = getattr(layer, "module", None)
@@ -83,7 +84,7 @@ class Keras3TorchBackend(Keras3Backend):
         return NormHandle(
             path=path,
             layer=layer,
-            kind="torch",
+            kind=NormKind.TORCH,
             vectors=vectors,
             # torch writes the share of the new value, Keras the share of the old one.
             settings={

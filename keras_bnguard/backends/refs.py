@@ -8,17 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Optional, Tuple
 
+from keras_bnguard.records import NormKind
+
 
 @dataclass
 class NormHandle:
     """path: where it is. layer: the Keras layer whose `trainable` and `call` count.
     vectors: gives (mean, variance, gamma, beta), backend variables or None.
     settings: momentum, epsilon, renorm, synchronized. own_flag: its `trainable`.
-    module: the torch module for kind "torch", else None."""
+    module: the torch module for `NormKind.TORCH`, else None."""
 
     path: str
     layer: Any
-    kind: str
+    kind: NormKind
     vectors: Callable[[], Tuple[Any, Any, Any, Any]]
     settings: Mapping[str, Any]
     class_name: str

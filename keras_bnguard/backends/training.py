@@ -16,7 +16,7 @@ from keras_bnguard.backends.optimizers import (
     strategy_scope,
 )
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.records import OptimizerFacts
+from keras_bnguard.records import ChangeOutcome, OptimizerFacts
 
 _ADAPTIVE = ("Adam", "AdamW", "Adamax", "Nadam", "RMSprop", "Lamb", "Adafactor")
 
@@ -54,7 +54,7 @@ class Training(Structure):
         """Whether the model has taken a step since `compile()`, so flags may be baked in."""
         return self.iterations(model) > 0
 
-    def flip_outcome(self, model: Any, unknown: bool) -> str:
+    def flip_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         """What happens to a flag changed after compile; `unknown`: the optimizer does not
         know the variables that are trainable now."""
         raise NotImplementedError

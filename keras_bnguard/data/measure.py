@@ -20,9 +20,9 @@ from keras_bnguard.data.probes import (
 )
 from keras_bnguard.data.random_states import random_states_kept
 from keras_bnguard.errors import DataError
-from keras_bnguard.model.expected_mode import INFERENCE, expected_mode
+from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, find_shared
-from keras_bnguard.records import DataFacts
+from keras_bnguard.records import DataFacts, ExpectedMode
 from keras_bnguard.rules.thresholds import does_not_fit
 
 BATCHES = 16
@@ -155,7 +155,11 @@ def measure(
 
 def _look_who_trains(snapshot: ModelSnapshot, facts: DataFacts) -> None:
     """Where frozen BN do not fit, another model may train them, as in a GAN: look for it."""
-    frozen = {norm.path for norm in snapshot.inventory.norms if expected_mode(norm)[0] == INFERENCE}
+    frozen = {
+        norm.path
+        for norm in snapshot.inventory.norms
+        if expected_mode(norm)[0] is ExpectedMode.INFERENCE
+    }
     off = any(does_not_fit(item) for item in facts.norms if item.path in frozen)
     if off and snapshot.inventory.shared is None:
         snapshot.replace_inventory(shared=find_shared(snapshot))

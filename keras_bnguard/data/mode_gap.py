@@ -13,6 +13,7 @@ from keras_bnguard.errors import DataError
 from keras_bnguard.inference.selection import forced_paths
 from keras_bnguard.model.expected_mode import will_run
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
+from keras_bnguard.records import NormKind, RunMode
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -80,7 +81,7 @@ def mode_gap(
     live = frozenset(
         n.path
         for n in snapshot.inventory.norms
-        if n.built and n.kind != "variables" and will_run(n, stack) == "training"
+        if n.built and n.kind is not NormKind.VARIABLES and will_run(n, stack) is RunMode.TRAINING
     )
     source = Batches(data, batch_size=batch_size, limit=batches)
     by_batch = Probe(snapshot.backend, model, snapshot.handles, live)

@@ -13,9 +13,9 @@ import numpy as np
 from keras_bnguard.backends.values.probe import InputMoments, Probe, pool
 from keras_bnguard.data.batches import Batch
 from keras_bnguard.data.mode_gap import scores
-from keras_bnguard.model.expected_mode import TRAIN, expected_mode
+from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot
-from keras_bnguard.records import BatchDependence, Gap, Labels, NormInput
+from keras_bnguard.records import BatchDependence, ExpectedMode, Gap, Labels, NormInput, NormKind
 from keras_bnguard.statistics.drift import log_variance_ratio, mean_shift
 
 DEAD = 1e-6
@@ -37,7 +37,9 @@ def live_paths(snapshot: ModelSnapshot) -> FrozenSet[str]:
     """BN that are meant to train, as far as the model alone says."""
     norms = snapshot.inventory.norms
     return frozenset(
-        n.path for n in norms if n.kind != "variables" and expected_mode(n)[0] == TRAIN
+        n.path
+        for n in norms
+        if n.kind is not NormKind.VARIABLES and expected_mode(n)[0] is ExpectedMode.TRAINING
     )
 
 
@@ -206,7 +208,7 @@ def graph_proves_inference(snapshot: ModelSnapshot) -> bool:
     """Whether the graph alone shows that every BN runs in inference mode in `predict`."""
     inventory = snapshot.inventory
     return inventory.functional and all(
-        norm.kind == "keras"
+        norm.kind is NormKind.KERAS
         and norm.builtin
         and bool(norm.calls)
         and all(call.training is not True for call in norm.calls)

@@ -12,6 +12,7 @@ from keras_bnguard.data.batches import Batch, Batches, check_shapes
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.expected_mode import will_run
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
+from keras_bnguard.records import RunMode
 
 # Two runs of one deterministic computation differ by rounding, far below this share of the
 # largest output; Dropout, noise and augmentation differ by far more.
@@ -119,7 +120,7 @@ def _check_frozen(snapshot: ModelSnapshot) -> None:
 def _check_modes(snapshot: ModelSnapshot, inference_only: bool) -> None:
     """Frozen BN that run by the batch all the same: some subclasses, torch modules."""
     stack = snapshot.inventory.stack
-    live = [n.path for n in snapshot.inventory.norms if will_run(n, stack) == "training"]
+    live = [n.path for n in snapshot.inventory.norms if will_run(n, stack) is RunMode.TRAINING]
     if live and not inference_only:
         raise UnsupportedModelError(
             f"{_some(live)} of {_name(snapshot)} would run by the batch in training here ({stack}), "
@@ -172,7 +173,7 @@ def _suspects(snapshot: ModelSnapshot) -> str:
         if snapshot.backend.defaults_to_training(layer)
         or any(word in type(layer).__name__ for word in RANDOM)
     ]
-    found += [n.path for n in snapshot.inventory.norms if will_run(n, stack) == "training"]
+    found += [n.path for n in snapshot.inventory.norms if will_run(n, stack) is RunMode.TRAINING]
     if not found:
         return "No layer of a kind that is known to be random: look at your own layers."
     return f"Layers that do that: {_some(found)}."

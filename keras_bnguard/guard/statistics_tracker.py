@@ -9,9 +9,17 @@ import numpy as np
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.readers import LiveReader, Screen
-from keras_bnguard.model.expected_mode import INFERENCE, did_run, expected_mode
+from keras_bnguard.model.expected_mode import did_run, expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot
-from keras_bnguard.records import CallSite, DriftSnapshot, EmaBias, NormState, StatisticsChange
+from keras_bnguard.records import (
+    CallSite,
+    DriftSnapshot,
+    EmaBias,
+    ExpectedMode,
+    NormState,
+    RunMode,
+    StatisticsChange,
+)
 from keras_bnguard.statistics.channel_health import DEAD_RATIO, channel_health
 from keras_bnguard.statistics.drift import MAX_DISTANCE, Start, layer_means
 from keras_bnguard.statistics.ema import ema_bias
@@ -39,7 +47,9 @@ class StatisticsTracker:
         self._start = self._last = self._now = _Vectors(np.zeros(0))
         self._measured_from: Optional[Tuple[_Vectors, Start]] = None
         self._measured: Optional[Tuple[Any, ...]] = None
-        self._known_intents: Optional[Tuple[Any, Any, Dict[str, Tuple[str, str, str]]]] = None
+        self._known_intents: Optional[
+            Tuple[Any, Any, Dict[str, Tuple[ExpectedMode, str, RunMode]]]
+        ] = None
         self._known_expected: Optional[Tuple[Any, np.ndarray]] = None
         self._judged: Optional[Tuple[Any, np.ndarray, bool]] = None
         self._screen: Optional[Tuple[np.ndarray, Screen]] = None
@@ -160,7 +170,7 @@ class StatisticsTracker:
         intents = self._intents(calls)
         known = self._known_expected
         if known is None or known[0] is not intents:
-            live = [intents[path][0] != INFERENCE for path in self._index]
+            live = [intents[path][0] is ExpectedMode.TRAINING for path in self._index]
             known = self._known_expected = (intents, np.array(live, dtype=bool))
         return known[1]
 
@@ -186,7 +196,7 @@ class StatisticsTracker:
         records = []
         for i, handle in enumerate(self._readable):
             want, why, ran = intents[handle.path]
-            stuck = steps > 0 and want != INFERENCE and not has_changed[i]
+            stuck = steps > 0 and want is ExpectedMode.TRAINING and not has_changed[i]
             health = self._health(handle, i) if closer[i] or handle.path in self._sick else {}
             records.append(
                 StatisticsChange(
@@ -234,7 +244,9 @@ class StatisticsTracker:
         return tuple(found)
 
     # ---------------------------------------------------------------- internal
-    def _intents(self, calls: Mapping[str, Sequence[CallSite]]) -> Dict[str, Tuple[str, str, str]]:
+    def _intents(
+        self, calls: Mapping[str, Sequence[CallSite]]
+    ) -> Dict[str, Tuple[ExpectedMode, str, RunMode]]:
         """Path -> (expected, why, ran); worked out anew only where survey or calls are new."""
         inventory, seen = self._snapshot.inventory, {path: len(s) for path, s in calls.items()}
         known = self._known_intents

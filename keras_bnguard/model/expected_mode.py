@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Iterable, Mapping, Optional, Sequence, Tuple
 
-from keras_bnguard.records import CallSite, Inventory, Mode, NormLayer, Stack
+from keras_bnguard.records import (
+    CallSite,
+    ExpectedMode,
+    Inventory,
+    Mode,
+    NormKind,
+    NormLayer,
+    RunMode,
+    Stack,
+)
 
-TRAIN = "train"
-INFERENCE = "inference"
 
-
-def expected_mode(norm: NormLayer, sites: Optional[Sequence[CallSite]] = None) -> Tuple[str, str]:
+def expected_mode(
+    norm: NormLayer, sites: Optional[Sequence[CallSite]] = None
+) -> Tuple[ExpectedMode, str]:
     """What a BN is meant to do, and the fact that says so.
 
     The first that applies: its own flag, a frozen layer around it, a hold of this package,
@@ -21,29 +29,29 @@ def expected_mode(norm: NormLayer, sites: Optional[Sequence[CallSite]] = None) -
         sites: its calls in a real step, where one was observed.
 
     Returns:
-        ("train" or "inference", reason in a few words).
+        (mode, reason in a few words).
     """
     if not norm.trainable:
-        return INFERENCE, "its own trainable is False"
+        return ExpectedMode.INFERENCE, "its own trainable is False"
     if norm.frozen_ancestors:
-        return INFERENCE, f"{norm.frozen_ancestors[-1]} around it is frozen"
+        return ExpectedMode.INFERENCE, f"{norm.frozen_ancestors[-1]} around it is frozen"
     if norm.forced_inference:
-        return INFERENCE, "held by keras_bnguard"
+        return ExpectedMode.INFERENCE, "held by keras_bnguard"
     if norm.calls and all(call.training is False for call in norm.calls):
-        return INFERENCE, f"called with training=False at {norm.calls[0].owner}"
+        return ExpectedMode.INFERENCE, f"called with training=False at {norm.calls[0].owner}"
     if sites and all(site.explicit is False for site in sites):
-        return INFERENCE, "every call of it passes training=False"
-    return TRAIN, "trainable"
+        return ExpectedMode.INFERENCE, "every call of it passes training=False"
+    return ExpectedMode.TRAINING, "trainable"
 
 
-def will_run(norm: NormLayer, stack: Stack) -> str:
-    """The mode a BN will really run in during `fit` here: "training" or "inference"."""
+def will_run(norm: NormLayer, stack: Stack) -> RunMode:
+    """The mode a BN will really run in during `fit` here."""
     if norm.forced_inference:
-        return "inference"
+        return RunMode.INFERENCE
     behaviour = norm.behaviour
     if behaviour is not None and not behaviour.trainable_updates:
-        return "inference"
-    if norm.kind == "keras":
+        return RunMode.INFERENCE
+    if norm.kind is NormKind.KERAS:
         flag = norm.trainable
         if stack.flags == "compile" and norm.compiled_trainable is not None:
             flag = norm.compiled_trainable
@@ -51,32 +59,32 @@ def will_run(norm: NormLayer, stack: Stack) -> str:
             uses_batch = behaviour is not None and (
                 behaviour.frozen_uses_batch or behaviour.frozen_updates
             )
-            return "training" if uses_batch else "inference"
+            return RunMode.TRAINING if uses_batch else RunMode.INFERENCE
     if norm.calls and all(call.training is False for call in norm.calls):
-        return "inference" if stack.behaviour.graph_false_honoured else "training"
-    return "training"
+        return RunMode.INFERENCE if stack.behaviour.graph_false_honoured else RunMode.TRAINING
+    return RunMode.TRAINING
 
 
-def did_run(norm: NormLayer, sites: Optional[Sequence[CallSite]]) -> str:
-    """The mode a BN ran in, from the calls of a real step: "training", "inference", "unknown"."""
+def did_run(norm: NormLayer, sites: Optional[Sequence[CallSite]]) -> RunMode:
+    """The mode a BN ran in, from the calls of a real step."""
     if not sites:
-        return "unknown"
+        return RunMode.UNKNOWN
     behaviour = norm.behaviour
     # Calls under another flag belong to the step of another model that shares this BN.
     sites = [site for site in sites if site.flag == norm.trainable] or sites
     if any(site.arrived == "tensor" for site in sites):
-        return "unknown"
+        return RunMode.UNKNOWN
     for site in sites:
-        if site.arrived is not True and norm.kind != "torch":
+        if site.arrived is not True and norm.kind is not NormKind.TORCH:
             continue
-        if norm.kind == "torch" and site.arrived is False:
+        if norm.kind is NormKind.TORCH and site.arrived is False:
             continue
-        if site.flag or norm.kind == "torch":
+        if site.flag or norm.kind is NormKind.TORCH:
             if behaviour is None or behaviour.trainable_updates:
-                return "training"
+                return RunMode.TRAINING
         elif behaviour is None or behaviour.frozen_updates or behaviour.frozen_uses_batch:
-            return "training"
-    return "inference"
+            return RunMode.TRAINING
+    return RunMode.INFERENCE
 
 
 def modes(inventory: Inventory) -> Tuple[Mode, ...]:
@@ -93,7 +101,7 @@ def modes(inventory: Inventory) -> Tuple[Mode, ...]:
                 expected=want,
                 why=why,
                 will=will,
-                agrees=(want == TRAIN) == (will == "training"),
+                agrees=(want is ExpectedMode.TRAINING) == (will is RunMode.TRAINING),
                 momentum=norm.momentum,
                 at_default=norm.at_default,
                 forced_inference=norm.forced_inference,
@@ -112,6 +120,6 @@ def norms_to_force(
     paths = []
     for norm in norms:
         want, _ = expected_mode(norm, calls.get(norm.path))
-        if want == INFERENCE and (norm.trainable or not norm.builtin):
+        if want is ExpectedMode.INFERENCE and (norm.trainable or not norm.builtin):
             paths.append(norm.path)
     return tuple(paths)

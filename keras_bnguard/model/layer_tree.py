@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.backends.refs import NormHandle
-from keras_bnguard.records import GraphCall, LayerFlag, TrainingDefault
+from keras_bnguard.records import GraphCall, LayerFlag, NormKind, TrainingDefault
 
 
 class Walk:
@@ -86,7 +86,7 @@ class Walk:
             return False
         for handle in found:
             self.norms.append((layer, container, handle))
-        return any(handle.kind == "keras" for handle in found)
+        return any(handle.kind is NormKind.KERAS for handle in found)
 
     def _record(self, layer: Any, path: str, container: str, is_norm: bool) -> LayerFlag:
         self.position[id(layer)] = len(self.records)

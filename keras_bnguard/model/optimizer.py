@@ -8,7 +8,7 @@ from typing import Any, Optional, Sequence, Tuple
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.training import inner_optimizer
 from keras_bnguard.model.snapshot import ModelSnapshot
-from keras_bnguard.records import OptimizerFacts
+from keras_bnguard.records import NormKind, OptimizerFacts
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _decayed(snapshot: ModelSnapshot, optimizer: Any) -> Tuple[float, Tuple[str,
     owners, variables = [], []
     for handle in snapshot.handles:
         for variable in handle.vectors()[2:]:
-            if handle.kind == "keras" and variable is not None:
+            if handle.kind is NormKind.KERAS and variable is not None:
                 owners.append(handle.path)
                 variables.append(variable)
     decay, reached = snapshot.backend.weight_decay_of(optimizer, variables)

@@ -21,6 +21,7 @@ from keras_bnguard.records import (
     GraphContext,
     Inventory,
     NormBehaviour,
+    NormKind,
     NormLayer,
     SharedNorm,
     WeightCounts,
@@ -83,7 +84,7 @@ def take_snapshot(
     walk.run()
     calls, training_defaults = graph_calls(backend, model, walk)
     handles = [handle for _, _, handle in walk.norms]
-    axes = {id(h.layer): h.settings.get("axis") for h in handles if h.kind == "keras"}
+    axes = {id(h.layer): h.settings.get("axis") for h in handles if h.kind is NormKind.KERAS}
     graph_context = find_graph_context(backend, model, walk.layers, axes)
     defaults = _at_defaults(backend, handles)
     norms = tuple(
@@ -166,9 +167,9 @@ def _norm_record(
     layer, container, handle = item
     mean = handle.vectors()[0]
     flag = walk.flags.get(id(layer))
-    trainable = handle.own_flag() if flag is None or handle.kind == "torch" else flag
+    trainable = handle.own_flag() if flag is None or handle.kind is NormKind.TORCH else flag
     behaviour: Optional[NormBehaviour] = BUILTIN
-    if handle.kind == "torch":
+    if handle.kind is NormKind.TORCH:
         behaviour = _TORCH
     elif not handle.builtin:
         behaviour = backend.norm_behaviour(handle)
@@ -194,7 +195,7 @@ def _norm_record(
         calls=tuple(calls.get(id(layer), ())),
         forced_inference=handle.path in forced_inference,
         aliases=tuple(walk.aliases.get(id(layer), ())),
-        host=type(layer).__name__ if handle.kind != "keras" else "",
+        host=type(layer).__name__ if handle.kind is not NormKind.KERAS else "",
         flag_source=_flag_source(backend, walk, layer),
         graph_context=GraphContext(
             axis=handle.settings.get("axis"),

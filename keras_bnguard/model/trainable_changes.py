@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from keras_bnguard.model.snapshot import ModelSnapshot, find_shared
-from keras_bnguard.records import TrainableChange
+from keras_bnguard.records import ChangeOutcome, TrainableChange
 
 
 def flag_changes(
@@ -39,13 +39,13 @@ def flag_changes(
     backend = snapshot.backend
     facts = backend.optimizer_facts(snapshot.model)
     outcome = backend.flip_outcome(snapshot.model, bool(facts and facts.unknown))
-    excuses = _excuses(snapshot, wanted) if outcome == "ignored" else {}
+    excuses = _excuses(snapshot, wanted) if outcome is ChangeOutcome.IGNORED else {}
     return tuple(
         TrainableChange(
             path=path,
             compiled=compiled[id(layer)],
             now=not compiled[id(layer)],
-            outcome="corrupts" if corrupts else outcome,
+            outcome=ChangeOutcome.CORRUPTS if corrupts else outcome,
             where=where,
             source=(sources or {}).get(id(layer)),
             compiled_at=compiled_at,

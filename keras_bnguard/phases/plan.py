@@ -10,6 +10,7 @@ from keras_bnguard.errors import BNGuardWarning, ScheduleError, SelectorError
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.layer_decay import rate_factors
 from keras_bnguard.phases.phase import Phase, blocks, is_rate_schedule, last, times
+from keras_bnguard.records import NormKind
 from keras_bnguard.selectors import as_list, select
 
 
@@ -74,12 +75,12 @@ def _plan_one(snapshot: ModelSnapshot, phase: Phase, pretrained: FrozenSet[str])
         path = handle.path
         selected = path in chosen
         if phase.batch_norm == "train":
-            if handle.kind == "keras":
+            if handle.kind is NormKind.KERAS:
                 flags[path] = True
             live.append(path)
         elif not selected:
             # Frozen, and held as well where its class need not obey the flag.
-            held += [path] if handle.kind != "keras" or not handle.builtin else []
+            held += [path] if handle.kind is not NormKind.KERAS or not handle.builtin else []
         elif phase.batch_norm == "affine-only" or (
             phase.batch_norm == "inference" and path in pretrained
         ):

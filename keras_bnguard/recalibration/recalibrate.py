@@ -16,9 +16,9 @@ from keras_bnguard.backends.values.probe import InputMoments, Probe, pool
 from keras_bnguard.data.batches import Batches, check_shapes
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.selection import choose_norms, forced_paths
-from keras_bnguard.model.expected_mode import INFERENCE, expected_mode
+from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
-from keras_bnguard.records import NormState
+from keras_bnguard.records import ExpectedMode, NormKind, NormState
 from keras_bnguard.selectors import Selectors
 
 MODES = ("one-pass", "sequential")
@@ -139,7 +139,9 @@ def _chosen(snapshot: ModelSnapshot, select: Optional[Selectors]) -> Tuple[str, 
     return tuple(
         norm.path
         for norm in snapshot.inventory.norms
-        if norm.built and norm.kind != "variables" and expected_mode(norm)[0] != INFERENCE
+        if norm.built
+        and norm.kind is not NormKind.VARIABLES
+        and expected_mode(norm)[0] is ExpectedMode.TRAINING
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Optional, Tuple
 
 from keras_bnguard.records.stack import BUILTIN, NormBehaviour, Stack
@@ -71,12 +72,19 @@ class GraphContext:
     positions: Optional[int] = None
 
 
+class NormKind(Enum):
+    """What keeps the moving statistics, and so what can be read and set."""
+
+    KERAS = "keras"  # a Keras layer with a flag of its own
+    TORCH = "torch"  # a module inside a TorchModuleWrapper
+    VARIABLES = "variables"  # only variables can be read, as in TFSMLayer and FlaxLayer
+
+
 @dataclass(frozen=True)
 class NormLayer:
     """One BatchNormalization layer, or something that keeps moving statistics like one.
 
-    kind: "keras", "torch" (a module inside TorchModuleWrapper), "variables" (only its
-        variables can be seen, as in TFSMLayer or FlaxLayer).
+    kind: a Keras layer, a torch module, or variables without a layer.
     container: path of the sub-model or layer that holds it ("" is the model itself).
     trainable: its own flag; frozen_ancestors: paths whose flag is False on every way to it.
     compiled_trainable: its flag when the model was compiled, None where unknown.
@@ -90,7 +98,7 @@ class NormLayer:
 
     path: str
     class_name: str
-    kind: str = "keras"
+    kind: NormKind = NormKind.KERAS
     container: str = ""
     position: int = 0
     trainable: bool = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
 from keras_bnguard.records.model import WeightCounts
+from keras_bnguard.records.modes import ExpectedMode, RunMode
 from keras_bnguard.records.stack import Stack
 
 SEVERITIES = ("error", "warning", "info")
@@ -47,15 +48,15 @@ class Outcome:
 class Mode:
     """One row of the mode table: what a BN is meant to do, why, and what it will do here.
 
-    `will` is "training" or "inference"; `agrees` says whether that is what was meant.
+    `will` is never UNKNOWN; `agrees` says whether that is what was meant.
     """
 
     path: str
     trainable: bool
     frozen: bool
-    expected: str
+    expected: ExpectedMode
     why: str
-    will: str
+    will: RunMode
     agrees: bool
     momentum: Optional[float]
     at_default: Optional[bool]

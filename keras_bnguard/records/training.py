@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Mapping, Optional, Tuple
 
 import numpy as np
 
 from keras_bnguard.records.data import DataFacts
 from keras_bnguard.records.model import Inventory
+from keras_bnguard.records.modes import ExpectedMode, RunMode
 
 NEEDS = {
     "A": "the model and its compile state at train begin",
@@ -83,11 +85,20 @@ class CallSite:
     surrounding: Any = None
 
 
+class ChangeOutcome(Enum):
+    """What a backend does with a `trainable` that was changed after `compile()`."""
+
+    IGNORED = "ignored"  # the compiled step keeps the old flag
+    LIVE = "live"  # the change counts at the next step
+    RAISES = "raises"  # the next step raises an error
+    CORRUPTS = "corrupts"  # values are written to the wrong variables
+
+
 @dataclass(frozen=True)
 class TrainableChange:
     """A layer's flag that differs from the one its compiled step was built with.
 
-    outcome: what this backend does with it: "ignored", "live", "raises" or "corrupts".
+    outcome: what this backend does with it.
     where: "before fit" or the moment inside it; source: "file.py:41" where known;
     compiled_at: the line of the last `compile()`, where known.
     """
@@ -95,7 +106,7 @@ class TrainableChange:
     path: str
     compiled: bool
     now: bool
-    outcome: str
+    outcome: ChangeOutcome
     where: str = "before fit"
     source: Optional[str] = None
     is_norm: bool = False
@@ -113,16 +124,16 @@ class StatisticsChange:
     sqrt(variance_0 + epsilon). log_variance_ratio: mean over channels of
     |log((variance_t + epsilon) / (variance_0 + epsilon))|. distance: mean over channels of the
     Bhattacharyya distance of `drift.py`.
-    expected: "train" or "inference", from intent; why: the fact that decided it.
-    ran: "training", "inference" or "unknown", from the calls of a real step.
+    expected: the mode it should run in; why: the fact that decided it.
+    ran: the mode it ran in, from the calls of a real step.
     """
 
     path: str
-    expected: str
+    expected: ExpectedMode
     why: str
     changed: bool
     changed_since_last: bool
-    ran: str = "unknown"
+    ran: RunMode = RunMode.UNKNOWN
     affine_changed: Optional[bool] = None
     mean_shift: float = 0.0
     log_variance_ratio: float = 0.0

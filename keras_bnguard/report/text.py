@@ -173,9 +173,9 @@ def mode_cells(mode: Mode) -> Sequence[str]:
     """What a row of the mode table says behind the path."""
     return (
         "live" if mode.trainable else "frozen",
-        one_line(mode.expected),
+        mode.expected.value,
         ("held " if mode.forced_inference else "")
-        + one_line(mode.will)
+        + mode.will.value
         + ("" if mode.agrees else " <--"),
         "-" if mode.momentum is None else f"{mode.momentum:g}",
         {True: "default", False: "trained", None: "not built"}[mode.at_default],

@@ -7,7 +7,16 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from keras_bnguard.records import CallSite, Facts, Inventory, NormLayer, RunFacts, StatisticsChange
+from keras_bnguard.records import (
+    CallSite,
+    ExpectedMode,
+    Facts,
+    Inventory,
+    NormKind,
+    NormLayer,
+    RunFacts,
+    StatisticsChange,
+)
 
 HEADINGS = (
     "What it checks",
@@ -115,7 +124,7 @@ def drops_training(norm: NormLayer) -> bool:
     """A subclass that did not update its statistics when it was trainable and told to train."""
     behaviour = norm.behaviour
     return (
-        norm.kind == "keras"
+        norm.kind is NormKind.KERAS
         and not norm.builtin
         and behaviour is not None
         and not behaviour.trainable_updates
@@ -157,11 +166,15 @@ def stuck(facts: Facts) -> List[StatisticsChange]:
     found = []
     for statistics_change in run.statistics_changes:
         norm = norms.get(statistics_change.path)
-        if norm is None or statistics_change.expected != "train" or statistics_change.changed:
+        if (
+            norm is None
+            or statistics_change.expected is not ExpectedMode.TRAINING
+            or statistics_change.changed
+        ):
             continue
         sites = sites_of(run, norm)
         explained = (
-            norm.kind == "variables"
+            norm.kind is NormKind.VARIABLES
             or not {"moving_mean", "moving_variance"}.isdisjoint(statistics_change.nonfinite)
             or norm.path in flipped
             or (norm.momentum is not None and norm.momentum >= 1.0)
@@ -226,7 +239,7 @@ def freeze_code(inventory: Inventory, norms: Sequence[NormLayer]) -> str:
     names, so that a head's own BN is left alone.
     """
     lines: List[str] = []
-    everywhere = by_container([norm for norm in inventory.norms if norm.kind == "keras"])
+    everywhere = by_container([norm for norm in inventory.norms if norm.kind is NormKind.KERAS])
     for container, held in by_container(norms).items():
         lines.append(f"base = {reach(container)}")
         if len(everywhere.get(container, ())) == len(held):

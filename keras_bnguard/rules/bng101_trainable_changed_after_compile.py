@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Facts, TrainableChange
+from keras_bnguard.records import ChangeOutcome, Facts, TrainableChange
 from keras_bnguard.rules.base import COMPILE_AGAIN, Rule, Violation, count, indent, some, stack_of
 
 OUTCOMES = {
-    "ignored": (
+    ChangeOutcome.IGNORED: (
         "the compiled step keeps the old flags: layers frozen since still train, "
         "layers thawed since stay frozen"
     ),
-    "live": "it takes effect at once here, but on other Kerases it would not",
-    "raises": "the next step will raise, because the optimizer was built for other variables",
-    "corrupts": "the backend would put the values of one variable into another at the next sync",
+    ChangeOutcome.LIVE: "it takes effect at once here, but on other Kerases it would not",
+    ChangeOutcome.RAISES: (
+        "the next step will raise, because the optimizer was built for other variables"
+    ),
+    ChangeOutcome.CORRUPTS: (
+        "the backend would put the values of one variable into another at the next sync"
+    ),
 }
 
 
@@ -92,7 +96,7 @@ class TrainableChangedAfterCompile(Rule):
             not trainable_change.path for trainable_change in trainable_changes
         )
         changed += [f"{count(len(paths), 'layer')} ({norms} BN): {some(paths)}"] * bool(paths)
-        outcomes: Dict[str, List[TrainableChange]] = {}
+        outcomes: Dict[ChangeOutcome, List[TrainableChange]] = {}
         for trainable_change in trainable_changes:
             outcomes.setdefault(trainable_change.outcome, []).append(trainable_change)
         told = "; ".join(_tell(outcome, group) for outcome, group in outcomes.items())
@@ -110,7 +114,7 @@ class TrainableChangedAfterCompile(Rule):
                 "frozen": sum(not trainable_change.now for trainable_change in trainable_changes),
                 "unfrozen": sum(trainable_change.now for trainable_change in trainable_changes),
                 "norms": norms,
-                "outcomes": {outcome: len(group) for outcome, group in outcomes.items()},
+                "outcomes": {outcome.value: len(group) for outcome, group in outcomes.items()},
                 "where": _each(trainable_change.where for trainable_change in trainable_changes),
             },
             source=next(
@@ -134,7 +138,7 @@ class TrainableChangedAfterCompile(Rule):
         return None
 
 
-def _tell(outcome: str, trainable_changes: List[TrainableChange]) -> str:
+def _tell(outcome: ChangeOutcome, trainable_changes: List[TrainableChange]) -> str:
     frozen = sum(not trainable_change.now for trainable_change in trainable_changes)
     changed = [f"{frozen} frozen"] * bool(frozen)
     changed += [f"{len(trainable_changes) - frozen} thawed"] * bool(len(trainable_changes) - frozen)
@@ -144,7 +148,7 @@ def _tell(outcome: str, trainable_changes: List[TrainableChange]) -> str:
         else trainable_change.where
         for trainable_change in trainable_changes
     )
-    return f"{' and '.join(changed)} ({some(places)}): {OUTCOMES.get(outcome, outcome)}"
+    return f"{' and '.join(changed)} ({some(places)}): {OUTCOMES[outcome]}"
 
 
 def _lines(trainable_changes: List[TrainableChange]) -> str:

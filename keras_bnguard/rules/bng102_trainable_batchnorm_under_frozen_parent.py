@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, NormKind
 from keras_bnguard.rules.base import Rule, Violation, count, freeze_code, some
 
 
@@ -55,7 +55,7 @@ class TrainableBatchnormUnderFrozenParent(Rule):
         violation = [
             norm
             for norm in inventory.norms
-            if norm.kind == "keras"
+            if norm.kind is NormKind.KERAS
             and norm.trainable
             and norm.frozen_ancestors
             and not norm.forced_inference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-from keras_bnguard.records import Facts, Inventory, LayerFlag, NormLayer
+from keras_bnguard.records import Facts, Inventory, LayerFlag, NormKind, NormLayer
 from keras_bnguard.rules.base import (
     Rule,
     Violation,
@@ -129,7 +129,7 @@ def _weighted(inventory: Inventory, container: str, last: int) -> List[LayerFlag
 
 def _live(norm: NormLayer) -> bool:
     return (
-        norm.kind == "keras"
+        norm.kind is NormKind.KERAS
         and not norm.frozen
         and not norm.forced_inference
         and not called_with_false(norm)

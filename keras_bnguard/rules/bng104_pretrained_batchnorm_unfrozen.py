@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormLayer
+from keras_bnguard.records import Facts, NormKind, NormLayer
 from keras_bnguard.rules.base import (
     Rule,
     Violation,
@@ -104,7 +104,7 @@ class PretrainedBatchnormUnfrozen(Rule):
 def _unfrozen(norm: NormLayer, before: Optional[NormLayer]) -> bool:
     return (
         before is not None
-        and norm.kind == "keras"
+        and norm.kind is NormKind.KERAS
         and norm.at_default is False
         and before.at_default is False
         and expects_inference(before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List
 
-from keras_bnguard.records import Facts, Inventory, NormLayer, RunFacts
+from keras_bnguard.records import Facts, Inventory, NormKind, NormLayer, RunFacts
 from keras_bnguard.rules.base import (
     Rule,
     Violation,
@@ -78,7 +78,7 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
                 f"{norm.class_name} ({' and '.join(_faults(norm))})" for norm in violation
             )
         )
-        torch = [norm for norm in violation if norm.kind == "torch"]
+        torch = [norm for norm in violation if norm.kind is NormKind.TORCH]
         fixes = [_torch_fix(torch)] if torch else []
         if len(torch) < len(violation):
             fixes.insert(0, KERAS_FIX)
@@ -108,7 +108,7 @@ KERAS_FIX = (
 
 
 def _faults(norm: NormLayer) -> List[str]:
-    if norm.kind == "torch":
+    if norm.kind is NormKind.TORCH:
         return ["normalises by the batch", "moves its statistics"]
     behaviour = norm.behaviour
     if behaviour is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, RunMode
 from keras_bnguard.rules.base import (
     Rule,
     Violation,
@@ -65,7 +65,7 @@ class TrainStepRunsInference(Rule):
         violation = [
             statistics_change
             for statistics_change in stuck(facts)
-            if statistics_change.ran == "inference"
+            if statistics_change.ran is RunMode.INFERENCE
             and statistics_change.affine_changed is not False
         ]
         if not violation:

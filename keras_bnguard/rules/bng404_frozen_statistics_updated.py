@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, StatisticsChange
+from keras_bnguard.records import ExpectedMode, Facts, NormKind, RunMode, StatisticsChange
 from keras_bnguard.rules.base import Rule, Violation, count, norms_of, sites_of, some, stack_of
 
 
@@ -91,15 +91,15 @@ class FrozenStatisticsUpdated(Rule):
 
 def _changed(statistics_change: StatisticsChange) -> bool:
     return (
-        statistics_change.expected == "inference"
+        statistics_change.expected is ExpectedMode.INFERENCE
         and statistics_change.changed
-        and statistics_change.ran != "inference"
+        and statistics_change.ran is not RunMode.INFERENCE
     )
 
 
 def _not_called(statistics_change: StatisticsChange, facts: Facts) -> bool:
     """The watched step did not run this BN, so something else wrote its statistics."""
     norm = norms_of(facts).get(statistics_change.path)
-    if facts.run is None or not facts.run.called or norm is None or norm.kind != "keras":
+    if facts.run is None or not facts.run.called or norm is None or norm.kind is not NormKind.KERAS:
         return False
     return not sites_of(facts.run, norm)

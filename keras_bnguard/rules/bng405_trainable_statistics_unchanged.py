@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, RunMode
 from keras_bnguard.rules.base import Rule, Violation, count, norms_of, some, stack_of, stuck
 
 FLOAT32_STEP = 2.0**-24
@@ -58,14 +58,14 @@ class TrainableStatisticsUnchanged(Rule):
         violation = [
             statistics_change
             for statistics_change in stuck(facts)
-            if statistics_change.ran in ("training", "unknown")
+            if statistics_change.ran is not RunMode.INFERENCE
             and (momentum := norms[statistics_change.path].momentum) is not None
             and not _knows_its_only_batch(facts, momentum)
         ]
         if not violation:
             return
         paths = tuple(statistics_change.path for statistics_change in violation)
-        ran = [m.path for m in violation if m.ran == "training"]
+        ran = [m.path for m in violation if m.ran is RunMode.TRAINING]
         if len(ran) == len(violation):
             seen = "they ran in training mode, so something puts the old values back"
         else:

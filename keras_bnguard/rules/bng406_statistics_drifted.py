@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormLayer, StatisticsChange
+from keras_bnguard.records import ExpectedMode, Facts, NormLayer, RunMode, StatisticsChange
 from keras_bnguard.rules.base import (
     COMPILE_AGAIN,
     Rule,
@@ -117,9 +117,9 @@ class StatisticsDrifted(Rule):
 def _drifted(statistics_change: StatisticsChange) -> bool:
     return (
         statistics_change.distance > MAX_DISTANCE
-        and statistics_change.expected == "train"
+        and statistics_change.expected is ExpectedMode.TRAINING
         and statistics_change.changed
-        and statistics_change.ran != "inference"
+        and statistics_change.ran is not RunMode.INFERENCE
         and not statistics_change.started_at_default
         and not statistics_change.nonfinite
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Optional, Tuple
 
-from keras_bnguard.records import Averaging, Facts
+from keras_bnguard.records import Averaging, ExpectedMode, Facts
 from keras_bnguard.rules.base import Rule, Violation, count, some
 
 FAR = 0.05
@@ -69,7 +69,9 @@ class AveragedWeightsStaleStatistics(Rule):
         if averaging.distance is not None and averaging.distance < FAR:
             return
         trained = tuple(
-            m.path for m in run.statistics_changes if m.expected == "train" and m.changed
+            m.path
+            for m in run.statistics_changes
+            if m.expected is ExpectedMode.TRAINING and m.changed
         )
         if not trained:
             return

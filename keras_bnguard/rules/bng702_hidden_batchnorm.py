@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormLayer
+from keras_bnguard.records import Facts, NormKind, NormLayer
 from keras_bnguard.rules.base import Rule, Violation, count, some, wrappers_of
 
 
@@ -49,7 +49,7 @@ class HiddenBatchnorm(Rule):
         inventory = facts.inventory
         if inventory is None:
             return
-        violation = [norm for norm in inventory.norms if norm.kind in ("torch", "variables")]
+        violation = [norm for norm in inventory.norms if norm.kind is not NormKind.KERAS]
         if not violation:
             return
         paths = tuple(norm.path for norm in violation)
@@ -67,7 +67,7 @@ class HiddenBatchnorm(Rule):
             fix=_fix(hosts),
             evidence={
                 "hosts": {host: len(norms) for host, norms in hosts.items()},
-                "mode_unseen": tuple(n.path for n in violation if n.kind == "variables"),
+                "mode_unseen": tuple(n.path for n in violation if n.kind is NormKind.VARIABLES),
                 "unreadable": inventory.unreadable,
             },
         )
@@ -80,7 +80,7 @@ class HiddenBatchnorm(Rule):
 
 def _tell(host: str, norms: List[NormLayer]) -> str:
     inside = some(tuple(dict.fromkeys(norm.class_name for norm in norms)))
-    if any(norm.kind == "variables" for norm in norms):
+    if any(norm.kind is NormKind.VARIABLES for norm in norms):
         seen = "this package watches its statistics; its mode cannot be seen"
     else:
         seen = "this package watches its statistics and its mode; Keras's flags do not reach it"
@@ -96,7 +96,7 @@ def _fix(hosts: Dict[str, List[NormLayer]]) -> str:
             '        path, call_endpoint="serve", call_training_endpoint="train"',
             "    )",
         ]
-    torch = [norm for norms in hosts.values() for norm in norms if norm.kind == "torch"]
+    torch = [norm for norms in hosts.values() for norm in norms if norm.kind is NormKind.TORCH]
     if torch:
         lines += [
             "or, to keep torch modules still, hold them:",

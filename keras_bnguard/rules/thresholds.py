@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-from keras_bnguard.records import CallSite, DataFacts, Facts, NormInput, NormLayer
+from keras_bnguard.records import CallSite, DataFacts, Facts, NormInput, NormKind, NormLayer
 from keras_bnguard.rules.base import drops_training, expects_inference, sites_of
 
 MAX_MEAN_SHIFT = 0.6
@@ -38,7 +38,7 @@ def silent(facts: Facts, norm: NormLayer) -> bool:
     sites: Tuple[CallSite, ...] = sites_of(facts.run, norm) if facts.run is not None else ()
     return (
         expects_inference(norm)
-        or norm.kind == "variables"
+        or norm.kind is NormKind.VARIABLES
         or drops_training(norm)
         or norm.momentum == 1.0
         or (bool(sites) and all(site.arrived is False for site in sites))

@@ -9,8 +9,10 @@ from typing import Any, Iterable, List, Optional, Tuple, Type
 from keras_bnguard.records import (
     Behaviour,
     CallSite,
+    ChangeOutcome,
     DataFacts,
     EmaBias,
+    ExpectedMode,
     Facts,
     Gap,
     GraphCall,
@@ -22,6 +24,7 @@ from keras_bnguard.records import (
     OptimizerFacts,
     PastRun,
     RunFacts,
+    RunMode,
     SharedNorm,
     Stack,
     StatisticsChange,
@@ -93,18 +96,27 @@ def shared(path: str, here: bool, there: bool, contains: bool = False) -> Shared
 
 
 def trainable_change(
-    path: str, now: bool = False, outcome: str = "ignored", **settings: Any
+    path: str, now: bool = False, outcome: ChangeOutcome = ChangeOutcome.IGNORED, **settings: Any
 ) -> TrainableChange:
     return TrainableChange(path, compiled=not now, now=now, outcome=outcome, **settings)
 
 
-def changed(path: str, expected: str = "train", **settings: Any) -> StatisticsChange:
+def changed(
+    path: str, expected: ExpectedMode = ExpectedMode.TRAINING, **settings: Any
+) -> StatisticsChange:
     """A BN whose statistics moved."""
-    known = {"why": "trainable", "changed": True, "changed_since_last": True, "ran": "training"}
+    known = {
+        "why": "trainable",
+        "changed": True,
+        "changed_since_last": True,
+        "ran": RunMode.TRAINING,
+    }
     return StatisticsChange(path, expected, **{**known, **settings})
 
 
-def stuck(path: str, expected: str = "train", **settings: Any) -> StatisticsChange:
+def stuck(
+    path: str, expected: ExpectedMode = ExpectedMode.TRAINING, **settings: Any
+) -> StatisticsChange:
     """A BN whose statistics are bit-identical."""
     return changed(path, expected, **{"changed": False, "changed_since_last": False, **settings})
 

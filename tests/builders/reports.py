@@ -10,7 +10,15 @@ import numpy as np
 from hypothesis import strategies as st
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftSnapshot, Finding, Mode, Outcome, Report
+from keras_bnguard.records import (
+    DriftSnapshot,
+    ExpectedMode,
+    Finding,
+    Mode,
+    Outcome,
+    Report,
+    RunMode,
+)
 from tests.builders.facts import inventory, norm, stack
 
 SCRIPT = "<script>alert('owned')</script>"
@@ -138,7 +146,9 @@ def hostile() -> Report:
         repaired=None,
     )
     mended = Finding("BNG101", "name", "error", (SCRIPT,), "", "", repaired=SCRIPT)
-    row = Mode(SCRIPT, True, True, "inference", SCRIPT, "training", False, 0.99, None)
+    row = Mode(
+        SCRIPT, True, True, ExpectedMode.INFERENCE, SCRIPT, RunMode.TRAINING, False, 0.99, None
+    )
     look = DriftSnapshot(SCRIPT, 0, 1, {SCRIPT: 0.5}, {SCRIPT: 0.5})
     outcomes = (Outcome("BNG501", "skipped", SCRIPT),)
     return Report(
@@ -230,9 +240,9 @@ any_mode = st.builds(
     words,
     st.booleans(),
     st.booleans(),
-    st.sampled_from(["train", "inference"]),
+    st.sampled_from(ExpectedMode),
     words,
-    st.sampled_from(["training", "inference"]),
+    st.sampled_from([RunMode.TRAINING, RunMode.INFERENCE]),
     st.booleans(),
     st.none() | st.floats(),
     st.none() | st.booleans(),

@@ -17,6 +17,7 @@ from keras_bnguard.backends.patches.inference_mode import ForcedInference, open_
 from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.snapshot import take_snapshot
+from keras_bnguard.records import NormKind
 from tests.builders.models import (
     BN,
     Net,
@@ -210,7 +211,7 @@ def built(layer, width=3):
 def test_the_handle_of_keras_own_bn():
     layer = built(BN(momentum=0.8, epsilon=0.01))
     (handle,) = BACKEND_OF.handles(layer, "a/bn")
-    assert (handle.path, handle.kind, handle.builtin) == ("a/bn", "keras", True)
+    assert (handle.path, handle.kind, handle.builtin) == ("a/bn", NormKind.KERAS, True)
     assert handle.layer is layer
     assert handle.settings["momentum"] == pytest.approx(0.8)
     assert handle.settings["epsilon"] == pytest.approx(0.01)
@@ -294,7 +295,7 @@ if STACK == "k3-tf":
         )
         found = take_snapshot(keras.Model(inputs, layer(inputs))).inventory.norms
         assert len(found) == 2
-        assert {n.kind for n in found} == {"variables"}
+        assert {n.kind for n in found} == {NormKind.VARIABLES}
 
 
 if BACKEND == "jax":
@@ -309,7 +310,7 @@ if BACKEND == "jax":
         layer = layers.JaxLayer(call, params={}, state=state, name="flax")
         found = BACKEND_OF.handles(layer, "flax")
         assert [h.path for h in found] == ["flax/batch_stats/norm"]
-        assert found[0].kind == "variables"
+        assert found[0].kind is NormKind.VARIABLES
         state = BACKEND_OF.state(found[0])
         assert state.mean.tolist() == [0, 0, 0]
         assert state.gamma is None
@@ -324,7 +325,7 @@ if BACKEND == "torch":
             torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3, track_running_stats=False)
         )
         (handle,) = BACKEND_OF.handles(layers.TorchModuleWrapper(net), "net")
-        assert (handle.path, handle.kind) == ("net/0", "torch")
+        assert (handle.path, handle.kind) == ("net/0", NormKind.TORCH)
         assert handle.module is net[0]
         assert handle.vectors()[0] is net[0].running_mean
         assert BACKEND_OF.state(handle).variance.tolist() == [1, 1, 1]

@@ -19,6 +19,7 @@ import numpy as np
 
 from keras_bnguard.backends.patches.inference_mode import _PATCHES, held_forward
 from keras_bnguard.backends.refs import NormHandle
+from keras_bnguard.records import NormKind
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Probe:
         self._model = model
         self._math: ProbeMath = backend.probe_math()
         self._by_batch = by_batch
-        self._targets = [h for h in handles if h.kind == "keras"]
-        self._modules = [h for h in handles if h.kind == "torch"]
+        self._targets = [h for h in handles if h.kind is NormKind.KERAS]
+        self._modules = [h for h in handles if h.kind is NormKind.TORCH]
         self._seen: List[Tuple[str, Any, Any, Any]] = []
         self._paths: List[str] = []
         self._run: Callable[..., Any] = backend.compiled_probe(model, self._traced, training)

@@ -7,7 +7,7 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.model.snapshot import take_snapshot
-from keras_bnguard.records import Report
+from keras_bnguard.records import ExpectedMode, Report, RunMode
 from keras_bnguard.rules import ALL_RULES
 from tests.builders.models import Net, adam, data, frozen_parent, layers, sgd, transfer
 from tests.stack import IS_KERAS3, STACK, keras
@@ -37,7 +37,11 @@ def test_a_frozen_parent_with_a_live_bn_is_found_without_a_step():
     (finding,) = (f for f in report.findings if f.code == "BNG102")
     assert finding.layers == ("base/bn",)
     mode = {m.path: m for m in report.modes}["base/bn"]
-    assert (mode.expected, mode.will, mode.agrees) == ("inference", "training", False)
+    assert (mode.expected, mode.will, mode.agrees) == (
+        ExpectedMode.INFERENCE,
+        RunMode.TRAINING,
+        False,
+    )
 
 
 def test_the_false_of_a_graph_is_a_finding_only_where_this_keras_ignores_it():

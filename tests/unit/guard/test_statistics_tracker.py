@@ -7,6 +7,7 @@ import pytest
 
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.model.snapshot import take_snapshot
+from keras_bnguard.records import ExpectedMode
 from keras_bnguard.statistics.channel_health import dead_channels
 from keras_bnguard.statistics.drift import bhattacharyya, log_variance_ratio, mean_shift
 
@@ -86,8 +87,11 @@ def test_nothing_moved_without_a_change(model):
     assert list(rows) == ["one", "two"]
     assert not any(m.changed or m.changed_since_last for m in rows.values())
     assert all(m.mean_shift == m.log_variance_ratio == 0.0 for m in rows.values())
-    assert rows["one"].expected == "train"
-    assert (rows["two"].expected, rows["two"].why) == ("inference", "its own trainable is False")
+    assert rows["one"].expected is ExpectedMode.TRAINING
+    assert (rows["two"].expected, rows["two"].why) == (
+        ExpectedMode.INFERENCE,
+        "its own trainable is False",
+    )
 
 
 @pytest.mark.parametrize("part", ["mean", "variance"])

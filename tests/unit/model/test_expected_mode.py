@@ -11,7 +11,7 @@ from keras_bnguard.model.expected_mode import (
     norms_to_force,
     will_run,
 )
-from keras_bnguard.records import NormBehaviour
+from keras_bnguard.records import ExpectedMode, NormBehaviour, NormKind, RunMode
 from tests.builders.facts import call, inventory, norm, site, stack
 
 ALWAYS_BATCH = NormBehaviour(trainable_updates=True, frozen_updates=True, frozen_uses_batch=True)
@@ -22,26 +22,36 @@ DROPS = NormBehaviour(trainable_updates=False, frozen_updates=False, frozen_uses
 @pytest.mark.parametrize(
     ("settings", "sites", "mode", "why"),
     [
-        ({}, None, "train", "trainable"),
-        ({}, (), "train", "trainable"),
-        ({"trainable": False}, None, "inference", "its own trainable is False"),
-        ({"frozen_ancestors": ("a", "a/b")}, None, "inference", "a/b around it is frozen"),
-        ({"forced_inference": True}, None, "inference", "held by keras_bnguard"),
+        ({}, None, ExpectedMode.TRAINING, "trainable"),
+        ({}, (), ExpectedMode.TRAINING, "trainable"),
+        ({"trainable": False}, None, ExpectedMode.INFERENCE, "its own trainable is False"),
+        (
+            {"frozen_ancestors": ("a", "a/b")},
+            None,
+            ExpectedMode.INFERENCE,
+            "a/b around it is frozen",
+        ),
+        ({"forced_inference": True}, None, ExpectedMode.INFERENCE, "held by keras_bnguard"),
         (
             {"calls": (call(False, "base"),)},
             None,
-            "inference",
+            ExpectedMode.INFERENCE,
             "called with training=False at base",
         ),
-        ({"calls": (call(False), call(None))}, None, "train", "trainable"),
-        ({"calls": (call(True),)}, None, "train", "trainable"),
-        ({}, (site(explicit=False),), "inference", "every call of it passes training=False"),
-        ({}, (site(explicit=False), site(explicit=None)), "train", "trainable"),
+        ({"calls": (call(False), call(None))}, None, ExpectedMode.TRAINING, "trainable"),
+        ({"calls": (call(True),)}, None, ExpectedMode.TRAINING, "trainable"),
+        (
+            {},
+            (site(explicit=False),),
+            ExpectedMode.INFERENCE,
+            "every call of it passes training=False",
+        ),
+        ({}, (site(explicit=False), site(explicit=None)), ExpectedMode.TRAINING, "trainable"),
         # The flag is named before all else, as it is what the user can change.
         (
             {"trainable": False, "forced_inference": True, "calls": (call(False),)},
             None,
-            "inference",
+            ExpectedMode.INFERENCE,
             "its own trainable is False",
         ),
     ],
@@ -53,24 +63,28 @@ def test_what_a_bn_is_meant_to_do_and_why(settings, sites, mode, why):
 @pytest.mark.parametrize(
     ("settings", "on", "mode"),
     [
-        ({}, "k3-tf", "training"),
-        ({"trainable": False}, "k3-tf", "inference"),
-        ({"forced_inference": True}, "k3-tf", "inference"),
+        ({}, "k3-tf", RunMode.TRAINING),
+        ({"trainable": False}, "k3-tf", RunMode.INFERENCE),
+        ({"forced_inference": True}, "k3-tf", RunMode.INFERENCE),
         # A frozen parent that did not reach the BN's own flag does not stop it.
-        ({"frozen_ancestors": ("base",)}, "k3-tf", "training"),
+        ({"frozen_ancestors": ("base",)}, "k3-tf", RunMode.TRAINING),
         # Keras 2 runs the flags of compile(), the others those of now.
-        ({"trainable": False, "compiled_trainable": True}, "tfk", "training"),
-        ({"trainable": True, "compiled_trainable": False}, "tfk", "inference"),
-        ({"trainable": False, "compiled_trainable": True}, "k3-torch", "inference"),
-        ({"calls": (call(False),)}, "tfk", "inference"),
-        ({"calls": (call(False),)}, "k3-jax", "training"),
-        ({"calls": (call(False), call(None))}, "tfk", "training"),
-        ({"trainable": False, "behaviour": ALWAYS_BATCH}, "tfk", "training"),
-        ({"trainable": False, "behaviour": NORMALISES}, "tfk", "training"),
-        ({"trainable": False, "behaviour": None}, "tfk", "inference"),
-        ({"behaviour": DROPS}, "tfk", "inference"),
+        ({"trainable": False, "compiled_trainable": True}, "tfk", RunMode.TRAINING),
+        ({"trainable": True, "compiled_trainable": False}, "tfk", RunMode.INFERENCE),
+        ({"trainable": False, "compiled_trainable": True}, "k3-torch", RunMode.INFERENCE),
+        ({"calls": (call(False),)}, "tfk", RunMode.INFERENCE),
+        ({"calls": (call(False),)}, "k3-jax", RunMode.TRAINING),
+        ({"calls": (call(False), call(None))}, "tfk", RunMode.TRAINING),
+        ({"trainable": False, "behaviour": ALWAYS_BATCH}, "tfk", RunMode.TRAINING),
+        ({"trainable": False, "behaviour": NORMALISES}, "tfk", RunMode.TRAINING),
+        ({"trainable": False, "behaviour": None}, "tfk", RunMode.INFERENCE),
+        ({"behaviour": DROPS}, "tfk", RunMode.INFERENCE),
         # A torch module does not look at Keras's flag.
-        ({"kind": "torch", "trainable": False, "behaviour": ALWAYS_BATCH}, "k3-torch", "training"),
+        (
+            {"kind": NormKind.TORCH, "trainable": False, "behaviour": ALWAYS_BATCH},
+            "k3-torch",
+            RunMode.TRAINING,
+        ),
     ],
 )
 def test_what_a_bn_will_run_as_here(settings, on, mode):
@@ -80,19 +94,23 @@ def test_what_a_bn_will_run_as_here(settings, on, mode):
 @pytest.mark.parametrize(
     ("settings", "sites", "mode"),
     [
-        ({}, None, "unknown"),
-        ({}, (), "unknown"),
-        ({}, (site(True),), "training"),
-        ({}, (site(False),), "inference"),
-        ({}, (site(None),), "inference"),
-        ({}, (site("tensor"),), "unknown"),
-        ({}, (site(False), site(True)), "training"),
-        ({}, (site(True, flag=False),), "inference"),
-        ({"behaviour": ALWAYS_BATCH}, (site(True, flag=False),), "training"),
-        ({"behaviour": None}, (site(True, flag=False),), "training"),
-        ({"behaviour": DROPS}, (site(True),), "inference"),
-        ({"kind": "torch", "behaviour": ALWAYS_BATCH}, (site(None, flag=False),), "training"),
-        ({"kind": "torch", "behaviour": ALWAYS_BATCH}, (site(False),), "inference"),
+        ({}, None, RunMode.UNKNOWN),
+        ({}, (), RunMode.UNKNOWN),
+        ({}, (site(True),), RunMode.TRAINING),
+        ({}, (site(False),), RunMode.INFERENCE),
+        ({}, (site(None),), RunMode.INFERENCE),
+        ({}, (site("tensor"),), RunMode.UNKNOWN),
+        ({}, (site(False), site(True)), RunMode.TRAINING),
+        ({}, (site(True, flag=False),), RunMode.INFERENCE),
+        ({"behaviour": ALWAYS_BATCH}, (site(True, flag=False),), RunMode.TRAINING),
+        ({"behaviour": None}, (site(True, flag=False),), RunMode.TRAINING),
+        ({"behaviour": DROPS}, (site(True),), RunMode.INFERENCE),
+        (
+            {"kind": NormKind.TORCH, "behaviour": ALWAYS_BATCH},
+            (site(None, flag=False),),
+            RunMode.TRAINING,
+        ),
+        ({"kind": NormKind.TORCH, "behaviour": ALWAYS_BATCH}, (site(False),), RunMode.INFERENCE),
     ],
 )
 def test_what_a_bn_did_in_an_observed_step(settings, sites, mode):
@@ -123,8 +141,8 @@ def test_the_mode_table_says_where_meant_and_done_differ():
     assert [rows[p].agrees for p in ("base/bn", "head/bn", "held/bn")] == [False, True, True]
     row = rows["base/bn"]
     assert (row.expected, row.will, row.why) == (
-        "inference",
-        "training",
+        ExpectedMode.INFERENCE,
+        RunMode.TRAINING,
         "base around it is frozen",
     )
     assert (row.trainable, row.frozen, row.momentum, row.at_default) == (True, True, 0.9, True)

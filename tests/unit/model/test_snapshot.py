@@ -7,7 +7,7 @@ import pytest
 
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.snapshot import take_snapshot
-from keras_bnguard.records import BUILTIN
+from keras_bnguard.records import BUILTIN, NormKind
 from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 layers = keras.layers
@@ -78,7 +78,7 @@ def test_a_bn_knows_its_container_settings_and_size():
     assert (found.container, found.class_name, found.kind) == (
         "backbone",
         "BatchNormalization",
-        "keras",
+        NormKind.KERAS,
     )
     assert (found.channels, found.built, found.at_default) == (3, True, True)
     assert found.momentum == pytest.approx(0.99)
@@ -353,7 +353,7 @@ def test_bn_in_torch_modules_is_found_by_the_modules_name():
     model = keras.Sequential([keras.Input((4,)), layers.TorchModuleWrapper(net, name="torch")])
     found = norms(model)["torch/1"]
     assert (found.kind, found.class_name, found.host) == (
-        "torch",
+        NormKind.TORCH,
         "torch.nn.BatchNorm1d",
         "TorchModuleWrapper",
     )

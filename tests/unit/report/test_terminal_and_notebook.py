@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from keras_bnguard.records import Mode
+from keras_bnguard.records import ExpectedMode, Mode, RunMode
 from keras_bnguard.report import text
 from keras_bnguard.report.notebook import Shown, mimebundle, repr_html
 from keras_bnguard.report.terminal import is_terminal, print_report
@@ -124,7 +124,9 @@ def test_rows_that_differ_are_marked(coloured):
 @needs_extra
 def test_prose_and_table_stay_within_80_columns(coloured):
     long = "backbone/" + "a_long_name/" * 9 + "bn"
-    row = Mode(long, True, True, "inference", "why", "training", False, 0.999, False)
+    row = Mode(
+        long, True, True, ExpectedMode.INFERENCE, "why", RunMode.TRAINING, False, 0.999, False
+    )
     written = bare(coloured(plain(IGNORED, modes=(row,), notes=("word " * 60,))))
     assert max(map(len, written.splitlines())) <= 80
 

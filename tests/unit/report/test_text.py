@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftSnapshot, Finding, Mode, Outcome, Report
+from keras_bnguard.records import (
+    DriftSnapshot,
+    ExpectedMode,
+    Finding,
+    Mode,
+    Outcome,
+    Report,
+    RunMode,
+)
 from keras_bnguard.report.text import brief, finding_text, mode_table, render, verdict
 from tests.builders.facts import inventory, norm, stack
 
@@ -125,7 +133,9 @@ def test_long_paths_keep_their_end():
 @pytest.mark.parametrize("held", [False, True])
 def test_text_stays_within_80_columns(held):
     long = "base/" + "very_long_block_name_" * 4 + "bn"
-    row = Mode(long, True, True, "inference", "why", "training", False, 0.999, False, held)
+    row = Mode(
+        long, True, True, ExpectedMode.INFERENCE, "why", RunMode.TRAINING, False, 0.999, False, held
+    )
     finding = Finding("BNG404", "frozen-statistics-updated", "error", (), "word " * 60, "do it")
     text = render(report(finding, modes=(row,), outcomes=BLIND, repairs=("a " * 60,)))
     assert max(len(line) for line in text.splitlines()) <= 80

@@ -16,9 +16,12 @@ from keras_bnguard.records import (
     BatchDependence,
     BlockFlags,
     Convolution,
+    ExpectedMode,
     Facts,
     GraphContext,
     LostMask,
+    NormKind,
+    RunMode,
     TimeSteps,
 )
 from keras_bnguard.rules import ALL_RULES, BY_CODE
@@ -123,7 +126,7 @@ def everything_wrong():
     return facts(
         norm("backbone/a", frozen_ancestors=("backbone",)),
         norm("backbone/b", trainable=False, at_default=True),
-        norm("wrapper/0", kind="torch", trainable=False, host="TorchModuleWrapper"),
+        norm("wrapper/0", kind=NormKind.TORCH, trainable=False, host="TorchModuleWrapper"),
         norm(
             "c",
             trainable=True,
@@ -149,9 +152,9 @@ def everything_wrong():
             learning_rate=1.0,
         ),
         run=run(
-            changed("backbone/b", "inference", dead_channels=1),
+            changed("backbone/b", ExpectedMode.INFERENCE, dead_channels=1),
             changed("backbone/a", mean_shift=9.0, nonfinite=("gamma",)),
-            stuck("c", ran="inference"),
+            stuck("c", ran=RunMode.INFERENCE),
             trainable_changes=(trainable_change("c"),),
             calls={"c": (site(False, leaked_from="a"),), "backbone/b": (site(True),)},
             recompiled="epoch 1 end",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import ChangeOutcome, Facts
 from keras_bnguard.rules.bng101_trainable_changed_after_compile import (
     OUTCOMES,
     TrainableChangedAfterCompile,
@@ -36,7 +36,7 @@ def test_it_lists_all_changed_layers_with_bn_first():
     assert "keras 3.15.1 on tensorflow" in violation.message
 
 
-@pytest.mark.parametrize("outcome", sorted(OUTCOMES))
+@pytest.mark.parametrize("outcome", list(ChangeOutcome))
 def test_it_says_what_the_engine_does_with_the_change(outcome):
     violation = the_violation(
         RULE, facts(run=run(trainable_changes=(trainable_change("bn", outcome=outcome),)))
@@ -46,9 +46,9 @@ def test_it_says_what_the_engine_does_with_the_change(outcome):
 
 def test_it_groups_by_outcome_and_counts_frozen_and_thawed_layers():
     trainable_changes = (
-        trainable_change("a", now=False, outcome="ignored"),
-        trainable_change("b", now=True, outcome="ignored"),
-        trainable_change("c", now=True, outcome="raises"),
+        trainable_change("a", now=False, outcome=ChangeOutcome.IGNORED),
+        trainable_change("b", now=True, outcome=ChangeOutcome.IGNORED),
+        trainable_change("c", now=True, outcome=ChangeOutcome.RAISES),
     )
     violation = the_violation(RULE, facts(run=run(trainable_changes=trainable_changes)))
     assert "1 frozen and 1 thawed (before fit)" in violation.message

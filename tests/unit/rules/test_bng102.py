@@ -2,6 +2,7 @@
 
 import pytest
 
+from keras_bnguard.records import NormKind
 from keras_bnguard.rules.bng102_trainable_batchnorm_under_frozen_parent import (
     TrainableBatchnormUnderFrozenParent,
 )
@@ -49,7 +50,7 @@ def test_a_held_bn_is_silent():
 
 
 def test_torch_modules_are_left_to_bng105():
-    assert not violations(RULE, facts(live(kind="torch")))
+    assert not violations(RULE, facts(live(kind=NormKind.TORCH)))
 
 
 def test_a_list_of_names_is_the_fix_where_a_sub_model_has_other_bn():

@@ -1,6 +1,6 @@
 """BNG105 with hand-made records."""
 
-from keras_bnguard.records import NormBehaviour
+from keras_bnguard.records import NormBehaviour, NormKind
 from keras_bnguard.rules.bng105_frozen_batchnorm_uses_batch_statistics import (
     FrozenBatchnormUsesBatchStatistics,
 )
@@ -17,7 +17,12 @@ def frozen(path="bn", **settings):
 
 
 def torch(path="wrapper/0", **settings):
-    known = {"kind": "torch", "class_name": "BatchNorm2d", "container": "", "behaviour": TORCH}
+    known = {
+        "kind": NormKind.TORCH,
+        "class_name": "BatchNorm2d",
+        "container": "",
+        "behaviour": TORCH,
+    }
     return frozen(path, **{**known, **settings})
 
 

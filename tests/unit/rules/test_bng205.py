@@ -1,6 +1,6 @@
 """BNG205 with hand-made records."""
 
-from keras_bnguard.records import BUILTIN, NormBehaviour
+from keras_bnguard.records import BUILTIN, NormBehaviour, NormKind
 from keras_bnguard.rules.bng205_subclass_drops_training import SubclassDropsTraining
 from tests.builders.facts import call, changed, facts, norm, run, stuck, the_violation, violations
 
@@ -47,7 +47,7 @@ def test_momentum_1_is_silent():
 
 
 def test_stock_layers_torch_modules_and_untried_classes_are_silent():
-    for other in (dropping(builtin=True), dropping(kind="torch"), dropping(behaviour=None)):
+    for other in (dropping(builtin=True), dropping(kind=NormKind.TORCH), dropping(behaviour=None)):
         assert not violations(RULE, facts(other, run=run()))
 
 

@@ -1,6 +1,6 @@
 """BNG206 with hand-made records."""
 
-from keras_bnguard.records import Facts, NormBehaviour
+from keras_bnguard.records import ExpectedMode, Facts, NormBehaviour, NormKind, RunMode
 from keras_bnguard.rules.bng206_train_step_runs_inference import TrainStepRunsInference
 from tests.builders.facts import (
     changed,
@@ -20,7 +20,7 @@ DROPS = NormBehaviour(trainable_updates=False, frozen_updates=False, frozen_uses
 
 
 def inference(**settings):
-    return stuck("bn", **{"ran": "inference", "affine_changed": True, **settings})
+    return stuck("bn", **{"ran": RunMode.INFERENCE, "affine_changed": True, **settings})
 
 
 def known(statistics_change=None, layer=None, calls=NONE_GIVEN, **settings):
@@ -50,11 +50,11 @@ def test_momentum_1_is_silent():
 
 
 def test_a_frozen_bn_is_silent():
-    assert not violations(RULE, known(inference(expected="inference")))
+    assert not violations(RULE, known(inference(expected=ExpectedMode.INFERENCE)))
 
 
 def test_a_bn_held_by_this_package_is_silent():
-    held = inference(expected="inference", why="held")
+    held = inference(expected=ExpectedMode.INFERENCE, why="held")
     assert not violations(RULE, known(held, norm("bn", forced_inference=True)))
 
 
@@ -65,11 +65,11 @@ def test_training_false_at_every_call_site_is_silent():
 
 
 def test_statistics_that_moved_and_were_put_back_are_left_to_bng405():
-    assert not violations(RULE, known(inference(ran="training")))
+    assert not violations(RULE, known(inference(ran=RunMode.TRAINING)))
 
 
 def test_statistics_that_moved_are_silent():
-    assert not violations(RULE, known(changed("bn", ran="inference", affine_changed=True)))
+    assert not violations(RULE, known(changed("bn", ran=RunMode.INFERENCE, affine_changed=True)))
 
 
 def test_gamma_and_beta_that_did_not_move_are_silent():
@@ -89,7 +89,7 @@ def test_a_bn_that_the_step_did_not_run_is_silent():
 
 
 def test_variables_without_a_visible_mode_are_silent():
-    assert not violations(RULE, known(layer=norm("bn", kind="variables")))
+    assert not violations(RULE, known(layer=norm("bn", kind=NormKind.VARIABLES)))
 
 
 def test_it_is_silent_before_the_first_step():

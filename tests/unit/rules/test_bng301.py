@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, NormKind
 from keras_bnguard.rules.bng301_momentum_too_slow_for_run import MomentumTooSlowForRun
 from tests.builders.facts import (
     changed,
@@ -99,7 +99,12 @@ def test_a_bn_that_runs_twice_a_step_counts_twice():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"trainable": False}, {"forced_inference": True}, {"momentum": 1.0}, {"kind": "variables"}],
+    [
+        {"trainable": False},
+        {"forced_inference": True},
+        {"momentum": 1.0},
+        {"kind": NormKind.VARIABLES},
+    ],
 )
 def test_bn_that_do_not_learn_statistics_are_silent(settings):
     assert not violations(RULE, over(late(), norms=[norm("bn", **settings)]))

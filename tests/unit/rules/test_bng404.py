@@ -2,7 +2,7 @@
 
 import math
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import ExpectedMode, Facts, NormKind, RunMode
 from keras_bnguard.rules.bng404_frozen_statistics_updated import FrozenStatisticsUpdated
 from tests.builders.facts import (
     changed,
@@ -21,7 +21,7 @@ RULE = FrozenStatisticsUpdated
 
 def still(path="bn", **settings):
     known = {"why": "its own trainable is False", "max_mean_shift": 0.31}
-    return changed(path, "inference", **{**known, **settings})
+    return changed(path, ExpectedMode.INFERENCE, **{**known, **settings})
 
 
 def test_it_fires_on_a_frozen_bn_that_moved():
@@ -43,7 +43,7 @@ def test_nan_counts_as_moved():
 
 
 def test_it_fires_without_an_observed_step_and_without_an_inventory():
-    unseen = still(ran="unknown")
+    unseen = still(ran=RunMode.UNKNOWN)
     assert violations(RULE, facts(norm("bn"), run=run(unseen)))
     assert "with this stack" in the_violation(RULE, Facts(run=run(unseen))).message
 
@@ -53,17 +53,17 @@ def test_a_live_bn_is_silent():
 
 
 def test_a_bn_that_stood_still_is_silent():
-    assert not violations(RULE, facts(norm("bn"), run=run(stuck("bn", "inference"))))
+    assert not violations(RULE, facts(norm("bn"), run=run(stuck("bn", ExpectedMode.INFERENCE))))
 
 
 def test_statistics_assigned_by_the_users_own_code_are_silent():
-    assert not violations(RULE, facts(norm("bn"), run=run(still(ran="inference"))))
+    assert not violations(RULE, facts(norm("bn"), run=run(still(ran=RunMode.INFERENCE))))
 
 
 def test_statistics_of_a_teacher_that_the_step_does_not_run_are_silent():
-    observed = run(still("teacher/bn", ran="unknown"), calls={"bn": (site(True),)})
+    observed = run(still("teacher/bn", ran=RunMode.UNKNOWN), calls={"bn": (site(True),)})
     assert not violations(RULE, facts(norm("teacher/bn"), norm("bn"), run=observed))
-    assert violations(RULE, facts(norm("teacher/bn", kind="variables"), run=observed))
+    assert violations(RULE, facts(norm("teacher/bn", kind=NormKind.VARIABLES), run=observed))
 
 
 def test_it_cannot_look_before_the_first_step():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from keras_bnguard.records import Facts, NormBehaviour
+from keras_bnguard.records import ExpectedMode, Facts, NormBehaviour, NormKind, RunMode
 from keras_bnguard.rules.bng405_trainable_statistics_unchanged import TrainableStatisticsUnchanged
 from tests.builders.facts import (
     changed,
@@ -24,7 +24,7 @@ TRAINED = {"bn": (site(True),)}
 
 
 def known(statistics_change=None, layer=None, **settings):
-    observed = run(statistics_change or stuck("bn", ran="unknown"), **settings)
+    observed = run(statistics_change or stuck("bn", ran=RunMode.UNKNOWN), **settings)
     return facts(layer or norm("bn"), run=observed)
 
 
@@ -38,13 +38,13 @@ def test_it_fires_where_the_cause_is_not_known():
 
 
 def test_statistics_that_moved_and_were_put_back_fire():
-    violation = the_violation(RULE, known(stuck("bn", ran="training"), calls=TRAINED))
+    violation = the_violation(RULE, known(stuck("bn", ran=RunMode.TRAINING), calls=TRAINED))
     assert "something puts the old values back" in violation.message
     assert violation.evidence["ran_in_training"] == ("bn",)
 
 
 def test_torch_modules_are_judged_too():
-    assert violations(RULE, known(layer=norm("bn", kind="torch", builtin=False)))
+    assert violations(RULE, known(layer=norm("bn", kind=NormKind.TORCH, builtin=False)))
 
 
 @pytest.mark.parametrize("momentum", [1.0, None])
@@ -62,18 +62,18 @@ def test_a_bn_that_moved_is_silent():
 
 
 def test_a_frozen_bn_is_silent():
-    assert not violations(RULE, known(stuck("bn", "inference")))
+    assert not violations(RULE, known(stuck("bn", ExpectedMode.INFERENCE)))
 
 
 def test_inference_mode_is_left_to_bng206():
     assert not violations(
-        RULE, known(stuck("bn", ran="inference", affine_changed=True), calls=TRAINED)
+        RULE, known(stuck("bn", ran=RunMode.INFERENCE, affine_changed=True), calls=TRAINED)
     )
 
 
 def test_a_leaked_false_is_left_to_bng203():
     leaked = {"bn": (site(False, leaked_from="base"),)}
-    assert not violations(RULE, known(stuck("bn", ran="training"), calls=leaked))
+    assert not violations(RULE, known(stuck("bn", ran=RunMode.TRAINING), calls=leaked))
 
 
 def test_a_subclass_that_drops_training_is_left_to_bng205():
@@ -85,7 +85,7 @@ def test_a_bn_that_the_step_did_not_run_is_silent():
 
 
 def test_variables_without_a_visible_mode_are_silent():
-    assert not violations(RULE, known(layer=norm("bn", kind="variables")))
+    assert not violations(RULE, known(layer=norm("bn", kind=NormKind.VARIABLES)))
 
 
 def test_it_cannot_look_before_the_first_step_or_without_the_model():
@@ -100,7 +100,7 @@ def test_it_cannot_look_before_the_first_step_or_without_the_model():
 def test_statistics_that_are_nan_are_silent():
     """They stay NaN whatever the step does: BNG402 says so."""
     assert not violations(
-        RULE, known(replace(stuck("bn", ran="training"), nonfinite=("moving_mean",)))
+        RULE, known(replace(stuck("bn", ran=RunMode.TRAINING), nonfinite=("moving_mean",)))
     )
 
 
@@ -110,6 +110,6 @@ def test_statistics_that_are_nan_are_silent():
 )
 def test_one_batch_that_an_earlier_fit_saw_until_nothing_moved_is_silent(steps, batches, fires):
     before = past(norm("bn"), steps=steps)
-    observed = run(stuck("bn", ran="training"), calls=TRAINED, before=before)
+    observed = run(stuck("bn", ran=RunMode.TRAINING), calls=TRAINED, before=before)
     known = facts(norm("bn"), run=observed, hyper={"steps": batches})
     assert bool(violations(RULE, known)) is fires

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import ExpectedMode, Facts, RunMode
 from keras_bnguard.rules.bng406_statistics_drifted import StatisticsDrifted
 from keras_bnguard.statistics.drift import bhattacharyya
 from tests.builders.facts import changed, facts, norm, run, stuck, the_violation, violations
@@ -48,11 +48,11 @@ def test_a_run_that_goes_on_from_an_earlier_one_is_silent():
 
 
 def test_recalibration_asked_for_is_silent():
-    assert not violations(RULE, known(drifted(ran="inference")))
+    assert not violations(RULE, known(drifted(ran=RunMode.INFERENCE)))
 
 
 def test_frozen_still_and_non_finite_bn_are_silent():
-    assert not violations(RULE, known(drifted(expected="inference")))
+    assert not violations(RULE, known(drifted(expected=ExpectedMode.INFERENCE)))
     assert not violations(RULE, known(stuck("bn", distance=2.0)))
     assert not violations(RULE, known(drifted(nonfinite=("moving_mean",))))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, NormKind
 from keras_bnguard.rules.bng502_batch_too_small import BatchTooSmall
 from tests.builders.facts import (
     changed,
@@ -71,7 +71,12 @@ def test_it_sees_without_data_what_the_first_step_showed():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"trainable": False}, {"forced_inference": True}, {"renorm": True}, {"kind": "variables"}],
+    [
+        {"trainable": False},
+        {"forced_inference": True},
+        {"renorm": True},
+        {"kind": NormKind.VARIABLES},
+    ],
 )
 def test_bn_that_do_not_mind_are_silent(settings):
     assert not violations(RULE, fed(2, norms=[norm("bn", **settings)]))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from keras_bnguard.records import Averaging
+from keras_bnguard.records import Averaging, ExpectedMode
 from keras_bnguard.rules.bng603_averaged_weights_stale_statistics import (
     AveragedWeightsStaleStatistics as Rule,
 )
@@ -64,7 +64,7 @@ def test_silent_where_nothing_is_stale(unchanged):
 
 
 def test_silent_where_no_bn_trained_or_no_step_was_taken():
-    assert violations(Rule, ended(EMA, stuck("a"), changed("b", "inference"))) == []
+    assert violations(Rule, ended(EMA, stuck("a"), changed("b", ExpectedMode.INFERENCE))) == []
     assert violations(Rule, ended(steps=0)) == []
 
 

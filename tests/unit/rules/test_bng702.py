@@ -1,6 +1,6 @@
 """BNG702 with hand-made records."""
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, NormKind
 from keras_bnguard.rules.bng702_hidden_batchnorm import HiddenBatchnorm
 from tests.builders.facts import facts, norm, stack, the_violation, violations
 
@@ -9,13 +9,18 @@ RULE = HiddenBatchnorm
 
 def in_tfsm(path="saved/bn", **settings):
     return norm(
-        path, kind="variables", container="", host="TFSMLayer", class_name="moving_mean", **settings
+        path,
+        kind=NormKind.VARIABLES,
+        container="",
+        host="TFSMLayer",
+        class_name="moving_mean",
+        **settings,
     )
 
 
 def in_torch(path="wrapper/1"):
     return norm(
-        path, kind="torch", container="", host="TorchModuleWrapper", class_name="BatchNorm2d"
+        path, kind=NormKind.TORCH, container="", host="TorchModuleWrapper", class_name="BatchNorm2d"
     )
 
 
