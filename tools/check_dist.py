@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "keras_bnguard"
 CARRIED = ("benchmarks", "docs", "examples", "tests", "tools")  # by the sdist alone
-ALONE = {
+ITSELF = {
     "CHANGELOG.md",
     "LICENSE",
     "Makefile",
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
         sys.exit("The wheel has no LICENSE.")
     with tarfile.open(sdist) as tar:
         unpacked = {name.split("/", 1)[1] for name in tar.getnames() if "/" in name}
-    missing = sources.union(ALONE, *map(_files, CARRIED)) - unpacked
+    missing = sources.union(ITSELF, *map(_files, CARRIED)) - unpacked
     if missing:
         sys.exit(f"The sdist lacks {', '.join(sorted(missing))}.")
     _run_installed(wheel)

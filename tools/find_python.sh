@@ -1,7 +1,7 @@
 #!/bin/sh
 # Print the first Python of the versions asked for that can make a virtual environment.
 #
-#   tools/find_python.sh 3.11 3.12 ...     looks on PATH, then among pyenv's versions
+#   tools/find_python.sh 3.11 3.12 ...     searches PATH, then pyenv's versions
 #   tools/find_python.sh --all 3.9 ...     prints one line for each version found: 3.9 /path/python
 set -eu
 

@@ -1,7 +1,7 @@
 """Write docs/rules.md and the rule table of the README from the rules themselves.
 
 python tools/make_docs.py            write both
-python tools/make_docs.py --check    say whether both are current, write nothing
+python tools/make_docs.py --check    compare both with the rules, write nothing
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def page() -> str:
 
 
 def readme(text: str) -> str:
-    """A README with the table between its two marks made anew."""
+    """A README with the table between its two marks written again."""
     head, rest = text.split(BEGIN, 1)
     _, tail = rest.split(END, 1)
     return f"{head}{BEGIN}\n{table()}\n{END}{tail}"

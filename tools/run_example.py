@@ -29,7 +29,7 @@ def run(name: str, stack: str, *arguments: str) -> str:
     """
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
-        env=surroundings(stack),
+        env=environment_of(stack),
         capture_output=True,
         text=True,
         check=False,
@@ -39,7 +39,7 @@ def run(name: str, stack: str, *arguments: str) -> str:
     return done.stdout
 
 
-def surroundings(stack: str) -> Dict[str, str]:
+def environment_of(stack: str) -> Dict[str, str]:
     """The environment variables under which a script runs on that Keras."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     # One thread: the work is small, and other processes may have the machine.
@@ -53,7 +53,7 @@ def surroundings(stack: str) -> Dict[str, str]:
 
 
 def blocks(name: str) -> Dict[str, List[str]]:
-    """Stack -> the lines that a page says the example prints there."""
+    """Stack -> the lines that the example prints there, as the page shows them."""
     text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
     found = re.findall(r"^### (\S+)\n\n```text\n(.*?)```\n", text, flags=re.S | re.M)
     return {stack: output.splitlines() for stack, output in found}

@@ -5,11 +5,11 @@
 set -eu
 
 case $1 in
-    k2 | k3-tf) engine=tensorflow ;;
-    tfk) engine=tensorflow TF_USE_LEGACY_KERAS=1 && export TF_USE_LEGACY_KERAS ;;
-    k3-jax) engine=jax ;;
-    k3-torch) engine=torch ;;
+    k2 | k3-tf) backend=tensorflow ;;
+    tfk) backend=tensorflow TF_USE_LEGACY_KERAS=1 && export TF_USE_LEGACY_KERAS ;;
+    k3-jax) backend=jax ;;
+    k3-torch) backend=torch ;;
     *) echo "no stack is called $1" >&2 && exit 2 ;;
 esac
 shift
-KERAS_BACKEND=$engine TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3} exec "$@"
+KERAS_BACKEND=$backend TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3} exec "$@"

@@ -16,7 +16,7 @@ import pytest
 from tests import ROOT
 from tests.builders.example_facts import EXAMPLES
 from tests.builders.without_part import NOTHING
-from tools.run_example import blocks, surroundings
+from tools.run_example import blocks, environment_of
 
 KEPT = ROOT / "tests" / "docs" / "without_part"
 STACK = "k3-torch"
@@ -56,7 +56,7 @@ def test_what_is_kept_is_what_an_example_prints_without_a_part(name, part):
     script = ROOT / "examples" / f"{name}.py"
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "builders" / "without_part.py"), str(script), part],
-        env=surroundings(STACK),
+        env=environment_of(STACK),
         capture_output=True,
         text=True,
         check=True,
