@@ -26,7 +26,7 @@ def table() -> str:
     for rule in ALL_RULES:
         lines.append(
             f"| [{rule.code}](docs/rules.md#{rule.code.lower()}) | {rule.name} | {rule.severity} | "
-            f"{'yes' if rule.certain else 'no'} | {'repairs' if rule.repairable else ''} |"
+            f"{'yes' if rule.certain else 'no'} | {'repairs' if rule.repair is not None else ''} |"
         )
     return "\n".join(lines)
 

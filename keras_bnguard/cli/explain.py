@@ -61,7 +61,7 @@ def nearest(wanted: str, limit: int = 3) -> List[Type[Rule]]:
 def doc(rule: Type[Rule]) -> str:
     """A rule's doc for a terminal."""
     traits = [rule.severity, "certain" if rule.certain else "not certain"]
-    if rule.repairable:
+    if rule.repair is not None:
         traits.append("BNGuard(fix=True) repairs it")
     lines = [f"{rule.code} {rule.name}", f"({', '.join(traits)})", "", rule.title()]
     for heading, text in rule.sections().items():

@@ -27,7 +27,7 @@ def facts(rule: Type[Rule]) -> Dict[str, Any]:
         "severity": rule.severity,
         "needs": list(rule.needs),
         "certain": rule.certain,
-        "repairable": rule.repairable,
+        "repairable": rule.repair is not None,
         "title": rule.title(),
     }
 
@@ -42,7 +42,7 @@ def as_text() -> str:
     width = max(len(rule.name) for rule in ALL_RULES)
     lines = [f"{'code':6}  {'name':{width}}  {'severity':8}  {'needs':5}  fix=True"]
     for rule in ALL_RULES:
-        repairs = "repairs" if rule.repairable else ""
+        repairs = "repairs" if rule.repair is not None else ""
         needs = " ".join(rule.needs)
         lines.append(
             f"{rule.code}  {rule.name:{width}}  {rule.severity:8}  {needs:5}  {repairs}".rstrip()

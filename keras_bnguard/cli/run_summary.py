@@ -63,7 +63,7 @@ def last_lines(state: Any, report: Any) -> List[str]:
     """How to repair what can be, what could not be seen, and a fault of ours."""
     from keras_bnguard.rules import ALL_RULES
 
-    repairable = {rule.code for rule in ALL_RULES if rule.repairable}
+    repairable = {rule.code for rule in ALL_RULES if rule.repair is not None}
     mend = sorted({f.code for f in report.findings if f.repaired is None} & repairable)
     lines = []
     if mend and not state.settings.fix:

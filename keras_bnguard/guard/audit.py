@@ -15,7 +15,7 @@ from keras_bnguard.model.optimizer import take_optimizer
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.model.trainable_changes import flag_changes
 from keras_bnguard.records import Facts, Report, RunFacts
-from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select, find
+from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select, evaluate
 
 
 def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore = None) -> Report:
@@ -60,9 +60,9 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
         inventory=snapshot.inventory,
         optimizer=take_optimizer(snapshot, look_for_decay=rule_filter.names("BNG602")),
         run=run,
-        batches=seen,
+        data=seen,
     )
-    findings, outcomes = find(facts, rule_filter)
+    findings, outcomes = evaluate(facts, rule_filter=rule_filter)
     return Report(
         model=snapshot.inventory.model,
         stack=snapshot.inventory.stack,

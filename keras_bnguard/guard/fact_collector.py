@@ -36,15 +36,11 @@ from keras_bnguard.records import (
     Report,
     RunFacts,
     TrainableChange,
+    Trigger,
 )
 from keras_bnguard.rules import ALL_RULES
 from keras_bnguard.rules.base import Rule
-from keras_bnguard.rules.evaluate import RuleFilter, find, merge_outcomes
-
-
-def _codes(*asked: str) -> Tuple[str, ...]:
-    looks = (r for r in ALL_RULES if "R" in r.needs or r.looks_again)
-    return tuple(rule.code for rule in looks if rule.asked in asked)
+from keras_bnguard.rules.evaluate import RuleFilter, evaluate, merge_outcomes, rules_at
 
 
 @functools.cache
@@ -54,9 +50,9 @@ def _rules(only: Optional[Tuple[str, ...]]) -> Tuple[Type[Rule], ...]:
 
 # The rules that look at what happened since train begin; those of them that are asked where no
 # BN moved in a new way; those that are asked once, at the end.
-WHILE_TRAINING = _codes("always", "changed")
-WHEN_QUIET = _codes("always")
-AT_END = _codes("end")
+WHILE_TRAINING = tuple(rule.code for rule in rules_at(Trigger.CHANGE))
+WHEN_QUIET = tuple(rule.code for rule in rules_at(Trigger.CHECK))
+AT_END = tuple(rule.code for rule in rules_at(Trigger.TRAIN_END))
 
 
 class RunState:
@@ -215,7 +211,7 @@ class RunState:
         )
         if only is None:
             self._surveyed = False
-        found, outcomes = find(facts, self._rule_filter, _rules(only), already=self._fired)
+        found, outcomes = evaluate(facts, _rules(only), self._rule_filter, self._fired)
         self._outcomes = merge_outcomes(self._outcomes, outcomes)
         for finding in found:
             self._fired.add(finding.code)

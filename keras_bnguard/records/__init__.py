@@ -31,6 +31,7 @@ from keras_bnguard.records.model import (
     WeightCounts,
 )
 from keras_bnguard.records.modes import ExpectedMode, RunMode
+from keras_bnguard.records.moments import Moment, MomentKind, Trigger
 from keras_bnguard.records.report import (
     SEVERITIES,
     DriftSnapshot,
@@ -38,6 +39,7 @@ from keras_bnguard.records.report import (
     Mode,
     Outcome,
     Report,
+    Severity,
 )
 from keras_bnguard.records.stack import (
     BUILTIN,
@@ -86,6 +88,8 @@ __all__ = [
     "LayerFlag",
     "LostMask",
     "Mode",
+    "Moment",
+    "MomentKind",
     "NormBehaviour",
     "NormInput",
     "NormKind",
@@ -98,11 +102,13 @@ __all__ = [
     "Report",
     "RunFacts",
     "RunMode",
+    "Severity",
     "SharedNorm",
     "Stack",
     "StatisticsChange",
     "TimeSteps",
     "TrainableChange",
     "TrainingDefault",
+    "Trigger",
     "WeightCounts",
 ]

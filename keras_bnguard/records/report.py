@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
+from keras_bnguard.records.enums import TextEnum
 from keras_bnguard.records.model import WeightCounts
 from keras_bnguard.records.modes import ExpectedMode, RunMode
 from keras_bnguard.records.stack import Stack
 
-SEVERITIES = ("error", "warning", "info")
+
+class Severity(TextEnum):
+    """How bad a finding is, worst first."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+SEVERITIES = tuple(Severity)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, FrozenSet, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -222,7 +222,10 @@ class RunFacts:
     phase: the name a scheduler gave the present phase. phase_steps: steps taken in it, all of
     them where no scheduler runs. losses: `logs["loss"]` of the epochs of the phase so far.
     before: the phase or `fit` before, None where nothing was seen of one.
-    lags: how far statistics are behind; known then, None before.
+    ema_biases: how far statistics are behind; known then, None before.
+    calls_observable: the guard can see how each BN is called in a step. It cannot in a custom
+        training loop that it only sees through its optimizer.
+    trained_elsewhere: paths of BN that another model may have updated in its own steps.
     """
 
     moment: str = "train begin"
@@ -242,17 +245,27 @@ class RunFacts:
     loss_function: str = ""
     before: Optional[PastRun] = None
     ema_biases: Optional[Tuple[EmaBias, ...]] = None
+    calls_observable: bool = True
+    trained_elsewhere: FrozenSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that rules may look at; a part that is None makes rules that need it *skipped*."""
+    """All that rules may look at. A rule that needs a fact that is None ends as *skipped*.
+
+    Attributes:
+        inventory: the BN layers of the model, their flags and their calls.
+        optimizer: the optimizer and its variables.
+        run: what happened since the start of training.
+        data: what was measured on batches of the user's data.
+        fit_settings: "epochs", "steps", "batch_size" and the like, as `fit` got them.
+    """
 
     inventory: Optional[Inventory] = None
     optimizer: Optional[OptimizerFacts] = None
     run: Optional[RunFacts] = None
-    batches: Optional[DataFacts] = None
-    hyper: Optional[Mapping[str, Any]] = None
+    data: Optional[DataFacts] = None
+    fit_settings: Optional[Mapping[str, Any]] = None
 
     def has(self, need: str) -> bool:
         """Whether the part a rule calls "A", "O", "R", "P" or "H" is there."""
@@ -260,12 +273,12 @@ class Facts:
             "A": self.inventory,
             "O": self.optimizer,
             "R": self.run,
-            "P": None if self.why_no_batches else self.batches,
-            "H": self.hyper,
+            "P": None if self.why_no_batches else self.data,
+            "H": self.fit_settings,
         }[need]
         return part is not None
 
     @property
     def why_no_batches(self) -> str:
         """Why no batch could be looked at, where somebody tried; empty otherwise."""
-        return "" if self.batches is None else self.batches.missing.get("batches", "")
+        return "" if self.data is None else self.data.missing.get("batches", "")

@@ -8,23 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from keras_bnguard.records import SEVERITIES, Finding, Mode, Report
-
-# Effect -> what may have caused it, the nearest cause first. They are one group only where they
-# have a layer in common (or one of the two names no layer).
-CAUSES: Mapping[str, Tuple[str, ...]] = {
-    "BNG206": ("BNG203", "BNG101"),
-    "BNG402": ("BNG501", "BNG502", "BNG503", "BNG304", "BNG403", "BNG606"),
-    "BNG404": ("BNG201", "BNG102", "BNG105", "BNG204", "BNG101"),
-    "BNG405": ("BNG203", "BNG205", "BNG607", "BNG101"),
-    "BNG406": ("BNG201", "BNG102", "BNG103", "BNG104", "BNG501", "BNG606", "BNG101"),
-    "BNG407": ("BNG301", "BNG406"),
-    "BNG506": ("BNG402", "BNG401", "BNG405", "BNG301", "BNG501", "BNG502", "BNG406", "BNG407"),
-    "BNG601": ("BNG101", "BNG607"),
-    "BNG608": ("BNG606", "BNG104"),
-}
+from keras_bnguard.rules import BY_CODE
 
 # Control characters, lone surrogates and marks that turn the reading direction: they could
 # rewrite a terminal or hide what a name says. A model file from anywhere can hold them.
@@ -72,8 +59,13 @@ def grouped(findings: Sequence[Finding]) -> Tuple[Group, ...]:
 
 
 def _parent(finding: Finding, findings: Sequence[Finding]) -> Optional[int]:
-    """The index of the cause of a finding; a cause that has a cause hands it on."""
-    for code in CAUSES.get(finding.code, ()):
+    """The index of the cause of a finding: the end of the chain of causes.
+
+    A finding is a consequence of another one only where both name a layer in common, or one of
+    them names no layer.
+    """
+    rule = BY_CODE.get(finding.code)
+    for code in rule.consequence_of if rule is not None else ():
         for i, other in enumerate(findings):
             if other.code == code and _related(finding, other):
                 above = _parent(other, findings)

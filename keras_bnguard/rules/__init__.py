@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Tuple, Type
 
-from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.base import Rule
 from keras_bnguard.rules.bng101_trainable_changed_after_compile import TrainableChangedAfterCompile
 from keras_bnguard.rules.bng102_trainable_batchnorm_under_frozen_parent import (
     TrainableBatchnormUnderFrozenParent,
@@ -125,4 +125,4 @@ ALL_RULES: Tuple[Type[Rule], ...] = (
 
 BY_CODE: Dict[str, Type[Rule]] = {rule.code: rule for rule in ALL_RULES}
 
-__all__ = ["ALL_RULES", "BY_CODE", "Hit", "Rule"]
+__all__ = ["ALL_RULES", "BY_CODE", "Rule"]

@@ -5,7 +5,19 @@ from __future__ import annotations
 import inspect
 import textwrap
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from enum import Enum
+from typing import (
+    Any,
+    ClassVar,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from keras_bnguard.records import (
     CallSite,
@@ -15,7 +27,9 @@ from keras_bnguard.records import (
     NormKind,
     NormLayer,
     RunFacts,
+    Severity,
     StatisticsChange,
+    Trigger,
 )
 
 HEADINGS = (
@@ -41,33 +55,71 @@ class Violation:
     message: str
     fix: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    severity: Optional[str] = None
+    severity: Optional[Severity] = None
     source: Optional[str] = None
+
+
+class RepairAction(Enum):
+    """What `fix=True` does to the model; the guard knows how."""
+
+    PUT_FLAGS_INTO_EFFECT = "the training step is built again with the present flags"
+    FORCE_INFERENCE = "frozen BN layers are forced into inference mode"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """How `fix=True` repairs a finding.
+
+    Attributes:
+        action: what is done to the model.
+        done: what a report prints when it is done. Defaults to "": the action describes it.
+    """
+
+    action: RepairAction
+    done: str = ""
+
+
+class ExpensiveFact(Enum):
+    """A fact that is only collected where a selected rule wants it."""
+
+    SHARED_MODELS = "other compiled models that hold the same BN: a walk over all objects"
+    BLOCKS = "the residual blocks of the graph"
+    WEIGHT_DECAY = "which gamma and beta the optimizer decays"
+
+
+ON_SNAPSHOT: FrozenSet[Trigger] = frozenset({Trigger.SNAPSHOT})
+ON_CHANGE = ON_SNAPSHOT | {Trigger.CHANGE}
+AT_EVERY_CHECK = ON_CHANGE | {Trigger.CHECK}
+AT_THE_END = ON_SNAPSHOT | {Trigger.TRAIN_END}
 
 
 class Rule:
     """Base of all rules; a subclass is one file and is listed in `rules.ALL_RULES`.
 
     Attributes:
-        code: "BNG101", never reused. name: kebab-case, names the pattern found, not the cure.
-        severity: "error", "warning" or "info".
+        code: "BNG101"; never given to another rule.
+        name: kebab-case; names the pattern found, not the cure.
+        severity: how bad a violation is, where the violation itself has no other severity.
         needs: which parts of `Facts` it looks at: "A", "O", "R", "P", "H".
-        certain: it has no false positive; every other rule says where it stays silent.
-        repairable: `fix=True` repairs it.
-        asked: when a rule that needs "R" is asked while training runs: "always", at each look;
-            "changed", where something it can see is new: a BN moved or stood still in another way,
-            a layer was called, a flag or `compile()` came; "end", once, when training has ended.
-            Only the last two see movements at every look they are asked at.
+        certain: it has no false positive. Any other rule documents where it stays silent.
+        evaluated_at: what makes the rule run. Defaults to `ON_SNAPSHOT`. A rule that reads
+            `RunFacts.statistics_changes` needs more: they are empty at `Trigger.CHECK`.
+        repair: what `fix=True` does about it. Defaults to None: nothing.
+        consequence_of: codes of rules whose findings explain this one, the nearest cause first.
+        wants: facts that are only collected where this rule is selected. Defaults to none.
+        needs_calls: it cannot be judged unless the guard can see how each BN is called.
     """
 
     code: ClassVar[str]
     name: ClassVar[str]
-    severity: ClassVar[str]
+    severity: ClassVar[Severity]
     needs: ClassVar[Tuple[str, ...]]
     certain: ClassVar[bool] = True
-    repairable: ClassVar[bool] = False
-    asked: ClassVar[str] = "always"
-    looks_again: ClassVar[bool] = False
+    evaluated_at: ClassVar[FrozenSet[Trigger]] = ON_SNAPSHOT
+    repair: ClassVar[Optional[Repair]] = None
+    consequence_of: ClassVar[Tuple[str, ...]] = ()
+    wants: ClassVar[FrozenSet[ExpensiveFact]] = frozenset()
+    needs_calls: ClassVar[bool] = False
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         """Yield a hit per fault; nothing where all is well. Must not change the facts."""

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import ChangeOutcome, Facts, TrainableChange
-from keras_bnguard.rules.base import COMPILE_AGAIN, Rule, Violation, count, indent, some, stack_of
+from keras_bnguard.records import ChangeOutcome, Facts, Severity, TrainableChange, Trigger
+from keras_bnguard.rules.base import (
+    COMPILE_AGAIN,
+    ON_CHANGE,
+    Repair,
+    RepairAction,
+    Rule,
+    Violation,
+    count,
+    indent,
+    some,
+    stack_of,
+)
 
 OUTCOMES = {
     ChangeOutcome.IGNORED: (
@@ -62,10 +73,10 @@ class TrainableChangedAfterCompile(Rule):
 
     code = "BNG101"
     name = "trainable-changed-after-compile"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A", "R")
-    asked = "changed"
-    repairable = True
+    evaluated_at = ON_CHANGE | {Trigger.TRAINABLE_CHANGE}
+    repair = Repair(RepairAction.PUT_FLAGS_INTO_EFFECT)
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         if facts.inventory is None or facts.run is None:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, NormKind
-from keras_bnguard.rules.base import Rule, Violation, count, freeze_code, some
+from keras_bnguard.records import Facts, NormKind, Severity
+from keras_bnguard.rules.base import (
+    Repair,
+    RepairAction,
+    Rule,
+    Violation,
+    count,
+    freeze_code,
+    some,
+)
 
 
 class TrainableBatchnormUnderFrozenParent(Rule):
@@ -44,9 +52,9 @@ class TrainableBatchnormUnderFrozenParent(Rule):
 
     code = "BNG102"
     name = "trainable-batchnorm-under-frozen-parent"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A",)
-    repairable = True
+    repair = Repair(RepairAction.FORCE_INFERENCE, "held in inference mode for this fit")
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-from keras_bnguard.records import Facts, Inventory, LayerFlag, NormKind, NormLayer
+from keras_bnguard.records import Facts, Inventory, LayerFlag, NormKind, NormLayer, Severity
 from keras_bnguard.rules.base import (
     Rule,
     Violation,
@@ -58,7 +58,7 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
 
     code = "BNG103"
     name = "trainable-batchnorm-among-frozen-layers"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A",)
     certain = False
 
@@ -96,7 +96,7 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
                 f"Frozen: {some(shares)}. {inventory.stack} normalises there by the batch and "
                 "moves the trained statistics with every step." + (f" {remedy}" if remedy else "")
             ),
-            severity="info" if remedy else None,
+            severity=Severity.INFO if remedy else None,
             fix=f"freeze these BN too, then compile again:\n{freeze_code(inventory, violation)}",
             evidence={"frozen_of_weighted": counts, "threshold": FROZEN_SHARE},
         )
@@ -107,7 +107,7 @@ def _known_remedy(facts: Facts, norms: Sequence[NormLayer]) -> str:
     inputs = measured(facts)
     seen = [inputs[norm.path] for norm in norms if norm.path in inputs]
     off = [item for item in seen if does_not_fit(item)]
-    if facts.batches is None or facts.batches.rows < MIN_ROWS or 2 * len(off) <= len(seen):
+    if facts.data is None or facts.data.rows < MIN_ROWS or 2 * len(off) <= len(seen):
         return ""
     return (
         f"The data say why: {len(off)} of {len(seen)} would not describe them if they were frozen, "

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormKind, NormLayer
+from keras_bnguard.records import Facts, NormKind, NormLayer, Severity
 from keras_bnguard.rules.base import (
+    ON_CHANGE,
     Rule,
     Violation,
     count,
@@ -60,10 +61,10 @@ class PretrainedBatchnormUnfrozen(Rule):
 
     code = "BNG104"
     name = "pretrained-batchnorm-unfrozen"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A", "R")
-    asked = "changed"
     certain = False
+    evaluated_at = ON_CHANGE
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run = facts.inventory, facts.run

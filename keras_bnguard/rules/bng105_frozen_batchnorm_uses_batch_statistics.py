@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Iterable, List
 
-from keras_bnguard.records import Facts, Inventory, NormKind, NormLayer, RunFacts
+from keras_bnguard.records import Facts, Inventory, NormKind, NormLayer, RunFacts, Severity
 from keras_bnguard.rules.base import (
+    ON_CHANGE,
+    Repair,
+    RepairAction,
     Rule,
     Violation,
     called_with_false,
@@ -53,10 +56,10 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
 
     code = "BNG105"
     name = "frozen-batchnorm-uses-batch-statistics"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A", "R")
-    asked = "changed"
-    repairable = True
+    evaluated_at = ON_CHANGE
+    repair = Repair(RepairAction.FORCE_INFERENCE, "held in inference mode for this fit")
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run = facts.inventory, facts.run

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Rule, Violation, count, some
+from keras_bnguard.records import Facts, Severity
+from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation, count, some
 
 
 class BatchnormSharedByCompiledModels(Rule):
@@ -44,8 +44,9 @@ class BatchnormSharedByCompiledModels(Rule):
 
     code = "BNG106"
     name = "batchnorm-shared-by-compiled-models"
-    severity = "info"
+    severity = Severity.INFO
     needs = ("A",)
+    wants = frozenset({ExpensiveFact.SHARED_MODELS})
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory

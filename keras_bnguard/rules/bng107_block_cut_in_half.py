@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Rule, Violation, count, some
+from keras_bnguard.records import Facts, Severity
+from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation, count, some
 
 
 class BlockCutInHalf(Rule):
@@ -41,8 +41,9 @@ class BlockCutInHalf(Rule):
 
     code = "BNG107"
     name = "block-cut-in-half"
-    severity = "info"
+    severity = Severity.INFO
     needs = ("A",)
+    wants = frozenset({ExpensiveFact.BLOCKS})
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory

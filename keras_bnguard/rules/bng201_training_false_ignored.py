@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Rule, Violation, count, freeze_code, line_of_call, some
+from keras_bnguard.records import Facts, Severity
+from keras_bnguard.rules.base import (
+    Repair,
+    RepairAction,
+    Rule,
+    Violation,
+    count,
+    freeze_code,
+    line_of_call,
+    some,
+)
 
 
 class TrainingFalseIgnored(Rule):
@@ -42,9 +51,11 @@ class TrainingFalseIgnored(Rule):
 
     code = "BNG201"
     name = "training-false-ignored"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A",)
-    repairable = True
+    repair = Repair(
+        RepairAction.FORCE_INFERENCE, "training=False of the graph is obeyed for this fit"
+    )
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory = facts.inventory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, line_of_call, some
 
 
@@ -42,7 +42,7 @@ class TrainingTrueHardWired(Rule):
 
     code = "BNG202"
     name = "training-true-hard-wired"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A",)
     certain = False
 

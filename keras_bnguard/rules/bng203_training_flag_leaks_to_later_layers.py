@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import CallSite, Facts, NormLayer
+from keras_bnguard.records import CallSite, Facts, NormLayer, Severity, Trigger
 from keras_bnguard.rules.base import (
+    ON_CHANGE,
+    Repair,
+    RepairAction,
     Rule,
     Violation,
     count,
@@ -51,10 +54,13 @@ class TrainingFlagLeaksToLaterLayers(Rule):
 
     code = "BNG203"
     name = "training-flag-leaks-to-later-layers"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A", "R")
-    asked = "changed"
-    repairable = True
+    evaluated_at = ON_CHANGE | {Trigger.LEAK}
+    repair = Repair(
+        RepairAction.FORCE_INFERENCE,
+        "the argument is kept from layers called later for this fit",
+    )
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run = facts.inventory, facts.run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Facts, Inventory, NormLayer
+from keras_bnguard.records import Facts, Inventory, NormLayer, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, sites_of, some
 
 
@@ -47,7 +47,7 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
 
     code = "BNG204"
     name = "augmentation-switches-batchnorm-to-training"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A",)
     certain = False
 

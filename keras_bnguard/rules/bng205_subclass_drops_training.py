@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Rule, Violation, count, drops_training, expects_inference, some
+from keras_bnguard.records import Facts, Severity
+from keras_bnguard.rules.base import (
+    ON_CHANGE,
+    Rule,
+    Violation,
+    count,
+    drops_training,
+    expects_inference,
+    some,
+)
 
 
 class SubclassDropsTraining(Rule):
@@ -43,9 +51,9 @@ class SubclassDropsTraining(Rule):
 
     code = "BNG205"
     name = "subclass-drops-training"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A", "R")
-    asked = "changed"
+    evaluated_at = ON_CHANGE
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run = facts.inventory, facts.run

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, RunMode
+from keras_bnguard.records import Facts, RunMode, Severity
 from keras_bnguard.rules.base import (
+    ON_CHANGE,
     Rule,
     Violation,
     count,
@@ -54,9 +55,11 @@ class TrainStepRunsInference(Rule):
 
     code = "BNG206"
     name = "train-step-runs-inference"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("R",)
-    asked = "changed"
+    evaluated_at = ON_CHANGE
+    consequence_of = ("BNG203", "BNG101")
+    needs_calls = True
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List
 
-from keras_bnguard.records import Facts, NormLayer, TimeSteps
+from keras_bnguard.records import Facts, NormLayer, Severity, TimeSteps
 from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
@@ -42,7 +42,7 @@ class BatchnormInsideTimeDistributed(Rule):
 
     code = "BNG207"
     name = "batchnorm-inside-time-distributed"
-    severity = "info"
+    severity = Severity.INFO
     needs = ("A",)
 
     def check(self, facts: Facts) -> Iterable[Violation]:

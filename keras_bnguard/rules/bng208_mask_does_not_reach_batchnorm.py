@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
@@ -46,7 +46,7 @@ class MaskDoesNotReachBatchnorm(Rule):
 
     code = "BNG208"
     name = "mask-does-not-reach-batchnorm"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A",)
     certain = False
 

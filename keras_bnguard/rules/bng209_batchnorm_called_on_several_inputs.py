@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
@@ -41,7 +41,7 @@ class BatchnormCalledOnSeveralInputs(Rule):
 
     code = "BNG209"
     name = "batchnorm-called-on-several-inputs"
-    severity = "info"
+    severity = Severity.INFO
     needs = ("A",)
 
     def check(self, facts: Facts) -> Iterable[Violation]:

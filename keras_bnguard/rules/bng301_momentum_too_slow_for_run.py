@@ -5,8 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from keras_bnguard.records import EmaBias, Facts, NormLayer
-from keras_bnguard.rules.base import Rule, Violation, count, indent, norms_of, some, stack_of
+from keras_bnguard.records import EmaBias, Facts, NormLayer, Severity
+from keras_bnguard.rules.base import (
+    AT_THE_END,
+    Rule,
+    Violation,
+    count,
+    indent,
+    norms_of,
+    some,
+    stack_of,
+)
 from keras_bnguard.rules.thresholds import (
     MAX_START_LEFT,
     does_not_fit,
@@ -59,11 +68,10 @@ class MomentumTooSlowForRun(Rule):
 
     code = "BNG301"
     name = "momentum-too-slow-for-run"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A", "H")
     certain = False
-    asked = "end"
-    looks_again = True
+    evaluated_at = AT_THE_END
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         violation = dict(_at_end(facts) if _is_over(facts) else _before(facts))
@@ -99,9 +107,9 @@ class MomentumTooSlowForRun(Rule):
         )
 
     def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.hyper is None or not live(facts) or _is_over(facts):
+        if facts.fit_settings is None or not live(facts) or _is_over(facts):
             return None
-        if _planned(facts.hyper) is None:
+        if _planned(facts.fit_settings) is None:
             return "the number of steps is not known before training is over"
         if not measured(facts):
             return "needs P, or the end of training"
@@ -149,7 +157,7 @@ def start_does_harm(ema_bias: EmaBias) -> bool:
 
 def _before(facts: Facts) -> Iterable[Tuple[str, Tuple[float, float, float]]]:
     """The same before the first step, from the data and the present weights."""
-    steps = _planned(facts.hyper or {})
+    steps = _planned(facts.fit_settings or {})
     inputs = measured(facts)
     if steps is None:
         return
@@ -175,7 +183,7 @@ def _steps(facts: Facts) -> int:
     run = facts.run
     if run is not None and _is_over(facts):
         return run.steps
-    return _planned(facts.hyper or {}) or 0
+    return _planned(facts.fit_settings or {}) or 0
 
 
 def _momentum(steps: int) -> float:

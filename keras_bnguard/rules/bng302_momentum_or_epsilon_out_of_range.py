@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Facts, NormLayer
+from keras_bnguard.records import Facts, NormLayer, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 LOW = 0.5
@@ -45,7 +45,7 @@ class MomentumOrEpsilonOutOfRange(Rule):
 
     code = "BNG302"
     name = "momentum-or-epsilon-out-of-range"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A",)
     certain = False
 

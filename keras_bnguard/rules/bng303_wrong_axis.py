@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Convolution, Facts, NormLayer
+from keras_bnguard.records import Convolution, Facts, NormLayer, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, some
 
 
@@ -41,7 +41,7 @@ class WrongAxis(Rule):
 
     code = "BNG303"
     name = "wrong-axis"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A",)
     certain = False
 

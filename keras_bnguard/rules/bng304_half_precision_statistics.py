@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, some
 
 HALF = {
@@ -46,7 +46,7 @@ class HalfPrecisionStatistics(Rule):
 
     code = "BNG304"
     name = "half-precision-statistics"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A",)
 
     def check(self, facts: Facts) -> Iterable[Violation]:

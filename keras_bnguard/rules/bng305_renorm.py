@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, some
 
 
@@ -39,7 +39,7 @@ class Renorm(Rule):
 
     code = "BNG305"
     name = "renorm"
-    severity = "info"
+    severity = Severity.INFO
     needs = ("A",)
 
     def check(self, facts: Facts) -> Iterable[Violation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Sequence
 
-from keras_bnguard.records import Facts, Inventory, NormLayer
+from keras_bnguard.records import Facts, Inventory, NormLayer, Severity
 from keras_bnguard.rules.base import (
     Rule,
     Violation,
@@ -54,7 +54,7 @@ class StatisticsNeverLoaded(Rule):
 
     code = "BNG401"
     name = "statistics-never-loaded"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A",)
     certain = False
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Rule, Violation, count, indent, some, stack_of
+from keras_bnguard.records import Facts, Severity
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation, count, indent, some, stack_of
 
 
 class NonFiniteStatistics(Rule):
@@ -40,9 +40,10 @@ class NonFiniteStatistics(Rule):
 
     code = "BNG402"
     name = "non-finite-statistics"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A", "R")
-    asked = "changed"
+    evaluated_at = ON_CHANGE
+    consequence_of = ("BNG501", "BNG502", "BNG503", "BNG304", "BNG403", "BNG606")
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         if facts.inventory is None or facts.run is None:

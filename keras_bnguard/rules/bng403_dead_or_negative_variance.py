@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, StatisticsChange
-from keras_bnguard.rules.base import Rule, Violation, count, norms_of, some, stack_of
+from keras_bnguard.records import Facts, Severity, StatisticsChange
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation, count, norms_of, some, stack_of
 
 DEFAULT_EPSILON = 1e-3
 
@@ -44,10 +44,10 @@ class DeadOrNegativeVariance(Rule):
 
     code = "BNG403"
     name = "dead-or-negative-variance"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A", "R")
     certain = False
-    asked = "changed"
+    evaluated_at = ON_CHANGE
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         if facts.inventory is None or facts.run is None:

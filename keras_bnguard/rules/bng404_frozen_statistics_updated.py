@@ -5,8 +5,17 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import ExpectedMode, Facts, NormKind, RunMode, StatisticsChange
-from keras_bnguard.rules.base import Rule, Violation, count, norms_of, sites_of, some, stack_of
+from keras_bnguard.records import ExpectedMode, Facts, NormKind, RunMode, Severity, StatisticsChange
+from keras_bnguard.rules.base import (
+    ON_CHANGE,
+    Rule,
+    Violation,
+    count,
+    norms_of,
+    sites_of,
+    some,
+    stack_of,
+)
 
 
 class FrozenStatisticsUpdated(Rule):
@@ -43,16 +52,21 @@ class FrozenStatisticsUpdated(Rule):
 
     code = "BNG404"
     name = "frozen-statistics-updated"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("R",)
     certain = False
-    asked = "changed"
+    evaluated_at = ON_CHANGE
+    consequence_of = ("BNG201", "BNG102", "BNG105", "BNG204", "BNG101")
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run
         if run is None or run.steps < 1:
             return
-        violation = [m for m in run.statistics_changes if _changed(m) and not _not_called(m, facts)]
+        violation = [
+            m
+            for m in run.statistics_changes
+            if _changed(m) and m.path not in run.trained_elsewhere and not _not_called(m, facts)
+        ]
         if not violation:
             return
         paths = tuple(statistics_change.path for statistics_change in violation)

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, RunMode
-from keras_bnguard.rules.base import Rule, Violation, count, norms_of, some, stack_of, stuck
+from keras_bnguard.records import Facts, RunMode, Severity
+from keras_bnguard.rules.base import (
+    ON_CHANGE,
+    Rule,
+    Violation,
+    count,
+    norms_of,
+    some,
+    stack_of,
+    stuck,
+)
 
 FLOAT32_STEP = 2.0**-24
 """Half the distance of 1 to the next float32."""
@@ -45,10 +54,12 @@ class TrainableStatisticsUnchanged(Rule):
 
     code = "BNG405"
     name = "trainable-statistics-unchanged"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("R",)
     certain = False
-    asked = "changed"
+    evaluated_at = ON_CHANGE
+    consequence_of = ("BNG203", "BNG205", "BNG607", "BNG101")
+    needs_calls = True
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run
@@ -103,5 +114,5 @@ def _knows_its_only_batch(facts: Facts, momentum: float) -> bool:
     """Epochs of one batch, as when a net is to overfit it, after a `fit` of very many: less of
     what was there before is left than float32 can tell apart."""
     before = None if facts.run is None else facts.run.before
-    one = (facts.hyper or {}).get("steps") == 1
+    one = (facts.fit_settings or {}).get("steps") == 1
     return one and before is not None and momentum**before.steps < FLOAT32_STEP

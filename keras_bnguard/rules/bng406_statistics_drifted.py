@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import ExpectedMode, Facts, NormLayer, RunMode, StatisticsChange
+from keras_bnguard.records import (
+    ExpectedMode,
+    Facts,
+    NormLayer,
+    RunMode,
+    Severity,
+    StatisticsChange,
+)
 from keras_bnguard.rules.base import (
     COMPILE_AGAIN,
+    ON_CHANGE,
     Rule,
     Violation,
     count,
@@ -62,10 +70,11 @@ class StatisticsDrifted(Rule):
 
     code = "BNG406"
     name = "statistics-drifted"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("R",)
     certain = False
-    asked = "changed"
+    evaluated_at = ON_CHANGE
+    consequence_of = ("BNG201", "BNG102", "BNG103", "BNG104", "BNG501", "BNG606", "BNG101")
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Rule, Violation, count, indent, some, stack_of
+from keras_bnguard.records import Facts, Severity
+from keras_bnguard.rules.base import AT_THE_END, Rule, Violation, count, indent, some, stack_of
 from keras_bnguard.rules.bng301_momentum_too_slow_for_run import (
     MIN_STEPS,
     ema_biases_of_trainable,
@@ -52,10 +52,11 @@ class StatisticsStillConverging(Rule):
 
     code = "BNG407"
     name = "statistics-still-converging"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A", "R")
     certain = False
-    asked = "end"
+    evaluated_at = AT_THE_END
+    consequence_of = ("BNG301", "BNG406")
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         late = [

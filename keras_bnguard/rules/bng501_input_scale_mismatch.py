@@ -6,7 +6,7 @@ import math
 import re
 from typing import Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import DataFacts, Facts, Inventory, NormInput
+from keras_bnguard.records import DataFacts, Facts, Inventory, NormInput, Severity
 from keras_bnguard.rules.base import Rule, Violation, indent, norms_of, some, stack_of
 from keras_bnguard.rules.thresholds import why_missing
 
@@ -64,12 +64,12 @@ class InputScaleMismatch(Rule):
 
     code = "BNG501"
     name = "input-scale-mismatch"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A", "P")
     certain = False
 
     def check(self, facts: Facts) -> Iterable[Violation]:
-        data, inventory = facts.batches, facts.inventory
+        data, inventory = facts.data, facts.inventory
         if data is None or inventory is None:
             return
         violation = mismatched(facts)
@@ -100,7 +100,7 @@ class InputScaleMismatch(Rule):
 def mismatched(facts: Facts) -> List[NormInput]:
     """The first BN of each sub-model whose input is off by orders of magnitude."""
     known = norms_of(facts)
-    data = facts.batches
+    data = facts.data
     return [
         item
         for item in (data.norms if data is not None else ())

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List, Optional, Tuple
+from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, NormLayer
-from keras_bnguard.rules.base import Rule, Violation, count, freeze_code, sites_of, some, stack_of
+from keras_bnguard.records import Facts, NormLayer, Severity
+from keras_bnguard.rules.base import (
+    ON_CHANGE,
+    Rule,
+    Violation,
+    count,
+    freeze_code,
+    sites_of,
+    some,
+    stack_of,
+)
 from keras_bnguard.rules.thresholds import (
     MIN_VALUES,
     batch_rows,
@@ -50,35 +59,34 @@ class BatchTooSmall(Rule):
 
     code = "BNG502"
     name = "batch-too-small"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A",)
     certain = False
-    asked = "changed"
-    looks_again = True
+    evaluated_at = ON_CHANGE
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         few = [(norm, n) for norm in live(facts) if (n := _values(facts, norm)) is not None]
         few = [(norm, n) for norm, n in few if n < MIN_VALUES and not norm.renorm]
-        for severity, violation in _by_severity(few):
-            paths = tuple(norm.path for norm, _ in violation)
-            least = min(n for _, n in violation)
-            norms = [norm for norm, _ in violation]
-            assert facts.inventory is not None
-            yield Violation(
-                layers=paths,
-                message=(
-                    f"{count(len(violation), 'live BN layer')} with {least:g} "
-                    f"{'value' if least == 1 else 'values'} per channel in a batch (limit "
-                    f"{MIN_VALUES}): {some(paths)}. {stack_of(facts)} normalises by these alone"
-                    + (", so their output is beta whatever comes in." if least <= 1 else ".")
-                ),
-                fix=(
-                    f"use batches of at least {MIN_VALUES} values per channel, or freeze the BN:\n"
-                    + freeze_code(facts.inventory, norms)
-                ),
-                evidence={"values_per_channel": {p: n for p, (_, n) in zip(paths, violation)}},
-                severity=severity,
-            )
+        if not few:
+            return
+        paths = tuple(norm.path for norm, _ in few)
+        least = min(n for _, n in few)
+        assert facts.inventory is not None
+        yield Violation(
+            layers=paths,
+            message=(
+                f"{count(len(few), 'live BN layer')} with {least:g} "
+                f"{'value' if least == 1 else 'values'} per channel in a batch (limit "
+                f"{MIN_VALUES}): {some(paths)}. {stack_of(facts)} normalises by these alone"
+                + (", so their output is beta whatever comes in." if least <= 1 else ".")
+            ),
+            fix=(
+                f"use batches of at least {MIN_VALUES} values per channel, or freeze the BN:\n"
+                + freeze_code(facts.inventory, [norm for norm, _ in few])
+            ),
+            evidence={"values_per_channel": {norm.path: n for norm, n in few}},
+            severity=Severity.ERROR if least <= 1 else Severity.WARNING,
+        )
 
     def skip_reason(self, facts: Facts) -> Optional[str]:
         norms = live(facts)
@@ -90,14 +98,6 @@ class BatchTooSmall(Rule):
         return None
 
 
-def _by_severity(
-    few: List[Tuple[NormLayer, float]],
-) -> Iterable[Tuple[str, List[Tuple[NormLayer, float]]]]:
-    """One hit for all: an error where any has no more than one value."""
-    if few:
-        yield ("error" if min(n for _, n in few) <= 1 else "warning"), few
-
-
 def _values(facts: Facts, norm: NormLayer) -> Optional[float]:
     """Values per channel of one BN in one batch, None where unknown."""
     shared = 1 if norm.synchronized else replicas(facts)
@@ -105,8 +105,8 @@ def _values(facts: Facts, norm: NormLayer) -> Optional[float]:
     rows, per_row = batch_rows(facts), values_per_row(facts, norm)
     if rows is not None and per_row is not None:
         return max(1.0, rows // shared) * per_row
-    if item is not None and facts.batches is not None and facts.batches.ordered:
-        return item.values * (facts.batches.replicas if norm.synchronized else 1)
+    if item is not None and facts.data is not None and facts.data.ordered:
+        return item.values * (facts.data.replicas if norm.synchronized else 1)
     sites = sites_of(facts.run, norm) if facts.run is not None else ()
     known = [site.values_per_channel for site in sites if site.values_per_channel is not None]
     return float(max(known)) if known else None

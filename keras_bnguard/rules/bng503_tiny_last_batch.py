@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Rule, Violation, count, indent, some, stack_of
+from keras_bnguard.records import Facts, Severity
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation, count, indent, some, stack_of
 from keras_bnguard.rules.thresholds import (
     MIN_VALUES,
     batch_rows,
@@ -51,11 +51,10 @@ class TinyLastBatch(Rule):
 
     code = "BNG503"
     name = "tiny-last-batch"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A", "H")
     certain = False
-    asked = "changed"
-    looks_again = True
+    evaluated_at = ON_CHANGE
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         rows, last = batch_rows(facts), _last_rows(facts)
@@ -90,11 +89,11 @@ class TinyLastBatch(Rule):
                 + indent("dataset = dataset.batch(batch_size, drop_remainder=True)")
             ),
             evidence={"last_rows": last, "batch_rows": rows, "values_per_channel": violation},
-            severity="error" if fewest == 0 else "info" if fewest > 1 else None,
+            severity=_severity(fewest),
         )
 
     def skip_reason(self, facts: Facts) -> Optional[str]:
-        if not live(facts) or facts.hyper is None:
+        if not live(facts) or facts.fit_settings is None:
             return None
         if _stops_early(facts):
             return "steps_per_epoch is given, so the last batch may never come"
@@ -107,14 +106,20 @@ class TinyLastBatch(Rule):
 
 def _last_rows(facts: Facts) -> Optional[int]:
     """Rows of the last batch; None where unknown."""
-    hyper = facts.hyper or {}
+    hyper = facts.fit_settings or {}
     samples, rows = hyper.get("samples"), hyper.get("batch_size")
     if samples and rows:
         return int(samples) % int(rows) if samples > rows else int(rows)
-    if hyper.get("batch_size") is None and facts.batches is not None and facts.batches.ordered:
-        return facts.batches.last_rows
+    if hyper.get("batch_size") is None and facts.data is not None and facts.data.ordered:
+        return facts.data.last_rows
     return None
 
 
 def _stops_early(facts: Facts) -> bool:
-    return bool((facts.hyper or {}).get("steps_per_epoch"))
+    return bool((facts.fit_settings or {}).get("steps_per_epoch"))
+
+
+def _severity(fewest: float) -> Severity:
+    if fewest == 0:
+        return Severity.ERROR
+    return Severity.INFO if fewest > 1 else Severity.WARNING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormInput, NormLayer
+from keras_bnguard.records import Facts, NormInput, NormLayer, Severity
 from keras_bnguard.rules.base import (
     Rule,
     Violation,
@@ -66,12 +66,12 @@ class DomainShift(Rule):
 
     code = "BNG504"
     name = "domain-shift"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A", "P")
     certain = False
 
     def check(self, facts: Facts) -> Iterable[Violation]:
-        data = facts.batches
+        data = facts.data
         if data is None or self._blind(facts):
             return
         frozen = frozen_inputs(facts)
@@ -110,7 +110,7 @@ class DomainShift(Rule):
 
     @staticmethod
     def _blind(facts: Facts) -> Optional[str]:
-        data = facts.batches
+        data = facts.data
         if data is None or not data.norms:
             return None
         if data.rows < MIN_ROWS:
@@ -122,7 +122,7 @@ class DomainShift(Rule):
 
 def frozen_inputs(facts: Facts) -> List[NormInput]:
     """What reaches BN that stand still with trained statistics, in order of the run."""
-    data, known = facts.batches, norms_of(facts)
+    data, known = facts.data, norms_of(facts)
     if data is None:
         return []
     off = {

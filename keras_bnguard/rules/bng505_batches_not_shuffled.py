@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import DataFacts, Facts
+from keras_bnguard.records import DataFacts, Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
 from keras_bnguard.rules.thresholds import (
     MAX_LABELS_WITHIN,
@@ -50,12 +50,12 @@ class BatchesNotShuffled(Rule):
 
     code = "BNG505"
     name = "batches-not-shuffled"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A", "P")
     certain = False
 
     def check(self, facts: Facts) -> Iterable[Violation]:
-        data = facts.batches
+        data = facts.data
         norms = live(facts)
         if data is None or not norms:
             return
@@ -90,7 +90,7 @@ class BatchesNotShuffled(Rule):
         )
 
     def skip_reason(self, facts: Facts) -> Optional[str]:
-        data = facts.batches
+        data = facts.data
         if data is None or not live(facts):
             return None
         if not data.ordered:

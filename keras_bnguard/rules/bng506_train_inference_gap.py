@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, Gap
-from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
+from keras_bnguard.records import Facts, Gap, Severity, Trigger
+from keras_bnguard.rules.base import AT_THE_END, Rule, Violation, indent, some, stack_of
 from keras_bnguard.rules.thresholds import MIN_VALUES, live, put_right, why_missing
 
 MAX_RATIO = 1.5
@@ -51,14 +51,23 @@ class TrainInferenceGap(Rule):
 
     code = "BNG506"
     name = "train-inference-gap"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A", "P")
     certain = False
-    asked = "end"
-    looks_again = True
+    evaluated_at = AT_THE_END | {Trigger.LOOP_END}
+    consequence_of = (
+        "BNG402",
+        "BNG401",
+        "BNG405",
+        "BNG301",
+        "BNG501",
+        "BNG502",
+        "BNG406",
+        "BNG407",
+    )
 
     def check(self, facts: Facts) -> Iterable[Violation]:
-        data = facts.batches
+        data = facts.data
         if data is None or data.gap is None or _blind(facts) or put_right(facts):
             return
         gap = data.gap
@@ -90,7 +99,7 @@ class TrainInferenceGap(Rule):
         )
 
     def skip_reason(self, facts: Facts) -> Optional[str]:
-        data = facts.batches
+        data = facts.data
         if data is None:
             return None
         if data.gap is None:
@@ -113,7 +122,7 @@ def large(gap: Gap) -> bool:
 
 
 def _blind(facts: Facts) -> Optional[str]:
-    data, norms = facts.batches, live(facts)
+    data, norms = facts.data, live(facts)
     if data is None or data.gap is None:
         return None
     if not norms:

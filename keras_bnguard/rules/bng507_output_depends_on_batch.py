@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
 from keras_bnguard.rules.thresholds import why_missing
 
@@ -45,12 +45,12 @@ class OutputDependsOnBatch(Rule):
 
     code = "BNG507"
     name = "output-depends-on-batch"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("P",)
     certain = True
 
     def check(self, facts: Facts) -> Iterable[Violation]:
-        data = facts.batches
+        data = facts.data
         if data is None or data.alone is None:
             return
         alone = data.alone
@@ -83,7 +83,7 @@ class OutputDependsOnBatch(Rule):
         )
 
     def skip_reason(self, facts: Facts) -> Optional[str]:
-        data = facts.batches
+        data = facts.data
         if data is None:
             return None
         if data.alone is not None and data.alone.random:

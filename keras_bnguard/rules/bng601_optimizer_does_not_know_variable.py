@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Tuple
 
-from keras_bnguard.records import Facts, Inventory, OptimizerFacts
+from keras_bnguard.records import Facts, Inventory, OptimizerFacts, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, some
 
 
@@ -45,8 +45,9 @@ class OptimizerDoesNotKnowVariable(Rule):
 
     code = "BNG601"
     name = "optimizer-does-not-know-variable"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("A", "O")
+    consequence_of = ("BNG101", "BNG607")
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, optimizer = facts.inventory, facts.optimizer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import Rule, Violation, count, some
+from keras_bnguard.records import Facts, Severity
+from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation, count, some
 
 
 class WeightDecayOnBatchnorm(Rule):
@@ -38,8 +38,9 @@ class WeightDecayOnBatchnorm(Rule):
 
     code = "BNG602"
     name = "weight-decay-on-batchnorm"
-    severity = "info"
+    severity = Severity.INFO
     needs = ("O",)
+    wants = frozenset({ExpensiveFact.WEIGHT_DECAY})
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         optimizer, inventory = facts.optimizer, facts.inventory

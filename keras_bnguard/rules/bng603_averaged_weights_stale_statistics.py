@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Iterable, Optional, Tuple
 
-from keras_bnguard.records import Averaging, ExpectedMode, Facts
-from keras_bnguard.rules.base import Rule, Violation, count, some
+from keras_bnguard.records import Averaging, ExpectedMode, Facts, Severity
+from keras_bnguard.rules.base import AT_THE_END, Rule, Violation, count, some
 
 FAR = 0.05
 """Below this distance of averages and weights the statistics still fit; see the doc."""
@@ -54,10 +54,10 @@ class AveragedWeightsStaleStatistics(Rule):
 
     code = "BNG603"
     name = "averaged-weights-stale-statistics"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A", "O", "R")
-    asked = "end"
     certain = False
+    evaluated_at = AT_THE_END
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run

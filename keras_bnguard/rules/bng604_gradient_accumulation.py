@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
@@ -38,7 +38,7 @@ class GradientAccumulation(Rule):
 
     code = "BNG604"
     name = "gradient-accumulation"
-    severity = "info"
+    severity = Severity.INFO
     needs = ("O",)
 
     def check(self, facts: Facts) -> Iterable[Violation]:
@@ -49,7 +49,7 @@ class GradientAccumulation(Rule):
         if not paths:
             return
         steps = optimizer.accumulation
-        batch = (facts.hyper or {}).get("batch_size")
+        batch = (facts.fit_settings or {}).get("batch_size")
         sizes = f" of {batch} rows, the weights by {steps * int(batch)}" if batch else ""
         yield Violation(
             layers=paths,

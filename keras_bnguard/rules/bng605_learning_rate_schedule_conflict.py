@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, some, stack_of
 
 
@@ -43,7 +43,7 @@ class LearningRateScheduleConflict(Rule):
 
     code = "BNG605"
     name = "learning-rate-schedule-conflict"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("O",)
 
     def check(self, facts: Facts) -> Iterable[Violation]:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Facts, Inventory, LayerFlag, OptimizerFacts, PastRun
+from keras_bnguard.records import (
+    Facts,
+    Inventory,
+    LayerFlag,
+    OptimizerFacts,
+    PastRun,
+    Severity,
+)
 from keras_bnguard.rules.base import (
+    AT_EVERY_CHECK,
     Rule,
     Violation,
     count,
@@ -61,9 +69,10 @@ class FineTuningRateTooHigh(Rule):
 
     code = "BNG606"
     name = "fine-tuning-rate-too-high"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("O", "R")
     certain = False
+    evaluated_at = AT_EVERY_CHECK
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         inventory, run, optimizer = facts.inventory, facts.run, facts.optimizer

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from keras_bnguard.records import Facts
-from keras_bnguard.rules.base import COMPILE_AGAIN, Rule, Violation, indent, stack_of
+from keras_bnguard.records import Facts, Severity, Trigger
+from keras_bnguard.rules.base import COMPILE_AGAIN, ON_CHANGE, Rule, Violation, indent, stack_of
 
 
 class RecompiledInsideFit(Rule):
@@ -46,9 +46,9 @@ class RecompiledInsideFit(Rule):
 
     code = "BNG607"
     name = "recompiled-inside-fit"
-    severity = "error"
+    severity = Severity.ERROR
     needs = ("R",)
-    asked = "changed"
+    evaluated_at = ON_CHANGE | {Trigger.RECOMPILE}
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional, Tuple
 
-from keras_bnguard.records import Facts, Inventory, PastRun, RunFacts
+from keras_bnguard.records import Facts, Inventory, PastRun, RunFacts, Severity
 from keras_bnguard.rules.base import (
+    AT_EVERY_CHECK,
     Rule,
     Violation,
     count,
@@ -61,9 +62,11 @@ class PhaseBoundaryLossSpike(Rule):
 
     code = "BNG608"
     name = "phase-boundary-loss-spike"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("R",)
     certain = False
+    evaluated_at = AT_EVERY_CHECK
+    consequence_of = ("BNG606", "BNG104")
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         run = facts.run

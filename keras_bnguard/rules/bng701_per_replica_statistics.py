@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Stack
+from keras_bnguard.records import Facts, Severity, Stack
 from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
 
 
@@ -41,7 +41,7 @@ class PerReplicaStatistics(Rule):
 
     code = "BNG701"
     name = "per-replica-statistics"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A",)
     certain = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormKind, NormLayer
+from keras_bnguard.records import Facts, NormKind, NormLayer, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, some, wrappers_of
 
 
@@ -42,7 +42,7 @@ class HiddenBatchnorm(Rule):
 
     code = "BNG702"
     name = "hidden-batchnorm"
-    severity = "warning"
+    severity = Severity.WARNING
     needs = ("A",)
 
     def check(self, facts: Facts) -> Iterable[Violation]:

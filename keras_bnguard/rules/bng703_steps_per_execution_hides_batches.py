@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation
 
 
@@ -37,7 +37,7 @@ class StepsPerExecutionHidesBatches(Rule):
 
     code = "BNG703"
     name = "steps-per-execution-hides-batches"
-    severity = "info"
+    severity = Severity.INFO
     needs = ("A",)
 
     def check(self, facts: Facts) -> Iterable[Violation]:

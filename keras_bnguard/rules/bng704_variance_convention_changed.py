@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormLayer
+from keras_bnguard.records import Facts, NormLayer, Severity
 from keras_bnguard.rules.base import Rule, Violation, count, some
 
 VALUES = 32
@@ -43,7 +43,7 @@ class VarianceConventionChanged(Rule):
 
     code = "BNG704"
     name = "variance-convention-changed"
-    severity = "info"
+    severity = Severity.INFO
     needs = ("A",)
 
     def check(self, facts: Facts) -> Iterable[Violation]:
@@ -52,7 +52,7 @@ class VarianceConventionChanged(Rule):
             return
         if inventory.stack.name in ("k2", "tfk"):
             return
-        batch = int((facts.hyper or {}).get("batch_size") or BATCH)
+        batch = int((facts.fit_settings or {}).get("batch_size") or BATCH)
         violation: List[NormLayer] = []
         values: List[int] = []
         for norm in inventory.norms:

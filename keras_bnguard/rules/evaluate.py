@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Iterable, List, Mapping, Optional, Sequence, Tuple, Type, Union
+import functools
+from dataclasses import dataclass
+from typing import (
+    Collection,
+    FrozenSet,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    Union,
+)
 
 from keras_bnguard.errors import SettingError
-from keras_bnguard.records import NEEDS, Facts, Finding, Outcome
-from keras_bnguard.rules import ALL_RULES
-from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.records import NEEDS, Facts, Finding, Outcome, Severity, Trigger
+from keras_bnguard.rules import ALL_RULES, BY_CODE
+from keras_bnguard.rules.base import ExpensiveFact, Repair, Rule, Violation
 from keras_bnguard.selectors import path_matches
 
 Ignore = Union[None, str, Sequence[str], Mapping[str, Union[str, Sequence[str]]]]
@@ -52,7 +63,7 @@ class RuleFilter:
     def selects(self, rule: Type[Rule]) -> bool:
         """Whether a rule is to run at all."""
         if self.select is None:
-            return rule.severity != "info"
+            return rule.severity is not Severity.INFO
         return any(name == "ALL" or rule.code.startswith(name) for name in self.select)
 
     def names(self, code: str) -> bool:
@@ -73,26 +84,43 @@ class RuleFilter:
         return tuple(kept)
 
 
-def find(
+@functools.cache
+def rules_at(trigger: Trigger) -> Tuple[Type[Rule], ...]:
+    """The rules that are evaluated at a trigger, in code order."""
+    return tuple(rule for rule in ALL_RULES if trigger in rule.evaluated_at)
+
+
+def wanted_facts(rule_filter: RuleFilter) -> FrozenSet[ExpensiveFact]:
+    """The expensive facts that the selected rules want."""
+    selected = (rule for rule in ALL_RULES if rule_filter.selects(rule))
+    return frozenset(fact for rule in selected for fact in rule.wants)
+
+
+def repair_of(code: str) -> Optional[Repair]:
+    """What `fix=True` does about a finding of a rule; None where it does nothing."""
+    rule = BY_CODE.get(code)
+    return None if rule is None else rule.repair
+
+
+def evaluate(
     facts: Facts,
+    rules: Sequence[Type[Rule]] = ALL_RULES,
     rule_filter: Optional[RuleFilter] = None,
-    rules: Iterable[Type[Rule]] = ALL_RULES,
-    already: Iterable[str] = (),
+    fired: Collection[str] = (),
 ) -> Tuple[Tuple[Finding, ...], Tuple[Outcome, ...]]:
     """Run rules over facts.
 
     Args:
-        facts: what is known; a rule that needs a missing part is skipped, never passed.
-        muting: what to run and what to mute.
-        rules: the rules, in code order.
-        already: codes that fired before in this run and phase; they do not fire again.
+        facts: what is known. A rule that needs a missing fact is skipped, it never passes.
+        rules: the rules, in code order. Defaults to all rules.
+        rule_filter: what the user selected and ignored. Defaults to the rules that are no info.
+        fired: codes that fired before in this run and phase; they do not fire again.
 
     Returns:
         The findings in code order, and one outcome for every rule. A rule that raises is
-        skipped with its exception as the reason: a fault of ours is never the user's.
+        skipped with its exception as the reason, so that its bug never ends a training.
     """
     rule_filter = rule_filter or RuleFilter()
-    done = set(already)
     findings: List[Finding] = []
     outcomes: List[Outcome] = []
     for rule in rules:
@@ -102,13 +130,17 @@ def find(
             )
             outcomes.append(Outcome(rule.code, "skipped", reason))
             continue
-        if rule.code in done:
+        if rule.code in fired:
             outcomes.append(Outcome(rule.code, "fired"))
             continue
         missing = [need for need in rule.needs if not facts.has(need)]
         if missing:
             needs = "; ".join(_needs(need, facts) for need in missing)
             outcomes.append(Outcome(rule.code, "skipped", needs))
+            continue
+        if rule.needs_calls and facts.run is not None and not facts.run.calls_observable:
+            reason = "how each BN was called could not be seen"
+            outcomes.append(Outcome(rule.code, "skipped", reason))
             continue
         found, outcome = _run(rule, facts, rule_filter)
         findings += found
@@ -173,11 +205,6 @@ def merge_outcomes(before: Sequence[Outcome], now: Sequence[Outcome]) -> Tuple[O
         if old is None or rank[outcome.status] >= rank[old.status]:
             best[outcome.code] = outcome
     return tuple(best[code] for code in sorted(best))
-
-
-def repaired(finding: Finding, how: str) -> Finding:
-    """The same finding, with what was done about it."""
-    return replace(finding, repaired=how)
 
 
 def _names(value: Union[str, Sequence[str]]) -> Tuple[str, ...]:

@@ -57,36 +57,36 @@ def values_per_row(facts: Facts, norm: NormLayer) -> Optional[float]:
 
 def measured(facts: Facts) -> Dict[str, NormInput]:
     """What reached each BN, by path; empty without data."""
-    data = facts.batches
+    data = facts.data
     return {item.path: item for item in data.norms} if data is not None else {}
 
 
 def replicas(facts: Facts) -> int:
     """How many replicas share a batch."""
-    if facts.batches is not None:
-        return facts.batches.replicas
-    return int((facts.hyper or {}).get("replicas") or 1)
+    if facts.data is not None:
+        return facts.data.replicas
+    return int((facts.fit_settings or {}).get("replicas") or 1)
 
 
 def batch_rows(facts: Facts) -> Optional[int]:
     """Rows of a full batch in training; None where unknown."""
-    told = (facts.hyper or {}).get("batch_size")
+    told = (facts.fit_settings or {}).get("batch_size")
     if told:
         return int(told)
-    data = facts.batches
-    if data is None or facts.why_no_batches or (facts.hyper is None and not data.ordered):
+    data = facts.data
+    if data is None or facts.why_no_batches or (facts.fit_settings is None and not data.ordered):
         return None
     return data.full_rows or None
 
 
 def put_right(facts: Facts) -> bool:
     """Whether a callback of this `fit` takes new statistics when training is over."""
-    return bool((facts.hyper or {}).get("recalibrates"))
+    return bool((facts.fit_settings or {}).get("recalibrates"))
 
 
 def why_missing(facts: Facts, part: str) -> Optional[str]:
     """The reason why a part of the data facts is not there, in the words of a skipped rule."""
-    data: Optional[DataFacts] = facts.batches
+    data: Optional[DataFacts] = facts.data
     why = None if data is None else data.missing.get(part)
     return f"needs P: {why}" if why else None
 

@@ -204,7 +204,7 @@ def facts(
     **settings: Any,
 ) -> Facts:
     """Facts with an inventory of these BN; other settings are the inventory's."""
-    more = {name: settings.pop(name) for name in ("batches", "hyper") if name in settings}
+    more = {name: settings.pop(name) for name in ("data", "fit_settings") if name in settings}
     return Facts(inventory(*norms, on=on, layers=layers, **settings), optimizer, run, **more)
 
 

@@ -23,7 +23,7 @@ def test_rules_lists_every_rule_in_80_columns(capsys):
     for rule in ALL_RULES:
         (line,) = (line for line in lines if line.startswith(rule.code))
         assert line.split()[1:3] == [rule.name, rule.severity]
-        assert line.endswith("repairs") is rule.repairable
+        assert line.endswith("repairs") is (rule.repair is not None)
 
 
 def test_rules_says_what_each_letter_means(capsys):
@@ -51,7 +51,7 @@ def test_explain_prints_the_whole_doc(rule, capsys):
     assert out.startswith(f"{rule.code} {rule.name}\n({rule.severity}, ")
     assert rule.title() in out
     assert all(f"\n{heading}:\n" in out for heading in rule.sections())
-    assert ("repairs it" in out.splitlines()[1]) is rule.repairable
+    assert ("repairs it" in out.splitlines()[1]) is (rule.repair is not None)
 
 
 @pytest.mark.parametrize("wanted", ["bng201", " BNG201 ", "training-false-ignored"])

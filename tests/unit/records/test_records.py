@@ -54,15 +54,15 @@ def test_an_inventory_finds_a_bn_by_its_path():
 
 @pytest.mark.parametrize(
     ("part", "need"),
-    [("inventory", "A"), ("optimizer", "O"), ("run", "R"), ("batches", "P"), ("hyper", "H")],
+    [("inventory", "A"), ("optimizer", "O"), ("run", "R"), ("data", "P"), ("fit_settings", "H")],
 )
 def test_facts_know_which_parts_they_have(part, need):
-    known = Facts(**{part: DataFacts() if part == "batches" else {}})
+    known = Facts(**{part: DataFacts() if part == "data" else {}})
     assert [code for code in records.NEEDS if known.has(code)] == [need]
 
 
 def test_batches_that_could_not_be_read_are_not_there_and_say_why():
-    known = Facts(batches=DataFacts(missing={"batches": "no batch came out"}))
+    known = Facts(data=DataFacts(missing={"batches": "no batch came out"}))
     assert not known.has("P")
     assert known.why_no_batches == "no batch came out"
 

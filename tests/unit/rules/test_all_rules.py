@@ -165,8 +165,8 @@ def everything_wrong():
             ),
             ended=True,
         ),
-        hyper={"epochs": 1, "steps": 10, "batch_size": 32, "samples": 65},
-        batches=sampled(
+        fit_settings={"epochs": 1, "steps": 10, "batch_size": 32, "samples": 65},
+        data=sampled(
             reached("backbone/a", scale=1e-6),
             reached("c", values_per_row=1.0),
             reached("wrapper/0", mean_shift=3.0),
@@ -245,7 +245,7 @@ def test_a_rule_is_silent_where_nothing_is_known(rule):
 
 @every_rule
 def test_a_rule_is_silent_where_a_part_that_it_needs_is_missing(rule):
-    parts = {"A": "inventory", "O": "optimizer", "R": "run", "P": "batches", "H": "hyper"}
+    parts = {"A": "inventory", "O": "optimizer", "R": "run", "P": "data", "H": "fit_settings"}
     full = everything_wrong()
     for need in rule.needs:
         left = {part: getattr(full, part) for key, part in parts.items() if key != need}
@@ -318,11 +318,3 @@ def test_a_rule_file_imports_only_records_the_base_drift_and_the_standard_librar
             continue
         for module in modules:
             assert module in allowed or module.split(".")[0] in standard, f"{path.name}: {module}"
-
-
-@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.code)
-def test_a_rule_says_so_when_it_reads_movements(rule):
-    """A look at which nothing moved in a new way hands out none: such a rule would see no BN."""
-    code = file_of(rule).read_text(encoding="utf-8")
-    if ".movements" in code or "stuck(" in code:
-        assert rule.asked in ("changed", "end")

@@ -105,10 +105,10 @@ def test_data_that_frozen_statistics_would_not_fit_make_it_an_info():
     live = norm("backbone/bn", position=5)
     others = [layer("backbone/c1", 1, trainable=False), layer("backbone/c2", 4, trainable=False)]
     off = sampled(reached("backbone/bn", mean_shift=2.0))
-    violation = the_violation(RULE, facts(live, layers=others, batches=off))
+    violation = the_violation(RULE, facts(live, layers=others, data=off))
     assert violation.severity == "info"
     assert "1 of 1 would not describe them" in violation.message
     fits = sampled(reached("backbone/bn", mean_shift=0.1))
-    assert the_violation(RULE, facts(live, layers=others, batches=fits)).severity is None
+    assert the_violation(RULE, facts(live, layers=others, data=fits)).severity is None
     few = sampled(reached("backbone/bn", mean_shift=2.0), rows=8)
-    assert the_violation(RULE, facts(live, layers=others, batches=few)).severity is None
+    assert the_violation(RULE, facts(live, layers=others, data=few)).severity is None

@@ -21,22 +21,24 @@ RULE = MomentumTooSlowForRun
 HYPER = {"epochs": 2, "steps": 10}
 
 
-def over(*ema_biases, statistics_changes=None, hyper=HYPER, norms=None, batches=None, **settings):
+def over(
+    *ema_biases, statistics_changes=None, fit_settings=HYPER, norms=None, data=None, **settings
+):
     """Training is over; every BN of the lags moved."""
     norms = norms or [norm(item.path) for item in ema_biases]
     statistics_changes = statistics_changes or [changed(item.path) for item in ema_biases]
     known = run(
         *statistics_changes, **{"steps": 20, "ended": True, "ema_biases": ema_biases, **settings}
     )
-    return facts(*norms, run=known, hyper=hyper, batches=batches)
+    return facts(*norms, run=known, fit_settings=fit_settings, data=data)
 
 
 def late(path="bn", **settings):
     return ema_bias(path, **{"initial_weight": 0.82, "start_shift": 2.0, **settings})
 
 
-def before(item, norms=None, hyper=HYPER):
-    return facts(*(norms or [norm(item.path)]), hyper=hyper, batches=sampled(item))
+def before(item, norms=None, fit_settings=HYPER):
+    return facts(*(norms or [norm(item.path)]), fit_settings=fit_settings, data=sampled(item))
 
 
 def measured(mean=5.0, variance=4.0, moving_mean=0.0, moving_variance=1.0, **settings):
@@ -77,8 +79,8 @@ def test_a_trial_of_a_few_steps_is_silent():
 
 def test_statistics_that_fit_the_data_at_the_end_are_silent():
     fits = sampled(reached("bn", mean_shift=0.1))
-    assert not violations(RULE, over(late(), batches=fits))
-    assert violations(RULE, over(late(), batches=sampled(reached("bn", mean_shift=2.0))))
+    assert not violations(RULE, over(late(), data=fits))
+    assert violations(RULE, over(late(), data=sampled(reached("bn", mean_shift=2.0))))
 
 
 def test_it_fires_before_the_first_step_where_data_show_the_misfit():
@@ -92,9 +94,9 @@ def test_before_the_first_step_data_that_fit_are_silent():
 
 
 def test_a_bn_that_runs_twice_a_step_counts_twice():
-    hyper = {"epochs": 1, "steps": 200}
-    assert violations(RULE, before(measured(mean=12.0), hyper=hyper))
-    assert not violations(RULE, before(measured(mean=12.0, calls=2), hyper=hyper))
+    fit_settings = {"epochs": 1, "steps": 200}
+    assert violations(RULE, before(measured(mean=12.0), fit_settings=fit_settings))
+    assert not violations(RULE, before(measured(mean=12.0, calls=2), fit_settings=fit_settings))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_bn_that_did_not_move_are_silent():
 
 
 def test_recalibration_in_the_same_fit_is_silent():
-    assert not violations(RULE, over(late(), hyper={**HYPER, "recalibrates": True}))
+    assert not violations(RULE, over(late(), fit_settings={**HYPER, "recalibrates": True}))
 
 
 def test_non_finite_statistics_are_left_to_others():
@@ -126,8 +128,8 @@ def test_non_finite_statistics_are_left_to_others():
 
 
 def test_without_data_it_cannot_look_before_training_is_over():
-    assert "end of training" in RULE().skip_reason(facts(norm("bn"), hyper=HYPER))
-    unknown = facts(norm("bn"), hyper={"epochs": 2, "steps": None})
+    assert "end of training" in RULE().skip_reason(facts(norm("bn"), fit_settings=HYPER))
+    unknown = facts(norm("bn"), fit_settings={"epochs": 2, "steps": None})
     assert "number of steps" in RULE().skip_reason(unknown)
     assert RULE().skip_reason(over(ema_bias("bn"))) is None
     assert RULE().skip_reason(Facts()) is None

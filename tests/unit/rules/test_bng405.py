@@ -111,5 +111,5 @@ def test_statistics_that_are_nan_are_silent():
 def test_one_batch_that_an_earlier_fit_saw_until_nothing_moved_is_silent(steps, batches, fires):
     before = past(norm("bn"), steps=steps)
     observed = run(stuck("bn", ran=RunMode.TRAINING), calls=TRAINED, before=before)
-    known = facts(norm("bn"), run=observed, hyper={"steps": batches})
+    known = facts(norm("bn"), run=observed, fit_settings={"steps": batches})
     assert bool(violations(RULE, known)) is fires

@@ -9,13 +9,13 @@ from tests.builders.facts import changed, ema_bias, facts, norm, run, the_violat
 RULE = StatisticsStillConverging
 
 
-def over(*ema_biases, norms=None, hyper=None, **settings):
+def over(*ema_biases, norms=None, fit_settings=None, **settings):
     norms = norms or [norm(item.path) for item in ema_biases]
     statistics_changes = [changed(item.path) for item in ema_biases]
     known = run(
         *statistics_changes, **{"steps": 400, "ended": True, "ema_biases": ema_biases, **settings}
     )
-    return facts(*norms, run=known, hyper=hyper)
+    return facts(*norms, run=known, fit_settings=fit_settings)
 
 
 def test_it_fires_on_statistics_that_are_still_on_their_way():
@@ -44,7 +44,9 @@ def test_a_trial_of_a_few_steps_is_silent():
 
 
 def test_recalibration_in_the_same_fit_is_silent():
-    assert not violations(RULE, over(ema_bias("bn", shift=1.2), hyper={"recalibrates": True}))
+    assert not violations(
+        RULE, over(ema_bias("bn", shift=1.2), fit_settings={"recalibrates": True})
+    )
 
 
 @pytest.mark.parametrize("settings", [{"trainable": False}, {"forced_inference": True}])

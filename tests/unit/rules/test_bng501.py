@@ -20,7 +20,7 @@ RULE = InputScaleMismatch
 
 def known(scale, path="base/bn", layers=(), low=0.0, high=1.0, **settings):
     item = reached(path, scale=scale, **settings)
-    return facts(norm(path), layers=layers, batches=sampled(item, low=low, high=high))
+    return facts(norm(path), layers=layers, data=sampled(item, low=low, high=high))
 
 
 def test_it_fires_on_data_that_are_a_hundred_times_too_small():
@@ -74,7 +74,7 @@ def test_only_the_first_bn_of_a_sub_model_counts():
 
 def test_default_statistics_are_silent():
     item = reached("bn", scale=1e-5)
-    assert not violations(RULE, facts(norm("bn", at_default=True), batches=sampled(item)))
+    assert not violations(RULE, facts(norm("bn", at_default=True), data=sampled(item)))
 
 
 def test_non_finite_data_are_silent():
@@ -83,5 +83,5 @@ def test_non_finite_data_are_silent():
 
 def test_it_says_why_it_cannot_look():
     data = sampled(missing={"norms": "the model is not built yet"})
-    assert RULE().skip_reason(facts(norm("bn"), batches=data)).startswith("needs P: the model is")
+    assert RULE().skip_reason(facts(norm("bn"), data=data)).startswith("needs P: the model is")
     assert RULE().skip_reason(Facts()) is None

@@ -20,9 +20,11 @@ RULE = BatchTooSmall
 
 
 def fed(rows, per_row=1.0, norms=None, **settings):
-    hyper = {"batch_size": rows, **settings}
+    fit_settings = {"batch_size": rows, **settings}
     item = reached("bn", values=rows * per_row, values_per_row=per_row)
-    return facts(*(norms or [norm("bn")]), hyper=hyper, batches=sampled(item, full_rows=rows))
+    return facts(
+        *(norms or [norm("bn")]), fit_settings=fit_settings, data=sampled(item, full_rows=rows)
+    )
 
 
 def test_it_fires_below_eight_values_per_channel():
@@ -49,13 +51,13 @@ def test_eight_values_are_silent():
 def test_replicas_share_a_batch():
     item = reached("bn", values_per_row=1.0)
     known = facts(
-        norm("bn"), hyper={"batch_size": 16}, batches=sampled(item, full_rows=16, replicas=4)
+        norm("bn"), fit_settings={"batch_size": 16}, data=sampled(item, full_rows=16, replicas=4)
     )
     assert "4 values" in the_violation(RULE, known).message
     together = facts(
         norm("bn", synchronized=True),
-        hyper={"batch_size": 16},
-        batches=sampled(item, full_rows=16, replicas=4),
+        fit_settings={"batch_size": 16},
+        data=sampled(item, full_rows=16, replicas=4),
     )
     assert not violations(RULE, together)
 
@@ -65,7 +67,7 @@ def test_it_sees_without_data_what_the_first_step_showed():
     known = facts(norm("bn"), run=run(changed("bn"), calls=calls))
     assert "2 values" in the_violation(RULE, known).message
     rows = {"bn": (site(True, values_per_row=1),)}
-    known = facts(norm("bn"), run=run(changed("bn"), calls=rows), hyper={"batch_size": 4})
+    known = facts(norm("bn"), run=run(changed("bn"), calls=rows), fit_settings={"batch_size": 4})
     assert "4 values" in the_violation(RULE, known).message
 
 
@@ -85,7 +87,7 @@ def test_bn_that_do_not_mind_are_silent(settings):
 def test_arrays_of_an_audit_say_nothing_of_the_batch():
     item = reached("bn", values=4.0, values_per_row=1.0)
     data = sampled(item, full_rows=4, ordered=False)
-    assert not violations(RULE, facts(norm("bn"), batches=data))
+    assert not violations(RULE, facts(norm("bn"), data=data))
 
 
 def test_it_cannot_look_where_the_batch_is_unknown():

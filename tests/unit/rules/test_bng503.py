@@ -9,12 +9,12 @@ from tests.builders.facts import facts, norm, reached, sampled, the_violation, v
 RULE = TinyLastBatch
 
 
-def fed(samples, size=32, per_row=1.0, replicas=1, norms=None, **hyper):
+def fed(samples, size=32, per_row=1.0, replicas=1, norms=None, **fit_settings):
     item = reached("bn", values_per_row=per_row)
     return facts(
         *(norms or [norm("bn")]),
-        hyper={"batch_size": size, "samples": samples, **hyper},
-        batches=sampled(item, full_rows=size, replicas=replicas, ordered=False),
+        fit_settings={"batch_size": size, "samples": samples, **fit_settings},
+        data=sampled(item, full_rows=size, replicas=replicas, ordered=False),
     )
 
 
@@ -23,13 +23,13 @@ def test_it_fires_on_a_remainder_of_a_few_rows():
     assert violation.layers == ("bn",)
     assert "has 1 row of 32" in violation.message
     assert "1 values per channel (limit 8)" in violation.message
-    assert violation.severity is None  # the rule's own: warning
+    assert violation.severity == "warning"
     assert "drop_remainder=True" in violation.fix
 
 
 @pytest.mark.parametrize(
     ("samples", "per_row", "severity"),
-    [(66, 1.0, "info"), (71, 1.0, "info"), (65, 2.0, "info"), (65, 1.0, None)],
+    [(66, 1.0, "info"), (71, 1.0, "info"), (65, 2.0, "info"), (65, 1.0, "warning")],
 )
 def test_only_one_value_per_channel_is_a_warning(samples, per_row, severity):
     assert RULE.severity == "warning"
@@ -57,10 +57,10 @@ def test_a_batch_that_is_too_small_anyway_is_left_to_bng502():
 
 def test_the_end_of_batches_that_were_read_counts_too():
     data = sampled(reached("bn", values_per_row=1.0), last_rows=3)
-    violation = the_violation(RULE, facts(norm("bn"), hyper={"epochs": 1}, batches=data))
+    violation = the_violation(RULE, facts(norm("bn"), fit_settings={"epochs": 1}, data=data))
     assert "has 3 rows of 32" in violation.message
     dropped = sampled(reached("bn", values_per_row=1.0), last_rows=32)
-    assert not violations(RULE, facts(norm("bn"), hyper={"epochs": 1}, batches=dropped))
+    assert not violations(RULE, facts(norm("bn"), fit_settings={"epochs": 1}, data=dropped))
 
 
 def test_frozen_bn_and_renorm_are_silent():
@@ -71,9 +71,9 @@ def test_frozen_bn_and_renorm_are_silent():
 def test_it_says_why_it_cannot_look():
     assert "steps_per_epoch" in RULE().skip_reason(fed(65, steps_per_epoch=2))
     assert not violations(RULE, fed(65, steps_per_epoch=2))
-    unknown = facts(norm("bn"), hyper={"epochs": 1})
+    unknown = facts(norm("bn"), fit_settings={"epochs": 1})
     assert RULE().skip_reason(unknown) == "the length of the data is not known"
-    maps = facts(norm("bn"), hyper={"batch_size": 32, "samples": 65})
+    maps = facts(norm("bn"), fit_settings={"batch_size": 32, "samples": 65})
     assert "the size of the maps" in RULE().skip_reason(maps)
     assert RULE().skip_reason(fed(64)) is None
     assert RULE().skip_reason(Facts()) is None

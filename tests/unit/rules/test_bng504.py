@@ -12,7 +12,7 @@ RULE = DomainShift
 def known(*items, rows=512, on=None, **settings):
     norms = [norm(item.path, trainable=False) for item in items]
     data = {k: settings.pop(k) for k in ("labels", "missing") if k in settings}
-    return facts(*norms, batches=sampled(*items, rows=rows, **data), **settings)
+    return facts(*norms, data=sampled(*items, rows=rows, **data), **settings)
 
 
 def off(path="base/bn2", **settings):
@@ -44,9 +44,9 @@ def test_one_bn_of_many_is_silent():
 def test_default_statistics_and_live_bn_are_silent():
     data = sampled(off())
     assert not violations(
-        RULE, facts(norm("base/bn2", trainable=False, at_default=True), batches=data)
+        RULE, facts(norm("base/bn2", trainable=False, at_default=True), data=data)
     )
-    assert not violations(RULE, facts(norm("base/bn2"), batches=data))
+    assert not violations(RULE, facts(norm("base/bn2"), data=data))
 
 
 def test_a_wrong_scale_is_left_to_bng501():

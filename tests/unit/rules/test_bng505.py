@@ -11,7 +11,7 @@ RULE = BatchesNotShuffled
 
 def known(*items, norms=None, **data):
     norms = norms or [norm(item.path) for item in items] or [norm("bn")]
-    return facts(*norms, batches=sampled(*items, **data))
+    return facts(*norms, data=sampled(*items, **data))
 
 
 def test_it_fires_where_each_batch_has_one_label():

@@ -9,9 +9,9 @@ from tests.builders.facts import facts, gap, norm, sampled, the_violation, viola
 RULE = TrainInferenceGap
 
 
-def known(found, moment="train end", norms=None, hyper=None, **data):
+def known(found, moment="train end", norms=None, fit_settings=None, **data):
     norms = norms or [norm("bn")]
-    return facts(*norms, hyper=hyper, batches=sampled(gap=found, moment=moment, **data))
+    return facts(*norms, fit_settings=fit_settings, data=sampled(gap=found, moment=moment, **data))
 
 
 def test_it_fires_where_inference_is_much_worse():
@@ -55,7 +55,7 @@ def test_a_model_that_has_not_trained_is_silent_in_an_audit_only():
 
 
 def test_recalibration_in_the_same_fit_is_silent():
-    assert not violations(RULE, known(gap(0.1, 1.5), hyper={"recalibrates": True}))
+    assert not violations(RULE, known(gap(0.1, 1.5), fit_settings={"recalibrates": True}))
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])

@@ -8,7 +8,7 @@ RULE = OutputDependsOnBatch
 
 
 def known(**alone):
-    return facts(norm("bn"), norm("other"), batches=sampled(alone=BatchDependence(**alone)))
+    return facts(norm("bn"), norm("other"), data=sampled(alone=BatchDependence(**alone)))
 
 
 def test_it_fires_where_a_row_alone_gives_another_output():
@@ -48,5 +48,5 @@ def test_a_graph_that_proves_inference_mode_is_clear():
 
 def test_it_says_why_it_cannot_look():
     data = sampled(missing={"alone": "the model is not built yet"})
-    assert RULE().skip_reason(facts(norm("bn"), batches=data)).startswith("needs P: the model")
+    assert RULE().skip_reason(facts(norm("bn"), data=data)).startswith("needs P: the model")
     assert RULE().skip_reason(Facts()) is None

@@ -11,7 +11,7 @@ def test_it_says_by_how_many_rows_each_goes():
     violation = the_violation(RULE, known)
     assert violation.layers == ("a",)
     assert "over 4 batches" in violation.message
-    violation = the_violation(RULE, replace(known, hyper={"batch_size": 8}))
+    violation = the_violation(RULE, replace(known, fit_settings={"batch_size": 8}))
     assert "each batch of 8 rows, the weights by 32" in violation.message
 
 

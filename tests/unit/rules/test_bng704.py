@@ -24,14 +24,14 @@ def test_it_says_by_how_much():
     assert "times 8/7, 14 % more" in violation.message
     assert (
         "16 values per channel"
-        in the_violation(RULE, replace(known(), hyper={"batch_size": 16})).message
+        in the_violation(RULE, replace(known(), fit_settings={"batch_size": 16})).message
     )
 
 
 def test_silent_with_many_values_and_where_nothing_changed():
     assert not violations(RULE, known(positions=4))
     assert not violations(RULE, known(positions=None))
-    assert not violations(RULE, replace(known(), hyper={"batch_size": 32}))
+    assert not violations(RULE, replace(known(), fit_settings={"batch_size": 32}))
     for on in ("k2", "tfk"):
         assert not violations(RULE, known(on=on))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from keras_bnguard.errors import SettingError
-from keras_bnguard.records import Facts, Outcome, RunFacts
+from keras_bnguard.records import Facts, Outcome, RunFacts, Severity
 from keras_bnguard.rules import ALL_RULES
 from keras_bnguard.rules.base import Rule, Violation
-from keras_bnguard.rules.evaluate import RuleFilter, find, merge_outcomes, repaired
+from keras_bnguard.rules.evaluate import RuleFilter, evaluate, merge_outcomes
 from tests.builders.facts import inventory, norm
 
 
@@ -34,7 +34,7 @@ class Whole(Rule):
 class Info(Rule):
     """An info rule."""
 
-    code, name, severity, needs = "BNG103", "info", "info", ()
+    code, name, severity, needs = "BNG103", "info", Severity.INFO, ()
 
     def check(self, facts):
         yield Violation(("x",), "by the way", "nothing")
@@ -73,17 +73,17 @@ RULES = (Two, Info, Clear, Blind, Broken, Whole)
 
 
 def statuses(**settings):
-    _, outcomes = find(FACTS, RuleFilter.of(**settings), RULES)
+    _, outcomes = evaluate(FACTS, RULES, RuleFilter.of(**settings))
     return {outcome.code: outcome.status for outcome in outcomes}
 
 
 def reasons(**settings):
-    _, outcomes = find(FACTS, RuleFilter.of(**settings), RULES)
+    _, outcomes = evaluate(FACTS, RULES, RuleFilter.of(**settings))
     return {outcome.code: outcome.reason for outcome in outcomes}
 
 
 def layers(**settings):
-    found, _ = find(FACTS, RuleFilter.of(**settings), (Two,))
+    found, _ = evaluate(FACTS, (Two,), RuleFilter.of(**settings))
     return [finding.layers for finding in found]
 
 
@@ -102,7 +102,7 @@ def test_every_rule_ends_with_one_outcome_and_a_skipped_one_has_a_reason():
 
 
 def test_a_hit_becomes_a_finding_with_the_rules_name_and_its_own_severity():
-    first, second = find(FACTS, None, (Two,))[0]
+    first, second = evaluate(FACTS, (Two,), None)[0]
     assert (first.code, first.name, first.severity) == ("BNG101", "two", "warning")
     assert (first.message, first.fix, first.source) == ("first", "do it", "train.py:3")
     assert dict(first.evidence) == {"n": 2}
@@ -111,13 +111,13 @@ def test_a_hit_becomes_a_finding_with_the_rules_name_and_its_own_severity():
 
 
 def test_the_moment_of_the_run_is_the_moment_of_the_finding():
-    found, _ = find(Facts(FACTS.inventory, run=RunFacts(moment="epoch 3 end")), None, (Two, Whole))
+    found, _ = evaluate(Facts(FACTS.inventory, run=RunFacts(moment="epoch 3 end")), (Two, Whole))
     assert {finding.moment for finding in found} == {"epoch 3 end"}
     assert [finding.code for finding in found] == ["BNG101", "BNG101", "BNG206"]
 
 
 def test_a_rule_that_raises_is_skipped_with_the_error_and_its_hits_are_not_trusted():
-    found, (outcome,) = find(FACTS, None, (Broken,))
+    found, (outcome,) = evaluate(FACTS, (Broken,), None)
     assert not found
     assert outcome == Outcome("BNG203", "skipped", "the rule failed: ZeroDivisionError: oops")
 
@@ -133,7 +133,7 @@ def test_a_rule_that_raises_is_skipped_with_the_error_and_its_hits_are_not_trust
     ],
 )
 def test_select_takes_codes_and_prefixes(select, run):
-    _, outcomes = find(FACTS, RuleFilter.of(select), RULES)
+    _, outcomes = evaluate(FACTS, RULES, RuleFilter.of(select))
     assert {o.code for o in outcomes if o.reason != "not selected"} == run
 
 
@@ -161,20 +161,20 @@ def test_ignore_takes_layers_out_of_a_finding(ignore, left):
 
 
 def test_a_rule_whose_every_layer_is_ignored_is_muted_and_says_how_many():
-    _, (outcome,) = find(FACTS, RuleFilter.of(ignore={"BNG101": ["base", "head"]}), (Two,))
+    _, (outcome,) = evaluate(FACTS, (Two,), RuleFilter.of(ignore={"BNG101": ["base", "head"]}))
     assert outcome == Outcome("BNG101", "muted", "2 muted by ignore")
 
 
 def test_a_finding_without_layers_is_muted_by_its_code_but_by_no_glob():
     facts = Facts(FACTS.inventory, run=RunFacts())
-    assert find(facts, RuleFilter.of(ignore={"BNG206": ["base/*"]}), (Whole,))[0]
-    found, (outcome,) = find(facts, RuleFilter.of(ignore="BNG206"), (Whole,))
+    assert evaluate(facts, (Whole,), RuleFilter.of(ignore={"BNG206": ["base/*"]}))[0]
+    found, (outcome,) = evaluate(facts, (Whole,), RuleFilter.of(ignore="BNG206"))
     assert not found
     assert outcome.status == "muted"
 
 
 def test_what_already_fired_is_not_told_again_but_stays_fired():
-    found, (outcome,) = find(FACTS, None, (Two,), already={"BNG101"})
+    found, (outcome,) = evaluate(FACTS, (Two,), None, fired={"BNG101"})
     assert not found
     assert outcome.status == "fired"
 
@@ -194,7 +194,7 @@ def test_names_says_what_was_asked_for():
 
 
 def test_without_any_facts_every_rule_that_needs_them_is_skipped_with_a_reason():
-    found, outcomes = find(Facts())
+    found, outcomes = evaluate(Facts())
     assert not found
     assert [o.code for o in outcomes] == [rule.code for rule in ALL_RULES]
     assert {o.status for o in outcomes} == {"skipped"}
@@ -222,10 +222,3 @@ def test_over_several_looks_the_outcome_that_says_most_stays(before, now, merged
 def test_merged_outcomes_are_in_code_order_and_none_is_lost():
     merged = merge_outcomes([Outcome("BNG404", "clear")], [Outcome("BNG101", "clear")])
     assert [o.code for o in merged] == ["BNG101", "BNG404"]
-
-
-def test_a_repaired_finding_is_the_same_but_for_what_was_done():
-    finding = find(FACTS, None, (Two,))[0][0]
-    assert finding.repaired is None
-    assert repaired(finding, "held").repaired == "held"
-    assert repaired(finding, "held").message == finding.message
