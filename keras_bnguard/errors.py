@@ -1,6 +1,12 @@
-"""Every exception and warning of this package."""
+"""Every exception and warning of this package, and the barrier in front of internal errors."""
 
 from __future__ import annotations
+
+import contextlib
+import functools
+import traceback
+import warnings
+from typing import Any, Callable, List, Optional, Protocol, TypeVar, cast
 
 
 class BNGuardError(Exception):
@@ -52,4 +58,116 @@ class FindingError(BNGuardError):
 
 
 class BNGuardWarning(UserWarning):
-    """A finding of severity `error` or `warning`, or a fault inside the guard itself."""
+    """A finding of severity `error` or `warning`; `InternalErrorWarning` for internal errors."""
+
+
+class InternalErrorWarning(BNGuardWarning):
+    """An internal error of this package. The training that it happened in goes on."""
+
+
+class FaultBarrier:
+    """Keeps internal errors of this package away from the user's training.
+
+    As a context manager it swallows and notes an exception of the block; `fail_safe` does the
+    same for a method. The first one is reported as an `InternalErrorWarning`, once, and never
+    raised, also where warnings are errors: it is not about the user's training. A
+    `FindingError` passes, as it is meant for the user.
+
+    Args:
+        disable: called at the first internal error, to take everything off. Defaults to None.
+        goes_on: whether the owner goes on working after an internal error. Defaults to False.
+        warns: whether the first internal error is reported as a warning. Defaults to True.
+
+    Attributes:
+        faults: the internal errors with their tracebacks, oldest first, at most 10.
+        error: the first internal error, None while there is none.
+    """
+
+    KEPT = 10
+
+    def __init__(
+        self,
+        disable: Optional[Callable[[], Any]] = None,
+        *,
+        goes_on: bool = False,
+        warns: bool = True,
+    ) -> None:
+        self._disable = disable
+        self._goes_on = goes_on
+        self._warns = warns
+        self.faults: List[str] = []
+        self.error: Optional[Exception] = None
+
+    @property
+    def disabled(self) -> bool:
+        """Whether an internal error has ended the work of the owner."""
+        return self.error is not None and not self._goes_on
+
+    def __enter__(self) -> FaultBarrier:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        if not isinstance(error, Exception) or isinstance(error, FindingError):
+            return False
+        self.note(error)
+        return True
+
+    def note(self, error: Exception) -> None:
+        """Keep an internal error; the first one disables the owner and is reported."""
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        if len(self.faults) < self.KEPT:
+            self.faults.append(f"{error!r}\n{trace}")
+        if self.error is not None:
+            return
+        self.error = error
+        if self._disable is not None:
+            with contextlib.suppress(Exception):
+                self._disable()
+        if self._warns:
+            done = "" if self._goes_on else " and disabled itself"
+            with contextlib.suppress(InternalErrorWarning):
+                warnings.warn(
+                    f"keras_bnguard hit an internal error{done}; training continues. "
+                    f"{self.faults[0]}",
+                    InternalErrorWarning,
+                    stacklevel=3,
+                )
+
+
+class HasBarrier(Protocol):
+    """An object whose `fail_safe` methods note internal errors in its barrier."""
+
+    @property
+    def barrier(self) -> FaultBarrier: ...
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def fail_safe(result: Any = None) -> Callable[[Method], Method]:
+    """Decorator of a method that runs inside the user's training: see `FaultBarrier`.
+
+    Args:
+        result: what the method returns after an internal error, or a function of the method's
+            arguments that makes it. Defaults to None.
+
+    Returns:
+        The decorator. The method's object needs an attribute `barrier`.
+    """
+
+    def decorate(method: Method) -> Method:
+        @functools.wraps(method)
+        def careful(self: HasBarrier, *args: Any, **kwargs: Any) -> Any:
+            if not self.barrier.disabled:
+                # No `with`: AutoGraph rewrites this function where it runs inside a step.
+                try:
+                    return method(self, *args, **kwargs)
+                except FindingError:
+                    raise
+                except Exception as error:
+                    self.barrier.note(error)
+            return result(*args) if callable(result) else result
+
+        return cast(Method, careful)
+
+    return decorate

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from keras_bnguard.auto.run_log import RunLog, never_fails
+from keras_bnguard.auto.run_log import RunLog
+from keras_bnguard.errors import fail_safe
 
 
 class Fits:
     """The `fit` calls under way."""
 
-    def __init__(self, ledger: RunLog) -> None:
-        self.ledger = ledger
+    def __init__(self, log: RunLog) -> None:
+        self.log = log
+        self.barrier = log.barrier
         self.open = 0
         self._nested: Dict[int, int] = {}  # id(model) -> its calls of fit under way
 
@@ -30,15 +32,15 @@ class Fits:
         inserted: Any = None
         guard: Any = own
         if own is None and not nested:
-            tell = functools.partial(self.ledger.tell, model, line=line)
-            guard = auto_guard(self.ledger.settings, tell)
+            tell = functools.partial(self.log.tell, model, line=line)
+            guard = auto_guard(self.log.settings, tell)
             callbacks, inserted = with_guard(callbacks, guard, model)
-        with self.ledger.lock:
+        with self.log.lock:
             self.open += 1
             self._nested[id(model)] = nested + 1
 
         def done() -> None:
-            with self.ledger.lock:
+            with self.log.lock:
                 self.open -= 1
                 left = self._nested.get(id(model), 1) - 1
                 if left:
@@ -50,9 +52,9 @@ class Fits:
 
         return callbacks, done
 
-    @never_fails()
+    @fail_safe()
     def _leave(self, model: Any, guard: Any, inserted: Any, line: Optional[str]) -> None:
         if inserted is not None:
             inserted()
         guard._stop()  # Again where it has ended; not so where an exception ended the fit.
-        self.ledger.collect(model, guard.report, "fit", line)
+        self.log.collect(model, guard.report, "fit", line)

@@ -6,7 +6,8 @@ import threading
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 from keras_bnguard.auto.fits import Fits
-from keras_bnguard.auto.run_log import RunLog, never_fails
+from keras_bnguard.auto.run_log import RunLog
+from keras_bnguard.errors import fail_safe
 
 KEEP_LOOPS = 4
 """A loop that is watched keeps its model alive; so many at most, the oldest goes first."""
@@ -19,8 +20,9 @@ def nothing() -> None:
 class Loops:
     """The loops that are watched. began: called after each begin of a watch."""
 
-    def __init__(self, ledger: RunLog, fits: Fits, began: Callable[[], None]) -> None:
-        self.ledger = ledger
+    def __init__(self, log: RunLog, fits: Fits, began: Callable[[], None]) -> None:
+        self.log = log
+        self.barrier = log.barrier
         self._fits = fits
         self._began = began
         self._watches: Dict[int, Any] = {}  # id(model) -> LoopMonitor
@@ -32,10 +34,10 @@ class Loops:
         return [watch.report() for watch in self._watches.values()]
 
     # -------------------------------------------------------------------- steps
-    @never_fails(lambda *args: (None, nothing))
+    @fail_safe(lambda *args: (None, nothing))
     def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]:
         """Before a `train_on_batch`; returns (a context for it, what to call after it)."""
-        if not self.ledger.on or model in self._fits or self._watched(model):
+        if not self.log.on or model in self._fits or self._watched(model):
             return None, nothing
         watch: Any = self._watches.get(id(model))
         if watch is not None and (watch.kind != "train_on_batch" or watch.is_over()):
@@ -49,15 +51,15 @@ class Loops:
         self._say(watch)
         return _Inside(self._local), lambda: self._after_batch(watch)
 
-    @never_fails()
+    @fail_safe()
     def _after_batch(self, watch: Any) -> None:
         watch.step()
         self._say(watch)
 
-    @never_fails()
+    @fail_safe()
     def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None:
         """Before an optimizer's step outside `fit` and `train_on_batch`."""
-        if not self.ledger.on or self._fits.open or getattr(self._local, "inside", 0):
+        if not self.log.on or self._fits.open or getattr(self._local, "inside", 0):
             return
         if stateless:
             self._local.stateless = True
@@ -96,7 +98,7 @@ class Loops:
                 if model is not None:
                     break
             else:
-                self.ledger.unseen.add(
+                self.log.unseen.add(
                     f"an optimizer ({type(optimizer).__name__}) took steps of variables that "
                     "are not those of one model for certain; they were not watched"
                 )
@@ -121,7 +123,7 @@ class Loops:
         from keras_bnguard.backends.registry import backend_for
         from keras_bnguard.rules.evaluate import RuleFilter
 
-        settings = self.ledger.settings
+        settings = self.log.settings
         watch = LoopMonitor(
             backend_for(model),
             model,
@@ -132,7 +134,7 @@ class Loops:
             optimizer=optimizer,
             anchor=anchor,
         )
-        with self.ledger.lock:
+        with self.log.lock:
             for other in self._watches.values():
                 other.also_trained(watch.keys)
                 watch.also_trained(other.keys)
@@ -148,7 +150,7 @@ class Loops:
         try:
             work()
         except Exception as error:
-            self.ledger.failed(error)
+            self.barrier.note(error)
 
     def before_fit(self, model: Any) -> None:
         """A model goes into `fit`: its loop has ended, and others may hold layers of it."""
@@ -167,7 +169,7 @@ class Loops:
             self._end(watch, moment)
 
     def _take(self, model: Any = None) -> Iterator[Any]:
-        with self.ledger.lock:
+        with self.log.lock:
             every = list(self._watches.values())
             taken = [watch for watch in every if model is None or watch.model is model]
             for watch in taken:
@@ -175,28 +177,28 @@ class Loops:
         return iter(taken)
 
     def _drop(self, watch: Any) -> None:
-        with self.ledger.lock:
+        with self.log.lock:
             key = id(watch.model)
             if key in self._watches and self._watches[key] is watch:
                 del self._watches[key]
         watch.abandon()
         if watch.looks or watch.found:
-            self.ledger.collect(watch.model, watch.report(), "loop", watch.line)
+            self.log.collect(watch.model, watch.report(), "loop", watch.line)
 
     def _end(self, watch: Any, moment: str) -> None:
         try:
             report = watch.finish(moment)
         except Exception as error:
-            self.ledger.failed(error)
+            self.barrier.note(error)
             watch.abandon()
             report = watch.report()
-        self.ledger.collect(watch.model, report, "loop", watch.line)
+        self.log.collect(watch.model, report, "loop", watch.line)
         self._say(watch)
 
     def _say(self, watch: Any) -> None:
         found, watch.found[:] = list(watch.found), []
         for finding in found:
-            self.ledger.tell(watch.model, finding, watch.line)
+            self.log.tell(watch.model, finding, watch.line)
 
     def _watched(self, model: Any) -> bool:
         """Whether the user watches the model already, with `BNGuard().watch(model)`."""

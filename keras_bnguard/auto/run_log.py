@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import threading
-import traceback
-import warnings
 import weakref
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Dict,
-    List,
-    Optional,
-    Protocol,
-    Set,
-    Tuple,
-    TypeVar,
-    cast,
-)
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple
 
-from keras_bnguard.errors import BNGuardWarning, FindingError
+from keras_bnguard.errors import FaultBarrier
 from keras_bnguard.settings import Settings
 
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
@@ -31,41 +15,20 @@ if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has aske
 KEEP_RUNS = 500
 """So many reports are kept; of older ones only those with findings."""
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-class HasLedger(Protocol):
-    """What has a ledger to note its own faults in."""
-
-    ledger: RunLog
-
-
-def never_fails(result: Any = None) -> Callable[[Method], Method]:
-    """A method that runs inside the user's training: a fault of ours is noted, once, and
-    nothing is changed for them. A finding they want raised passes."""
-
-    def decorate(method: Method) -> Method:
-        @functools.wraps(method)
-        def careful(self: HasLedger, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return method(self, *args, **kwargs)
-            except FindingError:
-                raise
-            except Exception as error:
-                self.ledger.failed(error)
-                return result(*args) if callable(result) else result
-
-        return cast(Method, careful)
-
-    return decorate
-
 
 class RunLog:
     """The settings, and all that was seen under them.
 
-    lock: the one lock of all that is known while warnings are on. by_warning: tell by
-    `BNGuardWarning` unless the settings say how; otherwise only collect. faults: our own, as
-    tracebacks. unseen: what could not be seen, one line each. dropped: reports not kept.
+    Attributes:
+        lock: the one lock of all that is known while warnings are on.
+        on: whether warnings are on.
+        settings: the settings that count now.
+        by_warning: report a finding as a `BNGuardWarning` unless the settings say how;
+            otherwise only collect it.
+        barrier: notes internal errors; warnings stay on after one.
+        unseen: what could not be seen, one line each.
+        dropped: how many reports were not kept.
+        reports: the reports of runs that have ended.
     """
 
     def __init__(self) -> None:
@@ -73,7 +36,7 @@ class RunLog:
         self.on = False
         self.settings = Settings()
         self.by_warning = True
-        self.faults: List[str] = []
+        self.barrier = FaultBarrier(goes_on=True)
         self.unseen: Set[str] = set()
         self.dropped = 0
         self.reports: List[Report] = []
@@ -142,20 +105,6 @@ class RunLog:
         if how is None and not self.by_warning:
             return
         Emitter(how or "warn")(finding)
-
-    def failed(self, error: BaseException) -> None:
-        """A fault of ours: said once, kept for the report, never the user's."""
-        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        first = not self.faults
-        if len(self.faults) < 10:
-            self.faults.append(trace)
-        if first:
-            with contextlib.suppress(Exception):
-                warnings.warn(
-                    f"keras_bnguard failed; training goes on without it. {error!r}\n{trace}",
-                    BNGuardWarning,
-                    stacklevel=2,
-                )
 
 
 def seen_at(finding: Finding, line: Optional[str]) -> Finding:

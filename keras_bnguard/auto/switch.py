@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
 from keras_bnguard.auto.fits import Fits
 from keras_bnguard.auto.import_hook import PACKAGES, ImportHook
 from keras_bnguard.auto.loops import Loops, nothing
-from keras_bnguard.auto.run_log import RunLog, never_fails
-from keras_bnguard.errors import FindingError
+from keras_bnguard.auto.run_log import RunLog
+from keras_bnguard.errors import FindingError, fail_safe
 from keras_bnguard.settings import Settings
 
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
@@ -26,9 +26,10 @@ class AutoWarnings:
     """
 
     def __init__(self) -> None:
-        self.ledger = RunLog()
-        self.fits = Fits(self.ledger)
-        self.loops = Loops(self.ledger, self.fits, self._look_at_exit)
+        self.log = RunLog()
+        self.barrier = self.log.barrier
+        self.fits = Fits(self.log)
+        self.loops = Loops(self.log, self.fits, self._look_at_exit)
         self._at_exit = False
         self._hook = ImportHook(self._keras_imported)
 
@@ -38,40 +39,40 @@ class AutoWarnings:
         unless the settings say how; otherwise only collect."""
         if settings.report:  # The script may go to another folder before it is written.
             settings = settings._replace(report=os.path.abspath(settings.report))
-        ledger = self.ledger
-        with ledger.lock:
-            ledger.settings = settings
-            ledger.by_warning = by_warning
-            if not ledger.on:
-                ledger.clear()
-            ledger.on = True
+        log = self.log
+        with log.lock:
+            log.settings = settings
+            log.by_warning = by_warning
+            if not log.on:
+                log.clear()
+            log.on = True
             if settings.report and by_warning:
                 self._look_at_exit()
             self._hook.put()
             if any(package in sys.modules for package in PACKAGES):
                 self._keras_imported()
 
-    @never_fails()
+    @fail_safe()
     def _keras_imported(self) -> None:
         from keras_bnguard.backends.patches import global_hooks
 
-        with self.ledger.lock:
-            if self.ledger.on:
+        with self.log.lock:
+            if self.log.on:
                 global_hooks.install(self)
 
     def disable(self) -> None:
         """Switch off; loops that are watched get their last look."""
-        with self.ledger.lock:
+        with self.log.lock:
             self._hook.take_away()
-            if not self.ledger.on:
+            if not self.log.on:
                 return
             self.finish("disable_warnings()")
-            self.ledger.on = False
+            self.log.on = False
             global_hooks = sys.modules.get("keras_bnguard.backends.patches.global_hooks")
             if global_hooks is not None:
                 global_hooks.uninstall()
 
-    @never_fails()
+    @fail_safe()
     def finish(self, moment: str = "exit") -> None:
         """Last look at every loop; their reports are complete then."""
         self.loops.finish(moment)
@@ -83,12 +84,12 @@ class AutoWarnings:
             atexit.register(self._exit)
 
     def _exit(self) -> None:
-        if self.ledger.on and self.ledger.by_warning:
+        if self.log.on and self.log.by_warning:
             with contextlib.suppress(FindingError):
                 self.finish()
             self._write()
 
-    @never_fails()
+    @fail_safe()
     def _write(self) -> None:
         if self.settings.report:
             from keras_bnguard.report import write_report
@@ -100,27 +101,27 @@ class AutoWarnings:
     @property
     def settings(self) -> Settings:
         """The settings that count now."""
-        return self.ledger.settings
+        return self.log.settings
 
     @property
     def faults(self) -> List[str]:
         """Our own faults, as tracebacks."""
-        return self.ledger.faults
+        return self.barrier.faults
 
     @property
     def unseen(self) -> Tuple[str, ...]:
         """What could not be seen, one line each."""
-        return tuple(sorted(self.ledger.unseen))
+        return tuple(sorted(self.log.unseen))
 
     def reports(self) -> List[Report]:
         """Those of runs that have ended, then those of loops under way."""
-        with self.ledger.lock:
-            return [*self.ledger.reports, *self.loops.reports()]
+        with self.log.lock:
+            return [*self.log.reports, *self.loops.reports()]
 
     # ------------------------------------------------------------ what is told
     def around_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
         """The callbacks to run `fit` with, and what to call when it is left."""
-        if not self.ledger.on:
+        if not self.log.on:
             return callbacks, nothing
         try:
             self.loops.before_fit(model)
@@ -128,7 +129,7 @@ class AutoWarnings:
         except FindingError:
             raise
         except Exception as error:
-            self.ledger.failed(error)
+            self.barrier.note(error)
             return callbacks, nothing
 
     def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]:
@@ -146,7 +147,7 @@ class AutoWarnings:
         """Flags were assigned, or a model was compiled."""
         self.loops.changed(keys, compiled)
 
-    @never_fails()
+    @fail_safe()
     def after_load(self, layer: Any) -> None:
         """Weights were loaded into a layer or a model."""
         self.loops.after_load(layer)

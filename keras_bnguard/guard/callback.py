@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import traceback
-import warnings
 import weakref
 from dataclasses import replace
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from keras_bnguard.backends import backend_for
-from keras_bnguard.backends.patches.callback_base import Hooks, joined
+from keras_bnguard.backends.patches.callback_base import Hooks
 from keras_bnguard.backends.patches.fit_scope import callback_list
 from keras_bnguard.backends.patches.model_hooks import when_fit_is_left
-from keras_bnguard.errors import BNGuardWarning, SettingError
+from keras_bnguard.errors import FaultBarrier, SettingError
 from keras_bnguard.guard.data_sampling import DataLook
 from keras_bnguard.guard.emit import Emitter
 from keras_bnguard.guard.repairs import Repairs
@@ -73,9 +71,6 @@ class BNGuard(Hooks):
         model.fit(x, y, callbacks=[bng.BNGuard()])
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> BNGuard:
-        return object.__new__(joined(cls))
-
     def __init__(
         self,
         on_finding: Union[str, Callable[[Finding], Any]] = "warn",
@@ -89,17 +84,6 @@ class BNGuard(Hooks):
         verbose: int = 0,
     ) -> None:
         super().__init__()
-        self._settings: Dict[str, Any] = {
-            "on_finding": on_finding,
-            "fix": fix,
-            "select": select,
-            "ignore": ignore,
-            "data": data,
-            "every": every,
-            "report": report,
-            "tensorboard": tensorboard,
-            "verbose": verbose,
-        }
         self._emitter = Emitter(on_finding)
         self._rule_filter = RuleFilter.of(select, ignore)
         self._fix = bool(fix)
@@ -115,23 +99,22 @@ class BNGuard(Hooks):
         self._run: Optional[GuardRun] = None
         self._repairs: Optional[Repairs] = None
         self._data = DataLook(data)
-        self._broken: List[str] = []
+        self._barrier = FaultBarrier(self._stop)
         self._pending: List[Finding] = []
         self._batches = 0
         self._first_batch = True
-        # A batch is looked at when the next begins: Keras 3 waits for every batch when a
-        # callback overrides the hook at its end.
         if self._every or self._fix:
-            self.on_train_batch_begin = self._before_batch
+            self.call_at_batch_begin(self._before_batch)
 
     # ------------------------------------------------------------------ hooks
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
-        with self._safely():
+        self._barrier = FaultBarrier(self._stop)
+        with self._barrier:
             self._begin(self._model, dict(self.params or {}), in_fit=True)
         self._say()
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
-        with self._safely():
+        with self._barrier:
             self._first_batch = True
             if (run := self._alive()) is not None:
                 run.new_epoch()
@@ -139,7 +122,7 @@ class BNGuard(Hooks):
         self._say()
 
     def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
-        with self._safely():
+        with self._barrier:
             self._batches += 1
             if (run := self._alive()) is not None:
                 drift = self._looked(
@@ -151,7 +134,7 @@ class BNGuard(Hooks):
         self._say()
 
     def on_train_end(self, logs: Optional[Mapping[str, Any]] = None) -> None:
-        with self._safely():
+        with self._barrier:
             if (run := self._alive()) is not None:
                 listed = callback_list(self)
                 others = [] if listed is None else listed.callbacks
@@ -161,14 +144,14 @@ class BNGuard(Hooks):
 
     def note_recalibration(self, line: str) -> None:
         """A `Recalibrate` of the same `fit` says what it did, before or after this guard ended."""
-        with self._safely():
+        with self._barrier:
             if (run := self._alive()) is not None:
                 run.repairs.append(line)
                 if run.over and self._report_path and self.report is not None:
                     write_report(self.report, self._report_path)
 
     def _before_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
-        with self._safely():
+        with self._barrier:
             if (run := self._alive()) is not None:
                 if self._fix:
                     self._repair_before_batch(run, batch)
@@ -208,7 +191,8 @@ class BNGuard(Hooks):
         """
         backend_for(model)
         self._model = model
-        with self._safely():
+        self._barrier = FaultBarrier(self._stop)
+        with self._barrier:
             self._begin(model, {}, in_fit=False)
         self._say()
         run = self._run
@@ -219,7 +203,7 @@ class BNGuard(Hooks):
         except BaseException:
             self._stop()
             raise
-        with self._safely():
+        with self._barrier:
             if (run := self._alive()) is not None:
                 run.look("loop end")
                 run.finish(data=self._data.end(run))
@@ -229,7 +213,7 @@ class BNGuard(Hooks):
     def look(self, moment: str = "look") -> Optional[float]:
         """Look at the statistics now, inside `watch`; returns the drift in standard deviations."""
         drift = None
-        with self._safely():
+        with self._barrier:
             if (run := self._alive()) is not None:
                 drift = run.look(moment).total
         self._say()
@@ -242,12 +226,19 @@ class BNGuard(Hooks):
         if self._run is None:
             return None
         report = self._run.report()
-        return _with_notes(report, self._broken)
+        if not self._barrier.faults:
+            return report
+        note = f"the guard hit an internal error and disabled itself: {self._barrier.faults[0]}"
+        return replace(report, notes=(*report.notes, note))
+
+    @property
+    def faults(self) -> Tuple[str, ...]:
+        """Internal errors of the present or last run, with their tracebacks; () without any."""
+        return tuple(self._barrier.faults)
 
     # --------------------------------------------------------------- internal
     def _begin(self, model: Any, params: Mapping[str, Any], in_fit: bool) -> None:
         self._stop()
-        self._broken = []
         self._batches = 0
         hyper = self._data.hyper(model, params) if in_fit else params
         self._run = GuardRun(
@@ -283,7 +274,7 @@ class BNGuard(Hooks):
         ]
 
     def _protected(self, work: Callable[[], Any]) -> None:
-        with self._safely():
+        with self._barrier:
             work()
         self._say()
 
@@ -331,43 +322,8 @@ class BNGuard(Hooks):
                 raise
 
     def _alive(self) -> Optional[GuardRun]:
-        """The run, unless the guard has stood down."""
-        return None if self._broken else self._run
-
-    @contextlib.contextmanager
-    def _safely(self) -> Iterator[None]:
-        """A fault of ours never ends the user's training: say it once and stand down."""
-        if self._broken:
-            with contextlib.suppress(Exception):
-                yield
-            return
-        try:
-            yield
-        except Exception as error:
-            trace = traceback.format_exc()
-            self._broken.append(f"the guard failed and stood down: {error!r}\n{trace}")
-            with contextlib.suppress(Exception):
-                self._stop()
-            # Where warnings are errors this one is not: it is not about the user's training.
-            with contextlib.suppress(BNGuardWarning):
-                warnings.warn(
-                    f"keras_bnguard failed and stands down; training goes on. {error!r}\n{trace}",
-                    BNGuardWarning,
-                    stacklevel=3,
-                )
-
-    def __reduce__(self) -> Any:
-        public = getattr(type(self), "_bng_public", type(self))
-        return _rebuild, (public, self._settings)
-
-    def __deepcopy__(self, memo: Any) -> BNGuard:
-        public = getattr(type(self), "_bng_public", type(self))
-        copied: BNGuard = _rebuild(public, self._settings)
-        return copied
-
-
-def _rebuild(cls: type, settings: Mapping[str, Any]) -> Any:
-    return cls(**settings)
+        """The run, unless an internal error has disabled the guard."""
+        return None if self._barrier.disabled else self._run
 
 
 def _leave(guard_ref: Any, run_ref: Any) -> None:
@@ -385,7 +341,3 @@ def _every(every: Union[str, int]) -> int:
     raise SettingError(
         f"every={every!r}: expected 'epoch' or a positive number of training batches."
     )
-
-
-def _with_notes(report: Report, notes: List[str]) -> Report:
-    return replace(report, notes=(*report.notes, *notes)) if notes else report

@@ -29,7 +29,7 @@ class GuardRun(ListeningRun):
         the backend can be asked without waiting for it, the answer comes some batches later.
         """
         self._glances += 1
-        if self._glances <= 20 or self._glances % 128 == 0 or self.tracer.fault is not None:
+        if self._glances <= 20 or self._glances % 128 == 0 or self.tracer.barrier.disabled:
             return True
         reader, screen = self._live_reader(), self.stats.screen()
         passes = None if reader is None or screen is None else reader.ask(screen)
@@ -66,8 +66,8 @@ class GuardRun(ListeningRun):
             live: between two batches of `fit`, where an backend may keep the values elsewhere.
             loss: what Keras logged for the epoch.
         """
-        if self.tracer.fault is not None:
-            raise self.tracer.fault
+        if self.tracer.barrier.error is not None:
+            raise self.tracer.barrier.error
         model = self._model()
         self.epoch = epoch
         # In a loop of one's own that looks often, a read that is compiled once is worth it too.

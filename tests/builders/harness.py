@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 import numpy as np
 
 import keras_bnguard as bng
+from keras_bnguard.errors import InternalErrorWarning
 from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 SAME_FLAGS = STACK in ("k2", "tfk")
@@ -49,8 +50,9 @@ def listening(guard: bng.BNGuard, fails: bool = False) -> Iterator[Run]:
         else:
             yield run
     run.messages = [str(w.message) for w in caught if issubclass(w.category, bng.BNGuardWarning)]
-    for message in run.messages:
-        assert "stands down" not in message, message
+    faults = [str(w.message) for w in caught if issubclass(w.category, InternalErrorWarning)]
+    assert not faults, faults
+    assert not guard.faults, guard.faults
     if guard.report is not None:
         sound(guard.report)
 

@@ -730,7 +730,7 @@ def test_the_spy_writes_down_what_reached_each_bn():
     assert (head.explicit, head.arrived) == (None, True)
     assert (base.values_per_channel, head.values_per_channel) == (4, 4)
     assert base.flag is True
-    assert tracer.fault is None
+    assert tracer.barrier.error is None
 
 
 def test_the_spy_goes_away_after_an_exception_and_spies_may_cross():

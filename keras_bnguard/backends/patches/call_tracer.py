@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 from keras_bnguard.backends.patches.inference_mode import _PATCHES, _training_index
 from keras_bnguard.backends.refs import NormHandle
+from keras_bnguard.errors import FaultBarrier, fail_safe
 from keras_bnguard.records import CallSite
 
 _LOCK = threading.RLock()
@@ -31,23 +32,6 @@ class _Frame:
         self.written: Any = None
 
 
-def _never_raises(work: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of the spy that runs inside the user's step: it notes a fault, and the spy is
-    blind from then on; whoever opened it tells."""
-
-    @functools.wraps(work)
-    def careful(self: CallSpy, *args: Any) -> Any:
-        if self.fault is not None:
-            return None
-        try:
-            return work(self, *args)
-        except Exception as error:
-            self.fault = error
-            return None
-
-    return careful
-
-
 class CallSpy:
     """Context manager that fills `sites` with what it saw, by path of the BN.
 
@@ -57,7 +41,7 @@ class CallSpy:
 
     Attributes:
         sites: what was seen. outermost: calls that no other call was around.
-        fault: the exception that blinded it, None while all is well.
+        barrier: notes internal errors inside the user's step; after one, nothing more is traced.
     """
 
     def __init__(
@@ -74,7 +58,7 @@ class CallSpy:
         self._functional: Dict[int, bool] = {}
         self.sites: Dict[str, List[CallSite]] = {}
         self.outermost = 0
-        self.fault: Optional[Exception] = None
+        self.barrier = FaultBarrier(warns=False)  # Whoever opened the tracer reports its error.
 
     # ------------------------------------------------------------ installation
     def __enter__(self) -> CallSpy:
@@ -87,7 +71,7 @@ class CallSpy:
         _PATCHES.leave(self._model, "call", self)
         _Watched.leave(self._backend.keras.layers.Layer, self)
 
-    @_never_raises
+    @fail_safe()
     def _install(self) -> None:
         _Watched.enter(self._backend.keras.layers.Layer, self)
         _PATCHES.enter(self._model, "call", self._rooted, self, inner=True)
@@ -107,7 +91,7 @@ class CallSpy:
             if frame is not None:
                 self._pop(frame)
 
-    @_never_raises
+    @fail_safe()
     def _push(self, layer: Any, written: Any) -> _Frame:
         stack = self._stack()
         parent = stack[-1] if stack else None
@@ -126,7 +110,7 @@ class CallSpy:
             self.outermost += 1
         return frame
 
-    @_never_raises
+    @fail_safe()
     def _pop(self, frame: _Frame) -> None:
         stack = self._stack()
         stack.pop()
@@ -156,7 +140,7 @@ class CallSpy:
         call_rooted.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
         return call_rooted
 
-    @_never_raises
+    @fail_safe()
     def _root(self, training: Any) -> Optional[_Frame]:
         stack = self._stack()
         if any(frame.layer is self._model for frame in stack):
@@ -185,7 +169,7 @@ class CallSpy:
         call_noted.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
         return call_noted
 
-    @_never_raises
+    @fail_safe()
     def _note(self, layer: Any, arrived: Any, inputs: Any) -> None:
         stack = self._stack()
         explicit = next((f.explicit for f in reversed(stack) if f.explicit is not None), None)

@@ -7,17 +7,38 @@ joined to the `Callback` of every Keras imported so far, so that `isinstance` ho
 
 from __future__ import annotations
 
-from typing import Any, Dict, Tuple
+import inspect
+from typing import Any, Callable, ClassVar, Dict, Mapping, Tuple, Type, TypeVar
 
 from keras_bnguard.backends.registry import backend_for, loaded_backends
 
+Made = TypeVar("Made", bound="Hooks")
+
 
 class Hooks:
-    """Every hook a Keras may call, doing nothing; and what Keras 2 asks in private.
+    """Base of the callbacks: every hook a Keras may call, doing nothing, and what Keras 2 asks.
 
     The `_is_default` marks tell Keras 3 that a hook is not overridden, so that it may go on
     dispatching batches asynchronously; `_implements_*` say the same to Keras 2.
+
+    A copy, by `copy`, `pickle` or `deepcopy`, is a new callback made with the same arguments:
+    it shares no run with the original.
     """
+
+    __signature__: ClassVar[inspect.Signature]
+    _bng_public: ClassVar[type]
+    _made_with: Tuple[Tuple[Any, ...], Dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Of a class with `__new__`, `inspect.signature` would show (*args, **kwargs).
+        own = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        cls.__signature__ = inspect.Signature(own)
+
+    def __new__(cls: Type[Made], *args: Any, **kwargs: Any) -> Made:
+        made: Made = object.__new__(joined(cls))
+        made._made_with = (args, kwargs)
+        return made
 
     def __init__(self) -> None:
         self.params: Any = None
@@ -25,6 +46,24 @@ class Hooks:
         self._model: Any = None
         self._chief_worker_only: Any = None
         self._supports_tf_logs = False
+
+    def __reduce__(self) -> Any:
+        public = getattr(type(self), "_bng_public", type(self))
+        return _made_again, (public, *self._made_with)
+
+    def __deepcopy__(self: Made, memo: Any) -> Made:
+        rebuild, arguments = self.__reduce__()
+        copied: Made = rebuild(*arguments)
+        return copied
+
+    def call_at_batch_begin(self, hook: Callable[..., None]) -> None:
+        """Have `hook(batch, logs)` called before each training batch, for this object alone.
+
+        A class that has the hook would make Keras call it, and Keras 3 wait for every batch,
+        also for the callbacks that do not need it. The begin of a batch rather than the end of
+        the one before: at an end, Keras 3 waits for the values of the batch.
+        """
+        self.on_train_batch_begin = hook
 
     @property
     def model(self) -> Any:
@@ -101,3 +140,7 @@ def joined(cls: type) -> type:
         namespace = {"__module__": cls.__module__, "__doc__": cls.__doc__, "_bng_public": cls}
         _JOINED[key] = type(cls.__name__, (cls, *bases), namespace)
     return _JOINED[key]
+
+
+def _made_again(cls: type, args: Tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return cls(*args, **kwargs)

@@ -68,11 +68,11 @@ def test_a_rule_that_fired_in_one_run_has_fired():
 )
 def test_fail_on_counts_findings_of_that_severity_and_worse(severity, fail_on, fails):
     state = AutoWarnings()
-    state.ledger.settings = Settings(fail_on=fail_on)
-    state.ledger.reports.append(report("a", finding("BNG101", severity)))
+    state.log.settings = Settings(fail_on=fail_on)
+    state.log.reports.append(report("a", finding("BNG101", severity)))
     assert run_summary.fails(state) is fails
-    state.ledger.reports[0] = replace(
-        state.ledger.reports[0], findings=(finding("BNG101", severity, repaired="mended"),)
+    state.log.reports[0] = replace(
+        state.log.reports[0], findings=(finding("BNG101", severity, repaired="mended"),)
     )
     assert run_summary.fails(state) is False
 
