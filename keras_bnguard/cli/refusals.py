@@ -6,7 +6,7 @@ import re
 from typing import Any, Iterator
 
 KERAS_PARTS = {
-    *("activations", "constraints", "dtype_policies", "backend", "initializers", "layers"),
+    *("activations", "constraints", "dtype_policies", "engine", "initializers", "layers"),
     *("losses", "metrics", "mixed_precision", "models", "ops", "optimizers", "random"),
     "regularizers",
 }
