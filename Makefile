@@ -21,14 +21,14 @@ help: ## list the targets
 	@echo 'STACK is one of $(STACKS); for make test also lint, dist or core'
 
 demo: STACK ?= k3-tf
-demo: ## watch BatchNormalization go wrong and be put right (STACK=k3-tf)
+demo: ## train on digits, show what goes wrong with BatchNormalization and how it is repaired (STACK=k3-tf)
 	@$(if $(KERAS_$(STACK)),,echo 'STACK is one of $(STACKS), not $(STACK)' >&2; exit 2)
 	@tools/make_venv.sh .env-demo/$(STACK) $(if $(filter k2,$(STACK)),"3.11 3.10","3.11 3.12 3.13 3.10") \
 		-e '.[demo]' $(KERAS_$(STACK))
 	@tools/with_stack.sh $(STACK) .env-demo/$(STACK)/bin/bnguard demo $(ARGS)
 
-test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK=... for one)
-	@tools/run_tox.sh $(STACK)
+test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK=... for one, TEST=... for a file)
+	@tools/run_tox.sh $(STACK) $(if $(TEST),-- $(TEST))
 
 kills: $(TOX) ## SIGKILL scheduled runs at ten random steps, resume, compare bit for bit (STACK=... for one)
 	@BNGUARD_KILLS=$(or $(KILLS),10) tools/run_tox.sh $(or $(STACK),$(STACKS)) -- -m slow tests/guarantees/test_resume.py

@@ -10,8 +10,8 @@ how many labelled images there are of it, and batch size, momentum, learning rat
 the fine-tuning. `advise` sees the labelled images alone. The truth: each policy is trained to the
 end SEEDS times by plain `fit` and tested on TEST other images. The winner's difference to the worst
 is real where it is beyond the 95 % interval over seeds and test images, and at least two
-percentage points. A pick is a hit where it is the winner, or cannot be told from it by the same
-measure. Results are appended to --out line by line, so that a run can go on in pieces.
+percentage points. A pick is right where it is the winner, or does not differ from it by
+the same measure. Results are appended to --out line by line, so that a run can be done in parts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 SEEDS, TEST, LEAST = 5, 900, 0.02
-LOOK = 2  # seeds after which a case is left where all policies are within half of LEAST
+EARLY = 2  # seeds after which a case is left where all policies are within half of LEAST
 T_QUANTILE = 2.776  # 97.5 % of Student's t with SEEDS - 1 degrees of freedom
 STEPS = 12  # of an epoch at most, so that a case takes seconds; 8 epochs only up to six
 POLICIES = ("frozen", "recalibrated", "live")
@@ -48,7 +48,7 @@ def draw(number: int) -> Dict[str, Any]:
         "rows": (rows := int(rng.choice([48, 96, 192]))),
         "batch": (batch := int(rng.choice([b for b in (4, 8, 16, 32) if rows <= STEPS * b]))),
         "momentum": float(rng.choice([0.9, 0.99])),
-        "rate": float(rng.choice([3e-4, 1e-3])),
+        "learning_rate": float(rng.choice([3e-4, 1e-3])),
         "epochs": int(rng.choice([4, 8] if rows <= STEPS / 2 * batch else [4])),
         "shift_seed": int(rng.integers(1 << 30)),
     }
@@ -97,7 +97,7 @@ def net(keras: Any, depth: int, momentum: float) -> Any:
 class Bench:
     """Pretrained nets by (source, depth), and one case after the other.
 
-    The models are kept for later cases: weights, optimizer and rate are set anew each time, and
+    The models are kept for later cases: weights, optimizer and learning rate are set each time, and
     what was compiled is used again.
     """
 
@@ -116,7 +116,7 @@ class Bench:
         self.models: Dict[Tuple[int, float, str], Any] = {}
 
     def model(self, case: Dict[str, Any], policy: str = "live") -> Any:
-        """The net of a case with the weights it was trained to, ready for `fit` at its rate."""
+        """The net of a case with the weights it was trained to, ready for `fit` at its learning rate."""
         import keras_bnguard as bng
 
         key = (case["depth"], case["momentum"], policy)
@@ -134,7 +134,7 @@ class Bench:
         model.set_weights(weights)
         for variable in model.optimizer.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))
-        model.optimizer.learning_rate = case["rate"]
+        model.optimizer.learning_rate = case["learning_rate"]
 
     def weights(self, source: int, depth: int) -> List[np.ndarray]:
         key = (source, depth)
@@ -158,9 +158,9 @@ class Bench:
         x, y = shifted(self.images, case), self.labels
         rows, test = pool[: case["rows"]], pool[case["rows"] : case["rows"] + TEST]
         started = time.perf_counter()
-        violations = self.truth(case, (x[rows], y[rows]), (x[test], y[test]))
+        scores = self.truth(case, (x[rows], y[rows]), (x[test], y[test]))
         case["truth_seconds"] = round(time.perf_counter() - started, 2)
-        case.update(judge(violations))
+        case.update(judge(scores))
         if not case["real"] and not self.every:
             return case
         model = self.model(case)
@@ -178,7 +178,7 @@ class Bench:
             s.policy: [s.score, s.score_error, s.loss, s.loss_error, s.behind, s.behind_error]
             for s in advice.scores
         }
-        case["hit"] = advice.policy in case["winners"]
+        case["right"] = advice.policy in case["winners"]
         case["lost"] = case["behind"][advice.policy]
         return case
 
@@ -203,13 +203,13 @@ class Bench:
                 outputs = model.predict(test[0], batch_size=TEST, verbose=0)
                 done.append(outputs.argmax(-1) == test[1])
             means = np.array(right, float).mean((1, 2))
-            if seed + 1 == LOOK and np.ptp(means) < LEAST / 2:
+            if seed + 1 == EARLY and np.ptp(means) < LEAST / 2:
                 break  # No real difference is to be expected here.
         return np.array(right, float)
 
 
 def judge(right: np.ndarray) -> Dict[str, Any]:
-    """What the truth says: who won, who cannot be told from the winner, and who is behind."""
+    """Which policy won, which ones do not differ from it, and which are behind."""
     means, seeds = right.mean((1, 2)), right.shape[1]
     best = int(means.argmax())
 
@@ -232,12 +232,12 @@ def judge(right: np.ndarray) -> Dict[str, Any]:
     }
 
 
-def wilson(violations: int, of: int) -> str:
-    """hits of cases, the share, and its 95 % interval (Wilson 1927)."""
-    z, share = 1.96, violations / of
+def wilson(right: int, of: int) -> str:
+    """Right picks of cases, the share, and its 95 % interval (Wilson 1927)."""
+    z, share = 1.96, right / of
     middle = (share + z * z / (2 * of)) / (1 + z * z / of)
     half = z / (1 + z * z / of) * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return f"{violations} of {of} = {share:.1%} ({middle - half:.1%} to {middle + half:.1%})"
+    return f"{right} of {of} = {share:.1%} ({middle - half:.1%} to {middle + half:.1%})"
 
 
 def table(path: Path) -> None:
@@ -252,20 +252,20 @@ def table(path: Path) -> None:
         chosen = [c for c in real if wanted(c)]
         if not chosen:
             continue
-        violations = sum(c["hit"] for c in chosen)
-        led = sum(c["hit"] and (c["difference"] or c["unsure"]) for c in chosen)
-        said = sum(c["hit"] and c["difference"] for c in chosen)
+        right = sum(c["right"] for c in chosen)
+        led = sum(c["right"] and (c["difference"] or c["unsure"]) for c in chosen)
+        sure = sum(c["right"] and c["difference"] for c in chosen)
         wins = {p: sum(c["winner"] == p for c in chosen) for p in POLICIES}
         lost = float(np.mean([c["lost"] for c in chosen]))
         fixed = {p: float(np.mean([c["behind"][p] for c in chosen])) for p in POLICIES}
         print(
-            f"{name:12s} policy right {wilson(violations, len(chosen))}; and did not say 'no difference' "
-            f"{wilson(led, len(chosen))}; and sure {wilson(said, len(chosen))}; winners {wins}; "
+            f"{name:12s} policy right {wilson(right, len(chosen))}; and not 'no difference' "
+            f"{wilson(led, len(chosen))}; and sure {wilson(sure, len(chosen))}; winners {wins}; "
             f"lost by advice {lost:.3f}, by always "
             + ", ".join(f"{p} {v:.3f}" for p, v in fixed.items())
         )
     for c in real:
-        if not (c["hit"] and c["difference"]):
+        if not (c["right"] and c["difference"]):
             print(
                 f"    case {c['case']}: advised {c['advised']}, difference {c['difference']}, "
                 f"unsure {c['unsure']}, "
@@ -273,8 +273,8 @@ def table(path: Path) -> None:
             )
     none = [c for c in cases if not c["real"] and "difference" in c]
     if none:
-        said = sum(not c["difference"] and not c["unsure"] for c in none)
-        print(f"without a real difference: it said so in {wilson(said, len(none))}")
+        sure = sum(not c["difference"] and not c["unsure"] for c in none)
+        print(f"without a real difference: reported in {wilson(sure, len(none))}")
 
 
 def main() -> None:
@@ -309,7 +309,7 @@ def main() -> None:
         longest = max(longest, time.perf_counter() - start)
         with open(options.out, "a") as file:
             file.write(json.dumps(result) + "\n")
-        shown = ("shift", "real", "winners", "advised", "difference", "hit")
+        shown = ("shift", "real", "winners", "advised", "difference", "right")
         print(number, *(result.get(name) for name in shown), flush=True)
     table(options.out)
 

@@ -1,9 +1,9 @@
-"""How long `bng.audit` takes on EfficientNetB7, the largest stock model with BN.
+"""How long `bng.audit` takes on EfficientNetB7, the largest model of keras.applications with BN.
 
     BNGUARD_STACK=k3-jax python benchmarks/audit_time.py
 
 The model is built with random weights; nothing is downloaded. The first audit also runs the
-self-test of the Keras in hand and is told apart. Target for the walk: below 100 ms.
+self-test of the Keras in use and is reported separately. Target for the walk: below 100 ms.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How stale moving statistics are under averaged weights: where BNG603's limit comes from.
 
-Digits, three convolutions, several rates and `ema_momentum`. For each run: the distance of averages
+Digits, three convolutions, several learning rates and `ema_momentum`. For each run: the distance of averages
 and weights at the last epoch end, accuracy of the averages with the statistics of training and with
 new ones, and how far those differ, in standard deviations.
 
@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 import keras_bnguard as bng
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-RATES = {"Adam": (1e-2, 1e-3, 1e-4), "SGD": (0.3, 0.05)}
+LEARNING_RATES = {"Adam": (1e-2, 1e-3, 1e-4), "SGD": (0.3, 0.05)}
 
 
 def digits() -> Tuple[Any, Any]:
@@ -50,10 +50,10 @@ class Distance(keras.callbacks.Callback):
         self.distance = (apart / sum(float(np.sum(v**2)) for v, _ in pairs)) ** 0.5
 
 
-def measure(name: str, rate: float, momentum: float, epochs: int) -> str:
+def measure(name: str, learning_rate: float, momentum: float, epochs: int) -> str:
     x, y = digits()
     keras.utils.set_random_seed(1)
-    optimizer = getattr(keras.optimizers, name)(rate, use_ema=True, ema_momentum=momentum)
+    optimizer = getattr(keras.optimizers, name)(learning_rate, use_ema=True, ema_momentum=momentum)
     model = network()
     model.compile(optimizer, LOSS, metrics=["accuracy"])
     apart, again = Distance(), bng.Recalibrate(x[:512])
@@ -73,10 +73,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 16])
     chosen = parser.parse_args()
-    print("optimizer  rate    ema    epochs  distance    stale    fresh  off, sd")
-    for name, rates in RATES.items():
-        for rate in rates:
+    print("optimizer  lr      ema    epochs  distance    stale    fresh  off, sd")
+    for name, learning_rates in LEARNING_RATES.items():
+        for learning_rate in learning_rates:
             for momentum in (0.9, 0.99, 0.999):
                 for epochs in chosen.epochs:
-                    row = measure(name, rate, momentum, epochs)
-                    print(f"{name:9}  {rate:<6}  {momentum:<5}  {epochs:6}  {row}", flush=True)
+                    row = measure(name, learning_rate, momentum, epochs)
+                    print(f"{name:9}  {learning_rate:<6}  {momentum:<5}  {epochs:6}  {row}", flush=True)

@@ -2,11 +2,11 @@
 
     KERAS_BACKEND=torch python benchmarks/data_thresholds.py            # some minutes on a CPU
     KERAS_BACKEND=jax python benchmarks/data_thresholds.py --seeds 1
-    python benchmarks/data_thresholds.py --first 10 --out held.jsonl --only short_runs   # a piece
-    python benchmarks/data_thresholds.py --table held.jsonl                     # all pieces of it
+    python benchmarks/data_thresholds.py --first 10 --out thresholds.jsonl --only short_runs   # a piece
+    python benchmarks/data_thresholds.py --table thresholds.jsonl                     # all pieces of it
 
 Digits of scikit-learn, several small models. A case is *faulty* where recalibration gains more
-than 0.1 of held-out accuracy. It is *clean* where recalibration gains less than 0.02, and, for
+than 0.1 of held_out-out accuracy. It is *clean* where recalibration gains less than 0.02, and, for
 new data, where the model as it is has lost less than 0.02. What lies between decides nothing.
 For each measure the table has the largest clean value, the
 smallest faulty one, and the limit that the rule uses; docs/data-rules.md has the result.
@@ -99,9 +99,9 @@ MODELS: Dict[str, Callable[..., Any]] = {"conv": conv, "residual": residual, "de
 
 
 def train(model: Any, x: Any, y: Any, guard: Any = None, **settings: Any) -> Any:
-    rate = settings.pop("rate", 2e-3)
+    learning_rate = settings.pop("learning_rate", 2e-3)
     model.compile(
-        keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+        keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
     callbacks = [guard] if guard is not None else []
     with warnings.catch_warnings():
@@ -124,7 +124,7 @@ SHIFTS: Dict[str, Callable[[np.ndarray, Any], np.ndarray]] = {
     "noise 0.05": lambda x, r: x + r.normal(0, 0.05, x.shape),
     "noise 0.15": lambda x, r: x + r.normal(0, 0.15, x.shape),
     "moved by a pixel": lambda x, r: np.roll(x, 1, axis=2),
-    "flipped": lambda x, r: x[:, :, ::-1],
+    "mirrored": lambda x, r: x[:, :, ::-1],
     "contrast 0.5": lambda x, r: 0.5 * x,
     "contrast 0.25": lambda x, r: 0.25 * x,
     "contrast 3": lambda x, r: 3 * x,
@@ -190,7 +190,7 @@ def other_scale(rows: Rows, seeds: Sequence[int]) -> None:
 
 # ------------------------------------------------- 301, 407, 506: short runs
 def short_runs(rows: Rows, seeds: Sequence[int]) -> None:
-    """How far statistics are behind, and what held-out accuracy gains by recalibration."""
+    """How far statistics are behind, and what held_out-out accuracy gains by recalibration."""
     for name, make in MODELS.items():
         for seed in seeds:
             for momentum in (0.9, 0.99):
@@ -208,11 +208,11 @@ def short_runs(rows: Rows, seeds: Sequence[int]) -> None:
 
 def ema_biases(rows: Rows, guard: Any, model: Any, x: Any, y: Any, few: slice, what: str) -> None:
     found = guard._run._ema_biases
-    held = slice(480, None)
+    held_out = slice(480, None)
     facts = facts_of(model, (x[few], y[few]), batch_size=64)
-    before = accuracy(model, x[held], y[held])
+    before = accuracy(model, x[held_out], y[held_out])
     undo = bng.recalibrate(model, x[few])
-    gain = accuracy(model, x[held], y[held]) - before
+    gain = accuracy(model, x[held_out], y[held_out]) - before
     undo.undo()
     case = f"{what}: {gain:+.2f}"
     started = [
@@ -293,9 +293,9 @@ def one_row(rows: Rows, seeds: Sequence[int]) -> None:
         for wired in (False, True):
             model = Wired(make(), wired)
             train(model, x[:320], y[:320], batch_size=32, epochs=1)
-            alone = facts_of(model, x[:64], parts=frozenset({"norms", "alone"})).alone
+            dependence = facts_of(model, x[:64], parts=frozenset({"norms", "alone"})).alone
             kind = "faulty" if wired else "clean"
-            rows.setdefault("507 difference", []).append((kind, alone.difference, name))
+            rows.setdefault("507 difference", []).append((kind, dependence.difference, name))
 
 
 # --------------------------------------------------------------------- table

@@ -7,16 +7,16 @@
 Five nets with BN (plain ones of 2, 3 and 5 convolutions, a wide one, a residual one) are trained
 on half of the digits. Then, with weights as they are:
 
-- "replaced": the statistics are moved a part of the way (as a moving average does) to those of
+- "replaced": the statistics are changed a part of the way (as by a moving average) to those of
   shifted images: brightness, contrast, inversion, noise, blur, each at three strengths. Accuracy
   is measured on images like those of the training: what is lost is lost by statistics alone.
-- "fine-tuned": the net goes on training with live BN on the other digits, which no shift
-  touches, at usual and at hot rates, with its head or, for a new task, with a fresh one. This
+- "fine-tuned": the net continues to train with BN in training mode on the other digits, which no shift
+  touches, at usual and at high learning rates, with its head or, for a new task, with a fresh one. This
   drift is right, and must not be reported.
 
 Drift of a run is the largest of any layer, each layer the mean over its channels, as BNG406
 takes it. Results are appended to --out. Every stack has to be run: how data is shuffled, and so
-how far statistics move, is not the same everywhere.
+how much statistics change, differs between them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 MEASURES = ("mean_shift", "log_variance_ratio", "distance")
 PARTS = (0.1, 0.25, 0.5, 1.0)
 STRENGTHS = (0.15, 0.4, 1.0)
-RATES = (1e-4, 1e-3, 3e-3)
+LEARNING_RATES = (1e-4, 1e-3, 3e-3)
 
 
 def shifts() -> Dict[str, Callable[[np.ndarray, float], np.ndarray]]:
@@ -120,8 +120,8 @@ class Experiment:
                     yield {**record, "before": before, "lost": before - self.accuracy(model)}
             self.keras.backend.clear_session()
 
-    def compile(self, model: Any, rate: float) -> None:
-        optimizer = self.keras.optimizers.Adam(rate)
+    def compile(self, model: Any, learning_rate: float) -> None:
+        optimizer = self.keras.optimizers.Adam(learning_rate)
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
 
     def accuracy(self, model: Any) -> float:
@@ -149,14 +149,14 @@ class Experiment:
                             old, new = getattr(before, name), getattr(after, name)
                             getattr(layer, f"moving_{name}").assign(old + part * (new - old))
                     watch.look()
-                    look = watch.drift("now", None, 0)
-                    yield {"shift": shift, "strength": strength, "part": part}, largest(look)
+                    snapshot = watch.drift("now", None, 0)
+                    yield {"shift": shift, "strength": strength, "part": part}, largest(snapshot)
 
     def fine_tuned(self, model: Any, weights: List[np.ndarray]) -> Iterator[Tuple[Any, Any]]:
         import keras_bnguard as bng
 
-        for rate in RATES:
-            self.compile(model, rate)
+        for learning_rate in LEARNING_RATES:
+            self.compile(model, learning_rate)
             for batch, epochs, task in ((8, 2, "same"), (32, 2, "same"), (16, 5, "new")):
                 model.set_weights(weights)
                 if task == "new":  # a fresh head: other labels for the same images
@@ -167,13 +167,13 @@ class Experiment:
                 guard = bng.BNGuard(on_finding="log")
                 model.fit(self.x[self.target], labels[self.target], batch_size=batch,
                           epochs=epochs, verbose=0, callbacks=[guard])  # fmt: skip
-                settings = {"rate": rate, "batch": batch, "task": task}
+                settings = {"learning_rate": learning_rate, "batch": batch, "task": task}
                 settings["reported"] = "BNG406" in guard.report.codes
                 yield settings, largest(guard.report.drift[-1])
 
 
-def largest(look: Any) -> Dict[str, float]:
-    return {name: max(getattr(look, name).values()) for name in MEASURES}
+def largest(snapshot: Any) -> Dict[str, float]:
+    return {name: max(getattr(snapshot, name).values()) for name in MEASURES}
 
 
 # ------------------------------------------------------------------------- tables

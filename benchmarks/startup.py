@@ -37,10 +37,10 @@ TIMED = """
 import sys, time
 from keras_bnguard.cli import main
 from keras_bnguard.auto import _STATE
-told = _STATE._hook._told
+callback = _STATE._hook._told
 def timed():
     begin = time.process_time()
-    told()
+    callback()
     print("hooks", time.process_time() - begin)
 _STATE._hook._told = timed
 sys.exit(main(sys.argv[1:]))

@@ -21,10 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "keras_bnguard"
 CARRIED = ("benchmarks", "docs", "examples", "tests", "tools")  # by the sdist alone
 ITSELF = {
+    ".pre-commit-config.yaml",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
+    "RELEASING.md",
+    "SECURITY.md",
     "pyproject.toml",
     "setup.cfg",
     "tox.ini",

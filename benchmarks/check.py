@@ -1,9 +1,9 @@
-"""What one look on demand costs, at as many BN and channels as ResNet50 has.
+"""What one check on demand costs, at as many BN and channels as ResNet50 has.
 
-    BNGUARD_STACK=k3-jax python benchmarks/look.py [--looks 60]
+    BNGUARD_STACK=k3-jax python benchmarks/check.py [--checks 60]
 
 53 BN with 26,560 channels, each behind a Dense layer of its own. `guard.look()` is timed in a
-row, and once after each training step, which leaves nothing of ours in the processor's caches.
+row, and once after each training step, which evicts what the check reads from the CPU cache.
 Target: at most 1 ms.
 """
 
@@ -43,8 +43,8 @@ def net() -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--looks", type=int, default=60)
-    looks = parser.parse_args().looks
+    parser.add_argument("--checks", type=int, default=60)
+    checks = parser.parse_args().checks
     model, guard = net(), bng.BNGuard(on_finding="log", select="BNG4")
     x = np.random.default_rng(0).random((64, 4)).astype("float32")
     in_a_row: List[float] = []
@@ -52,15 +52,15 @@ def main() -> None:
     with guard.watch(model):
         for found, steps in ((in_a_row, 0), (after_a_step, 1)):
             model.train_on_batch(x, x[:, :1])
-            for _ in range(looks):
+            for _ in range(checks):
                 for _ in range(steps):
                     model.train_on_batch(x, x[:, :1])
-                begin = time.perf_counter()
+                started = time.perf_counter()
                 guard.look()
-                found.append((time.perf_counter() - begin) * 1e3)
+                found.append((time.perf_counter() - started) * 1e3)
     print(f"{describe()}, {len(WIDTHS)} BN, {sum(WIDTHS)} channels")
     for what, found in (("in a row", in_a_row), ("after a step each", after_a_step)):
-        print(f"  {what:18s} {statistics.median(found[5:]):5.2f} ms median of {looks}")
+        print(f"  {what:18s} {statistics.median(found[5:]):5.2f} ms median of {checks}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What a step of a loop outside `fit` costs more while warnings are on.
 
-    BNGUARD_STACK=k3-jax python benchmarks/own_loops.py [--steps 300] [--rounds 4]
+    BNGUARD_STACK=k3-jax python benchmarks/custom_loops.py [--steps 300] [--rounds 4]
 
 An MLP of 10 x (Dense(64), BatchNormalization) on batches of 32. The same loop with warnings on
 and off in turn, each round from a first step on. Most steps only pass the hooks: their cost is
-the difference of the median steps. The looks are what steps 2, 4, 8, ... take more than that,
+the difference of the median steps. The checks are what steps 2, 4, 8, ... take more than that,
 together; the first step also audits the model, and is left out.
 """
 
@@ -97,10 +97,10 @@ def stateless_loop() -> Step:
         return ((out - y) ** 2).mean(), state
 
     @jax.jit
-    def jitted(weights: Any, state: Any, slots: Any, x: Any, y: Any) -> Any:
+    def jitted(weights: Any, state: Any, variables: Any, x: Any, y: Any) -> Any:
         (_, state), grads = jax.value_and_grad(loss_of, has_aux=True)(weights, state, x, y)
-        weights, slots = optimizer.stateless_apply(slots, grads, weights)
-        return weights, state, slots
+        weights, variables = optimizer.stateless_apply(variables, grads, weights)
+        return weights, state, variables
 
     groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
     values = [[v.value for v in group] for group in groups]
@@ -141,19 +141,19 @@ def main() -> None:
     for name, make in loops().items():
         step = make()
         seconds(step, 5)  # traced
-        plain, watched, looks = [], [], []
+        plain, watched, checks = [], [], []
         for _ in range(options.rounds):
             plain.append(statistics.median(seconds(step, options.steps)))
             bng.enable_warnings(on_finding="log")
             taken = seconds(step, options.steps)
             bng.disable_warnings()
             watched.append(statistics.median(taken))
-            looked = (taken[2**k - 1] for k in range(1, 20) if 2**k <= len(taken))
-            looks.append(sum(each - watched[-1] for each in looked))
+            checked = (taken[2**k - 1] for k in range(1, 20) if 2**k <= len(taken))
+            checks.append(sum(each - watched[-1] for each in checked))
         without, with_ = min(plain), min(watched)
         print(
             f"  {name:28}{without * 1e3:8.3f} ms/step, hooks {(with_ - without) * 1e6:+6.0f} us "
-            f"({with_ / without - 1:+.1%}), looks {min(looks) * 1e3:.0f} ms in {options.steps}"
+            f"({with_ / without - 1:+.1%}), checks {min(checks) * 1e3:.0f} ms in {options.steps}"
         )
 
 
