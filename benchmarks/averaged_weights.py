@@ -79,4 +79,7 @@ if __name__ == "__main__":
             for momentum in (0.9, 0.99, 0.999):
                 for epochs in chosen.epochs:
                     row = measure(name, learning_rate, momentum, epochs)
-                    print(f"{name:9}  {learning_rate:<6}  {momentum:<5}  {epochs:6}  {row}", flush=True)
+                    print(
+                        f"{name:9}  {learning_rate:<6}  {momentum:<5}  {epochs:6}  {row}",
+                        flush=True,
+                    )

@@ -101,7 +101,9 @@ MODELS: Dict[str, Callable[..., Any]] = {"conv": conv, "residual": residual, "de
 def train(model: Any, x: Any, y: Any, guard: Any = None, **settings: Any) -> Any:
     learning_rate = settings.pop("learning_rate", 2e-3)
     model.compile(
-        keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+        keras.optimizers.Adam(learning_rate),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
     )
     callbacks = [guard] if guard is not None else []
     with warnings.catch_warnings():

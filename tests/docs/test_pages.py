@@ -18,7 +18,9 @@ def anchors(page):
     text = page.read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.*)$", text, flags=re.M)
     named = re.findall(r'<a (?:id|name)="([^"]+)"', text)
-    return {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-") for line in headings}.union(named)
+    return {
+        re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-") for line in headings
+    }.union(named)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -37,7 +39,9 @@ def test_files_that_a_page_names_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     named = set(re.findall(r"`([\w./]+(?:/|\.py|\.md|\.cfg|\.sh|\.toml))`", text))
     assert len(named) > 10
-    missing = [n for n in named if not ((ROOT / n).exists() or (ROOT / "keras_bnguard" / n).exists())]
+    missing = [
+        n for n in named if not ((ROOT / n).exists() or (ROOT / "keras_bnguard" / n).exists())
+    ]
     assert missing == []
 
 
