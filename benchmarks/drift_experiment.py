@@ -10,9 +10,9 @@ on half of the digits. Then, with weights as they are:
 - "replaced": the statistics are changed a part of the way (as by a moving average) to those of
   shifted images: brightness, contrast, inversion, noise, blur, each at three strengths. Accuracy
   is measured on images like those of the training: what is lost is lost by statistics alone.
-- "fine-tuned": the net continues to train with BN in training mode on the other digits, which no shift
-  touches, at usual and at high learning rates, with its head or, for a new task, with a fresh one. This
-  drift is right, and must not be reported.
+- "fine-tuned": the net continues to train with BN in training mode on the other digits, which no
+  shift touches, at usual and at high learning rates, with its head or, for a new task, with a new
+  one. This drift is right, and must not be reported.
 
 Drift of a run is the largest of any layer, each layer the mean over its channels, as BNG406
 takes it. Results are appended to --out. Every stack has to be run: how data is shuffled, and so
