@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from keras_bnguard.recalibration.recalibrate import recalibrate as recalibrate
     from keras_bnguard.records import Advice as Advice
     from keras_bnguard.records import Finding as Finding
-    from keras_bnguard.records import Report as Report
+    from keras_bnguard.report.report import Report as Report
     from keras_bnguard.report.statistics_plots import plot_drift as plot_drift
     from keras_bnguard.report.statistics_plots import plot_mode_gap as plot_mode_gap
     from keras_bnguard.report.statistics_plots import plot_recalibration as plot_recalibration
@@ -66,7 +66,7 @@ _MODULES = {
     "PhaseScheduler": "phases.scheduler",
     "Plateau": "phases.phase",
     "Recalibrate": "recalibration.callback",
-    "Report": "records",
+    "Report": "report.report",
     "ScheduleError": "errors",
     "SelectorError": "errors",
     "SettingError": "errors",

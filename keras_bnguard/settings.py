@@ -1,8 +1,8 @@
-"""What a project says once for every run: arguments, BNGUARD, pyproject.toml, setup.cfg.
+"""Settings of a project: arguments, the variable BNGUARD, pyproject.toml, setup.cfg.
 
-One key means the same in all four places. The first place that has a key wins:
-arguments, then the environment variable, then `[tool.bnguard]`, then `[bnguard]`. The two
-files are those of the nearest directory upwards where one of them has its table.
+One key means the same in all four places. The first place that has a key wins: arguments, then
+the environment variable, then `[tool.bnguard]`, then `[bnguard]`. The two files are those of the
+nearest directory upwards where one of them has its table.
 """
 
 from __future__ import annotations
@@ -11,21 +11,28 @@ import os
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from keras_bnguard.errors import MissingExtraError, SettingError
+from keras_bnguard.errors import BNGuardError, MissingExtraError, SettingError
 
 ENVIRONMENT = "BNGUARD"
 FAIL_ON = ("error", "warning")
-REPORT_ENDINGS = (".html", ".json", ".sarif", ".txt")
+ON_FINDING = ("warn", "raise", "log")
 YES = {"true", "yes", "on", "1"}
 NO = {"false", "no", "off", "0"}
 
 
 class Settings(NamedTuple):
-    """Settings of one project or one call; None or the default where nobody said anything.
+    """Settings of one project or one call.
 
-    select: codes or prefixes. ignore: code or prefix -> layer globs, () means everywhere.
-    every: "epoch" or a number of batches. fix: repair what is safe. fail_on: "error" or
-    "warning". report: a file to write. on_finding: as in `BNGuard`; None: nobody said.
+    Attributes:
+        select: rule codes or prefixes to run. Defaults to None: all rules but info.
+        ignore: rule code or prefix -> layer globs, an empty tuple for every layer. Defaults to
+            None: nothing.
+        every: "epoch", or the number of batches between two checks. Defaults to "epoch".
+        fix: whether to repair what is safe. Defaults to False.
+        fail_on: lowest severity that fails a run, "error" or "warning". Defaults to None: none.
+        report: a file to write at the end. Defaults to None: no file.
+        on_finding: "warn", "raise", "log" or a function of the finding. Defaults to None: the
+            caller decides.
     """
 
     select: Optional[Tuple[str, ...]] = None
@@ -37,23 +44,23 @@ class Settings(NamedTuple):
     on_finding: Union[str, Callable[[Any], Any], None] = None
 
 
-KEYS = Settings._fields
-
-
 def read_settings(
     arguments: Optional[Mapping[str, Any]] = None,
     folder: Optional[str] = None,
     environment: Optional[Mapping[str, str]] = None,
+    checks: Optional[Mapping[str, Callable[[Any], object]]] = None,
 ) -> Settings:
     """The settings that count here.
 
     Args:
-        arguments: what was passed by hand; keys whose value is None do not count.
+        arguments: settings that were passed by hand; None means not passed.
         folder: where to look for files first, then upwards. Defaults to the working directory.
-        environment: defaults to `os.environ`.
+        environment: environment variables. Defaults to `os.environ`.
+        checks: key -> function that raises for a value this module cannot judge. Defaults to
+            none.
 
     Raises:
-        SettingError: an unknown key or a value that is not of its kind; names the place.
+        SettingError: an unknown key, or a value that is not of its kind; names the place.
         MissingExtraError: a `[tool.bnguard]` table that this Python cannot read.
     """
     environ = os.environ if environment is None else environment
@@ -65,15 +72,18 @@ def read_settings(
     values: Dict[str, Any] = {}
     for place, found in places:
         for key, value in found.items():
-            checked = _checked(key, value, place)
+            checked = _checked(key, value, place, (checks or {}).get(key))
             values.setdefault(key, checked)
     return Settings(**values)
 
 
 def parse_line(line: str) -> Dict[str, Any]:
-    """The form of the environment variable: `select=BNG2,BNG404;ignore=BNG404:siamese/*`.
+    """Read the environment variable: `select=BNG2,BNG404;ignore=BNG404:siamese/*`.
 
-    Keys are parted by `;` or `,`; what follows a `,` without a `=` goes on with the key before.
+    Keys are separated by `;` or `,`; an item without `=` extends the list before it.
+
+    Raises:
+        SettingError: an item without a key before it.
     """
     found: Dict[str, Any] = {}
     for group in line.replace("\n", ";").split(";"):
@@ -165,22 +175,52 @@ def _text(path: str) -> str:
 
 
 # ---------------------------------------------------------------------- values
-def _checked(key: str, value: Any, place: str) -> Any:
-    if key not in KEYS:
+def _checked(
+    key: str, value: Any, place: str, check: Optional[Callable[[Any], object]] = None
+) -> Any:
+    if key not in SETTINGS:
         import difflib
 
-        near = difflib.get_close_matches(key, KEYS, 2, 0.5)
+        near = difflib.get_close_matches(key, SETTINGS, 2, 0.5)
         meant = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise SettingError(f"{place}: no setting {key!r}.{meant} Known: {', '.join(KEYS)}.")
+        raise SettingError(f"{place}: no setting {key!r}.{meant} Known: {', '.join(SETTINGS)}.")
     try:
-        return _READ[key](value)
+        read = SETTINGS[key].read(value)
     except (TypeError, ValueError) as error:
         raise SettingError(f"{place}: {key}={value!r}: {error}") from None
+    if check is not None:
+        try:
+            check(read)
+        except BNGuardError as error:
+            raise type(error)(f"{place}: {error}") from None
+    return read
+
+
+def check_codes(names: Tuple[str, ...]) -> None:
+    """Refuse a name that is no rule code.
+
+    The codes are read from the names of the rules' files: loading the rules takes longer than
+    all else at start-up.
+
+    Args:
+        names: codes or prefixes of codes, or "ALL".
+
+    Raises:
+        SettingError: a name that is no code and no prefix of one.
+    """
+    folder = os.path.join(os.path.dirname(__file__), "rules")
+    codes = sorted(f[:6].upper() for f in os.listdir(folder) if re.match(r"bng\d{3}_", f))
+    for name in names:
+        if name != "ALL" and not any(code.startswith(name) for code in codes):
+            raise SettingError(
+                f"{name!r} is no rule code and no prefix of one. Expected 'ALL', a prefix such "
+                f"as 'BNG2', or one of: {', '.join(codes)}."
+            )
 
 
 def _select(value: Any) -> Tuple[str, ...]:
     names = _items(value)
-    _check_codes(names)
+    check_codes(names)
     return names
 
 
@@ -198,20 +238,8 @@ def _ignore(value: Any) -> Dict[str, Tuple[str, ...]]:
         globs.setdefault(code, []).extend(paths)
         if not paths:
             everywhere.add(code)
-    _check_codes(tuple(globs))
+    check_codes(tuple(globs))
     return {code: () if code in everywhere else tuple(paths) for code, paths in globs.items()}
-
-
-def _check_codes(names: Tuple[str, ...]) -> None:
-    """By the files of the rules: loading the rules costs more than all else at start-up."""
-    folder = os.path.join(os.path.dirname(__file__), "rules")
-    codes = sorted(f[:6].upper() for f in os.listdir(folder) if re.match(r"bng\d{3}_", f))
-    for name in names:
-        if name != "ALL" and not any(code.startswith(name) for code in codes):
-            raise ValueError(
-                f"{name!r} is no rule code and no prefix of one; expected 'ALL', a prefix "
-                f"such as 'BNG2', or one of {', '.join(codes)}"
-            )
 
 
 def _items(value: Any) -> Tuple[str, ...]:
@@ -232,7 +260,7 @@ def _every(value: Any) -> Union[str, int]:
     raise ValueError("expected 'epoch' or a positive number of training batches")
 
 
-def _bool(value: Any) -> bool:
+def _fix(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
@@ -248,29 +276,36 @@ def _fail_on(value: Any) -> str:
 
 
 def _report(value: Any) -> str:
-    path = str(os.fspath(value))
-    if path.lower().endswith(".html"):
-        import importlib.util
-
-        if importlib.util.find_spec("jinja2") is None:
-            raise ValueError("HTML needs jinja2: pip install 'keras_bnguard[report]'")
-    if path.lower().endswith(REPORT_ENDINGS):
-        return path
-    raise ValueError(f"expected a file name that ends in {', '.join(REPORT_ENDINGS)}")
+    return str(os.fspath(value))
 
 
 def _on_finding(value: Any) -> Any:
-    if callable(value) or value in ("warn", "raise", "log"):
+    if callable(value) or value in ON_FINDING:
         return value
     raise ValueError("expected 'warn', 'raise', 'log' or a function that takes the finding")
 
 
-_READ: Dict[str, Callable[[Any], Any]] = {
-    "select": _select,
-    "ignore": _ignore,
-    "every": _every,
-    "fix": _bool,
-    "fail_on": _fail_on,
-    "report": _report,
-    "on_finding": _on_finding,
+class Setting(NamedTuple):
+    """One setting, as every place that offers it reads and describes it.
+
+    Attributes:
+        read: turns what was written into the value; ValueError for what it cannot be.
+        help: one line for command lines; `{endings}` stands for the file endings of reports.
+        metavar: what its value is called there. Defaults to "": a switch without a value.
+    """
+
+    read: Callable[[Any], Any]
+    help: str
+    metavar: str = ""
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "select": Setting(_select, "rules to run: BNG2,BNG401 or ALL", "CODES"),
+    "ignore": Setting(_ignore, "rules to ignore: BNG404, or BNG404:siamese/*", "CODES"),
+    "every": Setting(_every, "check every N batches, or 'epoch'", "N"),
+    "fix": Setting(_fix, "repair what is safe"),
+    "fail_on": Setting(_fail_on, "fail on findings: error, or warning", "SEVERITY"),
+    "report": Setting(_report, "write a report: {endings}", "FILE"),
+    "on_finding": Setting(_on_finding, "warn, raise or log", "ACTION"),
 }
+"""Every setting by its key; the fields of `Settings`."""

@@ -1,50 +1,77 @@
-"""Warnings in pipelines nobody edits: a guard in every `fit`, a watch on every other loop.
+"""Warnings in pipelines nobody edits: a guard in every `fit`, a monitor on every other loop.
 
-What replaces functions of Keras is `backends.patches.global_hooks`; this part is framework-free.
+`backends.patches.global_hooks` replaces the functions of Keras; this package is framework-free.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Union
 
+from keras_bnguard.auto.options import project_settings
 from keras_bnguard.auto.switch import AutoWarnings
-from keras_bnguard.settings import read_settings
 
-if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
-    from keras_bnguard.records import Report
+if TYPE_CHECKING:  # The records load NumPy; that is left to the script.
+    from keras_bnguard.records import Finding
+    from keras_bnguard.report.report import Report
 
 __all__ = ["AutoWarnings", "disable_warnings", "enable_warnings", "reports"]
 
 
-def enable_warnings(**settings: Any) -> None:
-    """Put a guard into every `fit` of every Keras, and watch every other training loop.
+def enable_warnings(
+    select: Union[None, str, Sequence[str]] = None,
+    ignore: Union[None, str, Sequence[str], Mapping[str, Union[str, Sequence[str]]]] = None,
+    every: Union[None, str, int] = None,
+    fix: Optional[bool] = None,
+    on_finding: Union[None, str, Callable[[Finding], Any]] = None,
+    report: Optional[str] = None,
+) -> None:
+    """Put a guard into every `fit` of every Keras, and monitor every other training loop.
 
     Works before or after Keras is imported, for tf.keras, tf_keras and Keras 3 at once.
     History, logs, progress bar, weights and random state of the runs stay what they were. A
     `fit` that has a `BNGuard` already gets no second one. Calling it again with other settings
     replaces them. A `BNGuardWarning` is given for each finding, once per model.
 
+    An argument that is None is read from the environment variable BNGUARD, then from
+    `[tool.bnguard]` in pyproject.toml, then from `[bnguard]` in setup.cfg. Where none of them
+    has it, the default of the project counts.
+
     Args:
-        select: rule codes or prefixes. ignore: codes, "BNG404:siamese/*", or a mapping from a
-            code to layer globs. every: "epoch" or a number of batches. fix: repair what is
-            safe. on_finding: "warn", "raise", "log" or a function. report: a file to write at
-            exit. What is not given is read from the environment variable BNGUARD, then
-            `[tool.bnguard]` in pyproject.toml, then `[bnguard]` in setup.cfg.
+        select: rule codes or prefixes to run, "ALL" for the info rules too. Default of the
+            project: all rules but info.
+        ignore: rule codes or prefixes to ignore, `"BNG404:siamese/*"` in a layer only, or a
+            mapping from a code to layer globs. Default of the project: nothing.
+        every: "epoch", or the number of training batches between two checks. Default of the
+            project: "epoch".
+        fix: repair what is safe, for the length of each `fit`. Default of the project: False.
+        on_finding: "warn" (`BNGuardWarning`), "raise" (`FindingError`), "log" (logger
+            "keras_bnguard"), or a function of the `Finding`. Default of the project: "warn".
+        report: path of a report to write when the process ends: .html, .json, .sarif or .txt.
+            Default of the project: no file.
 
     Raises:
-        SettingError: an unknown setting, or one with a value it cannot have.
+        SettingError: a value, here or in one of the other places, that a setting cannot have.
+        MissingExtraError: an HTML report without jinja2, or a `[tool.bnguard]` table that this
+            Python cannot read.
     """
-    _STATE.enable(read_settings(settings), by_warning=True)
+    given = {
+        "select": select,
+        "ignore": ignore,
+        "every": every,
+        "fix": fix,
+        "on_finding": on_finding,
+        "report": report,
+    }
+    _STATE.enable(project_settings(given), by_warning=True)
 
 
 def disable_warnings() -> None:
-    """Take everything off again: each Keras has its very own functions back. Never raises
-    where nothing was on."""
+    """Restore the original Keras functions. Does nothing where warnings are off."""
     _STATE.disable()
 
 
 def reports() -> List[Report]:
-    """One report per model and fit (or loop) since warnings were switched on, in order."""
+    """One report per model and `fit` (or loop) since warnings were enabled, in order."""
     return _STATE.reports()
 
 

@@ -8,7 +8,8 @@ from typing import Any, Callable, List, Optional, Set, Tuple
 
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.guard.run import GuardRun
-from keras_bnguard.records import Finding, Outcome, Report
+from keras_bnguard.records import Finding, Outcome
+from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import RuleFilter
 
 SELDOM = 1024

@@ -10,30 +10,24 @@ from typing import Any, Dict, List
 import pytest
 
 from keras_bnguard.auto import _STATE
+from keras_bnguard.auto.failing import failing
+from keras_bnguard.auto.options import add_options, project_settings
 from keras_bnguard.errors import BNGuardError
-from keras_bnguard.settings import FAIL_ON, read_settings
 
 TITLE = "keras_bnguard"
+KEYS = ("select", "ignore", "report", "fail_on")
+"""Settings that have an option."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup(TITLE, "findings about BatchNormalization")
-    group.addoption("--bnguard-select", metavar="CODES", help="rules to run: BNG2,BNG401 or ALL")
-    group.addoption("--bnguard-ignore", metavar="CODES", help="BNG404, or BNG404:siamese/*")
-    group.addoption("--bnguard-report", metavar="FILE", help=".html, .json, .sarif or .txt")
-    group.addoption(
-        "--bnguard-fail-on",
-        metavar="SEVERITY",
-        choices=FAIL_ON,
-        help="fail the run on findings: error, or warning",
-    )
+    add_options(group.addoption, "--bnguard-", KEYS)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    keys = ("select", "ignore", "report", "fail_on")
-    given = {key: config.getoption(f"bnguard_{key}") for key in keys}
+    given = {key: config.getoption(f"bnguard_{key}") for key in KEYS}
     try:
-        settings = read_settings(given, folder=str(config.rootpath))
+        settings = project_settings(given, folder=str(config.rootpath))
     except BNGuardError as error:
         raise pytest.UsageError(str(error)) from None
     _STATE.enable(settings, by_warning=False)
@@ -60,9 +54,7 @@ class _Seen:
                 self.found += [(item.nodeid, finding) for finding in report.findings]
 
     def _bad(self) -> List[Any]:
-        wanted = _STATE.settings.fail_on
-        severities = {"error": ("error",), "warning": ("error", "warning")}.get(wanted or "", ())
-        return [f for _, f in self.found if f.severity in severities and f.repaired is None]
+        return failing((finding for _, finding in self.found), _STATE.settings.fail_on)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -75,9 +67,7 @@ class _Seen:
         settings = _STATE.settings
         reports = _STATE.reports()
         if settings.report:
-            from keras_bnguard.report import write_report
-
-            write_report(merged(reports), settings.report)
+            merged(reports).save(settings.report)
         shown = [(test, f) for test, f in self.found if f.severity != "info"]
         if not shown and not _STATE.faults:
             return

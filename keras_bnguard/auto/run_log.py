@@ -10,7 +10,8 @@ from keras_bnguard.errors import FaultBarrier
 from keras_bnguard.settings import Settings
 
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
-    from keras_bnguard.records import Finding, Report
+    from keras_bnguard.records import Finding
+    from keras_bnguard.report.report import Report
 
 KEEP_RUNS = 500
 """So many reports are kept; of older ones only those with findings."""

@@ -16,7 +16,7 @@ from keras_bnguard.errors import FindingError, fail_safe
 from keras_bnguard.settings import Settings
 
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
-    from keras_bnguard.records import Report
+    from keras_bnguard.report.report import Report
 
 
 class AutoWarnings:
@@ -92,10 +92,9 @@ class AutoWarnings:
     @fail_safe()
     def _write(self) -> None:
         if self.settings.report:
-            from keras_bnguard.report import write_report
             from keras_bnguard.report.several import merged
 
-            write_report(merged(self.reports()), self.settings.report)
+            merged(self.reports()).save(self.settings.report)
 
     # ------------------------------------------------------------ what is known
     @property

@@ -1,4 +1,4 @@
-"""`bnguard audit FILE`: look at a saved model without running anything that came with it."""
+"""`bnguard audit FILE`: audit a saved model without running any code that came with it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ import argparse
 
 from keras_bnguard.cli.model_file import load
 from keras_bnguard.guard.audit import audit
-from keras_bnguard.report import FORMATS, rendered
-from keras_bnguard.report.terminal import print_report
+from keras_bnguard.report.formats import PRINTED, TEXT, format_named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .keras or .h5 file, or a SavedModel folder")
-    parser.add_argument("--output-format", choices=FORMATS, default="text")
+    parser.add_argument("--output-format", choices=PRINTED, default=TEXT.name)
     parser.add_argument("--select", metavar="CODES", help="rules to run: BNG2,BNG401 or ALL")
-    parser.add_argument("--ignore", metavar="CODES", help="rules to leave out")
+    parser.add_argument("--ignore", metavar="CODES", help="rules to ignore")
 
 
 def run(arguments: argparse.Namespace) -> int:
     report = audit(load(arguments.file), select=arguments.select, ignore=arguments.ignore)
-    if arguments.output_format == "text":
-        print_report(report)
-    else:
-        print(rendered(report, arguments.output_format), end="")
+    format_named(arguments.output_format).print(report)
     return int(any(finding.severity != "info" for finding in report.findings))

@@ -11,28 +11,30 @@ import atexit
 import contextlib
 import io
 import sys
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
-from keras_bnguard.cli.run_summary import FORMATS, fails, tell
+from keras_bnguard.auto import _STATE, AutoWarnings
+from keras_bnguard.auto.options import add_options, option_name, project_settings, usage
+from keras_bnguard.cli.run_summary import fails, print_summary
 from keras_bnguard.cli.script import USAGE, CannotRun, Prepared, become, find_module, find_script
 from keras_bnguard.cli.tracebacks import hide_our_frames
 from keras_bnguard.errors import BNGuardError
+from keras_bnguard.report.formats import PRINTED, TEXT, Format, format_named
+from keras_bnguard.settings import SETTINGS
+
+PREFIX = "--"
+KEYS = ("report", "select", "ignore", "every", "fail_on", "fix")
+"""Settings that have an option."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "bnguard run [--report FILE] [--select CODES] [--ignore CODES] [--every N] "
-        "[--fail-on error|warning] [--fix] [--quiet] [--output-format text|json|github] "
+        f"bnguard run {usage(PREFIX, KEYS)} [--quiet] [--output-format {'|'.join(PRINTED)}] "
         "(train.py | -m module) [args...]"
     )
-    parser.add_argument("--report", metavar="FILE", help="write .html, .json, .sarif or .txt")
-    parser.add_argument("--select", metavar="CODES", help="rules to run: BNG2,BNG401 or ALL")
-    parser.add_argument("--ignore", metavar="CODES", help="BNG404, or BNG404:siamese/*")
-    parser.add_argument("--every", metavar="N", help="look each N batches, or 'epoch'")
-    parser.add_argument("--fail-on", metavar="SEVERITY", help="exit with 1 on error, or warning")
-    parser.add_argument("--fix", action="store_true", default=None, help="repair what is safe")
+    add_options(parser.add_argument, PREFIX, KEYS)
     parser.add_argument("--quiet", action="store_true", help="do not print the findings")
-    parser.add_argument("--output-format", choices=FORMATS, default="text", help="on stderr")
+    parser.add_argument("--output-format", choices=PRINTED, default=TEXT.name, help="on stderr")
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m")
     parser.add_argument("command_line", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
@@ -42,7 +44,8 @@ def split(argv: List[str]) -> Tuple[List[str], Optional[str], List[str]]:
 
     What follows the script's name is the script's, also where it looks like one of ours.
     """
-    valued = {"--report", "--select", "--ignore", "--every", "--fail-on", "--output-format"}
+    valued = {option_name(PREFIX, key) for key in KEYS if SETTINGS[key].metavar}
+    valued.add("--output-format")
     place = 0
     while place < len(argv):
         word = argv[place]
@@ -66,12 +69,8 @@ def main(argv: List[str]) -> int:
     arguments = parser.parse_args(own)
     if module == "" or (module is None and not rest):
         parser.error("expected a script, or -m and a module")
-    from keras_bnguard.auto import _STATE
-    from keras_bnguard.settings import read_settings
-
     try:
-        keys = ("select", "ignore", "every", "fix", "fail_on", "report")
-        settings = read_settings({key: getattr(arguments, key) for key in keys})
+        settings = project_settings({key: getattr(arguments, key) for key in KEYS})
         prepared = find_module(module) if module is not None else find_script(rest[0])
     except BNGuardError as error:
         print(f"bnguard run: {error}", file=sys.stderr)
@@ -81,7 +80,8 @@ def main(argv: List[str]) -> int:
         return error.code
     _STATE.enable(settings, by_warning=False)
     # The first to be registered is the last to be called: after the script's own.
-    atexit.register(_after, _STATE, None if arguments.quiet else arguments.output_format)
+    form = None if arguments.quiet else format_named(arguments.output_format)
+    atexit.register(_after, _STATE, form)
     become(prepared, rest[1:] if module is None else rest)
     return _run(prepared, _STATE)
 
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 # ------------------------------------------------------------------------- run
-def _run(prepared: Prepared, state: Any) -> int:
+def _run(prepared: Prepared, state: AutoWarnings) -> int:
     names = sys.modules["__main__"].__dict__
     try:
         code = prepared.code
@@ -118,8 +118,8 @@ def _run(prepared: Prepared, state: Any) -> int:
     return int(fails(state))
 
 
-def _after(state: Any, form: Optional[str]) -> None:
-    tell(state, form)
+def _after(state: AutoWarnings, form: Optional[Format]) -> None:
+    print_summary(state, form)
     _still_interrupted()
 
 

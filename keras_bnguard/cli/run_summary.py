@@ -1,73 +1,63 @@
-"""What `bnguard run` says at the end: the findings to stderr, the report to its file."""
+"""What `bnguard run` prints at the end: the findings to stderr, the report to its file."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any, List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
+from keras_bnguard.auto.failing import failing
 from keras_bnguard.errors import BNGuardError
+from keras_bnguard.report.formats import Format
 
-FORMATS = ("text", "json", "github")
-"""As in `report`, which is too slow to load before the script has begun."""
+if TYPE_CHECKING:  # The script has not loaded NumPy yet, and may never do.
+    from keras_bnguard.auto import AutoWarnings
+    from keras_bnguard.report.report import Report
 
 
-def fails(state: Any) -> bool:
+def fails(state: AutoWarnings) -> bool:
     """Whether `--fail-on` matches a finding that was not repaired."""
-    wanted = state.settings.fail_on
-    if wanted is None:
-        return False
-    bad = {"error"} if wanted == "error" else {"error", "warning"}
-    return any(
-        finding.severity in bad and finding.repaired is None
-        for report in state.reports()
-        for finding in report.findings
-    )
+    findings = [finding for report in state.reports() for finding in report.findings]
+    return bool(failing(findings, state.settings.fail_on))
 
 
-def tell(state: Any, form: Optional[str]) -> None:
-    """At the very end: the findings to stderr, the report to its file.
+def print_summary(state: AutoWarnings, form: Optional[Format]) -> None:
+    """Print the findings, and write the report where one is asked for. Never raises.
 
-    form: one of `FORMATS`, None to print nothing.
+    Args:
+        state: the automatic warnings of this process.
+        form: the format to print in, None to print nothing.
     """
     with contextlib.suppress(BrokenPipeError, ValueError):
         try:
-            _report(state, form)
+            _print_summary(state, form)
         except (OSError, BNGuardError) as error:
             print(f"bnguard run: {error}", file=sys.stderr)
 
 
-def _report(state: Any, form: Optional[str]) -> None:
+def _print_summary(state: AutoWarnings, form: Optional[Format]) -> None:
     if not (state.reports() or state.settings.report or state.faults):
-        if form == "text":
-            print("keras_bnguard: no training was seen in this process", file=sys.stderr)
+        if form is not None:
+            form.note("keras_bnguard: no training was seen in this process", sys.stderr)
         return
     from keras_bnguard.report.several import merged
 
     report = merged(state.reports())
     if state.settings.report:
-        from keras_bnguard.report import write_report
-
-        write_report(report, state.settings.report)
-    if form == "text":
-        from keras_bnguard.report.terminal import print_brief
-
-        print_brief(report, len(state.reports()), last_lines(state, report), sys.stderr)
-    elif form is not None:
-        from keras_bnguard.report import rendered
-
-        print(rendered(report, form), end="", file=sys.stderr)
+        report.save(state.settings.report)
+    if form is not None:
+        form.print_summary(report, len(state.reports()), last_lines(state, report), sys.stderr)
 
 
-def last_lines(state: Any, report: Any) -> List[str]:
-    """How to repair what can be, what could not be seen, and a fault of ours."""
+def last_lines(state: AutoWarnings, report: Report) -> List[str]:
+    """What can be repaired and how, what could not be seen, and an internal error."""
     from keras_bnguard.rules import ALL_RULES
 
     repairable = {rule.code for rule in ALL_RULES if rule.repair is not None}
-    mend = sorted({f.code for f in report.findings if f.repaired is None} & repairable)
+    codes = sorted({f.code for f in report.findings if f.repaired is None} & repairable)
     lines = []
-    if mend and not state.settings.fix:
-        lines.append(f"without an edit: bnguard run --fix ... repairs {', '.join(mend)} in fit")
+    if codes and not state.settings.fix:
+        lines.append(f"without an edit: bnguard run --fix ... repairs {', '.join(codes)} in fit")
     lines += [f"not seen: {line}" for line in state.unseen]
     lines += ["keras_bnguard failed: " + fault.strip() for fault in state.faults[:1]]
     return lines

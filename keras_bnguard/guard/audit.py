@@ -14,7 +14,8 @@ from keras_bnguard.model.expected_mode import modes
 from keras_bnguard.model.optimizer import take_optimizer
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.model.trainable_changes import flag_changes
-from keras_bnguard.records import Facts, Report, RunFacts
+from keras_bnguard.records import Facts, RunFacts
+from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select, evaluate
 
 

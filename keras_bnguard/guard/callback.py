@@ -17,8 +17,9 @@ from keras_bnguard.guard.data_sampling import DataLook
 from keras_bnguard.guard.emit import Emitter
 from keras_bnguard.guard.repairs import Repairs
 from keras_bnguard.guard.run import GuardRun
-from keras_bnguard.records import DriftSnapshot, Finding, Report
-from keras_bnguard.report import check_report_path, write_report
+from keras_bnguard.records import DriftSnapshot, Finding
+from keras_bnguard.report.formats import format_of
+from keras_bnguard.report.report import Report
 from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
 from keras_bnguard.report.text import mode_table
 from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select
@@ -89,7 +90,7 @@ class BNGuard(Hooks):
         self._fix = bool(fix)
         self._every = _every(every)
         if report is not None:
-            check_report_path(report)
+            format_of(report)
         if tensorboard is not None:
             check_tensorboard()
         self._report_path = report
@@ -148,7 +149,7 @@ class BNGuard(Hooks):
             if (run := self._alive()) is not None:
                 run.repairs.append(line)
                 if run.over and self._report_path and self.report is not None:
-                    write_report(self.report, self._report_path)
+                    self.report.save(self._report_path)
 
     def _before_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         with self._barrier:
@@ -301,7 +302,7 @@ class BNGuard(Hooks):
             self._writer.finish(report)
             self._writer = None
         if report is not None and self._report_path:
-            write_report(report, self._report_path)
+            report.save(self._report_path)
 
     def _stop(self) -> None:
         if self._run is not None:

@@ -33,11 +33,11 @@ from keras_bnguard.records import (
     Inventory,
     OptimizerFacts,
     Outcome,
-    Report,
     RunFacts,
     TrainableChange,
     Trigger,
 )
+from keras_bnguard.report.report import Report
 from keras_bnguard.rules import ALL_RULES
 from keras_bnguard.rules.base import Rule
 from keras_bnguard.rules.evaluate import RuleFilter, evaluate, merge_outcomes, rules_at

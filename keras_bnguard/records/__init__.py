@@ -38,7 +38,6 @@ from keras_bnguard.records.report import (
     Finding,
     Mode,
     Outcome,
-    Report,
     Severity,
 )
 from keras_bnguard.records.stack import (
@@ -99,7 +98,6 @@ __all__ = [
     "Outcome",
     "PastRun",
     "PolicyScore",
-    "Report",
     "RunFacts",
     "RunMode",
     "Severity",

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
 from keras_bnguard.records.enums import TextEnum
-from keras_bnguard.records.model import WeightCounts
 from keras_bnguard.records.modes import ExpectedMode, RunMode
-from keras_bnguard.records.stack import Stack
 
 
 class Severity(TextEnum):
@@ -95,34 +93,3 @@ class DriftSnapshot:
         BN, NaN as soon as one is NaN."""
         values = list(self.mean_shift.values())
         return float("nan") if any(v != v for v in values) else max(values, default=0.0)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an audit or a guarded run knows at its end."""
-
-    model: str
-    stack: Optional[Stack]
-    findings: Tuple[Finding, ...] = ()
-    outcomes: Tuple[Outcome, ...] = ()
-    modes: Tuple[Mode, ...] = ()
-    drift: Tuple[DriftSnapshot, ...] = ()
-    repairs: Tuple[str, ...] = ()
-    notes: Tuple[str, ...] = ()
-    steps: int = 0
-    weights: Optional[WeightCounts] = None
-
-    @property
-    def skipped(self) -> Tuple[Outcome, ...]:
-        """The rules that could not look, each with what it needs."""
-        return tuple(o for o in self.outcomes if o.status == "skipped")
-
-    @property
-    def codes(self) -> Tuple[str, ...]:
-        """The codes of the findings, in order, without repeats."""
-        return tuple(dict.fromkeys(f.code for f in self.findings))
-
-    def __str__(self) -> str:
-        from keras_bnguard.report.text import render
-
-        return render(self)

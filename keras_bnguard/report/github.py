@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from keras_bnguard.records import Finding, Report
+from keras_bnguard.records import Finding
 from keras_bnguard.report.grouping import grouped, one_line, printable, split_source
+from keras_bnguard.report.report import Report
 
 LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 

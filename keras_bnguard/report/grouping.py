@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from keras_bnguard.records import SEVERITIES, Finding, Mode, Report
+from keras_bnguard.records import SEVERITIES, Finding, Mode
+from keras_bnguard.report.report import Report
 from keras_bnguard.rules import BY_CODE
 
 # Control characters, lone surrogates and marks that turn the reading direction: they could

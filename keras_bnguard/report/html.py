@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from keras_bnguard.errors import MissingExtraError
-from keras_bnguard.records import DriftSnapshot, Finding, Report
+from keras_bnguard.records import DriftSnapshot, Finding
 from keras_bnguard.report import text
 from keras_bnguard.report.grouping import (
     grouped,
@@ -21,6 +21,7 @@ from keras_bnguard.report.grouping import (
     with_status,
 )
 from keras_bnguard.report.json import as_dict
+from keras_bnguard.report.report import Report
 
 TEMPLATES = Path(__file__).with_name("templates")
 # Columns of a heat map; a run with more looks shows evenly spaced ones, the first and the last.

@@ -9,8 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
-from keras_bnguard.records import Finding, Report
+from keras_bnguard.records import Finding
 from keras_bnguard.report.grouping import split_source
+from keras_bnguard.report.report import Report
 
 # Grows when a field is taken away or changes its meaning; a new field alone keeps it.
 SCHEMA_VERSION = 1

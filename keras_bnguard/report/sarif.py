@@ -8,7 +8,7 @@ import re
 from typing import Any, Dict, List, Tuple
 from urllib.parse import quote
 
-from keras_bnguard.records import Finding, Report
+from keras_bnguard.records import Finding
 from keras_bnguard.report.grouping import (
     grouped,
     not_checked,
@@ -18,6 +18,7 @@ from keras_bnguard.report.grouping import (
     split_source,
 )
 from keras_bnguard.report.json import as_dict
+from keras_bnguard.report.report import Report
 from keras_bnguard.report.text import verdict
 
 LEVELS = {"error": "error", "warning": "warning", "info": "note"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, List, Tuple
 
-from keras_bnguard.records import Finding, Report
+from keras_bnguard.records import Finding
+from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import merge_outcomes
 
 

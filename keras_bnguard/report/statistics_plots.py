@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.errors import MissingExtraError, SettingError
-from keras_bnguard.records import Report
+from keras_bnguard.report.report import Report
 
 MEASURES = {
     "distance": "Bhattacharyya distance",

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from keras_bnguard.errors import MissingExtraError
-from keras_bnguard.records import DriftSnapshot, Report
+from keras_bnguard.records import DriftSnapshot
 from keras_bnguard.report.grouping import one_line
+from keras_bnguard.report.report import Report
 from keras_bnguard.report.text import render
 
 

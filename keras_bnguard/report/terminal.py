@@ -7,9 +7,10 @@ import sys
 from dataclasses import replace
 from typing import IO, Any, Optional, Sequence, Set
 
-from keras_bnguard.records import Finding, Report
+from keras_bnguard.records import Finding
 from keras_bnguard.report import text
 from keras_bnguard.report.grouping import grouped, one_line, printable, trust
+from keras_bnguard.report.report import Report
 
 STYLES = {"error": "bold red", "warning": "bold yellow", "clear": "bold green", "info": "bold blue"}
 

@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import replace
 from typing import List, Sequence, Set
 
-from keras_bnguard.records import Finding, Mode, Report, WeightCounts
+from keras_bnguard.records import Finding, Mode, WeightCounts
 from keras_bnguard.report.grouping import (
     ModeRows,
     grouped,
@@ -17,6 +17,7 @@ from keras_bnguard.report.grouping import (
     printable,
     with_status,
 )
+from keras_bnguard.report.report import Report
 
 WIDTH = 80
 # A mode table with more rows than this is folded in a report.

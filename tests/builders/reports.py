@@ -10,15 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import (
-    DriftSnapshot,
-    ExpectedMode,
-    Finding,
-    Mode,
-    Outcome,
-    Report,
-    RunMode,
-)
+from keras_bnguard.records import DriftSnapshot, ExpectedMode, Finding, Mode, Outcome, RunMode
+from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
 
 SCRIPT = "<script>alert('owned')</script>"

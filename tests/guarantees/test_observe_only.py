@@ -17,10 +17,10 @@ import keras_bnguard as bng
 from keras_bnguard.backends.patches.call_tracer import CallSpy
 from keras_bnguard.backends.patches.inference_mode import open_patches
 from keras_bnguard.errors import InternalErrorWarning
-from keras_bnguard.guard import callback as guard_module
 from keras_bnguard.guard import fact_collector as run_state
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.guard.trainable_tracker import ListeningRun
+from keras_bnguard.report.report import Report
 from keras_bnguard.rules import ALL_RULES
 from tests.builders.models import (
     Leaky,
@@ -275,7 +275,7 @@ def break_flags(patch):
 
 
 def break_report(patch):
-    patch.setattr(guard_module, "write_report", broken)
+    patch.setattr(Report, "save", broken)
 
 
 @pytest.mark.parametrize(

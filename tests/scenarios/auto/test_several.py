@@ -8,7 +8,8 @@ import pytest
 
 from keras_bnguard.auto import AutoWarnings
 from keras_bnguard.cli import run, run_summary
-from keras_bnguard.records import Finding, Outcome, Report
+from keras_bnguard.records import Finding, Outcome
+from keras_bnguard.report.report import Report
 from keras_bnguard.report.several import merged
 from keras_bnguard.settings import Settings
 

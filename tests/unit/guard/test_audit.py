@@ -7,7 +7,8 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.model.snapshot import take_snapshot
-from keras_bnguard.records import ExpectedMode, Report, RunMode
+from keras_bnguard.records import ExpectedMode, RunMode
+from keras_bnguard.report.report import Report
 from keras_bnguard.rules import ALL_RULES
 from tests.builders.models import Net, adam, data, frozen_parent, layers, sgd, transfer
 from tests.stack import IS_KERAS3, STACK, keras

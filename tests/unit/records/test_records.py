@@ -16,9 +16,9 @@ from keras_bnguard.records import (
     Facts,
     Finding,
     Outcome,
-    Report,
     RunFacts,
 )
+from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
 
 RECORDS = [

@@ -10,9 +10,10 @@ import pytest
 
 from keras_bnguard.errors import SettingError
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftSnapshot, Finding, Outcome, Report
+from keras_bnguard.records import DriftSnapshot, Finding, Outcome
 from keras_bnguard.report import write_report
 from keras_bnguard.report.json import SCHEMA_VERSION, as_dict, render
+from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
 
 REPORT = Report(

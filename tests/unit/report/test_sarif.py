@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 
 from keras_bnguard import __version__
-from keras_bnguard.records import Finding, Report
+from keras_bnguard.records import Finding
+from keras_bnguard.report.report import Report
 from keras_bnguard.report.sarif import as_sarif, render
 from tests.builders.reports import FAR, IGNORED, MENDED, NEWS, faulty, plain, reports, strict
 

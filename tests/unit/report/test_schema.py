@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 
-from keras_bnguard.records import DriftSnapshot, Finding, Mode, Outcome, Report, Stack
+from keras_bnguard.records import DriftSnapshot, Finding, Mode, Outcome, Stack
 from keras_bnguard.report.json import SCHEMA_VERSION, as_dict, render, schema
+from keras_bnguard.report.report import Report
 from tests.builders.reports import PHASES, faulty, hostile, plain, reports, strict
 
 PARTS = {

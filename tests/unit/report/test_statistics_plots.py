@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.records import DriftSnapshot, NormState, Report
+from keras_bnguard.records import DriftSnapshot, NormState
+from keras_bnguard.report.report import Report
 from tests.builders.reports import looks
 
 pytestmark = pytest.mark.needs_extra

@@ -7,15 +7,8 @@ from dataclasses import replace
 import pytest
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import (
-    DriftSnapshot,
-    ExpectedMode,
-    Finding,
-    Mode,
-    Outcome,
-    Report,
-    RunMode,
-)
+from keras_bnguard.records import DriftSnapshot, ExpectedMode, Finding, Mode, Outcome, RunMode
+from keras_bnguard.report.report import Report
 from keras_bnguard.report.text import brief, finding_text, mode_table, render, verdict
 from tests.builders.facts import inventory, norm, stack
 
