@@ -102,7 +102,6 @@ def test_pyproject_with_our_table_and_no_toml_reader_says_what_to_do(project, mo
         ("every", "0", "positive number"),
         ("fix", "maybe", "true or false"),
         ("fail_on", "info", "'error' or 'warning'"),
-        ("report", "a.doc", ".json"),
         ("on_finding", "shout", "'warn', 'raise', 'log'"),
     ],
 )
@@ -110,6 +109,18 @@ def test_a_wrong_setting_names_the_place_and_what_is_expected(project, key, valu
     with pytest.raises(SettingError, match="arguments") as caught:
         read(project, {key: value})
     assert said in str(caught.value)
+
+
+def refuse_docs(path):
+    if path.endswith(".doc"):
+        raise MissingExtraError(f"report={path!r}: not a document")
+
+
+def test_a_check_from_above_judges_each_value_and_the_error_names_the_place(project):
+    checks = {"report": refuse_docs}
+    assert read_settings({"report": "a.txt"}, str(project), {}, checks).report == "a.txt"
+    with pytest.raises(MissingExtraError, match=r"^BNGUARD: report='a\.doc'"):
+        read_settings({"report": "a.txt"}, str(project), {"BNGUARD": "report=a.doc"}, checks)
 
 
 def test_the_codes_known_by_file_are_those_of_the_rules():

@@ -6,12 +6,9 @@ import dataclasses
 import json
 
 import numpy as np
-import pytest
 
-from keras_bnguard.errors import SettingError
 from keras_bnguard.model.expected_mode import modes
 from keras_bnguard.records import DriftSnapshot, Finding, Outcome
-from keras_bnguard.report import write_report
 from keras_bnguard.report.json import SCHEMA_VERSION, as_dict, render
 from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
@@ -94,21 +91,3 @@ def test_keys_are_sorted_so_that_two_reports_can_be_compared_line_by_line():
 
 def test_an_empty_report_is_valid_too():
     assert parsed(Report("net", None))["stack"] is None
-
-
-@pytest.mark.parametrize(("ending", "start"), [("json", "{"), ("txt", "keras_bnguard: ")])
-def test_the_ending_picks_the_form(tmp_path, ending, start):
-    path = tmp_path / f"report.{ending}"
-    write_report(REPORT, str(path))
-    assert path.read_text(encoding="utf-8").startswith(start)
-
-
-def test_an_unknown_ending_is_an_error_that_lists_the_known_ones(tmp_path):
-    with pytest.raises(SettingError, match=r"report\.docx.*\.json"):
-        write_report(REPORT, str(tmp_path / "report.docx"))
-    assert not list(tmp_path.iterdir())
-
-
-def test_no_report_writes_no_file(tmp_path):
-    write_report(None, str(tmp_path / "report.json"))
-    assert not list(tmp_path.iterdir())
