@@ -137,7 +137,7 @@ def test_a_repaired_finding_says_so():
 @needs_extra
 def test_the_mode_table_has_a_row_for_every_layer():
     shown = page(plain(modes=mode_rows()))
-    assert shown.inside("thead") == "BN layerflagmeantruns heremomentumstatisticswhy"
+    assert shown.inside("thead") == "BN layerflagexpectedruns heremomentumstatisticswhy"
     for mode in mode_rows():
         assert mode.path in shown.inside("tbody")
         assert mode.why in shown.inside("tbody")
@@ -153,7 +153,7 @@ def test_only_rows_that_differ_are_marked_and_not_by_colour_alone():
     assert wrong
     shown = page(plain(modes=rows))
     assert shown.tags.count(("tr", {"class": "differs"})) == wrong
-    assert shown.inside("tbody").count("not as meant") == wrong
+    assert shown.inside("tbody").count("not as expected") == wrong
 
 
 @needs_extra
