@@ -88,7 +88,7 @@ def advise(
     if cross < 2:
         raise SettingError(f"cross={cross!r}: expected at least 2 folds.")
     snapshot = take_snapshot(model)
-    snapshot.backend.sync(model)
+    snapshot.backend.values.sync(model)
     paths = _chosen(snapshot, select)
     rows, batch = _gather(model, data, batch_size, batches)
     if rows.rows < 4 * cross:
@@ -197,7 +197,7 @@ def _row_scores(
         right = row_hits(model, y, outputs)
         if right is None:
             name = "-loss"
-            return -backend.row_losses(model, y, outputs)
+            return -backend.step.row_losses(model, y, outputs)
         return right
 
     def gather(value: Callable[[Held], np.ndarray]) -> Rows:
@@ -207,7 +207,7 @@ def _row_scores(
         }
 
     scores = gather(lambda held: score(held.rows, held.outputs))
-    losses = gather(lambda h: backend.row_losses(model, take(data, h.rows).y, h.outputs))
+    losses = gather(lambda h: backend.step.row_losses(model, take(data, h.rows).y, h.outputs))
     untrained = gather(lambda held: score(held.rows, held.untrained))
     return name, scores, losses, untrained
 

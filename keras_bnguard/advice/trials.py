@@ -116,7 +116,7 @@ class Trials:
             if momenta[path] ** length.steps < FORGOTTEN:
                 continue
             share = momenta[path] ** left
-            now = self._backend.state(self._handles[path], affine=False)
+            now = self._backend.values.state(self._handles[path], affine=False)
             blended[path] = InputMoments(
                 path,
                 share * np.asarray(now.mean, float) + (1.0 - share) * item.mean,
@@ -138,8 +138,8 @@ class Trials:
     def _store(self, moments: Mapping[str, InputMoments]) -> None:
         for path, item in moments.items():
             mean, variance, _, _ = self._handles[path].vectors()
-            self._backend.assign(mean, item.mean.astype(np.float32))
-            self._backend.assign(variance, item.variance.astype(np.float32))
+            self._backend.values.assign(mean, item.mean.astype(np.float32))
+            self._backend.values.assign(variance, item.variance.astype(np.float32))
 
     def _outputs(self, rows: np.ndarray) -> Any:
         size = max(self._length.batch, 128)

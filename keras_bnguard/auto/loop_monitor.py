@@ -170,7 +170,7 @@ class LoopMonitor:
         if counter is None:
             return None
         try:
-            return int(self.backend.to_numpy(counter))
+            return int(self.backend.values.to_numpy(counter))
         except Exception:
             return None
 
@@ -189,7 +189,7 @@ def _with_blind_rules(report: Report, kind: str) -> Report:
 
 def _in_a_trace(backend: Backend) -> bool:
     """Reading values needs a thread of its own while a graph is being traced."""
-    return backend.backend != "torch"
+    return backend.step.traces
 
 
 def elsewhere(work: Callable[[], Any]) -> Any:

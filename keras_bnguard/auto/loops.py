@@ -159,7 +159,7 @@ class Loops:
         if self._watches:
             from keras_bnguard.backends.registry import backend_for
 
-            keys = {id(layer) for layer in backend_for(model).all_layers(model)}
+            keys = {id(layer) for layer in backend_for(model).graph.all_layers(model)}
             for other in list(self._watches.values()):
                 other.also_trained(keys)
 

@@ -10,42 +10,38 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.base import Backend, inner_optimizer
+from keras_bnguard.backends.array_operations import ArrayOperations
+from keras_bnguard.backends.base import Parts
+from keras_bnguard.backends.flags import Flags
+from keras_bnguard.backends.graph import Graph
 from keras_bnguard.backends.learning_rates import innermost, move_factors
-from keras_bnguard.backends.optimizers import (
+from keras_bnguard.backends.optimizer import Optimizer
+from keras_bnguard.backends.optimizer_renewal import (
     carry_slots,
     fresh_optimizer,
+    inner_optimizer,
     rate_function,
     strategy_scope,
     tell_saved_config,
 )
-from keras_bnguard.backends.values.probe import ProbeMath
+from keras_bnguard.backends.signatures import has_own_train_step
+from keras_bnguard.backends.step import Step
+from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import TensorFlowOps
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
 from keras_bnguard.records import ChangeOutcome, OptimizerFacts
 
 
-class Keras2Backend(Backend):
-    """Keras 2 puts the flags of `compile()` back for the length of `fit`, honours graph
-    arguments, and keeps what the user flipped since then aside until `fit` returns."""
+class Keras2Graph(Graph):
+    """Layers and nodes of Keras 2."""
 
-    backend = "tensorflow"
-    flags = "compile"
-
-    @property
-    def stack_name(self) -> str:
-        return "tfk" if self.package == "tf_keras" else "k2"
-
-    # --------------------------------------------------------------- structure
     def children(self, layer: Any) -> List[Any]:
         return list(layer._flatten_layers(recursive=False, include_self=False))
 
-    def node_class(self) -> Optional[type]:
-        places = (f"{self.package}.src.engine.node", f"{self.package}.engine.node")
-        module = next((sys.modules[name] for name in places if name in sys.modules), None)
-        return getattr(module, "Node", None)
+    def own_variables(self, layer: Any) -> List[Any]:
+        return list(layer._trainable_weights) + list(layer._non_trainable_weights)
 
-    def graph_nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
+    def nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
         by_depth = getattr(layer, "_nodes_by_depth", None) or {}
         return [
             (node, node.layer)
@@ -54,34 +50,14 @@ class Keras2Backend(Backend):
             if not node.is_input
         ]
 
-    def _node_arguments(self, node: Any) -> Tuple[Sequence[Any], Dict[str, Any]]:
-        return node.call_args or (), node.call_kwargs or {}
+    def node_call(self, node: Any) -> Tuple[Any, Sequence[Any], Any]:
+        return node.layer, node.call_args or (), node.call_kwargs or {}
 
-    def _node_layer(self, node: Any) -> Any:
-        return node.layer
+    def node_class(self) -> Optional[type]:
+        places = (f"{self.package}.src.engine.node", f"{self.package}.engine.node")
+        module = next((sys.modules[name] for name in places if name in sys.modules), None)
+        return getattr(module, "Node", None)
 
-    def steps_per_execution(self, model: Any) -> int:
-        kept = getattr(model, "_steps_per_execution", None)
-        if kept is None:
-            return 1
-        with sys.modules["tensorflow"].init_scope():  # A guarded step asks while it is traced.
-            return int(kept.numpy())
-
-    def owns_weights(self, layer: Any) -> bool:
-        return bool(layer._trainable_weights or layer._non_trainable_weights)
-
-    def own_variables(self, layer: Any) -> List[Any]:
-        return list(layer._trainable_weights) + list(layer._non_trainable_weights)
-
-    # -------------------------------------------------------------------- files
-    def load_saved_model(self, folder: str, description: Any) -> Any:
-        model = self.keras.models.model_from_json(json.dumps(description))
-        # The values are a checkpoint of their own; reading one runs nothing.
-        values = model.load_weights(os.path.join(folder, "variables", "variables"))
-        values.assert_existing_objects_matched().expect_partial()
-        return model
-
-    # -------------------------------------------------------------- BN handles
     def norm_classes(self) -> Tuple[type, ...]:
         base = self.keras.layers.BatchNormalization
         for cls in base.__mro__:
@@ -89,17 +65,23 @@ class Keras2Backend(Backend):
                 return (cls,)
         return (base,)
 
-    def is_builtin(self, layer: Any) -> bool:
-        return super().is_builtin(layer) and bool(getattr(layer, "_USE_V2_BEHAVIOR", True))
 
-    # ------------------------------------------------------------------- flags
-    def compiled_flags(self, model: Any) -> Optional[Dict[int, bool]]:
+class Keras2Flags(Flags):
+    """For the length of `fit` Keras 2 restores the flags of `compile()`, and keeps those that
+    the user set since then aside until `fit` returns."""
+
+    timing = "compile"
+
+    def compiled(self, model: Any) -> Optional[Dict[int, bool]]:
         # A graph keeps such a state from its making on, before any `compile()`.
-        return super().compiled_flags(model) if getattr(model, "optimizer", None) else None
+        return super().compiled(model) if getattr(model, "optimizer", None) else None
 
-    def pending_flags(self, model: Any) -> Dict[int, bool]:
-        """What the user flipped since `compile()`: inside `fit` Keras 2 keeps it in the
-        object that restores the flags, which only holds the model's compile-time state."""
+    def pending(self, model: Any) -> Dict[int, bool]:
+        """As in the base class; read from the object of Keras that will restore the flags.
+
+        Only the compile-time state of the model refers to that object, so it is looked for
+        among all objects.
+        """
         if not getattr(model, "_compiled_trainable_state", None):
             return {}
         # The youngest first: `fit` made it a moment ago. `gc.get_referrers` would be shorter and
@@ -115,33 +97,30 @@ class Keras2Backend(Backend):
                     return {id(layer): bool(flag) for layer, flag in (current or {}).items()}
         return {}
 
-    def flip_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
+    def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         return ChangeOutcome.IGNORED
 
-    def set_own_flag(self, layer: Any, flag: bool) -> None:
+    def set_own(self, layer: Any, flag: bool) -> None:
         layer._trainable = bool(flag)
 
-    def remember_compiled_flags(self, model: Any) -> None:
+    def remember_compiled(self, model: Any) -> None:
         # Past Keras's own __setattr__, which would track the layers in it.
         object.__setattr__(model, "_compiled_trainable_state", model._get_trainable_state())
 
-    def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
-        """That of the seeds Keras 2 gives to operations; there once a seed was set."""
-        module = sys.modules.get(f"{self.package}.src.backend")
-        generator = getattr(getattr(module, "_SEED_GENERATOR", None), "generator", None)
-        return [] if generator is None else [(generator.setstate, generator.getstate())]
+    def trainable_count(self, layer: Any) -> int:
+        return int(sum(np.prod(v.shape) for v in layer._trainable_weights))
 
-    # --------------------------------------------------------------- optimizer
-    def regularization_losses(self, layer: Any) -> float:
-        return sum(float(term()) for term in layer._callable_losses)
 
-    def renew_optimizer(
+class Keras2Optimizer(Optimizer):
+    """The optimizers of Keras 2: those of 2.11 on, and `keras.optimizers.legacy`."""
+
+    def renew(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:
         with strategy_scope(model):
-            return self._renew_optimizer(model, carry, schedule)
+            return self._renew(model, carry, schedule)
 
-    def _renew_optimizer(self, model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
+    def _renew(self, model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
         old = model.optimizer
         inner = inner_optimizer(old)
         variables = list(model.trainable_variables)
@@ -172,23 +151,20 @@ class Keras2Backend(Backend):
         # the schedule itself.
         return rate_function(optimizer)(optimizer.iterations)  # type: ignore[misc]
 
-    def _optimizer_variables(self, model: Any) -> List[Any]:
+    def _variables(self, model: Any) -> List[Any]:
         scale = getattr(model.optimizer, "_loss_scale", None)
         found = [getattr(scale, name, None) for name in _LOSS_SCALE]
-        return super()._optimizer_variables(model) + [v for v in found if v is not None]
+        return super()._variables(model) + [v for v in found if v is not None]
 
-    def trainable_count(self, layer: Any) -> int:
-        return int(sum(np.prod(v.shape) for v in layer._trainable_weights))
-
-    def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
+    def facts(self, model: Any) -> Optional[OptimizerFacts]:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
             return None
-        inner = getattr(optimizer, "inner_optimizer", None) or optimizer
+        inner = inner_optimizer(optimizer)
         known = getattr(inner, "_index_dict", None) or {}
         built = bool(known)
         unknown: Tuple[str, ...] = ()
-        if built and not self.has_own_step(model):
+        if built and not has_own_train_step(model, self._package):
             unknown = tuple(
                 v.name.split(":")[0]
                 for v in model.trainable_variables
@@ -201,23 +177,58 @@ class Keras2Backend(Backend):
             unknown=unknown,
         )
 
-    # ----------------------------------------------------------------- numbers
+
+class Keras2Step(Step):
+    """Training steps of Keras 2, which honours graph arguments."""
+
+    def regularization_losses(self, layer: Any) -> float:
+        return sum(float(term()) for term in layer._callable_losses)
+
+    def update_methods(self) -> List[Tuple[type, str]]:
+        optimizers = self._keras.optimizers
+        owners = [optimizers.Optimizer]
+        legacy = getattr(optimizers, "legacy", None)
+        if legacy is not None:
+            owners.append(legacy.Optimizer)
+        return [(owner, "apply_gradients") for owner in dict.fromkeys(owners)]
+
+    def steps_per_execution(self, model: Any) -> int:
+        kept = getattr(model, "_steps_per_execution", None)
+        if kept is None:
+            return 1
+        with sys.modules["tensorflow"].init_scope():  # A guarded step asks while it is traced.
+            return int(kept.numpy())
+
+
+class Keras2Values(Values):
+    """TensorFlow variables."""
+
     def to_numpy(self, variable: Any) -> np.ndarray:
         return tf_to_numpy(variable)
 
     def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         return tf_reader(variables)
 
-    # ------------------------------------------------------------------ probes
-    def probe_math(self) -> ProbeMath:
+    def array_operations(self) -> ArrayOperations:
         return TensorFlowOps()
 
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False
     ) -> Callable[[Any], Any]:
-        mode = {"training": training} if self.takes_training(model) else {}
-        run: Callable[[Any], Any] = tf_compiled_probe(model, traced, mode)
-        return run
+        return tf_compiled_probe(model, traced, training)
+
+    def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
+        """The generator of seeds for operations; Keras makes it when a seed is set."""
+        module = sys.modules.get(f"{self.package}.src.backend")
+        generator = getattr(getattr(module, "_SEED_GENERATOR", None), "generator", None)
+        return [] if generator is None else [(generator.setstate, generator.getstate())]
+
+    def load_saved_model(self, folder: str, description: Any) -> Any:
+        model = self.keras.models.model_from_json(json.dumps(description))
+        # The values are a checkpoint of their own; reading one runs nothing.
+        values = model.load_weights(os.path.join(folder, "variables", "variables"))
+        values.assert_existing_objects_matched().expect_partial()
+        return model
 
 
 def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) -> Tuple[int, int]:
@@ -271,3 +282,6 @@ def _carry_loss_scale(old: Any, new: Any) -> None:
         source, target = getattr(before, name, None), getattr(after, name, None)
         if source is not None and target is not None:
             target.assign(source)
+
+
+PARTS = Parts(Keras2Graph, Keras2Flags, Keras2Optimizer, Keras2Step, Keras2Values)

@@ -1,4 +1,4 @@
-"""Keras 3, what is the same on TensorFlow, JAX and torch."""
+"""Keras 3: what is the same on TensorFlow, JAX and torch."""
 
 from __future__ import annotations
 
@@ -7,39 +7,38 @@ import math
 import sys
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from keras_bnguard.backends.base import Backend, inner_optimizer, named_statistics
+from keras_bnguard.backends.array_operations import ArrayOperations
+from keras_bnguard.backends.flags import Flags
+from keras_bnguard.backends.graph import Graph
 from keras_bnguard.backends.learning_rates import move_factors
-from keras_bnguard.backends.optimizers import (
+from keras_bnguard.backends.norms import variable_handle
+from keras_bnguard.backends.optimizer import Optimizer
+from keras_bnguard.backends.optimizer_renewal import (
     carry_slots,
     fresh_optimizer,
+    inner_optimizer,
     strategy_scope,
     tell_saved_config,
     trained_variables,
 )
 from keras_bnguard.backends.refs import NormHandle
-from keras_bnguard.backends.values.probe import ProbeMath
+from keras_bnguard.backends.signatures import call_parameters, has_own_train_step
+from keras_bnguard.backends.step import Step
+from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import KerasOps
 from keras_bnguard.records import OptimizerFacts
 
 
-class Keras3Backend(Backend):
-    """Keras 3 overrides graph arguments up to 3.15.1 and reads flags when a step is traced."""
+class Keras3Graph(Graph):
+    """Layers and nodes of Keras 3."""
 
-    regularizes_frozen = False
-
-    @property
-    def stack_name(self) -> str:
-        return {"tensorflow": "k3-tf", "jax": "k3-jax", "torch": "k3-torch"}[self.backend]
-
-    # --------------------------------------------------------------- structure
     def children(self, layer: Any) -> List[Any]:
         return list(layer._layers)
 
-    def node_class(self) -> Optional[type]:
-        module = sys.modules.get(f"{self.package}.src.ops.node")
-        return getattr(module, "Node", None)
+    def own_variables(self, layer: Any) -> List[Any]:
+        return list(layer._trainable_variables) + list(layer._non_trainable_variables)
 
-    def graph_nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
+    def nodes(self, layer: Any) -> List[Tuple[Any, Any]]:
         graph = getattr(layer, "_functional", None) or layer
         by_depth = getattr(graph, "_nodes_by_depth", None) or {}
         return [
@@ -49,83 +48,48 @@ class Keras3Backend(Backend):
             if not node.is_input
         ]
 
-    def _node_arguments(self, node: Any) -> Tuple[Sequence[Any], Dict[str, Any]]:
-        return node.arguments.args, node.arguments.kwargs
+    def node_call(self, node: Any) -> Tuple[Any, Sequence[Any], Any]:
+        return node.operation, node.arguments.args, node.arguments.kwargs
 
-    def _node_layer(self, node: Any) -> Any:
-        return node.operation
+    def node_class(self) -> Optional[type]:
+        module = sys.modules.get(f"{self.package}.src.ops.node")
+        return getattr(module, "Node", None)
 
     def node_training(self, node: Any) -> Optional[bool]:
-        """As the base class; a default in the layer's own signature counts as not written,
-        for Keras 3 notes it at the node as if it were."""
+        """As in the base class; a default in the layer's own signature counts as not written.
+
+        Keras 3 stores the default at the node as if it had been written.
+        """
         written = super().node_training(node)
         if written is None:
             return None
-        parameter = self._call_parameters(node.operation).get("training")
+        parameter = call_parameters(node.operation).get("training")
         return None if parameter is not None and parameter.default is written else written
 
-    def owns_weights(self, layer: Any) -> bool:
-        return bool(layer._trainable_variables or layer._non_trainable_variables)
-
-    def own_variables(self, layer: Any) -> List[Any]:
-        return list(layer._trainable_variables) + list(layer._non_trainable_variables)
-
-    def rewritable_nodes(self, model: Any) -> Iterator[Any]:
-        if self.stack().behaviour.graph_false_honoured:
-            return
-        seen = set()
-        pending = [model]
-        while pending:
-            layer = pending.pop()
-            if id(layer) in seen:
-                continue
-            seen.add(id(layer))
-            for node, called in self.graph_nodes(layer):
-                if self.is_layer(called) and self.node_training(node) is False:
-                    yield node
-            pending.extend(self.children(layer))
-
-    def call_context(self) -> Any:
-        from keras.src.backend.common import global_state
-
-        return global_state.get_global_attribute("current_call_ctx")
-
-    @contextlib.contextmanager
-    def opened_call_context(self, training: Any) -> Iterator[None]:
-        from keras.src.backend.common import global_state
-        from keras.src.layers.layer import CallContext
-
-        context = CallContext(entry_layer=None)
-        context.training = training
-        global_state.set_global_attribute("current_call_ctx", context)
-        try:
-            yield
-        finally:
-            global_state.set_global_attribute("current_call_ctx", None)
-
-    # -------------------------------------------------------------- BN handles
     def hidden_handles(self, layer: Any, path: str) -> List[NormHandle]:
         found = super().hidden_handles(layer, path)
         return found or [
-            self._variable_handle(layer, f"{path}/{name}" if name else path, pair)
+            variable_handle(layer, f"{path}/{name}" if name else path, pair)
             for name, pair in jax_state_pairs(layer).items()
         ]
 
-    # ------------------------------------------------------------------ probes
-    def probe_math(self) -> ProbeMath:
-        return KerasOps(self.keras)
 
-    # ------------------------------------------------------------------- flags
-    def compiled_flags(self, model: Any) -> Optional[Dict[int, bool]]:
-        """Keras 3 keeps them since 3.15. Before that, a model that has not trained since
-        `compile()` takes its flags as they are, and for one that has the optimizer tells: a
-        layer trained if the optimizer was built for one of its own variables."""
+class Keras3Flags(Flags):
+    """Keras 3 reads flags when a step is traced; each backend adds what it does then."""
+
+    def compiled(self, model: Any) -> Optional[Dict[int, bool]]:
+        """As in the base class; Keras keeps the flags since 3.15.
+
+        Before that, a model that has not trained since `compile()` uses its flags as they are.
+        For one that has, the optimizer shows them: a layer was trainable if the optimizer was
+        built for one of its own variables.
+        """
         if hasattr(model, "_compiled_trainable_state"):
-            return super().compiled_flags(model)
+            return super().compiled(model)
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
             return None
-        layers = self.all_layers(model)
+        layers = self._graph.all_layers(model)
         known = trained_variables(inner_optimizer(optimizer))
         if known is None or not self._trained_since_compile(model):
             return {id(layer): bool(layer.trainable) for layer in layers}
@@ -140,45 +104,32 @@ class Keras3Backend(Backend):
         """`compile()` makes a new loss tracker, and every step counts in it."""
         tracker = getattr(model, "_loss_tracker", None)
         count = getattr(tracker, "count", None)
-        return count is not None and float(self.to_numpy(count)) > 0
+        return count is not None and float(self._values.to_numpy(count)) > 0
 
-    def set_own_flag(self, layer: Any, flag: bool) -> None:
+    def set_own(self, layer: Any, flag: bool) -> None:
         layer._trainable = bool(flag)
         for variable in layer._trainable_variables:
             variable.trainable = bool(flag)
 
-    def remember_compiled_flags(self, model: Any) -> None:
+    def remember_compiled(self, model: Any) -> None:
         if hasattr(model, "_compiled_trainable_state"):
             flags = {layer: layer.trainable for layer in model._flatten_layers()}
             object.__setattr__(model, "_compiled_trainable_state", flags)
 
-    def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
-        """That of draws without a seed; made at the first of them."""
-        from keras.src.backend.common import global_state
+    def trainable_count(self, layer: Any) -> int:
+        return sum(math.prod(int(d) for d in v.shape) for v in layer._trainable_variables)
 
-        name = "global_seed_generator"
-        generator = global_state.get_global_attribute(name)
-        if generator is None:
-            return [(lambda _: global_state.set_global_attribute(name, None), None)]
 
-        def put_back(value: Any) -> None:
-            global_state.set_global_attribute(name, generator)
-            generator.state.assign(value)
+class Keras3Optimizer(Optimizer):
+    """Optimizers of Keras 3."""
 
-        return [(put_back, self.to_numpy(generator.state))]
-
-    # --------------------------------------------------------------- optimizer
-    def regularization_losses(self, layer: Any) -> float:
-        variables = [v for v in layer._trainable_variables if v.regularizer is not None]
-        return sum(float(self.tensor_to_numpy(v.regularizer(v))) for v in variables)
-
-    def renew_optimizer(
+    def renew(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:
         with strategy_scope(model):
-            return self._renew_optimizer(model, carry, schedule)
+            return self._renew(model, carry, schedule)
 
-    def _renew_optimizer(self, model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
+    def _renew(self, model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
         old = model.optimizer
         inner = inner_optimizer(old)
         variables = list(model.trainable_variables)
@@ -206,23 +157,20 @@ class Keras3Backend(Backend):
         if optimizer is None:
             return 0
         try:
-            return int(self.to_numpy(steps_taken(inner_optimizer(optimizer))))
+            return int(self._values.to_numpy(steps_taken(inner_optimizer(optimizer))))
         except Exception:  # JAX: inside an epoch the count lives outside the model.
             return 0
 
-    def trainable_count(self, layer: Any) -> int:
-        return sum(math.prod(int(d) for d in v.shape) for v in layer._trainable_variables)
-
-    def optimizer_facts(self, model: Any) -> Optional[OptimizerFacts]:
+    def facts(self, model: Any) -> Optional[OptimizerFacts]:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
             return None
-        inner = getattr(optimizer, "inner_optimizer", None) or optimizer
+        inner = inner_optimizer(optimizer)
         known = getattr(inner, "_trainable_variables", None)
         built = bool(getattr(inner, "built", False)) and known is not None
         unknown: Tuple[str, ...] = ()
         stale: Tuple[str, ...] = ()
-        if built and known is not None and not self.has_own_step(model):
+        if built and known is not None and not has_own_train_step(model, self._package):
             ids = {id(v) for v in known}
             now = list(model.trainable_variables)
             unknown = tuple(v.path for v in now if id(v) not in ids)
@@ -237,18 +185,83 @@ class Keras3Backend(Backend):
         )
 
 
+class Keras3Step(Step):
+    """Keras 3 overrides graph arguments up to 3.15.1, and carries `training` in one object."""
+
+    regularizes_frozen = False
+
+    def regularization_losses(self, layer: Any) -> float:
+        variables = [v for v in layer._trainable_variables if v.regularizer is not None]
+        return sum(float(self._values.tensor_to_numpy(v.regularizer(v))) for v in variables)
+
+    def update_methods(self) -> List[Tuple[type, str]]:
+        owner = self._keras.optimizers.Optimizer
+        return [(owner, "apply"), (owner, "stateless_apply")]
+
+    def rewritable_nodes(self, model: Any) -> Iterator[Any]:
+        if self.behaviour.graph_false_honoured:
+            return
+        for layer in self._graph.all_layers(model):
+            for node, called in self._graph.nodes(layer):
+                if self._graph.is_layer(called) and self._graph.node_training(node) is False:
+                    yield node
+
+    def call_context(self) -> Any:
+        from keras.src.backend.common import global_state
+
+        return global_state.get_global_attribute("current_call_ctx")
+
+    @contextlib.contextmanager
+    def opened_call_context(self, training: Any) -> Iterator[None]:
+        from keras.src.backend.common import global_state
+        from keras.src.layers.layer import CallContext
+
+        context = CallContext(entry_layer=None)
+        context.training = training
+        global_state.set_global_attribute("current_call_ctx", context)
+        try:
+            yield
+        finally:
+            global_state.set_global_attribute("current_call_ctx", None)
+
+
+class Keras3Values(Values):
+    """Values of Keras 3; each backend adds how a variable is read."""
+
+    def array_operations(self) -> ArrayOperations:
+        return KerasOps(self.keras)
+
+    def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
+        """The generator of draws without a seed; Keras makes it at the first of them."""
+        from keras.src.backend.common import global_state
+
+        name = "global_seed_generator"
+        generator = global_state.get_global_attribute(name)
+        if generator is None:
+            return [(lambda _: global_state.set_global_attribute(name, None), None)]
+
+        def put_back(value: Any) -> None:
+            global_state.set_global_attribute(name, generator)
+            generator.state.assign(value)
+
+        return [(put_back, self.to_numpy(generator.state))]
+
+
 def steps_taken(optimizer: Any) -> Any:
-    """The variable that counts every step. With `gradient_accumulation_steps`, `iterations`
-    is another thing: a tensor, the number of times the weights were updated."""
+    """Return the variable that counts every step.
+
+    With `gradient_accumulation_steps`, `iterations` is another thing: a tensor, the number of
+    times the weights were updated.
+    """
     kept = getattr(optimizer, "_iterations", None)
     return optimizer.iterations if kept is None else kept
 
 
 def jax_state_pairs(layer: Any) -> Dict[str, Dict[str, Any]]:
-    """Moving statistics in the `state` of a JaxLayer or FlaxLayer, by their place in it.
+    """Return moving statistics in the `state` of a JaxLayer or FlaxLayer, by place in it.
 
-    Flax keeps `{"batch_stats": {"BatchNorm_0": {"mean": ..., "var": ...}}}`; Haiku keeps
-    `{"net/batch_norm/~/mean_ema": {"average": ...}}`, which holds no pair and is not seen.
+    Flax keeps `{"batch_stats": {"BatchNorm_0": {"mean": ..., "var": ...}}}`. Haiku keeps
+    `{"net/batch_norm/~/mean_ema": {"average": ...}}`, which holds no pair and is not found.
     """
     state = getattr(layer, "state", None)
     if not isinstance(state, dict):
@@ -266,6 +279,3 @@ def jax_state_pairs(layer: Any) -> Dict[str, Dict[str, Any]]:
 
     walk(state, ())
     return found
-
-
-__all__ = ["Keras3Backend", "jax_state_pairs", "named_statistics"]

@@ -1,4 +1,4 @@
-"""Keras 3 on TensorFlow: flags are baked into the traced step."""
+"""Keras 3 on TensorFlow: flags become part of the traced step."""
 
 from __future__ import annotations
 
@@ -6,14 +6,33 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from keras_bnguard.backends.keras3 import Keras3Backend
+from keras_bnguard.backends.base import Parts
+from keras_bnguard.backends.keras3 import (
+    Keras3Flags,
+    Keras3Graph,
+    Keras3Optimizer,
+    Keras3Step,
+    Keras3Values,
+)
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
 from keras_bnguard.records import ChangeOutcome
 
 
-class Keras3TensorFlowBackend(Keras3Backend):
-    backend = "tensorflow"
-    flags = "trace"
+class TensorFlowFlags(Keras3Flags):
+    """A flag that is changed after the first step has no effect, but for eager steps."""
+
+    timing = "trace"
+
+    def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
+        if getattr(model, "run_eagerly", False):
+            return ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE
+        if self._optimizer.iterations(model) > 0:
+            return ChangeOutcome.IGNORED
+        return ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE
+
+
+class TensorFlowValues(Keras3Values):
+    """TensorFlow variables, wrapped by Keras."""
 
     def to_numpy(self, variable: Any) -> np.ndarray:
         return tf_to_numpy(variable)
@@ -24,15 +43,7 @@ class Keras3TensorFlowBackend(Keras3Backend):
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False
     ) -> Callable[[Any], Any]:
-        mode = {"training": training} if self.takes_training(model) else {}
-        run: Callable[[Any], Any] = tf_compiled_probe(model, traced, mode)
-        return run
+        return tf_compiled_probe(model, traced, training)
 
-    def flip_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
-        if getattr(model, "run_eagerly", False):
-            return ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE
-        return (
-            ChangeOutcome.IGNORED
-            if self.step_is_built(model)
-            else (ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE)
-        )
+
+PARTS = Parts(Keras3Graph, TensorFlowFlags, Keras3Optimizer, Keras3Step, TensorFlowValues)

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import Any, Callable, List, Optional
 
 import numpy as np
 
 from keras_bnguard.backends.self_test import keras_tensor
+from keras_bnguard.backends.signatures import takes_training
 from keras_bnguard.records import NormBehaviour
-
-if TYPE_CHECKING:
-    from keras_bnguard.backends.base import Backend
 
 _CHANNELS = 3
 
 
-def measure_norm(backend: Backend, layer: Any) -> Optional[NormBehaviour]:
-    """Behaviour of the class of `layer`, or None where no fresh layer can be made and run.
+def measure_norm(
+    keras: Any, to_numpy: Callable[[Any], np.ndarray], layer: Any
+) -> Optional[NormBehaviour]:
+    """Return what the class of a BN does, or None where no fresh layer can be made and run.
 
     The fresh layer comes from the layer's own `get_config`; the user's layer is not touched.
+
+    Args:
+        keras: the Keras module.
+        to_numpy: reads a variable or tensor.
+        layer: a BN.
     """
     try:
+        batch = keras_tensor(keras, _batch(layer))
         return NormBehaviour(
-            trainable_updates=_changed(backend, layer, trainable=True),
-            frozen_updates=_changed(backend, layer, trainable=False),
-            frozen_uses_batch=_mode_matters(backend, layer),
+            trainable_updates=_updates(to_numpy, _fresh(layer, True), batch),
+            frozen_updates=_updates(to_numpy, _fresh(layer, False), batch),
+            frozen_uses_batch=_mode_matters(to_numpy, _fresh(layer, False), batch),
         )
     except Exception:
         return None
 
 
-def _fresh(backend: Backend, layer: Any, trainable: bool) -> Any:
+def _fresh(layer: Any, trainable: bool) -> Any:
     config = dict(layer.get_config())
     config["name"] = "bng_measured"
     config["trainable"] = trainable
@@ -41,7 +47,7 @@ def _fresh(backend: Backend, layer: Any, trainable: bool) -> Any:
     return fresh
 
 
-def _batch(backend: Backend, layer: Any) -> Any:
+def _batch(layer: Any) -> np.ndarray:
     axis = getattr(layer, "axis", -1)
     axes: List[int] = [int(a) for a in axis] if isinstance(axis, (list, tuple)) else [int(axis)]
     spec = getattr(layer, "input_spec", None)
@@ -50,40 +56,28 @@ def _batch(backend: Backend, layer: Any) -> Any:
     for a in axes:
         shape[a] = _CHANNELS
     values = 5.0 + 3.0 * np.sin(np.arange(np.prod(shape), dtype=np.float32))
-    return keras_tensor(backend.keras, values.reshape(shape).astype(np.float32))
+    return values.reshape(shape).astype(np.float32)
 
 
-def _changed(backend: Backend, layer: Any, trainable: bool) -> bool:
-    fresh = _fresh(backend, layer, trainable)
-    batch = _batch(backend, layer)
-    fresh(batch, training=False) if _accepts_training(fresh) else fresh(batch)
-    before = backend.to_numpy(fresh.moving_mean).copy()
+def _updates(to_numpy: Callable[[Any], np.ndarray], fresh: Any, batch: Any) -> bool:
+    """Whether calls in training mode change the moving mean."""
+    fresh(batch, training=False) if takes_training(fresh) else fresh(batch)
+    before = to_numpy(fresh.moving_mean).copy()
     for _ in range(2):
         _call(fresh, batch, True)
-    return bool(np.any(backend.to_numpy(fresh.moving_mean) != before))
+    return bool(np.any(to_numpy(fresh.moving_mean) != before))
 
 
-def _mode_matters(backend: Backend, layer: Any) -> bool:
-    fresh = _fresh(backend, layer, trainable=False)
-    batch = _batch(backend, layer)
-    still = np.array(_as_array(backend, _call(fresh, batch, False)))
-    moving = np.array(_as_array(backend, _call(fresh, batch, True)))
-    return bool(np.max(np.abs(still - moving)) > 1e-3)
-
-
-def _accepts_training(layer: Any) -> bool:
-    import inspect
-
-    return "training" in inspect.signature(layer.call).parameters
+def _mode_matters(to_numpy: Callable[[Any], np.ndarray], fresh: Any, batch: Any) -> bool:
+    """Whether the output in training mode differs from that in inference mode."""
+    in_inference = np.array(to_numpy(_call(fresh, batch, False)))
+    in_training = np.array(to_numpy(_call(fresh, batch, True)))
+    return bool(np.max(np.abs(in_inference - in_training)) > 1e-3)
 
 
 def _call(layer: Any, batch: Any, training: bool) -> Any:
-    """Call a layer the way a model does: `training` comes from the call around it."""
+    """Call a layer as a model does: `training` comes from the call around it."""
     try:
         return layer(batch, training=training)
     except TypeError:
         return layer(batch)
-
-
-def _as_array(backend: Backend, tensor: Any) -> np.ndarray:
-    return backend.to_numpy(tensor)

@@ -1,28 +1,34 @@
-"""Choose the adapter by the model in hand; never import a framework to find out."""
+"""Choose the backend by the model in hand; never import a framework to find out."""
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
 from typing import Any, Dict, List, Optional
 
-from keras_bnguard.backends.base import Backend
+from keras_bnguard.backends.base import Backend, assemble
+from keras_bnguard.backends.known_stacks import KNOWN_STACKS, PACKAGES
 from keras_bnguard.errors import MissingKerasError, UnsupportedModelError
 
-_CACHE: Dict[int, Backend] = {}
-_PACKAGES = ("keras", "tf_keras")
+_BACKENDS: Dict[int, Backend] = {}
+"""id of a Keras module -> its backend, kept for the life of the process."""
 
 
 def backend_for(model: Any) -> Backend:
-    """The adapter of the Keras that `model` (a model or a layer) is built with.
+    """Return the backend that a model is built with.
+
+    Args:
+        model: a model or a layer.
 
     Raises:
-        UnsupportedModelError: `model` is no layer of Keras 2, tf_keras or Keras 3.
+        UnsupportedModelError: it is no layer of Keras 2, tf_keras or Keras 3.
     """
     for cls in type(model).__mro__:
         package = cls.__module__.split(".", 1)[0]
-        if package in _PACKAGES and package in sys.modules:
-            backend = _adapter(sys.modules[package])
-            if backend.is_layer(model):
+        if package in PACKAGES and package in sys.modules:
+            backend = _backend_of(sys.modules[package])
+            if backend.graph.is_layer(model):
                 return backend
     raise UnsupportedModelError(
         f"expected a Keras model or layer, got {type(model).__module__}."
@@ -31,31 +37,29 @@ def backend_for(model: Any) -> Backend:
 
 
 def loaded_backends() -> List[Backend]:
-    """Adapters of every Keras that is imported already, newest first."""
+    """Return the backends of every Keras that is imported, in the order of `PACKAGES`."""
     found = []
-    for package in _PACKAGES:
+    for package in PACKAGES:
         module = sys.modules.get(package)
         if module is not None and hasattr(module, "layers"):
-            found.append(_adapter(module))
+            found.append(_backend_of(module))
     return found
 
 
 def any_backend(prefer: Optional[str] = None) -> Backend:
-    """The adapter of the Keras a user without a model in hand most likely means.
+    """Return the backend that a user without a model in hand most likely means.
 
-    `prefer` names a package ("keras" or "tf_keras"). Otherwise: the only Keras that is
-    imported; with both imported, tf_keras where `TF_USE_LEGACY_KERAS` is set, else keras.
-    With none imported, the first that can be.
+    Args:
+        prefer: the import name of a Keras. Defaults to None: the only Keras that is imported;
+            of two, tf_keras where `TF_USE_LEGACY_KERAS` is set, else keras. With none imported,
+            the first of these that can be.
 
     Raises:
-        MissingKerasError: no Keras can be imported; says what to install.
+        MissingKerasError: no Keras can be imported.
     """
-    import importlib
-    import os
-
     loaded = {backend.package: backend for backend in loaded_backends()}
     legacy = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true")
-    order = [prefer] if prefer else (["tf_keras", "keras"] if legacy else ["keras", "tf_keras"])
+    order = [prefer] if prefer else list(reversed(PACKAGES) if legacy else PACKAGES)
     for package in order:
         if package in loaded:
             return loaded[package]
@@ -64,7 +68,7 @@ def any_backend(prefer: Optional[str] = None) -> Backend:
     problems = []
     for package in order:
         try:
-            return _adapter(importlib.import_module(str(package)))
+            return _backend_of(importlib.import_module(package))
         except ImportError as error:
             problems.append(f"{package}: {error}")
     raise MissingKerasError(
@@ -74,36 +78,23 @@ def any_backend(prefer: Optional[str] = None) -> Backend:
     )
 
 
-def _adapter(keras: Any) -> Backend:
-    """One adapter per imported Keras module, kept for the life of the process."""
-    backend = _CACHE.get(id(keras))
+def _backend_of(keras: Any) -> Backend:
+    backend = _BACKENDS.get(id(keras))
     if backend is None:
-        version = str(getattr(keras, "__version__", "0"))
-        if version.startswith("2."):
-            from keras_bnguard.backends.keras2 import Keras2Backend
-
-            backend = Keras2Backend(keras)
-        else:
-            backend = _keras3_adapter(keras)
-        _CACHE[id(keras)] = backend
+        backend = _BACKENDS[id(keras)] = _assembled(keras)
     return backend
 
 
-def _keras3_adapter(keras: Any) -> Backend:
-    backend_name = keras.backend.backend()
-    if backend_name == "tensorflow":
-        from keras_bnguard.backends.keras3_tensorflow import Keras3TensorFlowBackend
-
-        return Keras3TensorFlowBackend(keras)
-    if backend_name == "jax":
-        from keras_bnguard.backends.keras3_jax import Keras3JaxBackend
-
-        return Keras3JaxBackend(keras)
-    if backend_name == "torch":
-        from keras_bnguard.backends.keras3_torch import Keras3TorchBackend
-
-        return Keras3TorchBackend(keras)
+def _assembled(keras: Any) -> Backend:
+    package = str(keras.__name__).split(".", 1)[0]
+    generation = 2 if str(getattr(keras, "__version__", "0")).startswith("2.") else 3
+    running = keras.backend.backend()
+    same_keras = [k for k in KNOWN_STACKS if (k.package, k.generation) == (package, generation)]
+    for known in same_keras:
+        if known.backend == running:
+            adapter = importlib.import_module(f"{__package__}.{known.adapter}")
+            return assemble(keras, known.name, known.backend, adapter.PARTS)
     raise UnsupportedModelError(
-        f"Keras {keras.__version__} runs on the {backend_name!r} backend; keras_bnguard knows "
-        "'tensorflow', 'jax' and 'torch'. Set KERAS_BACKEND to one of these."
+        f"Keras {keras.__version__} runs on the {running!r} backend; keras_bnguard knows "
+        f"{', '.join(repr(k.backend) for k in same_keras)}. Set KERAS_BACKEND to one of these."
     )

@@ -52,8 +52,8 @@ def load(path: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if found.kind == "saved_model":
-                return backend.load_saved_model(path, found.config)
-            model = backend.load_model(path)
+                return backend.values.load_saved_model(path, found.config)
+            model = backend.values.load_model(path)
             note_writer(model, _writer(found, "tf_keras" in names))
             return model
     except BNGuardError:

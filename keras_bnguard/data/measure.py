@@ -221,7 +221,7 @@ def _cannot_run(snapshot: ModelSnapshot, batch: Batch) -> str:
     if not is_built(snapshot):
         return "the model is not built yet"
     try:
-        snapshot.backend.sync(snapshot.model)
+        snapshot.backend.values.sync(snapshot.model)
         check_shapes(snapshot.model, batch)
     except Exception as error:
         return str(error)

@@ -76,7 +76,7 @@ def mode_gap(
         DataError: no labels, a model without a loss, or data that cannot be read.
     """
     snapshot = take_snapshot(model, forced_inference=forced_paths(model))
-    snapshot.backend.sync(model)
+    snapshot.backend.values.sync(model)
     stack = snapshot.inventory.stack
     live = frozenset(
         n.path
@@ -123,7 +123,7 @@ def scores(
     metrics: Optional[Mapping[str, Metric]] = None,
 ) -> Dict[str, float]:
     """Loss, accuracy where it makes sense, and the user's metrics of one batch."""
-    result = {"loss": snapshot.backend.loss_of(snapshot.model, batch.y, outputs)}
+    result = {"loss": snapshot.backend.step.loss_of(snapshot.model, batch.y, outputs)}
     accuracy = _accuracy(snapshot.model, batch.y, outputs)
     if accuracy is not None:
         result["accuracy"] = accuracy

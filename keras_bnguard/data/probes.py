@@ -93,7 +93,7 @@ def _numbers(snapshot: ModelSnapshot, handle: Any, parts: List[InputMoments]) ->
     whole = pool(parts)[handle.path]
     finite = bool(np.all(np.isfinite(whole.mean)) and np.all(np.isfinite(whole.variance)))
     numbers: Dict[str, Any] = {"mean": whole.mean, "variance": whole.variance, "finite": finite}
-    state = snapshot.backend.state(handle, affine=False)
+    state = snapshot.backend.values.state(handle, affine=False)
     if not finite or state.mean is None or state.variance is None:
         return numbers
     counts = np.array([part.count for part in parts])

@@ -83,7 +83,7 @@ def precompute_features(
     """
     # Flags of the trunk's own compile() say nothing about the model that will call it.
     snapshot = take_snapshot(model, compiled={})
-    snapshot.backend.sync(model)
+    snapshot.backend.values.sync(model)
     _check_frozen(snapshot)
     _check_modes(snapshot, inference_only)
     source = Batches(data, batch_size=batch_size, limit=batches)
@@ -106,7 +106,7 @@ def precompute_features(
 def _check_frozen(snapshot: ModelSnapshot) -> None:
     # Flags of the layers, not the model's list of weights: Keras 3 leaves out of that list
     # what still trains below a frozen model when another model calls it.
-    count = snapshot.backend.trainable_count
+    count = snapshot.backend.flags.trainable_count
     live = [path for path, layer in snapshot.layers if layer.trainable and count(layer)]
     if not live and not snapshot.model.trainable_weights:
         return
@@ -170,7 +170,7 @@ def _suspects(snapshot: ModelSnapshot) -> str:
     found = [
         path
         for path, layer in snapshot.layers
-        if snapshot.backend.defaults_to_training(layer)
+        if snapshot.backend.graph.defaults_to_training(layer)
         or any(word in type(layer).__name__ for word in RANDOM)
     ]
     found += [n.path for n in snapshot.inventory.norms if will_run(n, stack) is RunMode.TRAINING]
@@ -186,7 +186,7 @@ class _KeptState:
         self._snapshot = snapshot
         backend, model = snapshot.backend, snapshot.model
         self._variables = {id(v): v for v in model.non_trainable_variables}
-        self._variables.update({id(v): v for v in backend.random_variables(model)})
+        self._variables.update({id(v): v for v in backend.values.random_variables(model)})
         self._statistics = {
             handle.path: [v for v in handle.vectors()[:2] if v is not None]
             for handle in snapshot.handles
@@ -196,19 +196,19 @@ class _KeptState:
     def __enter__(self) -> _KeptState:
         torch_buffers = {id(v): v for vs in self._statistics.values() for v in vs}
         self._variables.update(torch_buffers)
-        read = self._snapshot.backend.to_numpy
+        read = self._snapshot.backend.values.to_numpy
         self._values = {key: np.array(read(v)) for key, v in self._variables.items()}
         return self
 
     def other_seeds(self) -> None:
         """What the next call draws is new even where a call does not carry its seeds on (JAX)."""
         backend = self._snapshot.backend
-        for variable in backend.random_variables(self._snapshot.model):
-            backend.assign(variable, backend.to_numpy(variable) + 1)
+        for variable in backend.values.random_variables(self._snapshot.model):
+            backend.values.assign(variable, backend.values.to_numpy(variable) + 1)
 
     def changed(self) -> List[str]:
         """Paths of the BN whose statistics differ from those at the beginning."""
-        read = self._snapshot.backend.to_numpy
+        read = self._snapshot.backend.values.to_numpy
         return [
             path
             for path, variables in self._statistics.items()
@@ -218,8 +218,8 @@ class _KeptState:
     def __exit__(self, *exception: Any) -> None:
         backend = self._snapshot.backend
         for key, variable in self._variables.items():
-            if backend.to_numpy(variable).tobytes() != self._values[key].tobytes():
-                backend.assign(variable, self._values[key])
+            if backend.values.to_numpy(variable).tobytes() != self._values[key].tobytes():
+                backend.values.assign(variable, self._values[key])
 
 
 def _difference(one: Any, other: Any) -> float:

@@ -53,7 +53,7 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
     wanted = {id(layer): bool(layer.trainable) for _, layer in snapshot.layers}
     run = RunFacts(
         moment="audit",
-        trainable_changes=flag_changes(snapshot, wanted, snapshot.backend.compiled_flags(model)),
+        trainable_changes=flag_changes(snapshot, wanted, snapshot.backend.flags.compiled(model)),
         statistics_changes=watch.statistics_changes({}, 0),
     )
     seen = None if data is None else measure(snapshot, sample(checked(data)))

@@ -125,16 +125,16 @@ class RunState:
         if arguments is not None:
             self._rate_setters = learning_rate_setters(backend, arguments.callbacks)
         self._survey_model(model)
-        self._started = backend.iterations(model)
+        self._started = backend.optimizer.iterations(model)
 
     def _survey_model(self, model: Any) -> None:
         self._surveyed, self._pending = True, None
         backend = self.backend
-        backend.sync(model)
-        self.compiled = backend.compiled_flags(model)
+        backend.values.sync(model)
+        self.compiled = backend.flags.compiled(model)
         # A loop of one's own may set flags before each step, as a GAN's does: until a step
         # tells, the model is what it was compiled to be.
-        flags = backend.pending_flags(model) if self._in_fit else dict(self.compiled or {})
+        flags = backend.flags.pending(model) if self._in_fit else dict(self.compiled or {})
         self.snapshot: ModelSnapshot = self._taken(model, flags)
         self.wanted: Dict[int, bool] = {
             id(layer): flags.get(id(layer), bool(layer.trainable))
@@ -295,7 +295,7 @@ class RunState:
             replace(f, repaired=done[f.code]) if f.code in done else f for f in self.findings
         ]
         model = self._model()
-        self.compiled = self.backend.compiled_flags(model)
+        self.compiled = self.backend.flags.compiled(model)
         self._surveyed, self._pending = True, None
         stopped = set(held)
         norms = tuple(

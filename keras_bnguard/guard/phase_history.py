@@ -28,10 +28,10 @@ class PhaseHistory:
         self._snapshot = snapshot
         self._phase = phase
         backend, model = snapshot.backend, snapshot.model
-        self._began = backend.iterations(model)
+        self._began = backend.optimizer.iterations(model)
         self._optimizer = type(getattr(model, "optimizer", None)).__name__
         self._learning_rate: Optional[float] = None
-        self.loss_function = backend.loss_name(model)
+        self.loss_function = backend.step.loss_name(model)
         self.steps = 0
         self.losses: List[float] = []
         past = _PAST.get(model)
@@ -86,12 +86,12 @@ def _regularization_losses(snapshot: ModelSnapshot, then: Inventory) -> Tuple[fl
     new = {layer.path: layer.trainable for layer in snapshot.inventory.layers}
     before = now = 0.0
     for path, layer in snapshot.layers:
-        if not backend.owns_weights(layer):
+        if not backend.graph.owns_weights(layer):
             continue
-        always = backend.regularizes_frozen
+        always = backend.step.regularizes_frozen
         counted, counts = always or old.get(path, False), always or new.get(path, False)
         if counted or counts:
-            term = backend.regularization_losses(layer)
+            term = backend.step.regularization_losses(layer)
             before += term * counted
             now += term * counts
     return before, now

@@ -44,8 +44,8 @@ class Repairs:
             done.update({code: HELD[code] for code in codes & set(HELD)})
         if not done:
             return done
-        if not self._run.backend.has_train_function(self._model):
-            self._run.backend.rebuild_train_function(self._model)
+        if not self._run.backend.step.has_train_function(self._model):
+            self._run.backend.step.rebuild_train_function(self._model)
         self._run.repaired(done, forced_paths(self._model))
         return done
 

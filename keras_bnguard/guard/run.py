@@ -47,7 +47,7 @@ class GuardRun(ListeningRun):
         return self._reader
 
     def _note_in_chapter(self, chapter: PhaseHistory, model: Any, done: int, loss: Any) -> None:
-        learning_rate = self.backend.learning_rate_now(model)
+        learning_rate = self.backend.optimizer.learning_rate_now(model)
         chapter.look(model, self.snapshot.inventory, done, loss, learning_rate)
         if self._known_optimizer is not None:
             self._known_optimizer = replace(self._known_optimizer, learning_rate=learning_rate)
@@ -76,8 +76,8 @@ class GuardRun(ListeningRun):
         values = None if reader is None else reader.read()
         if model is not None:
             if values is None:
-                self.backend.sync(model)
-            done = self.backend.iterations(model)
+                self.backend.values.sync(model)
+            done = self.backend.optimizer.iterations(model)
             self.steps = max(done - self._started, self.steps, 1 if self.tracer.outermost else 0)
             self._survey_what_was_built(model)
             if self._grown and not live and self.late_data is not None:
@@ -102,7 +102,7 @@ class GuardRun(ListeningRun):
         )
         unchanged = self.stats.unchanged(self.tracer.sites, self.steps)
         if model is not None and (again or not unchanged):
-            self.backend.sync(model)
+            self.backend.values.sync(model)
         if again:
             self._judge(moment)
         else:

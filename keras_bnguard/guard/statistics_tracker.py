@@ -72,9 +72,9 @@ class StatisticsTracker:
         epsilon = [h.settings["epsilon"] or 0.0 for h in self._readable]
         self._epsilon = np.repeat(epsilon, self._sizes)
         self._known_expected = self._judged = self._screen = None
-        self._read_joined = self._backend.reader(self._variables())
+        self._read_joined = self._backend.values.reader(self._variables())
         self._now = self._last = self._start = self._read()
-        self._affine = {h.path: self._backend.state(h) for h in self._readable}
+        self._affine = {h.path: self._backend.values.state(h) for h in self._readable}
         self._sick = {p for p, state in self._affine.items() if not _finite(state)}
         self._note_defaults()
 
@@ -86,7 +86,7 @@ class StatisticsTracker:
 
     def live_reader(self, model: Any) -> LiveReader:
         """Reads what `quick_check` and `look` take, between two batches."""
-        return self._backend.live_reader(model, self._variables())
+        return self._backend.values.live_reader(model, self._variables())
 
     def look(self, values: Optional[np.ndarray] = None) -> None:
         """Take the present values; the ones of the look before become the last ones.
@@ -339,7 +339,7 @@ class StatisticsTracker:
         return np.asarray(~_well(lowest, largest, standard_error))
 
     def _affine_changed(self, handle: NormHandle) -> Optional[bool]:
-        now, start = self._backend.state(handle), self._affine.get(handle.path)
+        now, start = self._backend.values.state(handle), self._affine.get(handle.path)
         if start is None or (now.gamma is None and now.beta is None):
             return None
         return any(
@@ -349,7 +349,7 @@ class StatisticsTracker:
 
     def _health(self, handle: NormHandle, i: int) -> Dict[str, Any]:
         here = slice(self._offsets[i], self._offsets[i] + self._sizes[i])
-        state = self._backend.state(handle)
+        state = self._backend.values.state(handle)
         return channel_health(self._now.mean[here], self._now.variance[here], state)
 
 

@@ -19,7 +19,7 @@ class ListeningRun(RunState):
         model_hooks.start(self.backend, self)
         model = self._model()
         own_loop = not self._in_fit and bool(self.compiled) and model is not None
-        if model is not None and own_loop and not self.backend.has_train_function(model):
+        if model is not None and own_loop and not self.backend.step.has_train_function(model):
             model.make_train_function()
         self.first_step.arm()
 
@@ -40,11 +40,10 @@ class ListeningRun(RunState):
         self._protect(lambda: self._bring_home(model))
 
     def _bring_home(self, model: Any) -> None:
-        mid_epoch = getattr(self.backend, "mid_epoch", None)
-        self._in_danger = bool(mid_epoch and mid_epoch(model))
+        self._in_danger = self.backend.values.outside_model(model)
         self.new_epoch()
         if self._in_danger:
-            self.backend.sync(model)
+            self.backend.values.sync(model)
 
     def after_flip(self, layers: Dict[int, bool], source: Optional[str]) -> None:
         """Somebody assigned `trainable`: note it, and look before the next step runs."""
@@ -76,9 +75,9 @@ class ListeningRun(RunState):
     def _note_compile(self, model: Any, source: Optional[str]) -> None:
         if self._is_over():
             return
-        self.compiled, self._pending = self.backend.compiled_flags(model), None
+        self.compiled, self._pending = self.backend.flags.compiled(model), None
         self._fired.discard("BNG101")
-        if self._in_fit and not self.backend.has_train_function(model):
+        if self._in_fit and not self.backend.step.has_train_function(model):
             self._recompiled = source or "inside fit"
             self._judge("inside fit", only=("BNG607",))
 
@@ -120,11 +119,11 @@ class ListeningRun(RunState):
     def _take_flags_of_step(self) -> None:
         """In a loop of one's own, what counts is how the flags are when a step is taken."""
         self._step_flips = self._changes("before a step")
-        self._step_optimizer = self.backend.optimizer_facts(self._model())
+        self._step_optimizer = self.backend.optimizer.facts(self._model())
         if self._step_seen:
             return
         self._step_seen = True
-        if self.backend.flags != "compile" and self.wanted != self.compiled:
+        if self.backend.flags.timing != "compile" and self.wanted != self.compiled:
             self._survey_again(self._model(), dict(self.wanted))
 
     def leak_seen(self) -> bool:

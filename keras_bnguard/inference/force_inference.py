@@ -60,7 +60,7 @@ class force_inference:
 
     def __init__(self, model: Any, layers: Optional[Selectors] = None) -> None:
         backend = backend_for(model)
-        if not backend.is_model(model) or not hasattr(model, "train_step"):
+        if not backend.graph.is_model(model) or not hasattr(model, "train_step"):
             raise UnsupportedModelError(
                 f"expected a keras.Model with a train_step, got {type(model).__name__}. "
                 "Pass the model that is trained, not a layer."
@@ -90,7 +90,7 @@ class force_inference:
             IN_STEP.pop(self._model, None)
             if self._model.__dict__.pop("_bng_step", None):
                 object.__delattr__(self._model, "train_step")
-        self._backend.drop_train_function(self._model)
+        self._backend.step.drop_train_function(self._model)
 
     def __enter__(self) -> force_inference:
         snapshot = take_snapshot(self._model)
@@ -103,7 +103,7 @@ class force_inference:
             snapshot, self._block_paths, obey_graph=False, stop_leaks=False
         )
         self._block.__enter__()
-        self._backend.drop_train_function(self._model)
+        self._backend.step.drop_train_function(self._model)
         IN_BLOCK.setdefault(self._model, []).append(self._block_paths)
         return self
 
@@ -112,7 +112,7 @@ class force_inference:
         if block is not None:
             IN_BLOCK[self._model].remove(self._block_paths)
             block.__exit__(*exception)
-            self._backend.drop_train_function(self._model)
+            self._backend.step.drop_train_function(self._model)
         self.release()
 
     def _put_on_step(self) -> None:
@@ -129,7 +129,7 @@ class force_inference:
 
             object.__setattr__(model, "_bng_step", True)
             object.__setattr__(model, "train_step", train_step)
-        self._backend.drop_train_function(model)
+        self._backend.step.drop_train_function(model)
 
 
 _MISSING = object()

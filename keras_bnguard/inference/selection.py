@@ -91,7 +91,7 @@ def make_forced_inference(
             modules.append(handle.module)
         else:
             layers[id(handle.layer)] = handle.layer
-    nodes = list(backend.rewritable_nodes(snapshot.model)) if obey_graph else []
+    nodes = list(backend.step.rewritable_nodes(snapshot.model)) if obey_graph else []
     leaky: List[Any] = []
     if stop_leaks and _may_leak(snapshot):
         leaky = [snapshot.model, *(layer for _, layer in snapshot.layers)]
@@ -109,7 +109,7 @@ def _may_leak(snapshot: ModelSnapshot) -> bool:
     if not behaviour.false_leaks_in_call:
         return False
     return any(
-        len(backend.children(layer)) > 1 and not backend.is_functional(layer)
+        len(backend.graph.children(layer)) > 1 and not backend.graph.is_functional(layer)
         for layer in [snapshot.model, *(layer for _, layer in snapshot.layers)]
     )
 

@@ -33,17 +33,17 @@ def find_graph_context(
     path = {id(layer): name for name, layer in layers}
     path[id(model)] = ""
     found = Found({}, {}, {}, _call_sites(backend, model, path))
-    convolutions = any(backend.channels_first(layer) for _, layer in layers) or any(
+    convolutions = any(backend.graph.channels_first(layer) for _, layer in layers) or any(
         axis not in (None, -1) and _ndim(layer) != axis + 1
         for _, layer in layers
         if (axis := norms.get(id(layer))) is not None
     )
-    masks = any(backend.makes_mask(layer) for _, layer in layers)
-    wrappers = [layer for _, layer in layers if backend.wraps_time(layer)]
+    masks = any(backend.graph.makes_mask(layer) for _, layer in layers)
+    wrappers = [layer for _, layer in layers if backend.graph.wraps_time(layer)]
     if not (convolutions or masks or wrappers):
         return found
     for _, holder in [("", model), *layers]:
-        nodes = backend.graph_nodes(holder)
+        nodes = backend.graph.nodes(holder)
         if nodes and convolutions:
             _follow(backend, nodes, norms, found.convolutions, _Convolutions(backend, path))
         if nodes and masks:
@@ -64,7 +64,7 @@ def _call_sites(backend: Backend, model: Any, path: Mapping[int, str]) -> Dict[i
 
     def callees(holder: Any) -> List[Tuple[Any, int]]:
         if id(holder) not in direct:
-            called = [c for _, c in backend.graph_nodes(holder)] or backend.children(holder)
+            called = [c for _, c in backend.graph.nodes(holder)] or backend.graph.children(holder)
             counts: Dict[int, List[Any]] = {}
             for each in called:
                 if id(each) in path:
@@ -93,7 +93,7 @@ def _follow(
     """Carry what `step` makes of each node along a graph; note what arrives at each BN."""
     after: Dict[int, Any] = {}
     for node, layer in nodes:
-        arrived = [after.get(id(each)) for each in backend.node_inputs(node)]
+        arrived = [after.get(id(each)) for each in backend.graph.node_inputs(node)]
         if id(layer) in norms and any(arrived):
             at_norm = step.at_norm(arrived)
             if at_norm is not None:
@@ -108,11 +108,11 @@ class _Convolutions:
         self.backend, self.path = backend, path
 
     def __call__(self, node: Any, layer: Any, arrived: List[Any]) -> Optional[Convolution]:
-        first = self.backend.channels_first(layer)
+        first = self.backend.graph.channels_first(layer)
         if first is None:
-            kept = self.backend.keeps_axes(layer)
+            kept = self.backend.graph.keeps_axes(layer)
             return next((each for each in arrived if each is not None), None) if kept else None
-        dims = len(self.backend.tensors_of(node)[1][0].shape)
+        dims = len(self.backend.graph.tensors_of(node)[1][0].shape)
         return Convolution(self.path.get(id(layer), "?"), 1 if first else dims - 1, dims)
 
     def at_norm(self, arrived: List[Any]) -> Optional[Convolution]:
@@ -128,8 +128,8 @@ class _Masks:
     def __call__(self, node: Any, layer: Any, arrived: List[Any]) -> Optional[Tuple[str, str]]:
         name = self.path.get(id(layer), "?")
         before = arrived[0] if arrived else None
-        output = self.backend.tensors_of(node)[1][0]
-        if self.backend.has_mask(output):
+        output = self.backend.graph.tensors_of(node)[1][0]
+        if self.backend.graph.has_mask(output):
             return (before[0] if before else name), ""
         # With its time axis gone, a mask has done its work.
         if before is None or len(output.shape) < 3:
@@ -154,9 +154,9 @@ def _time_steps(
         steps = wrapper.input.shape[1]
     except Exception:  # called in no graph, or in several
         steps = None
-    inner = backend.children(wrapper)
-    graph = any(backend.is_functional(layer) for layer in inner)
+    inner = backend.graph.children(wrapper)
+    graph = any(backend.graph.is_functional(layer) for layer in inner)
     record = TimeSteps(path.get(id(wrapper), "?"), None if steps is None else int(steps), graph)
-    for layer in backend.all_layers(wrapper):
+    for layer in backend.graph.all_layers(wrapper):
         if id(layer) in norms:
             found[id(layer)] = record

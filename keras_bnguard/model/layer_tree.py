@@ -41,7 +41,7 @@ class Walk:
         self._children(model, "", above)
 
     def _children(self, layer: Any, prefix: str, above: Tuple[str, ...]) -> None:
-        for child in self.backend.children(layer):
+        for child in self.backend.graph.children(layer):
             path = f"{prefix}/{child.name}" if prefix else str(child.name)
             if id(child) in self.paths:
                 self._seen_again(child, path, above)
@@ -70,7 +70,7 @@ class Walk:
         done.add(id(layer))
         self.frozen_above[id(layer)] = ()
         if self.flag(layer):
-            for child in self.backend.children(layer):
+            for child in self.backend.graph.children(layer):
                 self._unfreeze_below(child, done)
 
     def _unique(self, path: str) -> str:
@@ -80,7 +80,7 @@ class Walk:
 
     def _add_handles(self, layer: Any, path: str, container: str) -> bool:
         try:
-            found = self.backend.handles(layer, path)
+            found = self.backend.graph.handles(layer, path)
         except Exception:
             self.unreadable.append(path)
             return False
@@ -97,7 +97,7 @@ class Walk:
             position=len(self.records),
             trainable=self.flag(layer),
             compiled=self.compiled.get(id(layer)),
-            weighted=self.backend.owns_weights(layer),
+            weighted=self.backend.graph.owns_weights(layer),
             is_norm=is_norm,
         )
 
@@ -114,7 +114,7 @@ def graph_calls(
     def visit(layer: Any, training: Optional[bool], owner: str, line: Optional[str]) -> None:
         counter[0] += 1
         calls.setdefault(id(layer), []).append(GraphCall(training, owner, counter[0], line))
-        if backend.defaults_to_training(layer):
+        if backend.graph.defaults_to_training(layer):
             path = walk.paths.get(id(layer), str(layer.name))
             training_defaults.append(TrainingDefault(path, type(layer).__name__, counter[0]))
         inside(layer, training, owner, line)
@@ -124,19 +124,19 @@ def graph_calls(
         if key in seen:
             return
         seen.add(key)
-        nodes = backend.graph_nodes(layer)
+        nodes = backend.graph.nodes(layer)
         if nodes:
             for node, called in nodes:
-                if not backend.is_layer(called):
+                if not backend.graph.is_layer(called):
                     continue
-                written = backend.node_training(node)
+                written = backend.graph.node_training(node)
                 path = walk.paths.get(id(called), str(called.name))
                 if written is None:
                     visit(called, training, owner, line)
                 else:
                     visit(called, written, path, source_lines.called_at(backend, node))
         else:
-            for child in backend.children(layer):
+            for child in backend.graph.children(layer):
                 visit(child, training, owner, line)
 
     inside(model, None, "", None)

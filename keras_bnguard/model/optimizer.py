@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional, Sequence, Tuple
 
 from keras_bnguard.backends.base import Backend
-from keras_bnguard.backends.training import inner_optimizer
+from keras_bnguard.backends.optimizer_renewal import inner_optimizer
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import NormKind, OptimizerFacts
 
@@ -23,7 +23,8 @@ class LearningRateSetters:
 def learning_rate_setters(backend: Backend, callbacks: Sequence[Any]) -> LearningRateSetters:
     """Who among the callbacks of a `fit` may assign the rate; the callbacks are not kept."""
     return LearningRateSetters(
-        backend.learning_rate_writers(callbacks), backend.rate_is_settled(callbacks)
+        backend.optimizer.learning_rate_writers(callbacks),
+        backend.optimizer.rate_is_settled(callbacks),
     )
 
 
@@ -43,7 +44,7 @@ def take_optimizer(
         The facts, None for a model without an optimizer.
     """
     backend, model = snapshot.backend, snapshot.model
-    facts = backend.optimizer_facts(model)
+    facts = backend.optimizer.facts(model)
     if facts is None:
         return None
     optimizer = inner_optimizer(model.optimizer)
@@ -54,9 +55,9 @@ def take_optimizer(
         facts = replace(facts, weight_decay=decay or None, decayed=reached)
     return replace(
         facts,
-        learning_rate=backend.learning_rate_now(model),
-        rate_is_schedule=backend.rate_is_schedule(model),
-        adaptive=backend.is_adaptive(optimizer),
+        learning_rate=backend.optimizer.learning_rate_now(model),
+        rate_is_schedule=backend.optimizer.rate_is_schedule(model),
+        adaptive=backend.optimizer.is_adaptive(optimizer),
         accumulation=int(getattr(optimizer, "gradient_accumulation_steps", None) or 1),
     )
 
@@ -69,6 +70,6 @@ def _decayed(snapshot: ModelSnapshot, optimizer: Any) -> Tuple[float, Tuple[str,
             if handle.kind is NormKind.KERAS and variable is not None:
                 owners.append(handle.path)
                 variables.append(variable)
-    decay, reached = snapshot.backend.weight_decay_of(optimizer, variables)
+    decay, reached = snapshot.backend.optimizer.weight_decay_of(optimizer, variables)
     paths = [owner for owner, here in zip(owners, reached) if here]
     return decay, tuple(dict.fromkeys(paths))

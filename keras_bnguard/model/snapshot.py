@@ -79,7 +79,7 @@ def take_snapshot(
     backend = backend_for(model)
     flags = flags or {}
     if compiled is None:
-        compiled = backend.compiled_flags(model)
+        compiled = backend.flags.compiled(model)
     walk = Walk(backend, model, flags, compiled or {})
     walk.run()
     calls, training_defaults = graph_calls(backend, model, walk)
@@ -93,19 +93,19 @@ def take_snapshot(
     )
     inventory = Inventory(
         model=str(getattr(model, "name", type(model).__name__)),
-        stack=backend.stack(),
+        stack=backend.stack,
         norms=norms,
         layers=tuple(walk.records),
         training_defaults=training_defaults,
-        functional=backend.is_functional(model),
+        functional=backend.graph.is_functional(model),
         compiled=bool(getattr(model, "optimizer", None)) or bool(compiled),
         built=bool(getattr(model, "built", True)),
         compiled_flags_known=bool(compiled),
-        step_built=backend.step_is_built(model),
+        step_built=backend.step.is_built(model),
         guarded=guarded,
         unreadable=tuple(walk.unreadable),
-        replicas=backend.replicas(model),
-        steps_per_execution=backend.steps_per_execution(model),
+        replicas=backend.step.replicas(model),
+        steps_per_execution=backend.step.steps_per_execution(model),
         saved_by=writer_of(model),
         weights=_weights(backend, model, walk),
     )
@@ -137,7 +137,7 @@ def _at_defaults(backend: Backend, handles: List[NormHandle]) -> List[Optional[b
         means = [m for m, _ in wanted]
         variances = [v for _, v in wanted]
         sizes = [_size(m) for m in means]
-        flat_mean, flat_variance = backend.flat(means), backend.flat(variances)
+        flat_mean, flat_variance = backend.values.flat(means), backend.values.flat(variances)
     except Exception:
         return [None] * len(handles)
     ends = np.cumsum(sizes, dtype=int) if sizes else np.zeros(0, int)
@@ -172,7 +172,7 @@ def _norm_record(
     if handle.kind is NormKind.TORCH:
         behaviour = _TORCH
     elif not handle.builtin:
-        behaviour = backend.norm_behaviour(handle)
+        behaviour = backend.values.norm_behaviour(handle)
     return NormLayer(
         path=handle.path,
         class_name=handle.class_name,
@@ -187,7 +187,7 @@ def _norm_record(
         channels=0 if mean is None else _size(mean),
         built=mean is not None,
         at_default=at_default,
-        stats_dtype=None if mean is None else backend.dtype_of(mean),
+        stats_dtype=None if mean is None else backend.values.dtype_of(mean),
         renorm=handle.settings["renorm"],
         synchronized=handle.settings["synchronized"],
         builtin=handle.builtin,
@@ -240,12 +240,12 @@ def find_shared(snapshot: ModelSnapshot) -> Tuple[SharedNorm, ...]:
     by_id = {id(h.layer): h.path for h in snapshot.handles}
     flag_here = {n.path: n.compiled_trainable for n in here.norms}
     found: List[SharedNorm] = []
-    for other in backend.other_models(snapshot.model):
-        flags = backend.compiled_flags(other)
+    for other in backend.step.other_models(snapshot.model):
+        flags = backend.flags.compiled(other)
         if flags is None:
             flags = {}
         contains = id(snapshot.model) in flags or any(
-            layer is snapshot.model for layer in backend.children(other)
+            layer is snapshot.model for layer in backend.graph.children(other)
         )
         for key, there in flags.items():
             path = by_id.get(key)

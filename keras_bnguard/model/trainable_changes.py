@@ -37,8 +37,8 @@ def flag_changes(
     if not changed:
         return ()
     backend = snapshot.backend
-    facts = backend.optimizer_facts(snapshot.model)
-    outcome = backend.flip_outcome(snapshot.model, bool(facts and facts.unknown))
+    facts = backend.optimizer.facts(snapshot.model)
+    outcome = backend.flags.change_outcome(snapshot.model, bool(facts and facts.unknown))
     excuses = _excuses(snapshot, wanted) if outcome is ChangeOutcome.IGNORED else {}
     return tuple(
         TrainableChange(
@@ -49,7 +49,7 @@ def flag_changes(
             where=where,
             source=(sources or {}).get(id(layer)),
             compiled_at=compiled_at,
-            is_norm=backend.is_norm(layer),
+            is_norm=backend.graph.is_norm(layer),
             explained_by=excuses.get(id(layer)),
         )
         for path, layer in changed
@@ -84,8 +84,8 @@ def _excuses(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -> Dict[int, s
     if snapshot.inventory.shared is None:
         snapshot.replace_inventory(shared=find_shared(snapshot))
     found: Dict[int, str] = {}
-    for other in snapshot.backend.other_models(snapshot.model):
-        flags: Mapping[int, Any] = snapshot.backend.compiled_flags(other) or {}
+    for other in snapshot.backend.step.other_models(snapshot.model):
+        flags: Mapping[int, Any] = snapshot.backend.flags.compiled(other) or {}
         if id(snapshot.model) not in flags:
             continue
         for key, flag in flags.items():

@@ -20,7 +20,7 @@ def count_weights(
         backend: the adapter. model: the model in `fit`.
         flag: gives a layer's `trainable` as it is now. compiled: id(layer) -> at `compile()`.
     """
-    by_compile = backend.flags == "compile"
+    by_compile = backend.flags.timing == "compile"
     open_: Dict[int, bool] = {}
     layers: Dict[int, Any] = {}
 
@@ -32,12 +32,12 @@ def count_weights(
             return
         open_[id(layer)] = own
         layers[id(layer)] = layer
-        for child in backend.children(layer):
+        for child in backend.graph.children(layer):
             visit(child, own)
 
     visit(model, True)
-    sizes = {key: backend.trainable_count(layer) for key, layer in layers.items()}
-    norms = {key for key, layer in layers.items() if backend.is_norm(layer)}
+    sizes = {key: backend.flags.trainable_count(layer) for key, layer in layers.items()}
+    norms = {key for key, layer in layers.items() if backend.graph.is_norm(layer)}
     return WeightCounts(
         trainable=sum(size for key, size in sizes.items() if open_[key]),
         total=sum(sizes.values()),

@@ -141,7 +141,7 @@ def escape(path: str) -> str:
 def _head_and_body(snapshot: ModelSnapshot, backbone: str) -> Tuple[List[str], Tuple[Block, ...]]:
     """Paths of the head's layers, and the blocks of the backbone from bottom to top."""
     backend = snapshot.backend
-    weighted = [path for path, layer in snapshot.layers if backend.owns_weights(layer)]
+    weighted = [path for path, layer in snapshot.layers if backend.graph.owns_weights(layer)]
     within = backbone or _largest_inside(snapshot)
     if within:
         body = find_blocks(snapshot, within)
@@ -168,11 +168,11 @@ def _largest_inside(snapshot: ModelSnapshot) -> str:
     backend = snapshot.backend
 
     def size(layer: Any) -> int:
-        return sum(backend.trainable_count(each) for each in backend.all_layers(layer))
+        return sum(backend.flags.trainable_count(each) for each in backend.graph.all_layers(layer))
 
     total = size(snapshot.model)
     for path, layer in snapshot.layers:
-        if "/" not in path and backend.is_model(layer) and 2 * size(layer) > total:
+        if "/" not in path and backend.graph.is_model(layer) and 2 * size(layer) > total:
             return path
     return ""
 

@@ -19,7 +19,7 @@ def ready_model(model: Any) -> ModelSnapshot:
             "PhaseScheduler needs a compiled model: call model.compile(...) before fit."
         )
     snapshot = built_model(model)
-    snapshot.backend.check_one_rate(model)
+    snapshot.backend.optimizer.check_one_rate(model)
     return snapshot
 
 

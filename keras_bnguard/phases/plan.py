@@ -66,7 +66,9 @@ def make_plan(
 
 def _plan_one(snapshot: ModelSnapshot, phase: Phase, pretrained: FrozenSet[str]) -> PlannedPhase:
     backend = snapshot.backend
-    weighted = [(path, layer) for path, layer in snapshot.layers if backend.owns_weights(layer)]
+    weighted = [
+        (path, layer) for path, layer in snapshot.layers if backend.graph.owns_weights(layer)
+    ]
     chosen = choose_layers(snapshot, phase)
     flags = {path: True for path, _ in snapshot.layers}
     flags.update({path: path in chosen for path, _ in weighted})
@@ -89,8 +91,10 @@ def _plan_one(snapshot: ModelSnapshot, phase: Phase, pretrained: FrozenSet[str])
             live.append(path)
     trains = tuple(path for path, _ in weighted if flags[path])
     _check_nothing_hidden(phase, weighted, flags)
-    total = sum(backend.trainable_count(layer) for _, layer in weighted)
-    parameters = sum(backend.trainable_count(layer) for path, layer in weighted if flags[path])
+    total = sum(backend.flags.trainable_count(layer) for _, layer in weighted)
+    parameters = sum(
+        backend.flags.trainable_count(layer) for path, layer in weighted if flags[path]
+    )
     if not parameters:
         raise ScheduleError(
             f"phase {phase.name!r} trains nothing: train={phase.train!r} selects layers without "
@@ -133,7 +137,7 @@ def choose_layers(snapshot: ModelSnapshot, phase: Phase) -> Set[str]:
 def _chosen_by(snapshot: ModelSnapshot, selector: Any, phase: Phase) -> Sequence[str]:
     backend = snapshot.backend
     if isinstance(selector, last):
-        weighted = [path for path, layer in snapshot.layers if backend.owns_weights(layer)]
+        weighted = [path for path, layer in snapshot.layers if backend.graph.owns_weights(layer)]
         if not selector.count > 0:
             raise ScheduleError(f"phase {phase.name!r}: last({selector.count}) selects nothing.")
         return weighted[-selector.count :]

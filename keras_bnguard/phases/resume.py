@@ -27,8 +27,10 @@ class KeptOptimizer:
 
     def __init__(self, backend: Any, model: Any) -> None:
         self._backend, self._model = backend, model
-        self.steps = backend.iterations(model) if backend.knows_exactly(model) else 0
-        self._state = backend.optimizer_state(model) if self.steps else []
+        self.steps = (
+            backend.optimizer.iterations(model) if backend.optimizer.knows_exactly(model) else 0
+        )
+        self._state = backend.optimizer.state(model) if self.steps else []
         self._trained = [id(v) for v in model.trainable_variables]
 
     def put_back(self) -> bool:
@@ -37,11 +39,11 @@ class KeptOptimizer:
         backend, model = self._backend, self._model
         if not self.steps or self._trained != [id(v) for v in model.trainable_variables]:
             return False
-        learning_rate = backend.learning_rate(model)
-        if not backend.load_optimizer_state(model, self._state):
+        learning_rate = backend.optimizer.learning_rate(model)
+        if not backend.optimizer.load_state(model, self._state):
             return False
         if learning_rate is not None:
-            backend.set_rate(model, learning_rate)
+            backend.optimizer.set_learning_rate(model, learning_rate)
         return True
 
 

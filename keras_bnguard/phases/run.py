@@ -75,17 +75,17 @@ class PhaseRun:
         saved = self._saved
         self.pretrained = saved.pretrained if saved else tuple(sorted(pretrained_norms(snapshot)))
         self.plan: Tuple[PlannedPhase, ...] = make_plan(snapshot, phases, self.pretrained)
-        self.rate_before = self._backend.learning_rate(self._model)
+        self.rate_before = self._backend.optimizer.learning_rate(self._model)
         given = [phase.learning_rate for phase in phases if is_rate_schedule(phase.learning_rate)]
         check_against_fit(
             self.plan,
             has_validation=arguments.has_validation,
-            rate_is_schedule=self._backend.rate_is_schedule(self._model),
-            rate_is_ours=self._backend.has_rate_of(self._model, given),
+            rate_is_schedule=self._backend.optimizer.rate_is_schedule(self._model),
+            rate_is_ours=self._backend.optimizer.has_rate_of(self._model, given),
             learning_rate=self.rate_before,
         )
         resets = any(self._optimizer_state(i) == "reset" for i in range(len(phases)))
-        self._backend.check_renewable(self._model, given, resets)
+        self._backend.optimizer.check_renewable(self._model, given, resets)
 
     # ------------------------------------------------------------------ begin
     def begin(self) -> None:
@@ -106,7 +106,7 @@ class PhaseRun:
                 self._saved = self._read(epoch - 1)
                 self._begin_at(epoch, inside=True)
         elif self._saved is not None and not self._start.midway:
-            if self._backend.iterations(self._model) > self._steps_saved:
+            if self._backend.optimizer.iterations(self._model) > self._steps_saved:
                 warnings.warn(
                     f"the backup holds weights that are newer than the epoch {epoch} it says to "
                     "begin with, as after a kill between its two files. That epoch is trained "
@@ -118,7 +118,7 @@ class PhaseRun:
                 self._load(self._saved)
         if self.tracker.over and self._is_last:
             # Keras takes a step before it looks whether to stop; what that does is undone.
-            self._final = (self._weights(), self._backend.optimizer_state(self._model))
+            self._final = (self._weights(), self._backend.optimizer.state(self._model))
             self._model.stop_training = True
 
     def _skip_unseen_epoch(self, epoch: int) -> bool:
@@ -154,7 +154,7 @@ class PhaseRun:
             tracker.began, tracker.target = entered.began, entered.target
             tracker.scheduled = entered.scheduled
         goes_on = kept is not None and kept.put_back()
-        self._steps_saved = backend.iterations(self._model)
+        self._steps_saved = backend.optimizer.iterations(self._model)
         if epoch:
             known = saved is not None or goes_on
             kept_of_it = "" if known else "; nothing was kept of its optimizer"
@@ -175,17 +175,17 @@ class PhaseRun:
     def _load(self, saved: SavedState) -> None:
         backend, model = self._backend, self._model
         self._best = saved.best
-        if not backend.load_optimizer_state(model, saved.optimizer):
+        if not backend.optimizer.load_state(model, saved.optimizer):
             raise ScheduleError(
                 f"the optimizer state after epoch {saved.epoch} does not fit this model's "
                 "optimizer. Compile as the run was started, or remove the state folder."
             )
-        seeds = backend.random_variables(model)
+        seeds = backend.values.random_variables(model)
         if [tuple(v.shape) for v in seeds] == [value.shape for value in saved.random]:
             for variable, value in zip(seeds, saved.random):
                 variable.assign(value)
         if saved.learning_rate is not None:
-            backend.set_rate(model, saved.learning_rate)
+            backend.optimizer.set_learning_rate(model, saved.learning_rate)
 
     # ------------------------------------------------------------ transitions
     @property
@@ -195,7 +195,7 @@ class PhaseRun:
     def epoch_begins(self, epoch: int) -> bool:
         """Enter the next phase if it is due; whether it was."""
         self._warm_base = None
-        learning_rate = self._backend.learning_rate(self._model)
+        learning_rate = self._backend.optimizer.learning_rate(self._model)
         if self._written is not None and self._written != (epoch - 1, learning_rate):
             self.write(epoch - 1)  # Somebody set the rate after that epoch was written.
         if not self.tracker.over or self._is_last:
@@ -219,15 +219,15 @@ class PhaseRun:
         """
         snapshot, model, backend = self._snapshot, self._model, self._backend
         planned, phase = self.plan[index], self.phases[index]
-        before = self.tracker.target or backend.learning_rate_now(model)
+        before = self.tracker.target or backend.optimizer.learning_rate_now(model)
         learning_rate = rate_of(phase, before)
         schedule = phase.learning_rate if is_rate_schedule(phase.learning_rate) else None
         carry = self._optimizer_state(index) == "carry"
         if began is None:
-            began = backend.iterations(model) if carry else 0
+            began = backend.optimizer.iterations(model) if carry else 0
         scheduled = self.tracker.scheduled if schedule is None else began
         if schedule is not None:
-            schedule = backend.delayed_schedule(schedule, began)
+            schedule = backend.optimizer.delayed_schedule(schedule, began)
         enter_flags(snapshot, planned.flags)
         force_for_phase(model, {id(h.layer) for h in snapshot.handles if h.path in planned.held})
         if learning_rate is None and schedule is None and self.tracker.target:
@@ -243,7 +243,7 @@ class PhaseRun:
         self.tracker.enter(index)
         self.tracker.scheduled = scheduled
         self._best = []
-        now = backend.learning_rate(model)
+        now = backend.optimizer.learning_rate(model)
         if phase.warmup:
             self.tracker.began, self.tracker.target = began, now
         announce_phase(backend, model, phase.name)
@@ -273,7 +273,7 @@ class PhaseRun:
         if self._final is not None:
             weights, optimizer = self._final
             self._model.set_weights(weights)
-            self._backend.load_optimizer_state(self._model, optimizer)
+            self._backend.optimizer.load_state(self._model, optimizer)
         self.restore_best()
         if self._file is not None and not keep_files:
             self._file.clear()
@@ -283,11 +283,11 @@ class PhaseRun:
 
     def restore_best(self) -> None:
         if self._best:
-            self._backend.sync(self._model)
+            self._backend.values.sync(self._model)
             self._model.set_weights(self._best)
 
     def _weights(self) -> List[Any]:
-        self._backend.sync(self._model)
+        self._backend.values.sync(self._model)
         return [value.copy() for value in self._model.get_weights()]
 
     # ---------------------------------------------------------------- warm-up
@@ -297,10 +297,10 @@ class PhaseRun:
         if target is None:
             return
         if self._warm_base is None:
-            done = self._backend.iterations(self._model) - self.tracker.began
+            done = self._backend.optimizer.iterations(self._model) - self.tracker.began
             self._warm_base = done - batch
         step = self._warm_base + batch + 1
-        self._backend.set_rate(self._model, target * min(1.0, step / steps))
+        self._backend.optimizer.set_learning_rate(self._model, target * min(1.0, step / steps))
         if step >= steps:
             self.tracker.target = None
 
@@ -309,7 +309,7 @@ class PhaseRun:
         if self._file is None:
             return
         backend, model = self._backend, self._model
-        learning_rate = backend.learning_rate(model)
+        learning_rate = backend.optimizer.learning_rate(model)
         self._file.write(
             SavedState(
                 epoch=epoch,
@@ -317,8 +317,8 @@ class PhaseRun:
                 names=tuple(phase.name for phase in self.phases),
                 pretrained=tuple(self.pretrained),
                 learning_rate=learning_rate,
-                optimizer=backend.optimizer_state(model),
-                random=[backend.to_numpy(v) for v in backend.random_variables(model)],
+                optimizer=backend.optimizer.state(model),
+                random=[backend.values.to_numpy(v) for v in backend.values.random_variables(model)],
                 best=self._best,
             )
         )

@@ -198,7 +198,7 @@ class PhaseScheduler(Hooks):
             {
                 "epoch": epoch,
                 "phase": planned.phase.name,
-                "learning_rate": backend_for(self._model).learning_rate(self._model),
+                "learning_rate": backend_for(self._model).optimizer.learning_rate(self._model),
                 "layer_decay": planned.phase.layer_decay,
                 "trainable_share": planned.parameters / max(planned.total, 1),
                 "logs": {key: _plain(value) for key, value in logs.items()},
@@ -273,7 +273,9 @@ class PhaseScheduler(Hooks):
         """
         snapshot = built_model(model)
         optimizer = getattr(model, "optimizer", None)
-        learning_rate = None if optimizer is None else snapshot.backend.learning_rate(model)
+        learning_rate = (
+            None if optimizer is None else snapshot.backend.optimizer.learning_rate(model)
+        )
         return plan_table(make_plan(snapshot, self.phases), learning_rate)
 
     def summary(self) -> str:

@@ -26,10 +26,10 @@ def put_flags_into_effect(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -
     for layer in layers:
         flag = wanted.get(id(layer))
         if flag is not None:
-            backend.set_own_flag(layer, flag)
-    carried, fresh = backend.renew_optimizer(model)
-    backend.remember_compiled_flags(model)
-    backend.rebuild_train_function(model)
+            backend.flags.set_own(layer, flag)
+    carried, fresh = backend.optimizer.renew(model)
+    backend.flags.remember_compiled(model)
+    backend.step.rebuild_train_function(model)
     return (
         f"flags put into effect: new train function, optimizer state of {carried} variables "
         f"carried, {fresh} start fresh"
@@ -43,11 +43,11 @@ def enter_flags(snapshot: ModelSnapshot, flags: Mapping[str, bool]) -> None:
         RuntimeError: a flag is not what was asked for afterwards.
     """
     backend = snapshot.backend
-    backend.sync(snapshot.model)
-    backend.set_own_flag(snapshot.model, True)
+    backend.values.sync(snapshot.model)
+    backend.flags.set_own(snapshot.model, True)
     for path, layer in snapshot.layers:
         if path in flags:
-            backend.set_own_flag(layer, flags[path])
+            backend.flags.set_own(layer, flags[path])
     wrong = [p for p, layer in snapshot.layers if p in flags and layer.trainable != flags[p]]
     if wrong:
         raise RuntimeError(f"Keras did not take the flags of {', '.join(wrong[:5])}")
@@ -75,19 +75,19 @@ def enter_step(
         One line for the report.
     """
     backend, model = snapshot.backend, snapshot.model
-    if learning_rate is not None and backend.rate_is_schedule(model):
+    if learning_rate is not None and backend.optimizer.rate_is_schedule(model):
         schedule = (
             learning_rate  # Keras lets nobody assign a rate there, so it is made with this one.
         )
-    carried, fresh = backend.renew_optimizer(model, carry=carry, schedule=schedule)
+    carried, fresh = backend.optimizer.renew(model, carry=carry, schedule=schedule)
     if learning_rate is not None:
-        backend.set_rate(model, learning_rate)
-    backend.put_rate_factors(model, list(_by_variable(snapshot, factors)))
-    backend.remember_compiled_flags(model)
+        backend.optimizer.set_learning_rate(model, learning_rate)
+    backend.optimizer.put_rate_factors(model, list(_by_variable(snapshot, factors)))
+    backend.flags.remember_compiled(model)
     if inside:
-        backend.rebuild_train_function(model)
+        backend.step.rebuild_train_function(model)
     else:
-        backend.drop_train_function(model)
+        backend.step.drop_train_function(model)
     return f"optimizer state of {carried} variables carried, {fresh} start fresh"
 
 
@@ -96,17 +96,17 @@ def _by_variable(
 ) -> Iterator[Tuple[Any, float]]:
     for path, layer in [("", snapshot.model), *snapshot.layers]:
         if path in factors:
-            for variable in snapshot.backend.own_variables(layer):
+            for variable in snapshot.backend.graph.own_variables(layer):
                 yield variable, factors[path]
 
 
 def finish_factors(snapshot: ModelSnapshot) -> None:
     """One rate for all again, and a train function that knows of no other."""
-    if snapshot.backend.take_rate_factors(snapshot.model):
-        snapshot.backend.drop_train_function(snapshot.model)
+    if snapshot.backend.optimizer.take_rate_factors(snapshot.model):
+        snapshot.backend.step.drop_train_function(snapshot.model)
 
 
 def finish_phase(snapshot: ModelSnapshot) -> None:
     """What Keras does when a `fit` ends and the optimizer is to go: averages of `use_ema`
     become the weights."""
-    snapshot.backend.finish_averages(snapshot.model)
+    snapshot.backend.optimizer.finish_averages(snapshot.model)

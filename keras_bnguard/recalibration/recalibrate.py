@@ -106,14 +106,14 @@ def recalibrate_unheld(
     """`recalibrate`, knowing of more BN that were held in inference mode: paths in `held`."""
     check_mode(mode)
     snapshot = take_snapshot(model, forced_inference={*forced_inference, *forced_paths(model)})
-    snapshot.backend.sync(model)
+    snapshot.backend.values.sync(model)
     chosen = _chosen(snapshot, select)
     source = Batches(data, batch_size=batch_size, limit=batches)
     for batch in source:
         check_shapes(model, batch)
         break
     handles = {h.path: h for h in snapshot.handles if h.path in chosen}
-    before = {path: snapshot.backend.state(h, affine=False) for path, h in handles.items()}
+    before = {path: snapshot.backend.values.state(h, affine=False) for path, h in handles.items()}
     try:
         if mode == "one-pass":
             pooled = _one_pass(snapshot, list(handles.values()), source)
@@ -123,7 +123,7 @@ def recalibrate_unheld(
     except BaseException:
         _assign(snapshot, before)
         raise
-    after = {path: snapshot.backend.state(handles[path], affine=False) for path in pooled}
+    after = {path: snapshot.backend.values.state(handles[path], affine=False) for path in pooled}
     return Recalibration(
         before={path: before[path] for path in pooled},
         after=after,
@@ -181,8 +181,8 @@ def _store(
 ) -> None:
     for path, item in pooled.items():
         mean, variance, _, _ = handles[path].vectors()
-        snapshot.backend.assign(mean, item.mean.astype(np.float32))
-        snapshot.backend.assign(variance, item.variance.astype(np.float32))
+        snapshot.backend.values.assign(mean, item.mean.astype(np.float32))
+        snapshot.backend.values.assign(variance, item.variance.astype(np.float32))
 
 
 def _assign(snapshot: ModelSnapshot, states: Mapping[str, NormState]) -> None:
@@ -190,5 +190,5 @@ def _assign(snapshot: ModelSnapshot, states: Mapping[str, NormState]) -> None:
     for path, state in states.items():
         mean, variance, _, _ = handles[path].vectors()
         if state.mean is not None and state.variance is not None:
-            snapshot.backend.assign(mean, state.mean)
-            snapshot.backend.assign(variance, state.variance)
+            snapshot.backend.values.assign(mean, state.mean)
+            snapshot.backend.values.assign(variance, state.variance)

@@ -54,19 +54,19 @@ def fit(model, epochs=1, **settings):
 
 # -------------------------------------------------------------------- identity
 def test_the_adapter_is_that_of_the_stack_under_test():
-    assert BACKEND_OF.stack_name == STACK
+    assert BACKEND_OF.name == STACK
     assert BACKEND_OF.backend == BACKEND
     assert BACKEND_OF.version == VERSION
     assert backend_for(transfer()) is BACKEND_OF
     assert BACKEND_OF in loaded_backends()
     assert any_backend(BACKEND_OF.package) is BACKEND_OF
-    stack = BACKEND_OF.stack()
+    stack = BACKEND_OF.stack
     assert (stack.name, stack.backend, stack.version) == (STACK, BACKEND, VERSION)
-    assert stack is BACKEND_OF.stack()
-    assert BACKEND_OF.is_model(transfer())
-    assert not BACKEND_OF.is_model(BN())
-    assert BACKEND_OF.is_layer(BN())
-    assert not BACKEND_OF.is_layer("bn")
+    assert stack is BACKEND_OF.stack
+    assert BACKEND_OF.graph.is_model(transfer())
+    assert not BACKEND_OF.graph.is_model(BN())
+    assert BACKEND_OF.graph.is_layer(BN())
+    assert not BACKEND_OF.graph.is_layer("bn")
 
 
 @pytest.mark.parametrize("thing", [None, 1, "x", np.zeros(1), dict])
@@ -86,13 +86,13 @@ def moves(model, layer, **settings):
 def test_behaviour_graph_false_is_what_fit_shows():
     model = transfer(training=False)
     held = not moves(model, model.get_layer("base").get_layer("bn"))
-    assert BACKEND_OF.stack().behaviour.graph_false_honoured is held
+    assert BACKEND_OF.stack.behaviour.graph_false_honoured is held
 
 
 def test_behaviour_a_leak_in_a_graph_is_what_fit_shows():
     model = transfer(training=False)
     live = moves(model, model.get_layer("head_bn"))
-    assert BACKEND_OF.stack().behaviour.false_leaks_in_graph is not live
+    assert BACKEND_OF.stack.behaviour.false_leaks_in_graph is not live
 
 
 def test_behaviour_graph_true_is_what_predict_shows():
@@ -100,7 +100,7 @@ def test_behaviour_graph_true_is_what_predict_shows():
     model = keras.Model(inputs, BN(name="bn")(inputs, training=True))
     x, _ = data(16)
     by_batch = abs(float(np.mean(model.predict(x, batch_size=16, verbose=0)))) < 0.1
-    assert BACKEND_OF.stack().behaviour.graph_true_at_inference is by_batch
+    assert BACKEND_OF.stack.behaviour.graph_true_at_inference is by_batch
 
 
 def test_behaviour_a_leak_in_a_call_is_what_fit_shows():
@@ -116,7 +116,7 @@ def test_behaviour_a_leak_in_a_call_is_what_fit_shows():
     model = Pair()
     model(data(4)[0])
     live = moves(model, model.two)
-    assert BACKEND_OF.stack().behaviour.false_leaks_in_call is not live
+    assert BACKEND_OF.stack.behaviour.false_leaks_in_call is not live
 
 
 def test_behaviour_a_default_of_true_is_what_a_plain_call_shows():
@@ -127,7 +127,7 @@ def test_behaviour_a_default_of_true_is_what_a_plain_call_shows():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, BN(name="after")(TrainingDefault()(inputs)))
     by_batch = abs(float(np.mean(as_array(model(data(16)[0]))))) < 0.1
-    assert BACKEND_OF.stack().behaviour.default_leaks is by_batch
+    assert BACKEND_OF.stack.behaviour.default_leaks is by_batch
 
 
 def test_behaviour_of_the_setter_is_what_a_container_shows():
@@ -135,33 +135,33 @@ def test_behaviour_of_the_setter_is_what_a_container_shows():
     base.get_layer("bn").trainable = False
     base.trainable = True
     skipped = not base.get_layer("bn").trainable
-    assert BACKEND_OF.stack().behaviour.setter_skips_equal is skipped
+    assert BACKEND_OF.stack.behaviour.setter_skips_equal is skipped
 
 
 # ------------------------------------------------------------------- structure
 def test_children_are_the_direct_ones_and_all_layers_each_once():
     model = transfer()
-    children = [c.name for c in BACKEND_OF.children(model)]
+    children = [c.name for c in BACKEND_OF.graph.children(model)]
     assert [n for n in children if not n.startswith("input")] == [
         "base",
         "hidden",
         "head_bn",
         "out",
     ]
-    names = [layer.name for layer in BACKEND_OF.all_layers(model)]
+    names = [layer.name for layer in BACKEND_OF.graph.all_layers(model)]
     assert len(names) == len(set(names))
     assert {"net", "base", "bn", "drop", "out"} <= set(names)
 
 
 def test_graph_nodes_come_in_execution_order():
     model = transfer()
-    called = [layer.name for _, layer in BACKEND_OF.graph_nodes(model)]
+    called = [layer.name for _, layer in BACKEND_OF.graph.nodes(model)]
     assert called == ["base", "hidden", "head_bn", "out"]
     sequential = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="a"), BN(name="b")])
-    assert [layer.name for _, layer in BACKEND_OF.graph_nodes(sequential)] == ["a", "b"]
-    assert BACKEND_OF.is_functional(sequential)
-    assert not BACKEND_OF.is_functional(Net())
-    assert not BACKEND_OF.is_functional(BN())
+    assert [layer.name for _, layer in BACKEND_OF.graph.nodes(sequential)] == ["a", "b"]
+    assert BACKEND_OF.graph.is_functional(sequential)
+    assert not BACKEND_OF.graph.is_functional(Net())
+    assert not BACKEND_OF.graph.is_functional(BN())
 
 
 @pytest.mark.parametrize("value", [True, False, None])
@@ -169,8 +169,8 @@ def test_node_training_is_what_was_written_at_the_call(value):
     inputs = keras.Input((4,))
     base = backbone()
     by_name = keras.Model(inputs, base(inputs) if value is None else base(inputs, training=value))
-    ((node, _),) = BACKEND_OF.graph_nodes(by_name)
-    assert BACKEND_OF.node_training(node) is value
+    ((node, _),) = BACKEND_OF.graph.nodes(by_name)
+    assert BACKEND_OF.graph.node_training(node) is value
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -181,8 +181,8 @@ def test_node_training_written_by_position_counts_too(value):
         with pytest.raises(ValueError, match="positional"):
             BN()(inputs, value)
         return
-    ((node, _),) = BACKEND_OF.graph_nodes(keras.Model(inputs, BN()(inputs, value)))
-    assert BACKEND_OF.node_training(node) is value
+    ((node, _),) = BACKEND_OF.graph.nodes(keras.Model(inputs, BN()(inputs, value)))
+    assert BACKEND_OF.graph.node_training(node) is value
 
 
 def test_a_default_of_true_is_read_off_the_class():
@@ -190,16 +190,16 @@ def test_a_default_of_true_is_read_off_the_class():
         def call(self, x, training=True):
             return x
 
-    assert BACKEND_OF.defaults_to_training(TrainingDefault())
-    assert not BACKEND_OF.defaults_to_training(BN())
-    assert not BACKEND_OF.defaults_to_training(layers.Dense(1))
+    assert BACKEND_OF.graph.defaults_to_training(TrainingDefault())
+    assert not BACKEND_OF.graph.defaults_to_training(BN())
+    assert not BACKEND_OF.graph.defaults_to_training(layers.Dense(1))
 
 
 def test_containers_own_no_weights():
     model = transfer()
-    assert not BACKEND_OF.owns_weights(model)
-    assert BACKEND_OF.owns_weights(model.get_layer("out"))
-    assert not BACKEND_OF.owns_weights(model.get_layer("base").get_layer("drop"))
+    assert not BACKEND_OF.graph.owns_weights(model)
+    assert BACKEND_OF.graph.owns_weights(model.get_layer("out"))
+    assert not BACKEND_OF.graph.owns_weights(model.get_layer("base").get_layer("drop"))
 
 
 # --------------------------------------------------------------------- handles
@@ -210,7 +210,7 @@ def built(layer, width=3):
 
 def test_the_handle_of_keras_own_bn():
     layer = built(BN(momentum=0.8, epsilon=0.01))
-    (handle,) = BACKEND_OF.handles(layer, "a/bn")
+    (handle,) = BACKEND_OF.graph.handles(layer, "a/bn")
     assert (handle.path, handle.kind, handle.builtin) == ("a/bn", NormKind.KERAS, True)
     assert handle.layer is layer
     assert handle.settings["momentum"] == pytest.approx(0.8)
@@ -222,17 +222,17 @@ def test_the_handle_of_keras_own_bn():
 
 
 def test_a_bn_without_gamma_and_one_not_built_have_none():
-    (handle,) = BACKEND_OF.handles(built(BN(scale=False, center=False)), "bn")
+    (handle,) = BACKEND_OF.graph.handles(built(BN(scale=False, center=False)), "bn")
     assert handle.vectors()[2:] == (None, None)
-    (handle,) = BACKEND_OF.handles(BN(), "bn")
+    (handle,) = BACKEND_OF.graph.handles(BN(), "bn")
     assert handle.vectors() == (None, None, None, None)
-    assert BACKEND_OF.handles(layers.Dense(1), "dense") == []
-    assert BACKEND_OF.handles(layers.LayerNormalization(), "norm") == []
+    assert BACKEND_OF.graph.handles(layers.Dense(1), "dense") == []
+    assert BACKEND_OF.graph.handles(layers.LayerNormalization(), "norm") == []
 
 
 def behaviour_of(layer):
-    (handle,) = BACKEND_OF.handles(layer, "bn")
-    found = BACKEND_OF.norm_behaviour(handle)
+    (handle,) = BACKEND_OF.graph.handles(layer, "bn")
+    found = BACKEND_OF.values.norm_behaviour(handle)
     assert handle.layer is layer
     return handle.builtin, (found.trainable_updates, found.frozen_updates, found.frozen_uses_batch)
 
@@ -267,8 +267,8 @@ def test_a_class_that_cannot_be_made_anew_is_not_measured():
             super().__init__()
             self.thing = thing
 
-    (handle,) = BACKEND_OF.handles(built(Stubborn(object())), "bn")
-    assert BACKEND_OF.norm_behaviour(handle) is None
+    (handle,) = BACKEND_OF.graph.handles(built(Stubborn(object())), "bn")
+    assert BACKEND_OF.values.norm_behaviour(handle) is None
 
 
 if KERAS2:
@@ -277,7 +277,7 @@ if KERAS2:
         import tensorflow as tf
 
         old = tf.compat.v1.keras.layers.BatchNormalization
-        if not BACKEND_OF.is_layer(old()):
+        if not BACKEND_OF.graph.is_layer(old()):
             pytest.fail(f"{old} is no layer of {BACKEND_OF.package}")
         builtin, (live, frozen, by_batch) = behaviour_of(built(old()))
         assert (builtin, live) == (False, True)
@@ -308,10 +308,10 @@ if BACKEND == "jax":
 
         state = {"batch_stats": {"norm": {"mean": jnp.zeros(3), "var": jnp.ones(3)}}}
         layer = layers.JaxLayer(call, params={}, state=state, name="flax")
-        found = BACKEND_OF.handles(layer, "flax")
+        found = BACKEND_OF.graph.handles(layer, "flax")
         assert [h.path for h in found] == ["flax/batch_stats/norm"]
         assert found[0].kind is NormKind.VARIABLES
-        state = BACKEND_OF.state(found[0])
+        state = BACKEND_OF.values.state(found[0])
         assert state.mean.tolist() == [0, 0, 0]
         assert state.gamma is None
 
@@ -324,17 +324,17 @@ if BACKEND == "torch":
         net = torch.nn.Sequential(
             torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3, track_running_stats=False)
         )
-        (handle,) = BACKEND_OF.handles(layers.TorchModuleWrapper(net), "net")
+        (handle,) = BACKEND_OF.graph.handles(layers.TorchModuleWrapper(net), "net")
         assert (handle.path, handle.kind) == ("net/0", NormKind.TORCH)
         assert handle.module is net[0]
         assert handle.vectors()[0] is net[0].running_mean
-        assert BACKEND_OF.state(handle).variance.tolist() == [1, 1, 1]
+        assert BACKEND_OF.values.state(handle).variance.tolist() == [1, 1, 1]
 
     def test_flags_of_torch_parameters_count():
         import torch
 
         net = torch.nn.BatchNorm1d(3)
-        (handle,) = BACKEND_OF.handles(layers.TorchModuleWrapper(net), "net")
+        (handle,) = BACKEND_OF.graph.handles(layers.TorchModuleWrapper(net), "net")
         assert handle.own_flag()
         net.weight.requires_grad = False
         assert handle.own_flag()
@@ -348,27 +348,27 @@ def test_values_are_read_bit_for_bit_and_as_copies():
     values = np.array([[1, np.nan, -0.0], [3, 1e-42, np.inf], [5, 6, 7], [8, 9, 1e38]], np.float32)
     layer.set_weights([values[2], values[3], values[0], values[1]])
     stored = [w.tobytes() for w in layer.get_weights()]
-    (handle,) = BACKEND_OF.handles(layer, "bn")
-    state, vectors = BACKEND_OF.state(handle), handle.vectors()
+    (handle,) = BACKEND_OF.graph.handles(layer, "bn")
+    state, vectors = BACKEND_OF.values.state(handle), handle.vectors()
     found = [state.gamma, state.beta, state.mean, state.variance]
     assert [v.tobytes() for v in found] == stored
-    flat = BACKEND_OF.flat(vectors)
+    flat = BACKEND_OF.values.flat(vectors)
     assert flat.tobytes() == b"".join([stored[2], stored[3], stored[0], stored[1]])
-    for array in (*found, flat, BACKEND_OF.to_numpy(vectors[0])):
+    for array in (*found, flat, BACKEND_OF.values.to_numpy(vectors[0])):
         array[...] = 0
     assert [w.tobytes() for w in layer.get_weights()] == stored
-    state = BACKEND_OF.state(handle)
+    state = BACKEND_OF.values.state(handle)
     layer.set_weights([np.zeros(3, np.float32)] * 4)
     assert state.mean.tobytes() == stored[2]
-    assert BACKEND_OF.state(handle, affine=False).gamma is None
-    assert len(BACKEND_OF.flat([])) == 0
+    assert BACKEND_OF.values.state(handle, affine=False).gamma is None
+    assert len(BACKEND_OF.values.flat([])) == 0
 
 
 def test_a_reader_sees_what_is_there_each_time_and_keeps_nothing():
     layer = built(BN())
-    (handle,) = BACKEND_OF.handles(layer, "bn")
+    (handle,) = BACKEND_OF.graph.handles(layer, "bn")
     mean, variance, gamma, _ = handle.vectors()
-    read = BACKEND_OF.reader([variance, mean, gamma])
+    read = BACKEND_OF.values.reader([variance, mean, gamma])
     before = read()
     layer.set_weights([np.full(3, value, np.float32) for value in (9, 0, 5, 7)])
     assert before.tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1]
@@ -380,25 +380,25 @@ def test_other_dtypes_are_read_too(dtype):
     if BACKEND == "jax" and dtype == "float64":
         dtype = "float32"  # JAX has no float64 unless it is told to.
     layer = built(BN(dtype=dtype))
-    (handle,) = BACKEND_OF.handles(layer, "bn")
+    (handle,) = BACKEND_OF.graph.handles(layer, "bn")
     mean, variance, _, _ = handle.vectors()
-    assert BACKEND_OF.dtype_of(mean) in (dtype, "float32")
-    assert BACKEND_OF.flat([mean, variance]).astype(float).tolist() == [0, 0, 0, 1, 1, 1]
-    assert BACKEND_OF.state(handle).variance.astype(float).tolist() == [1, 1, 1]
+    assert BACKEND_OF.values.dtype_of(mean) in (dtype, "float32")
+    assert BACKEND_OF.values.flat([mean, variance]).astype(float).tolist() == [0, 0, 0, 1, 1, 1]
+    assert BACKEND_OF.values.state(handle).variance.astype(float).tolist() == [1, 1, 1]
 
 
 # ----------------------------------------------------------------------- flags
 def test_the_own_flag_is_set_and_nothing_below():
     base = backbone()
-    BACKEND_OF.set_own_flag(base, False)
+    BACKEND_OF.flags.set_own(base, False)
     assert base.trainable is False
     assert base.get_layer("bn").trainable is True
     bn = base.get_layer("bn")
-    BACKEND_OF.set_own_flag(bn, False)
+    BACKEND_OF.flags.set_own(bn, False)
     assert len(bn.trainable_variables) == 0
-    BACKEND_OF.set_own_flag(base, True)
+    BACKEND_OF.flags.set_own(base, True)
     assert bn.trainable is False
-    BACKEND_OF.set_own_flag(bn, True)
+    BACKEND_OF.flags.set_own(bn, True)
     assert len(bn.trainable_variables) == 2
 
 
@@ -406,8 +406,8 @@ def test_compiled_and_pending_flags():
     model = compiled(transfer())
     head = model.get_layer("head_bn")
     head.trainable = False
-    flags = BACKEND_OF.compiled_flags(model)
-    assert BACKEND_OF.pending_flags(model) == {}
+    flags = BACKEND_OF.flags.compiled(model)
+    assert BACKEND_OF.flags.pending(model) == {}
     if flags is None:
         assert IS_KERAS3
     else:
@@ -416,29 +416,29 @@ def test_compiled_and_pending_flags():
 
     class Look(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            seen.update(BACKEND_OF.pending_flags(model))
+            seen.update(BACKEND_OF.flags.pending(model))
 
     if KERAS2:
         fit(model, callbacks=[Look()])
         assert seen[id(head)] is False
         assert head.trainable is False
-        BACKEND_OF.remember_compiled_flags(model)
-        assert BACKEND_OF.compiled_flags(model)[id(head)] is False
+        BACKEND_OF.flags.remember_compiled(model)
+        assert BACKEND_OF.flags.compiled(model)[id(head)] is False
 
 
 def test_a_step_that_ran_is_a_step_that_is_built():
     model = compiled(transfer())
-    assert not BACKEND_OF.step_is_built(model)
-    assert BACKEND_OF.iterations(model) == 0
+    assert not BACKEND_OF.step.is_built(model)
+    assert BACKEND_OF.optimizer.iterations(model) == 0
     fit(model)
-    assert BACKEND_OF.step_is_built(model)
-    assert BACKEND_OF.iterations(model) == 2
-    assert BACKEND_OF.has_train_function(model)
-    BACKEND_OF.drop_train_function(model)
-    assert not BACKEND_OF.has_train_function(model)
-    BACKEND_OF.rebuild_train_function(model)
-    assert BACKEND_OF.has_train_function(model)
-    assert BACKEND_OF.iterations(keras.Sequential([layers.Dense(1)])) == 0
+    assert BACKEND_OF.step.is_built(model)
+    assert BACKEND_OF.optimizer.iterations(model) == 2
+    assert BACKEND_OF.step.has_train_function(model)
+    BACKEND_OF.step.drop_train_function(model)
+    assert not BACKEND_OF.step.has_train_function(model)
+    BACKEND_OF.step.rebuild_train_function(model)
+    assert BACKEND_OF.step.has_train_function(model)
+    assert BACKEND_OF.optimizer.iterations(keras.Sequential([layers.Dense(1)])) == 0
 
 
 # ------------------------------------------------------------------- optimizer
@@ -519,21 +519,21 @@ def test_slots_of_variables_that_go_on_are_carried_bit_for_bit(name):
     compiled(model, make(name))
     x, y = data(16)
     model.fit(x, y, batch_size=4, epochs=1, verbose=0)
-    old, steps = slots(model), BACKEND_OF.iterations(model)
+    old, steps = slots(model), BACKEND_OF.optimizer.iterations(model)
     scale = loss_scale(model.optimizer)
     assert old
     assert any(any(np.frombuffer(v, np.uint8).any() for v in values) for values in old.values())
     model.get_layer("a").trainable = True
     model.get_layer("bn").trainable = False
-    BACKEND_OF.renew_optimizer(model)
-    BACKEND_OF.remember_compiled_flags(model)
-    BACKEND_OF.rebuild_train_function(model)
+    BACKEND_OF.optimizer.renew(model)
+    BACKEND_OF.flags.remember_compiled(model)
+    BACKEND_OF.step.rebuild_train_function(model)
     new = slots(model)
     for variable in model.get_layer("b").trainable_variables:
         assert new[id(variable)] == old[id(variable)]
-    assert BACKEND_OF.iterations(model) == steps > 0
+    assert BACKEND_OF.optimizer.iterations(model) == steps > 0
     assert loss_scale(model.optimizer) == scale
-    facts = BACKEND_OF.optimizer_facts(model)
+    facts = BACKEND_OF.optimizer.facts(model)
     assert facts.unknown == ()
     before = model.get_layer("a").get_weights()[0].copy()
     still = [w.tobytes() for w in model.get_layer("bn").get_weights()]
@@ -551,9 +551,9 @@ def loss_scale(optimizer):
 
 def test_without_carry_every_slot_starts_fresh():
     model = fit(compiled(transfer(), adam()))
-    carried, fresh = BACKEND_OF.renew_optimizer(model, carry=False)
+    carried, fresh = BACKEND_OF.optimizer.renew(model, carry=False)
     assert (carried, fresh) == (0, len(model.trainable_variables))
-    assert BACKEND_OF.iterations(model) == 0
+    assert BACKEND_OF.optimizer.iterations(model) == 0
     assert not any(np.frombuffer(v, np.uint8).any() for s in slots(model).values() for v in s)
 
 
@@ -563,23 +563,23 @@ def test_a_changed_learning_rate_goes_over():
         keras.backend.set_value(model.optimizer.learning_rate, 0.125)
     else:
         model.optimizer.learning_rate = 0.125
-    BACKEND_OF.renew_optimizer(model)
+    BACKEND_OF.optimizer.renew(model)
     assert float(as_array(model.optimizer.learning_rate)) == 0.125
 
 
 def test_the_optimizer_says_what_it_knows():
-    assert BACKEND_OF.optimizer_facts(transfer()) is None
+    assert BACKEND_OF.optimizer.facts(transfer()) is None
     model = compiled(transfer(), adam())
     head = model.get_layer("head_bn")
     head.trainable = False
     compiled(model, adam())
     fit(model)
-    facts = BACKEND_OF.optimizer_facts(model)
+    facts = BACKEND_OF.optimizer.facts(model)
     assert (facts.class_name, facts.built, facts.iterations) == ("Adam", True, 2)
     assert facts.unknown == facts.stale == ()
     head.trainable = True
     model.get_layer("out").trainable = False
-    facts = BACKEND_OF.optimizer_facts(model)
+    facts = BACKEND_OF.optimizer.facts(model)
     assert sorted(name.rsplit("/", 1)[-1] for name in facts.unknown) == ["beta", "gamma"]
     if IS_KERAS3:
         assert sorted(name.rsplit("/", 1)[-1] for name in facts.stale) == ["bias", "kernel"]
@@ -644,7 +644,7 @@ def test_what_cannot_be_read_after_an_assignment_does_not_reach_the_user(monkeyp
     listener, model = Listener(), transfer()
     model_hooks.start(BACKEND_OF, listener)
     try:
-        monkeypatch.setattr(BACKEND_OF, "all_layers", broken)
+        monkeypatch.setattr(BACKEND_OF.graph, "all_layers", broken)
         model.get_layer("base").trainable = False
     finally:
         model_hooks.stop(BACKEND_OF, listener)
@@ -723,7 +723,7 @@ def test_the_spy_writes_down_what_reached_each_bn():
         model(data(4)[0], training=True)
     assert layers.Layer.__call__ is call
     (base,), (head,) = tracer.sites["base/bn"], tracer.sites["head_bn"]
-    honoured = BACKEND_OF.stack().behaviour.graph_false_honoured
+    honoured = BACKEND_OF.stack.behaviour.graph_false_honoured
     # Where Keras overrides what the graph wrote, it does so before the layer is called.
     assert base.explicit is (False if honoured else None)
     assert base.arrived is not honoured
@@ -766,7 +766,7 @@ def test_a_hold_inside_a_spy_holds_and_the_spy_sees_it():
 
 def test_the_first_step_is_seen_once_and_the_train_function_is_put_back():
     model = compiled(transfer())
-    BACKEND_OF.rebuild_train_function(model)
+    BACKEND_OF.step.rebuild_train_function(model)
     real, seen = model.train_function, []
     step = FirstStep(BACKEND_OF, model, spy_on(model), lambda: seen.append(model.train_function))
     step.arm()

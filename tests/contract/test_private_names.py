@@ -79,8 +79,8 @@ def test_the_class_of_graph_nodes_is_the_one_that_a_call_makes():
     """Not a private name, but a place that may move: then no line of a call is known."""
     model = transfer(training=False)
     backend = backend_for(model)
-    node = backend.graph_nodes(model)[0][0]
-    assert type(node) is backend.node_class()
+    node = backend.graph.nodes(model)[0][0]
+    assert type(node) is backend.graph.node_class()
     assert weakref.ref(node)() is node
 
 
@@ -362,15 +362,15 @@ def test_a_dataset_is_a_variant_tensor_and_can_be_made_of_one():
 def test_one_op_of_tensorflow_reads_many_variables(monkeypatch):
     import tensorflow as tf
 
-    from keras_bnguard.backends import tf_reading
+    from keras_bnguard.backends.values import tf_values
 
     values = [[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]]
     variables = [tf.Variable(value) for value in values]
-    found = tf_reading.read_at_once([v.handle for v in variables], tf.float32)
+    found = tf_values.read_at_once([v.handle for v in variables], tf.float32)
     assert [part.numpy().tolist() for part in found] == values
-    monkeypatch.delattr(tf_reading, "_one_by_one")
+    monkeypatch.delattr(tf_values, "_one_by_one")
     with tf.device("CPU"):
-        assert tf_reading.tf_reader(variables)().tolist() == [1, 2, 3, 4, 5, 6]
+        assert tf_values.tf_reader(variables)().tolist() == [1, 2, 3, 4, 5, 6]
 
 
 @private("_learning_rate")
@@ -506,7 +506,7 @@ def test_keras_2_gives_operations_seeds_of_a_generator_once_a_seed_was_set():
     module = importlib.import_module(f"{backend.package}.src.backend")
     keras.utils.set_random_seed(1)
     assert hasattr(module._SEED_GENERATOR.generator, "getstate")
-    assert len(backend.random_states()) == 1
+    assert len(backend.values.random_states()) == 1
 
 
 @private("_rng", on=BACKEND == "tensorflow")

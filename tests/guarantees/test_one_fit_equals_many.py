@@ -158,7 +158,7 @@ def test_carry_keeps_everything_an_optimizer_knows(name):
     for step, values in enumerate(gradients):
         for model in models:
             if step == 3 and model is models[0]:
-                backend_for(model).renew_optimizer(model, carry=True)
+                backend_for(model).optimizer.renew(model, carry=True)
                 assert r.same(r.slots(models[0]), r.slots(models[1]))
             tensors = [r.tensor(value) for value in values]
             model.optimizer.apply_gradients(zip(tensors, model.trainable_variables))

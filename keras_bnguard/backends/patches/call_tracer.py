@@ -121,7 +121,7 @@ class CallSpy:
             parent.said_false = frame.said_false
         if _is_false(frame.written):
             parent.said_false = frame.layer
-        if self._backend.defaults_to_training(frame.layer) and frame.written is None:
+        if self._backend.graph.defaults_to_training(frame.layer) and frame.written is None:
             parent.switched_by = frame.layer
         elif frame.switched_by is not None:
             parent.switched_by = frame.switched_by
@@ -153,7 +153,7 @@ class CallSpy:
     def _is_graph(self, layer: Any) -> bool:
         key = id(layer)
         if key not in self._functional:
-            self._functional[key] = self._backend.is_functional(layer)
+            self._functional[key] = self._backend.graph.is_functional(layer)
         return self._functional[key]
 
     def _noted(self, layer: Any, call: Any) -> Any:

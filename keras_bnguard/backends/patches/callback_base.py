@@ -69,7 +69,7 @@ class Hooks:
     def model(self) -> Any:
         """The model in training, with its values in place (JAX keeps them elsewhere)."""
         if self._model is not None:
-            backend_for(self._model).sync(self._model)
+            backend_for(self._model).values.sync(self._model)
         return self._model
 
     @model.setter
@@ -129,9 +129,9 @@ _JOINED: Dict[Tuple[type, Tuple[type, ...]], type] = {}
 def joined(cls: type) -> type:
     """`cls` with the `Callback` of every imported Keras as a base; made once per combination."""
     bases = tuple(
-        backend.callback_class
+        backend.keras.callbacks.Callback
         for backend in loaded_backends()
-        if not issubclass(cls, backend.callback_class)
+        if not issubclass(cls, backend.keras.callbacks.Callback)
     )
     if not bases:
         return cls

@@ -38,7 +38,7 @@ class FirstStep:
     def arm(self) -> None:
         """Look at the next step; nothing happens where there is no train function yet."""
         model = self._model()
-        if model is None or not self._backend.has_train_function(model):
+        if model is None or not self._backend.step.has_train_function(model):
             return
         original = model.train_function
         if original is self._mine():

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import inspect
 import threading
 from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple
 
-from keras_bnguard.backends.base import is_live
+from keras_bnguard.backends.live_objects import living_models
 from keras_bnguard.backends.patches import model_hooks
 from keras_bnguard.backends.patches.source_lines import HISTORIES, SourceHistory
 from keras_bnguard.backends.registry import loaded_backends
@@ -57,13 +56,12 @@ class _Installed:
         self._replace(keras.Model, "train_on_batch", self._train_on_batch)
         for owner, name in self._loaders():
             self._replace(owner, name, self._load)
-        for owner, name, wrapper in self._optimizers():
-            self._replace(owner, name, wrapper)
-        node = self.backend.node_class()
+        for owner, name in self.backend.step.update_methods():
+            self._replace(owner, name, self._update_wrapper(name))
+        node = self.backend.graph.node_class()
         if node is not None:
             self._replace(node, "__init__", self._node)
-        if self.backend.backend == "torch":
-            self._hook_torch()
+        self.hook = self.backend.step.hook_framework_optimizers(self._framework_step)
 
     def uninstall(self) -> None:
         for owner, name, before, mine in reversed(self.replaced):
@@ -97,20 +95,13 @@ class _Installed:
         keras = self.backend.keras
         return [(keras.layers.Layer, "set_weights"), (keras.Model, "load_weights")]
 
-    def _optimizers(self) -> List[Tuple[type, str, Any]]:
-        optimizers = self.backend.keras.optimizers
-        if self.backend.stack_name in ("k2", "tfk"):
-            owners = [optimizers.Optimizer]
-            legacy = getattr(optimizers, "legacy", None)
-            if legacy is not None:
-                owners.append(legacy.Optimizer)
-            return [
-                (owner, "apply_gradients", self._apply_pairs) for owner in dict.fromkeys(owners)
-            ]
-        return [
-            (optimizers.Optimizer, "apply", self._apply),
-            (optimizers.Optimizer, "stateless_apply", self._stateless),
-        ]
+    def _update_wrapper(self, name: str) -> Callable[[Any], Any]:
+        wrappers = {
+            "apply_gradients": self._apply_pairs,
+            "apply": self._apply,
+            "stateless_apply": self._stateless,
+        }
+        return wrappers[name]
 
     # ---------------------------------------------------------------- wrappers
     def _fit(self, original: Any) -> Any:
@@ -209,31 +200,16 @@ class _Installed:
         def noted_init(node: Any, *args: Any, **kwargs: Any) -> None:
             original(node, *args, **kwargs)
             with contextlib.suppress(Exception):
-                if backend.node_training(node) is not None:
+                if backend.graph.node_training(node) is not None:
                     history.after_call(node, model_hooks.user_line(backend.package))
 
         return noted_init
 
-    def _hook_torch(self) -> None:
-        """Optimizers of torch itself: one hook, that torch offers for all of them."""
-        try:
-            from torch.optim import optimizer as torch_optimizer
-        except ImportError:
-            return
-        register = getattr(torch_optimizer, "register_optimizer_step_post_hook", None)
-        if register is None:
-            return
-        watcher = self.watcher
-
-        def stepped(optimizer: Any, args: Any, kwargs: Any) -> None:
-            with contextlib.suppress(Exception):
-                # `model.parameters()` gives the moving statistics too; no step changes those.
-                every = [p for group in optimizer.param_groups for p in group["params"]]
-                values = [p for p in every if p.requires_grad]
-                watcher.before_apply(optimizer, values, False)
-                watcher.after_apply(optimizer)
-
-        self.hook = register(stepped)
+    def _framework_step(self, optimizer: Any, variables: List[Any]) -> None:
+        """An optimizer of the framework itself, not of Keras, has taken a step."""
+        with contextlib.suppress(Exception):
+            self.watcher.before_apply(optimizer, variables, False)
+            self.watcher.after_apply(optimizer)
 
 
 class _Callbacks:
@@ -312,15 +288,11 @@ def owners_of(backend: Any, variables: Sequence[Any]) -> Optional[Any]:
     that is around the others. Without one, the smallest model that has them all, if only one
     is that small. Walks all objects once.
     """
-    torch = backend.backend == "torch"  # Its optimizers know the tensor inside a variable.
-
-    def key(variable: Any) -> int:
-        return id(getattr(variable, "value", variable)) if torch else id(variable)
-
+    key = backend.values.identity
     keys = {key(variable) for variable in variables}
     exact: List[Any] = []
     larger: List[Tuple[int, Any]] = []
-    models = [thing for thing in gc.get_objects() if is_live(thing, backend.keras.Model)]
+    models = living_models(backend.keras)
     inner = {id(getattr(model, "_functional", None)) for model in models}
     for model in models:
         if id(model) in inner:
@@ -334,7 +306,7 @@ def owners_of(backend: Any, variables: Sequence[Any]) -> Optional[Any]:
         else:
             larger.append((len(ids), model))
     if exact:
-        sizes = {id(m): len(backend.all_layers(m)) for m in exact}
+        sizes = {id(m): len(backend.graph.all_layers(m)) for m in exact}
         return max(exact, key=lambda m: sizes[id(m)])
     larger.sort(key=lambda pair: pair[0])
     if larger and (len(larger) == 1 or larger[0][0] < larger[1][0]):

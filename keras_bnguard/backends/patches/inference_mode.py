@@ -155,7 +155,7 @@ class GraphCallHeld:
         self._call_has_training_arg = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        context = self._backend.call_context()
+        context = self._backend.step.call_context()
         before = getattr(context, "training", None)
         try:
             return self.operation(*args, **kwargs)
@@ -181,18 +181,18 @@ class LeakStop:
 
         def call_without_leak(*args: Any, **kwargs: Any) -> Any:
             stack = local.__dict__.setdefault("stack", [])
-            context = backend.call_context()
+            context = backend.step.call_context()
             if context is None and kwargs.get("training") is not None:
                 # JAX's stateless step enters `call` directly, so nothing carries `training`
                 # to the layers inside, as it does on the other backends.
-                with backend.opened_call_context(kwargs["training"]):
+                with backend.step.opened_call_context(kwargs["training"]):
                     return call_without_leak(*args, **kwargs)
             stack.append(getattr(context, "training", None))
             try:
                 return call(*args, **kwargs)
             finally:
                 stack.pop()
-                context = backend.call_context()
+                context = backend.step.call_context()
                 if stack and context is not None:
                     context.training = stack[-1]
 

@@ -47,7 +47,7 @@ class _Hooks:
     def install(self) -> None:
         # Keras 2's BN has a `trainable` of its own, beside the one of all layers.
         classes = [self.layer_class]
-        for norm in self.backend.norm_classes():
+        for norm in self.backend.graph.norm_classes():
             classes += [c for c in norm.__mro__ if "trainable" in c.__dict__ and c not in classes]
         self.properties = {cls: cls.__dict__["trainable"] for cls in classes}
         for cls, own in self.properties.items():
@@ -110,7 +110,7 @@ class _Hooks:
             self.local.inside = False
         try:
             trainable_changes = {
-                id(each): bool(each.trainable) for each in self.backend.all_layers(layer)
+                id(each): bool(each.trainable) for each in self.backend.graph.all_layers(layer)
             }
             source = user_line(self.backend.package)
         except Exception as error:

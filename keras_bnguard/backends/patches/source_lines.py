@@ -40,13 +40,13 @@ class SourceHistory:
             if top is None:
                 return
             if source:
-                for layer in self._backend.all_layers(top):
+                for layer in self._backend.graph.all_layers(top):
                     self._note(self._flags, layer, source)
             self._changed(set(layers))
 
     def after_compile(self, model: Any, source: Optional[str]) -> None:
         with contextlib.suppress(Exception):
-            flags = {id(x): bool(x.trainable) for x in self._backend.all_layers(model)}
+            flags = {id(x): bool(x.trainable) for x in self._backend.graph.all_layers(model)}
             self._note(self._compiles, model, source or "", flags)
             self._changed({id(model)}, True)
 

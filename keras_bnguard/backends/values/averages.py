@@ -14,10 +14,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.base import Backend
-from keras_bnguard.backends.optimizers import AVERAGES
+from keras_bnguard.backends.optimizer_renewal import AVERAGES, inner_optimizer
 from keras_bnguard.backends.patches.fit_scope import named
-from keras_bnguard.backends.training import inner_optimizer
 from keras_bnguard.records import Averaging
 
 
@@ -42,7 +40,7 @@ def keeper(model: Any) -> Optional[str]:
     return f"{type(keeping[0]).__name__}(use_ema=True)" if keeping else None
 
 
-def distance(backend: Backend, model: Any) -> Optional[float]:
+def distance(backend: Any, model: Any) -> Optional[float]:
     """How far the averages are from the weights: norm of the difference over norm of the weights.
 
     None where there is nothing to compare yet. On JAX the values must be in the model.
@@ -50,8 +48,8 @@ def distance(backend: Backend, model: Any) -> Optional[float]:
     difference = weight = 0.0
     pairs = _pairs(model)
     for variable, average in pairs:
-        value = np.asarray(backend.to_numpy(variable), np.float64)
-        difference += float(np.sum((value - np.asarray(backend.to_numpy(average))) ** 2))
+        value = np.asarray(backend.values.to_numpy(variable), np.float64)
+        difference += float(np.sum((value - np.asarray(backend.values.to_numpy(average))) ** 2))
         weight += float(np.sum(value**2))
     return math.sqrt(difference / weight) if pairs and weight > 0 else None
 

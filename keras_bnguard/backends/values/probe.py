@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Sequence, Set, Tuple
 
 import numpy as np
 
+from keras_bnguard.backends.array_operations import ArrayOperations
 from keras_bnguard.backends.patches.inference_mode import _PATCHES, held_forward
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.records import NormKind
@@ -39,32 +40,6 @@ class ProbeResult:
 
     outputs: Any
     moments: Tuple[InputMoments, ...]
-
-
-class ProbeMath:
-    """The few array operations a probe needs; one subclass per array library."""
-
-    def cast(self, x: Any, like: Any = None) -> Any:
-        """To float32, or to the dtype of `like`."""
-        raise NotImplementedError
-
-    def mean(self, x: Any, axes: List[int], weights: Any) -> Any:
-        """Mean over axes; `weights` is None or 0/1 and of the shape of `x`."""
-        raise NotImplementedError
-
-    def count(self, x: Any, axes: List[int], weights: Any) -> Any:
-        """Number of values a channel's mean is over, as a scalar of float32."""
-        raise NotImplementedError
-
-    def weights(self, mask: Any, x: Any) -> Any:
-        """A mask of one dimension less, spread over the channels, as float32."""
-        raise NotImplementedError
-
-    def reshape(self, x: Any, shape: Sequence[int]) -> Any:
-        raise NotImplementedError
-
-    def rsqrt(self, x: Any) -> Any:
-        raise NotImplementedError
 
 
 class Probe:
@@ -91,13 +66,13 @@ class Probe:
         self._forced = forced
         self.arrived: Dict[str, Set[Any]] = {}
         self._model = model
-        self._math: ProbeMath = backend.probe_math()
+        self._math: ArrayOperations = backend.values.array_operations()
         self._by_batch = by_batch
         self._targets = [h for h in handles if h.kind is NormKind.KERAS]
         self._modules = [h for h in handles if h.kind is NormKind.TORCH]
         self._seen: List[Tuple[str, Any, Any, Any]] = []
         self._paths: List[str] = []
-        self._run: Callable[..., Any] = backend.compiled_probe(model, self._traced, training)
+        self._run: Callable[..., Any] = backend.values.compiled_probe(model, self._traced, training)
 
     def __call__(self, x: Any) -> ProbeResult:
         """Run one batch.
@@ -117,7 +92,7 @@ class Probe:
         finally:
             for owner, name in reversed(entered):
                 _PATCHES.leave(owner, name, who=self)
-        numpy = self._backend.tensor_to_numpy
+        numpy = self._backend.values.tensor_to_numpy
         found = tuple(
             InputMoments(
                 path=path,
@@ -127,7 +102,7 @@ class Probe:
             )
             for path, (mean, variance, count) in zip(self._paths, moments)
         )
-        return ProbeResult(self._backend.map_structure(numpy, outputs), found)
+        return ProbeResult(self._backend.values.map_structure(numpy, outputs), found)
 
     def _traced(self, call: Callable[[], Any]) -> Tuple[Any, List[Tuple[Any, Any, Any]]]:
         """Call the model and hand out what its BN saw; runs at every trace, or every time."""
@@ -177,22 +152,22 @@ class Probe:
         math, rank = self._math, len(inputs.shape)
         kept = {a % rank for a in axis}
         axes = [i for i in range(rank) if i not in kept]
-        standard_error = [int(inputs.shape[i]) if i in kept else 1 for i in range(rank)]
+        shape = [int(inputs.shape[i]) if i in kept else 1 for i in range(rank)]
         weights = None if mask is None else math.weights(mask, inputs)
         x = math.cast(inputs)
         mean = math.mean(x, axes, weights)
-        centred = x - math.reshape(mean, standard_error)
+        centred = x - math.reshape(mean, shape)
         variance = math.mean(centred * centred, axes, weights)
         self._seen.append((handle.path, mean, variance, math.count(x, axes, weights)))
         if handle.path not in self._by_batch:
             return None
         scale = math.rsqrt(variance + float(handle.settings["epsilon"] or 0.0))
         _, _, gamma, beta = handle.vectors()
-        y = centred * math.reshape(scale, standard_error)
+        y = centred * math.reshape(scale, shape)
         if gamma is not None:
-            y = y * math.reshape(math.cast(gamma), standard_error)
+            y = y * math.reshape(math.cast(gamma), shape)
         if beta is not None:
-            y = y + math.reshape(math.cast(beta), standard_error)
+            y = y + math.reshape(math.cast(beta), shape)
         return math.cast(y, like=inputs)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, List, Sequence
 
-from keras_bnguard.backends.values.probe import ProbeMath
+from keras_bnguard.backends.array_operations import ArrayOperations
 
 
-class KerasOps(ProbeMath):
+class KerasOps(ArrayOperations):
     """Keras 3 on any backend."""
 
     def __init__(self, keras: Any) -> None:
@@ -32,8 +32,8 @@ class KerasOps(ProbeMath):
         return self.ops.cast(product, "float32")
 
     def weights(self, mask: Any, x: Any) -> Any:
-        standard_error = self.ops.broadcast_to(self.ops.expand_dims(mask, -1), self.ops.shape(x))
-        return self.ops.cast(standard_error, "float32")
+        repeated = self.ops.broadcast_to(self.ops.expand_dims(mask, -1), self.ops.shape(x))
+        return self.ops.cast(repeated, "float32")
 
     def reshape(self, x: Any, shape: Sequence[int]) -> Any:
         return self.ops.reshape(x, tuple(shape))
@@ -42,7 +42,7 @@ class KerasOps(ProbeMath):
         return self.ops.rsqrt(x)
 
 
-class TensorFlowOps(ProbeMath):
+class TensorFlowOps(ArrayOperations):
     """Keras 2."""
 
     def __init__(self) -> None:
@@ -66,8 +66,8 @@ class TensorFlowOps(ProbeMath):
         return self.tf.cast(self.tf.reduce_prod([shape[i] for i in axes]), self.tf.float32)
 
     def weights(self, mask: Any, x: Any) -> Any:
-        standard_error = self.tf.broadcast_to(self.tf.expand_dims(mask, -1), self.tf.shape(x))
-        return self.tf.cast(standard_error, self.tf.float32)
+        repeated = self.tf.broadcast_to(self.tf.expand_dims(mask, -1), self.tf.shape(x))
+        return self.tf.cast(repeated, self.tf.float32)
 
     def reshape(self, x: Any, shape: Sequence[int]) -> Any:
         return self.tf.reshape(x, list(shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np
 
@@ -105,8 +105,8 @@ class JaxLiveReader(LiveReader):
     def _alike(self, values: List[Any]) -> bool:
         """Whether all are of one dtype on one device; that stays as it is while a model trains."""
         if self._are_alike is None:
-            n_classes = {(v.dtype, tuple(v.sharding.device_set)) for v in values}
-            self._are_alike = len(n_classes) == 1 and len(next(iter(n_classes))[1]) == 1
+            placements = {(v.dtype, tuple(v.sharding.device_set)) for v in values}
+            self._are_alike = len(placements) == 1 and len(next(iter(placements))[1]) == 1
         return self._are_alike
 
     def _in_epoch(self) -> Optional[List[Any]]:
@@ -174,6 +174,3 @@ def jax_joined(values: Sequence[Any]) -> np.ndarray:
         except (TypeError, ValueError, BufferError, RuntimeError):
             pass  # On another device or on several, or a dtype that buffers do not know.
     return np.concatenate([np.asarray(value).ravel() for value in values])
-
-
-READERS: Dict[str, type] = {"jax": JaxLiveReader}

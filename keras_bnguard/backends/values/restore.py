@@ -8,7 +8,7 @@ of assigning them, so there is nothing to put back there.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterator, List
+from typing import Any, Iterator
 
 import numpy as np
 
@@ -20,25 +20,15 @@ def model_state_kept(backend: Any, model: Any) -> Iterator[None]:
     Args:
         backend: the adapter. model: a built model.
     """
-    variables = [] if backend.backend == "jax" else _variables(model)
-    before = [np.array(backend.to_numpy(v), copy=True) for v in variables]
-    modules = getattr(model, "modules", None) if backend.backend == "torch" else None
-    flags = [(module, module.training) for module in modules()] if callable(modules) else []
+    variables = backend.values.changed_by_inference(model)
+    before = [np.array(backend.values.to_numpy(v), copy=True) for v in variables]
+    flags = [(module, module.training) for module in backend.values.modules_with_mode(model)]
     try:
         yield
     finally:
         for variable, value in zip(variables, before):
-            if np.array(backend.to_numpy(variable)).tobytes() != value.tobytes():
-                backend.assign(variable, value)
+            if np.array(backend.values.to_numpy(variable)).tobytes() != value.tobytes():
+                backend.values.assign(variable, value)
         for module, flag in flags:
             if module.training != flag:
                 module.training = flag
-
-
-def _variables(model: Any) -> List[Any]:
-    found = list(model.non_trainable_variables)
-    with contextlib.suppress(Exception):  # Keras 2: a model that was never compiled has none.
-        for metric in model.metrics:
-            found += list(metric.variables)
-    known = {id(v): v for v in found}
-    return list(known.values())

@@ -6,6 +6,8 @@ from typing import Any, Callable, List, Sequence
 
 import numpy as np
 
+from keras_bnguard.backends.signatures import takes_training
+
 
 def tf_variable(variable: Any) -> Any:
     """The one `tf.Variable` behind a variable of Keras; None where replicas have one each."""
@@ -62,8 +64,8 @@ def read_at_once(handles: Sequence[Any], dtype: Any) -> List[Any]:
     """
     from tensorflow.python.eager import context, execute
 
-    n_classes = [dtype.as_datatype_enum] * len(handles)
-    attributes = ("N", len(handles), "dtypes", n_classes)
+    dtypes_of_all = [dtype.as_datatype_enum] * len(handles)
+    attributes = ("N", len(handles), "dtypes", dtypes_of_all)
     found: List[Any] = execute.execute(
         b"_ReadVariablesOp", len(handles), list(handles), attributes, context.context()
     )
@@ -85,15 +87,20 @@ def _one_by_one(variables: Sequence[Any], inner: Sequence[Any]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def tf_compiled_probe(model: Any, traced: Any, mode: Any) -> Any:
-    """A `tf.function` of a batch for a probe; `mode` are the keywords of the model's call."""
+def tf_compiled_probe(
+    model: Any, traced: Callable[..., Any], training: bool
+) -> Callable[[Any], Any]:
+    """Return a `tf.function` of a batch that runs `traced` around a call of the model."""
     import tensorflow as tf
+
+    mode = {"training": training} if takes_training(model) else {}
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
     def run(x: Any) -> Any:
         return traced(lambda: model(x, **mode))
 
-    return run
+    compiled: Callable[[Any], Any] = run
+    return compiled
 
 
 def is_dataset(thing: Any) -> bool:

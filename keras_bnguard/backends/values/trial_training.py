@@ -37,20 +37,20 @@ class TrialTraining:
 
     def __enter__(self) -> TrialTraining:
         backend, model = self._backend, self._model
-        backend.sync(model)
+        backend.values.sync(model)
         self._random = contextlib.ExitStack()
         self._random.enter_context(random_states_kept(backend))
         self._optimizer = model.optimizer
         self._attributes = {name: model.__dict__.get(name, _MISSING) for name in _KEPT}
         self._variables = _moved_by_training(backend, model)
-        self._values = [backend.to_numpy(variable) for variable in self._variables]
+        self._values = [backend.values.to_numpy(variable) for variable in self._variables]
         built = [model.__dict__.get(name) for name in _BUILT]
         self._insides = [(thing, _inside(thing)) for thing in built if thing is not None]
         try:
-            backend.renew_optimizer(model)
-            self._slots = backend.optimizer_state(model)
+            backend.optimizer.renew(model)
+            self._slots = backend.optimizer.state(model)
             # The count of steps came over as it is; on JAX a step would use up that of both.
-            backend.load_optimizer_state(model, self._slots)
+            backend.optimizer.load_state(model, self._slots)
         except BaseException:
             self.__exit__()
             raise
@@ -67,9 +67,9 @@ class TrialTraining:
         np.random.seed(seed)
         if "torch" in sys.modules:
             sys.modules["torch"].manual_seed(seed)
-        backend.sync(model)
+        backend.values.sync(model)
         self._put_back()
-        backend.load_optimizer_state(model, self._slots)
+        backend.optimizer.load_state(model, self._slots)
 
     @contextlib.contextmanager
     def step(self, name: str, held: Any) -> Iterator[Callable[..., Any]]:
@@ -90,7 +90,7 @@ class TrialTraining:
         try:
             with held:
                 yield model.train_on_batch
-            self._backend.sync(model)
+            self._backend.values.sync(model)
             self._steps[name] = model.train_function
         finally:
             _restore(model, "train_step", before)
@@ -99,7 +99,7 @@ class TrialTraining:
         model = self._model
         try:
             with contextlib.suppress(Exception):
-                self._backend.sync(model)
+                self._backend.values.sync(model)
             model.optimizer = self._optimizer
             self._put_back()
         finally:
@@ -111,7 +111,7 @@ class TrialTraining:
 
     def _put_back(self) -> None:
         for variable, value in zip(self._variables, self._values):
-            self._backend.assign(variable, value)
+            self._backend.values.assign(variable, value)
 
 
 def _restore(owner: Any, name: str, value: Any) -> None:
@@ -214,7 +214,7 @@ def random_states_kept(backend: Any) -> Iterator[None]:
         (np.random.set_state, np.random.get_state()),
         *_torch_states(),
         *_tensorflow_states(),
-        *backend.random_states(),
+        *backend.values.random_states(),
     ]
     try:
         yield

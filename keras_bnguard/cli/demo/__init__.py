@@ -50,7 +50,7 @@ def demo(seeds: int, out: Path, setting: Optional[Setting] = None) -> List[Run]:
     load_digits(0, 1, 1)
     started = time.perf_counter()
     backend = any_backend()
-    stack = backend.stack()
+    stack = backend.stack
     print(INTRODUCTION.format(labelled=setting.labelled, seeds=seeds, stack=stack))
     runs: List[Run] = []
     for seed in range(seeds):

@@ -75,8 +75,8 @@ class _Finder:
         """A layer and those inside it that own weights, in walking order."""
         found = [
             each
-            for each in self.backend.all_layers(layer)
-            if id(each) in self.order and self.backend.owns_weights(each)
+            for each in self.backend.graph.all_layers(layer)
+            if id(each) in self.order and self.backend.graph.owns_weights(each)
         ]
         return sorted(found, key=lambda each: self.order[id(each)])
 
@@ -87,25 +87,25 @@ class _Finder:
             if id(layer) in self.taken:
                 continue
             self.taken.add(id(layer))
-            path, count = self.path[id(layer)], self.backend.trainable_count(layer)
+            path, count = self.path[id(layer)], self.backend.flags.trainable_count(layer)
             found.append(Part(path, type(layer).__name__, self.is_norm(layer), count))
         return found
 
     # ------------------------------------------------------------------- cutting
     def pieces(self, container: Any, path: str) -> List[Piece]:
-        nodes = self.backend.graph_nodes(container)
+        nodes = self.backend.graph.nodes(container)
         if nodes:
             return self._graph_pieces(nodes, path)
         return self._child_pieces(container, path)
 
     def opens(self, layer: Any) -> bool:
         """Whether a layer is a model to look into, when it is one step of its own."""
-        if not self.backend.is_layer(layer):
+        if not self.backend.graph.is_layer(layer):
             return False
-        if self.backend.graph_nodes(layer):
+        if self.backend.graph.nodes(layer):
             return True
         size = len(self.weighted(layer))
-        return self.backend.is_model(layer) and size >= 8 and 2 * size > self.total
+        return self.backend.graph.is_model(layer) and size >= 8 and 2 * size > self.total
 
     def _open(self, layer: Any) -> Optional[List[Piece]]:
         """The pieces of a sub-model, also of one inside a wrapper such as TimeDistributed."""
@@ -114,8 +114,8 @@ class _Finder:
             return None
         if self.opens(layer):
             return self.pieces(layer, path)
-        inner = [c for c in self.backend.children(layer) if self.weighted(c)]
-        if len(inner) == 1 and not self.backend.owns_weights(layer) and self.opens(inner[0]):
+        inner = [c for c in self.backend.graph.children(layer) if self.weighted(c)]
+        if len(inner) == 1 and not self.backend.graph.owns_weights(layer) and self.opens(inner[0]):
             return self.pieces(inner[0], self.path[id(inner[0])])
         return None
 
@@ -158,7 +158,7 @@ class _Finder:
 
     def _child_pieces(self, container: Any, path: str) -> List[Piece]:
         found: List[Piece] = []
-        for child in self.backend.children(container):
+        for child in self.backend.graph.children(container):
             opened = self._open(child)
             if opened is not None:
                 found += opened
@@ -175,7 +175,7 @@ class _Finder:
 
     def is_norm(self, layer: Any) -> bool:
         name = type(layer).__name__
-        return self.backend.is_norm(layer) or (
+        return self.backend.graph.is_norm(layer) or (
             name.endswith("Normalization") and name != "Normalization"
         )
 
@@ -187,7 +187,7 @@ class _Graph:
         self.finder = finder
         inputs: Dict[int, Any] = {}
         for node, _ in called:
-            for parent in finder.backend.node_inputs(node):
+            for parent in finder.backend.graph.node_inputs(node):
                 inputs.setdefault(id(parent), parent)
         for node, _ in called:
             inputs.pop(id(node), None)
@@ -195,13 +195,15 @@ class _Graph:
         number = {id(node): n for n, node in enumerate(nodes)}
         self.layers = [*(None for _ in inputs), *(layer for _, layer in called)]
         self.parents = [
-            sorted({number[id(p)] for p in finder.backend.node_inputs(node) if id(p) in number})
+            sorted(
+                {number[id(p)] for p in finder.backend.graph.node_inputs(node) if id(p) in number}
+            )
             if n >= len(inputs)
             else []
             for n, node in enumerate(nodes)
         ]
         self.weighted = [
-            finder.weighted(layer) if finder.backend.is_layer(layer) else []
+            finder.weighted(layer) if finder.backend.graph.is_layer(layer) else []
             for layer in self.layers
         ]
         self.users: List[List[int]] = [[] for _ in nodes]

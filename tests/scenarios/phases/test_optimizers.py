@@ -64,11 +64,11 @@ def test_what_goes_on_training_does_not_notice_the_transition(name):
         r.freeze(model, r.head_only)
         model.compile(made(name), "mse")
         backend = backend_for(model)
-        backend.renew_optimizer(model)
+        backend.optimizer.renew(model)
         for step, values in enumerate(gradients):
             if step == 3 and unfreezes:
                 r.freeze(model, r.everything)
-                backend.renew_optimizer(model)
+                backend.optimizer.renew(model)
             pairs = [(r.tensor(values[n]), v) for n, v in trainable(model)]
             model.optimizer.apply_gradients(pairs)
         ends.append(dict(zip(*named(model))))
@@ -110,7 +110,7 @@ def test_in_fit_it_reaches_the_last_phase_with_its_rate(name):
     model = r.transfer()
     model.compile(made(name), "binary_crossentropy")
     before = r.weights(model.get_layer("backbone"))
-    rates = r.At(begin=lambda model, epoch: backend_for(model).learning_rate(model))
+    rates = r.At(begin=lambda model, epoch: backend_for(model).optimizer.learning_rate(model))
     r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1, layer_decay=0.5)), rates])
     assert rates.seen == pytest.approx([1e-2, 1e-5])
     assert not r.same(before, r.weights(model.get_layer("backbone")))

@@ -144,7 +144,10 @@ def test_a_rate_of_any_kind_follows_one_of_any_other(kind):
     model = r.transfer()
     model.compile(optimizer, "binary_crossentropy", run_eagerly=kind == "scaled")
     seen = r.At(
-        begin=lambda model, epoch: (backend_for(model).learning_rate_now(model), r.weights(model)),
+        begin=lambda model, epoch: (
+            backend_for(model).optimizer.learning_rate_now(model),
+            r.weights(model),
+        ),
         end=lambda model, epoch: (0.0, r.weights(model)),
     )
     r.fit(model, 5, [r.scheduler(phases), seen])
@@ -195,7 +198,7 @@ def test_a_warm_up_steers_the_steps_themselves():
     many = r.compiled(r.transfer(), "SGD", 0.1)
     x, y = r.data()
     for k in range(3):
-        backend_for(many).set_rate(many, 0.1 * min(1.0, (k + 1) / 3))
+        backend_for(many).optimizer.set_learning_rate(many, 0.1 * min(1.0, (k + 1) / 3))
         many.fit(x[8 * k : 8 * k + 8], y[8 * k : 8 * k + 8], batch_size=8, shuffle=False, verbose=0)
     assert r.same(r.weights(one), r.weights(many))
 

@@ -49,7 +49,9 @@ def flat(trained=True, count=6):
 
 def weighted(model):
     snapshot = take_snapshot(model)
-    return [(p, layer) for p, layer in snapshot.layers if snapshot.backend.owns_weights(layer)]
+    return [
+        (p, layer) for p, layer in snapshot.layers if snapshot.backend.graph.owns_weights(layer)
+    ]
 
 
 def trained(model, phase):

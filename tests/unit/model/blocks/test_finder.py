@@ -54,18 +54,18 @@ def check(model, blocks):
     """What holds for the blocks of every functional model."""
     snapshot = take_snapshot(model)
     backend, at = snapshot.backend, dict(snapshot.layers)
-    weighted = [path for path, layer in snapshot.layers if backend.owns_weights(layer)]
+    weighted = [path for path, layer in snapshot.layers if backend.graph.owns_weights(layer)]
     home = {path: i for i, block in enumerate(blocks) for path in block.paths}
     assert sorted(home) == sorted(weighted)
     assert len(home) == sum(len(block.paths) for block in blocks)
     assert len({block.name for block in blocks}) == len(blocks)
-    counts = {path: backend.trainable_count(layer) for path, layer in at.items()}
+    counts = {path: backend.flags.trainable_count(layer) for path, layer in at.items()}
     for block in blocks:
         assert block.parameters == sum(counts[path] for path in block.paths) > 0
     producers, place = _wires(backend, model)
     by_layer = {id(layer): home[path] for path, layer in at.items() if path in home}
     for layer, feeds in producers:
-        if backend.is_norm(layer) and len(feeds) == 1 and id(feeds[0]) in by_layer:
+        if backend.graph.is_norm(layer) and len(feeds) == 1 and id(feeds[0]) in by_layer:
             assert by_layer[id(layer)] == by_layer[id(feeds[0])], layer.name
     order = [min(place[id(at[p])] for p in block.paths if id(at[p]) in place) for block in blocks]
     return order
@@ -74,10 +74,10 @@ def check(model, blocks):
 def _wires(backend, model):
     """(layer, the layers straight before it) of a flat graph, and when each is called."""
     producers, place, layer_of = [], {}, {}
-    for i, (node, layer) in enumerate(backend.graph_nodes(model)):
+    for i, (node, layer) in enumerate(backend.graph.nodes(model)):
         layer_of[id(node)] = layer
         place.setdefault(id(layer), i)
-        feeds = [layer_of[id(n)] for n in backend.node_inputs(node) if id(n) in layer_of]
+        feeds = [layer_of[id(n)] for n in backend.graph.node_inputs(node) if id(n) in layer_of]
         producers.append((layer, feeds))
     return producers, place
 
@@ -129,7 +129,7 @@ def test_every_application_is_cut_sensibly(name):
     assert max(len(block.paths) for block in blocks) <= 25
     assert max(block.parameters for block in blocks) < 0.5 * total
     snapshot = take_snapshot(model)
-    weighted = [p for p, layer in snapshot.layers if snapshot.backend.owns_weights(layer)]
+    weighted = [p for p, layer in snapshot.layers if snapshot.backend.graph.owns_weights(layer)]
     assert sorted(p for block in blocks for p in block.paths) == sorted(weighted)
 
 

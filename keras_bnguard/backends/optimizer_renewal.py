@@ -24,6 +24,11 @@ _EXCLUDED = (
 )
 
 
+def inner_optimizer(optimizer: Any) -> Any:
+    """Return the optimizer that a LossScaleOptimizer wraps, or the optimizer itself."""
+    return getattr(optimizer, "inner_optimizer", None) or optimizer
+
+
 def fresh_optimizer(old: Any, learning_rate: Optional[Any] = None) -> Any:
     """An optimizer of the same class and settings that has not seen a variable.
 

@@ -1,0 +1,40 @@
+"""The `trainable` flags of layers: those of now, and those that a model was compiled with."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from keras_bnguard.backends.graph import Graph
+from keras_bnguard.backends.interface import FlagsInterface
+from keras_bnguard.backends.optimizer import Optimizer
+from keras_bnguard.backends.values.base import Values
+
+
+class Flags(FlagsInterface):
+    """What is the same in every Keras.
+
+    Args:
+        graph: the graph interface of the same Keras.
+        optimizer: its optimizer interface.
+        values: its values interface.
+    """
+
+    def __init__(self, graph: Graph, optimizer: Optimizer, values: Values) -> None:
+        self._graph = graph
+        self._optimizer = optimizer
+        self._values = values
+
+    def compiled(self, model: Any) -> Optional[Dict[int, bool]]:
+        """Return `id(layer) -> trainable` at `compile()`, None where Keras keeps no record."""
+        state = getattr(model, "_compiled_trainable_state", None)
+        if not state:
+            return None
+        return {id(layer): bool(flag) for layer, flag in state.items()}
+
+    def pending(self, model: Any) -> Dict[int, bool]:
+        """Return flags that the user set and that Keras puts back only when `fit` ends.
+
+        Returns:
+            `id(layer) -> trainable`; empty outside `fit`, and for a Keras that does no such thing.
+        """
+        return {}

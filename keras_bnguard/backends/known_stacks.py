@@ -1,0 +1,43 @@
+"""The names of all stacks, backends and frameworks: the one place that has them as literals.
+
+A new backend is one row here and one module with the five classes of `interface.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import FrozenSet, Tuple
+
+
+@dataclass(frozen=True)
+class KnownStack:
+    """A Keras on a backend.
+
+    Attributes:
+        name: the name of the stack.
+        package: the import name of the Keras.
+        generation: the major version of the Keras.
+        backend: what computes, as `keras.backend.backend()` returns it.
+        adapter: the module of this package that has its five classes, as `PARTS`.
+    """
+
+    name: str
+    package: str
+    generation: int
+    backend: str
+    adapter: str
+
+
+KNOWN_STACKS: Tuple[KnownStack, ...] = (
+    KnownStack("k2", "keras", 2, "tensorflow", "keras2"),
+    KnownStack("tfk", "tf_keras", 2, "tensorflow", "keras2"),
+    KnownStack("k3-tf", "keras", 3, "tensorflow", "keras3_tensorflow"),
+    KnownStack("k3-jax", "keras", 3, "jax", "keras3_jax"),
+    KnownStack("k3-torch", "keras", 3, "torch", "keras3_torch"),
+)
+
+PACKAGES: Tuple[str, ...] = tuple(dict.fromkeys(known.package for known in KNOWN_STACKS))
+"""Import names of the Kerases, the usual one first."""
+
+FRAMEWORKS: FrozenSet[str] = frozenset(PACKAGES) | {known.backend for known in KNOWN_STACKS}
+"""Import names of every Keras and of what it computes with."""

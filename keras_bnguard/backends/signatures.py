@@ -1,0 +1,51 @@
+"""What can be read off classes and signatures, without asking a Keras."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Dict
+
+OURS = __name__.split(".", 1)[0]
+"""The import name of this package."""
+
+
+def package_of(cls: type) -> str:
+    """Return the top-level package that a class was defined in."""
+    return cls.__module__.split(".", 1)[0]
+
+
+def call_parameters(layer: Any) -> Dict[str, inspect.Parameter]:
+    """Return the parameters of a layer's `call` by name; empty where they cannot be read."""
+    try:
+        return dict(inspect.signature(layer.call).parameters)
+    except (TypeError, ValueError):
+        return {}
+
+
+def takes_training(model: Any) -> bool:
+    """Return whether the `call` of a model or layer has a `training` parameter."""
+    return "training" in call_parameters(model)
+
+
+def training_position(call: Any) -> int:
+    """Return the position of `training` among a bound call's parameters, -1 without one."""
+    try:
+        names = list(inspect.signature(call).parameters)
+    except (TypeError, ValueError):
+        return -1
+    return names.index("training") if "training" in names else -1
+
+
+def has_own_train_step(model: Any, package: str) -> bool:
+    """Return whether a user wrote the `train_step` of a model.
+
+    Such a step may use several optimizers, so `model.optimizer` does not describe it.
+
+    Args:
+        model: a model.
+        package: the import name of its Keras.
+    """
+    for cls in type(model).__mro__:
+        if "train_step" in cls.__dict__ and package_of(cls) != OURS:
+            return package_of(cls) != package
+    return False

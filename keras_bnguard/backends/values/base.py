@@ -1,0 +1,164 @@
+"""Values of variables, tensors and random states, and models from files."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from keras_bnguard.backends.interface import ValuesInterface
+from keras_bnguard.backends.layer_behaviour import measure_norm
+from keras_bnguard.backends.refs import NormHandle
+from keras_bnguard.backends.values.readers import LiveReader
+from keras_bnguard.errors import UnsupportedModelError
+from keras_bnguard.records import NormBehaviour, NormKind, NormState
+
+
+class Values(ValuesInterface):
+    """What is the same in every Keras.
+
+    Attributes:
+        keras: the Keras module.
+        package: its import name.
+    """
+
+    def __init__(self, keras: Any) -> None:
+        self.keras = keras
+        self.package = str(keras.__name__).split(".", 1)[0]
+        self._class_behaviour: Dict[Any, Optional[NormBehaviour]] = {}
+
+    # ----------------------------------------------------------------- reading
+    def sync(self, model: Any) -> None:
+        """Write the state back to the model, where a backend keeps it elsewhere (JAX)."""
+
+    def outside_model(self, model: Any) -> bool:
+        """Return whether the values are outside the model now, by position in lists (JAX).
+
+        A change of `trainable` would then give values to the wrong variables.
+        """
+        return False
+
+    def tensor_to_numpy(self, tensor: Any) -> np.ndarray:
+        """Return a tensor of this backend as a NumPy array."""
+        return self.to_numpy(tensor)
+
+    def flat(self, variables: Sequence[Any]) -> np.ndarray:
+        """Return the values of several vectors joined, copied, as float32 or wider."""
+        return np.array(self.reader(variables)())
+
+    def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
+        """Return a function that reads several vectors as `flat` does, faster when called often.
+
+        Its result is a copy, too, but may be read-only.
+        """
+        if not variables:
+            return lambda: np.zeros((0,), np.float32)
+        return lambda: np.concatenate([np.ravel(self.to_numpy(v)) for v in variables])
+
+    def live_reader(self, model: Any, variables: Sequence[Any]) -> LiveReader:
+        """Return a reader of those vectors that also works between two batches of `fit`."""
+        return LiveReader(model, variables, self.sync, self.reader(variables))
+
+    def state(self, handle: NormHandle, affine: bool = True) -> NormState:
+        """Return the vectors of one BN; None for those that it does not have or has not built.
+
+        Args:
+            handle: the BN.
+            affine: also read gamma and beta. Defaults to True.
+        """
+        mean, variance, gamma, beta = handle.vectors()
+
+        def read(variable: Any) -> Optional[np.ndarray]:
+            return None if variable is None else np.array(self.to_numpy(variable), copy=True)
+
+        if not affine:
+            return NormState(read(mean), read(variance))
+        return NormState(read(mean), read(variance), read(gamma), read(beta))
+
+    def dtype_of(self, variable: Any) -> str:
+        """Return the name of a variable's dtype, as NumPy writes it."""
+        dtype = getattr(variable, "dtype", "float32")
+        return str(getattr(dtype, "name", dtype))
+
+    # ----------------------------------------------------------------- writing
+    def assign(self, variable: Any, value: np.ndarray) -> None:
+        """Assign a value to a variable of a BN."""
+        variable.assign(value)
+
+    def map_structure(self, function: Callable[[Any], Any], structure: Any) -> Any:
+        """Apply a function to every tensor of a list, tuple or dict of tensors."""
+        if isinstance(structure, dict):
+            return {key: self.map_structure(function, value) for key, value in structure.items()}
+        if isinstance(structure, (list, tuple)):
+            return [self.map_structure(function, value) for value in structure]
+        return function(structure)
+
+    def identity(self, variable: Any) -> int:
+        """Return a key that is the same for a variable and for what an optimizer got of it."""
+        return id(variable)
+
+    # ----------------------------------------------------------- what may change
+    def random_variables(self, model: Any) -> List[Any]:
+        """Return the states of the seed generators of a model's layers.
+
+        No weight file holds them.
+        """
+        weights = {id(v) for v in model.weights}
+        return [v for v in model.variables if id(v) not in weights]
+
+    def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
+        """Return `(function that restores it, state)` of each random state that Keras keeps."""
+        return []
+
+    def changed_by_inference(self, model: Any) -> List[Any]:
+        """Return the variables that a call of a model in inference mode may still assign.
+
+        A BN that is called with `training=True`, a layer that counts its calls, an
+        `add_metric`.
+        """
+        found = list(model.non_trainable_variables)
+        try:
+            for metric in model.metrics:
+                found += list(metric.variables)
+        except Exception:  # Keras 2: a model that was never compiled has no metrics.
+            pass
+        return list({id(v): v for v in found}.values())
+
+    def modules_with_mode(self, model: Any) -> List[Any]:
+        """Return the modules inside a model that keep a `training` flag of their own (torch)."""
+        return []
+
+    # ---------------------------------------------------------------- behaviour
+    def norm_behaviour(self, handle: NormHandle) -> Optional[NormBehaviour]:
+        """Return what the class of a BN does, measured once on a fresh layer.
+
+        None where no fresh layer can be made, and for BN that are no Keras layers.
+        """
+        if handle.kind is not NormKind.KERAS:
+            return None
+        layer = handle.layer
+        key = (type(layer), bool(handle.settings["renorm"]))
+        if key not in self._class_behaviour:
+            self._class_behaviour[key] = measure_norm(self.keras, self.to_numpy, layer)
+        return self._class_behaviour[key]
+
+    # -------------------------------------------------------------------- files
+    def load_model(self, path: str) -> Any:
+        """Return the model in a `.keras` or `.h5` file, not compiled, with Keras's safe mode on.
+
+        Safe mode does not cover every kind of file and every release: check a file that you did
+        not write first, as `bnguard audit` does.
+        """
+        return self.keras.models.load_model(path, compile=False, safe_mode=True)
+
+    def load_saved_model(self, folder: str, description: Any) -> Any:
+        """Return the model in a SavedModel folder, made from its description, with its weights.
+
+        The graph in the folder is neither read nor run. Only Keras 2 has such folders.
+
+        Raises:
+            UnsupportedModelError: this Keras makes no model of such a folder.
+        """
+        raise UnsupportedModelError(
+            f"{self.package} {self.keras.__version__} makes no model of {folder}."
+        )
