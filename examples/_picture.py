@@ -25,8 +25,8 @@ def lines(curves, xlabel, ylabel):
         return
     axes, save = _axes(3.2)
     for number, (name, values) in enumerate(curves.items()):
-        look = {"color": COLOURS[number % 4], "linestyle": DASHES[number % 4]}
-        axes.plot(range(1, len(values) + 1), values, label=name, **look)
+        style = {"color": COLOURS[number % 4], "linestyle": DASHES[number % 4]}
+        axes.plot(range(1, len(values) + 1), values, label=name, **style)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3)

@@ -67,12 +67,12 @@ def step(name, model):
     try:
         model.fit(*train, 16, 10, 0, callbacks=[guard])
         f1[name] = 100 * model.evaluate(*held_out, verbose=0)[1]
-        said = f"F1 {f1[name]:5.1f} %"
+        score = f"F1 {f1[name]:5.1f} %"
     except Exception as error:
-        said = f"fit raised {type(error).__name__}"
+        score = f"fit raised {type(error).__name__}"
     weights = guard.report.weights
     codes = "".join(f"; {f.code} {f.name}" for f in guard.report.findings)
-    print(f"{name:30s} {said}; {weights.trainable:,} of {weights.total:,} weights trained{codes}")
+    print(f"{name:30s} {score}; {weights.trainable:,} of {weights.total:,} weights trained{codes}")
 
 
 keras.utils.set_random_seed(0)
@@ -88,9 +88,9 @@ step("base frozen in a loop", model)
 stalled = model.get_weights()
 for layer in base.layers:  # flags that no compile has seen
     layer.trainable = isinstance(layer, layers.BatchNormalization)
-step("BN thawed, not compiled", model)
+step("BN unfrozen, not compiled", model)
 model, base = classifier(stalled, norms_train=True)
-step("BN thawed and compiled", model)
+step("BN unfrozen and compiled", model)
 model, base = classifier(norms_train=True)
 print(bng.advise(model, train, epochs=10, batch_size=16, select="base/*", steps=30, cross=2))
 model, base = classifier()

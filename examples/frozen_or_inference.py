@@ -23,7 +23,7 @@ tensor = keras.ops.convert_to_tensor if hasattr(keras, "ops") else keras.backend
 
 
 def yolo_norm(both):
-    class YoloNorm(layers.BatchNormalization):  # frozen shall mean inference mode
+    class YoloNorm(layers.BatchNormalization):  # frozen means inference mode
         def call(self, inputs, training=False):
             return super().call(inputs, both(training, self.trainable))
 
@@ -40,7 +40,7 @@ def what_happens(norm, trainable):
         model.fit(images[:64], digits[:64], verbose=0)
     except Exception as error:
         return type(error).__name__
-    return "stands still" if np.array_equal(before, bn.get_weights()[2]) else "moves"
+    return "unchanged" if np.array_equal(before, bn.get_weights()[2]) else "updated"
 
 
 def encoder(inputs):
@@ -53,13 +53,13 @@ def encoder(inputs):
     return h
 
 
-def fit(name, model, rate, epochs):
-    model.compile(keras.optimizers.Adam(rate), LOSS, metrics=["accuracy"])
+def fit(name, model, learning_rate, epochs):
+    model.compile(keras.optimizers.Adam(learning_rate), LOSS, metrics=["accuracy"])
     model.fit(*train, 16, epochs, 0)
     accuracy[name] = 100 * model.evaluate(*held_out, verbose=0)[1]
     now = [layer.get_weights() for layer in model.layers[0:19]]
     changed = sum(len(b) == 4 and not np.array_equal(a[3], b[3]) for a, b in zip(now, pretrained))
-    print(f"{name:32s} {accuracy[name]:5.1f} %; {changed} of 8 BN moved")
+    print(f"{name:32s} {accuracy[name]:5.1f} %; {changed} of 8 BN updated")
 
 
 def counts(model):
@@ -67,12 +67,12 @@ def counts(model):
 
 
 norms = {
-    "Keras's own BN": layers.BatchNormalization,
+    "Keras's built-in BN": layers.BatchNormalization,
     "YOLOv4's, with tensors": yolo_norm(lambda a, b: tensor(a, "bool") & b),
     "YOLOv4's, in Python": yolo_norm(lambda a, b: bool(a) and b),
 }
 for name, norm in norms.items():
-    print(f"{name:22s} live {what_happens(norm, True)}, frozen {what_happens(norm, False)}")
+    print(f"{name:22s} trainable {what_happens(norm, True)}, frozen {what_happens(norm, False)}")
 accuracy = {}
 keras.utils.set_random_seed(1)
 h = code = encoder(inputs := keras.Input((8, 8, 1)))
@@ -84,7 +84,7 @@ autoencoder.fit(images[325:], images[325:], 32, 4, 0)
 pretrained = [layer.get_weights() for layer in autoencoder.layers[0:19]]
 model = keras.Model(inputs, layers.Dense(10, "softmax")(layers.Flatten()(code)))
 model.compile("adam", LOSS)
-print("live:                  ", counts(model))
+print("trainable:             ", counts(model))
 for layer in model.layers[0:19]:
     layer.trainable = False
 print("frozen after compile:  ", counts(model))
@@ -93,8 +93,8 @@ print("compiled again:        ", counts(model))
 after_head = model.get_weights()
 for layer in model.layers[0:19]:
     layer.trainable = True
-fit("thawed", model, 1e-4, 5)
+fit("unfrozen", model, 1e-4, 5)
 model.set_weights(after_head)
-bng.force_inference(model, layers="batch_norm*")  # all trains but the moving statistics
-fit("thawed, BN held", model, 1e-4, 5)
+bng.force_inference(model, layers="batch_norm*")  # everything trains except the statistics
+fit("unfrozen, BN forced", model, 1e-4, 5)
 _picture.bars(accuracy, "accuracy on 800 held-out digits, %")

@@ -1,4 +1,4 @@
-"""The Keras guide to transfer learning: by hand, held, as phases, and on features kept once.
+"""The Keras guide to transfer learning: by hand, with forced inference, as phases, on features.
 
 KERAS_BACKEND=jax python keras_guide.py (or tensorflow, torch; TF_USE_LEGACY_KERAS=1)
 """
@@ -44,8 +44,8 @@ def fresh():
     return keras.Model(inputs, layers.Dense(5, "softmax", name="head")(h)), base
 
 
-def fit(model, rate, data, epochs, *callbacks):
-    model.compile(keras.optimizers.Adam(rate), LOSS, metrics=["accuracy"])
+def fit(model, learning_rate, data, epochs, *callbacks):
+    model.compile(keras.optimizers.Adam(learning_rate), LOSS, metrics=["accuracy"])
     # Keras 2 traces a step twice that builds its optimizer, and Dropout draws a seed per trace.
     model.optimizer.build(model.trainable_variables)
     started = time.process_time()
@@ -59,7 +59,7 @@ def kept(base, of=""):
     return f"{sum(same)} of {len(same)} {of or 'base'} arrays kept"
 
 
-def say(name, model, extra, data=held_out):
+def report(name, model, extra, data=held_out):
     accuracy[name] = 100 * model.evaluate(*data, verbose=0)[1]
     print(f"{name:30s} {accuracy[name]:5.1f} %; {extra}")
 
@@ -69,26 +69,26 @@ h = layers.Dense(5, "softmax")((base := xception()).output)
 fit(keras.Model(base.input, h), 1e-3, [part[source][:896] for part in (images, digits)], 5)
 pretrained = base.get_weights()
 model, base = fresh()  # 1. by hand: the head on a frozen base, unfreeze, compile, fine-tune
-bng.force_inference(model)  # a step in which BN does what flags and graph say
+bng.force_inference(model)  # frozen BN and training=False: inference mode in the step
 base.trainable = False
 print("weights of a frozen BN that train:", len(base.get_layer("bn").trainable_weights))
 slow = fit(model, 1e-2, train, HEAD)
-say("head on the frozen base", model, kept(base))
+report("head on the frozen base", model, kept(base))
 after_head, base.trainable = model.get_weights(), True
 fit(model, 1e-5, train, FINE)
-say("fine-tuned with bng.force_inference", model, kept(base, "moving"))
+report("fine-tuned, forced inference", model, kept(base, "moving"))
 by_hand = model.get_weights()
-model, base = fresh()  # 2. without the guarded step; the callback only looks
+model, base = fresh()  # 2. without forced inference; the callback only reports
 model.set_weights(after_head)
 fit(model, 1e-5, train, FINE, guard := bng.BNGuard(on_finding=lambda finding: None))
-say("fine-tuned as the guide has it", model, kept(base, "moving"))
+report("fine-tuned as the guide has it", model, kept(base, "moving"))
 print("  findings:", ", ".join(f"{f.code} {f.name}" for f in guard.report.findings) or "none")
 model, base = fresh()  # 3. the same two phases in one fit
 plan = [bng.Phase("head", "head", 1e-2, HEAD), bng.Phase("all", "*", 1e-5, FINE)]
 fit(model, 1e-2, train, HEAD + FINE, bng.PhaseScheduler(plan, "reset", verbose=0))
 same = all(map(np.array_equal, model.get_weights(), by_hand))
-say("two phases in one fit", model, "the same bits as by hand" if same else "OTHER WEIGHTS")
-model.trainable = False  # 4. the lighter way: the base once, a small model on its features
+report("two phases in one fit", model, "the same bits as by hand" if same else "OTHER WEIGHTS")
+model.trainable = False  # 4. the base once, then a small model on its features
 try:
     bng.precompute_features(model, train)
 except bng.UnsupportedModelError as error:
@@ -96,5 +96,5 @@ except bng.UnsupportedModelError as error:
 f, ahead = (bng.precompute_features(base, data) for data in (train, held_out))
 small = keras.Sequential([keras.Input(f.x.shape[1:]), layers.Dense(5, "softmax")])
 fast = fit(small, 1e-2, (f.x, f.y), HEAD)
-say("head on features", small, f"{slow / fast:.0f} times less CPU", (ahead.x, ahead.y))
+report("head on features", small, f"{slow / fast:.0f} times less CPU", (ahead.x, ahead.y))
 _picture.bars(accuracy, "accuracy on 512 held-out digits, %")

@@ -36,12 +36,12 @@ def with_head(base, **call):
     return keras.Model(inputs, layers.Dense(5, activation="softmax")(x))
 
 
-def fit(model, rate, x, y, epochs, callbacks=()):
-    model.compile(keras.optimizers.Adam(rate), LOSS, metrics=["accuracy"])
+def fit(model, learning_rate, x, y, epochs, callbacks=()):
+    model.compile(keras.optimizers.Adam(learning_rate), LOSS, metrics=["accuracy"])
     model.fit(x, y, batch_size=8, epochs=epochs, callbacks=list(callbacks), verbose=0)
 
 
-def say(finding):
+def report(finding):
     print(f"  {finding.code} {finding.name}: {finding.repaired or 'not repaired'}")
 
 
@@ -53,8 +53,8 @@ for fix in (False, True):
     base.trainable = False  # 1. train the head on the frozen base
     model = with_head(base, training=False)
     fit(model, 1e-2, x[train], y[train], epochs=10)
-    base.trainable = True  # 2. unfreeze, compile again at a low rate, fine-tune
+    base.trainable = True  # 2. unfreeze, compile again at a low learning rate, fine-tune
     print(f"BNGuard(fix={fix})")
-    fit(model, 1e-4, x[train], y[train], 5, [bng.BNGuard(fix=fix, on_finding=say)])
+    fit(model, 1e-4, x[train], y[train], 5, [bng.BNGuard(fix=fix, on_finding=report)])
     _, accuracy = model.evaluate(x[held_out], y[held_out], verbose=0)
     print(f"  {100 * accuracy:.1f} % on held-out digits")

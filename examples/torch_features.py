@@ -53,15 +53,15 @@ class Student(keras.Model):
         return {"features": features, "outputs": self.head(features)}
 
 
-def student(rate, trainable):
+def student(learning_rate, trainable):
     keras.utils.set_random_seed(1)
     (extractor := resnet18()).load_state_dict(pretrained)
     (model := Student(extractor)).extractor.trainable = trainable
-    model.compile(keras.optimizers.Adam(rate), {"features": None, "outputs": LOSS})
+    model.compile(keras.optimizers.Adam(learning_rate), {"features": None, "outputs": LOSS})
     return model, model.predict(x[:1], verbose=0)["features"]
 
 
-def say(name, model, before, findings=""):
+def report(name, model, before, findings=""):
     model.extractor.module.train()  # what a torch script does before its loop
     outputs = model.predict(held_out[0], verbose=0)["outputs"]
     accuracy[name] = 100 * float(np.mean(outputs.argmax(1) == held_out[1]))
@@ -86,13 +86,13 @@ for name in ("frozen, as Keras has it", "frozen, bng.force_inference"):
     if name == "frozen, bng.force_inference":
         bng.force_inference(model)
     model.fit(*train, **EPOCHS, callbacks=[guard := bng.BNGuard(on_finding=lambda finding: None)])
-    say(name, model, before, " ".join(guard.report.codes))
+    report(name, model, before, " ".join(guard.report.codes))
 with bng.force_inference(model, "*"):  # a call without `training` is in training mode there
     model(x[:32])
-say("and called, held", model, before)
+report("called, forced inference", model, before)
 model(x[:32])
-say("and called as it is", model, before)
+report("called as it is", model, before)
 model, before = student(1e-3, trainable=True)
 model.fit(*train, **EPOCHS)
-say("fine-tuned", model, before)
+report("fine-tuned", model, before)
 _picture.bars(accuracy, "accuracy on 500 held-out digits, %")

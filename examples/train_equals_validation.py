@@ -35,29 +35,29 @@ def resnet():
 
 def conv(h, filters, size, stride=1, relu=True):
     h = layers.Conv2D(filters, size, stride, "same", use_bias=False)(h)
-    h = layers.BatchNormalization()(h)  # momentum 0.99, as it comes
+    h = layers.BatchNormalization()(h)  # momentum 0.99, the default
     return layers.ReLU()(h) if relu else h
 
 
-def fine_tune(hold=None):
+def fine_tune(forced=None):
     """From the pretrained weights, with the training set as validation set."""
     keras.utils.set_random_seed(1)
     inputs, features = resnet()
     keras.Model(inputs, features).set_weights(pretrained)
     model = keras.Model(inputs, layers.Dense(2, "softmax")(features))
     model.compile(keras.optimizers.Adam(1e-3), LOSS, metrics=["accuracy"])
-    if hold:
-        bng.force_inference(model, layers=hold)
+    if forced:
+        bng.force_inference(model, layers=forced)
     fit = model.fit(x, y, 16, 10, 0, validation_data=(x, y))
     return model, fit.history
 
 
-def say(name, model):
+def report(name, model):
     gap = bng.mode_gap(model, (x, y), batch_size=16)
     _, evaluated = model.evaluate(x, y, verbose=0)
     learning, inference = gap.training["accuracy"], gap.inference["accuracy"]
     print(
-        f"{name:13s} phase 1: {100 * learning:5.1f} %, phase 0: {100 * inference:5.1f} %, "
+        f"{name:17s} phase 1: {100 * learning:5.1f} %, phase 0: {100 * inference:5.1f} %, "
         f"evaluate: {100 * evaluated:5.1f} %, loss {gap.gap():+.2f} from mode alone"
     )
 
@@ -71,17 +71,19 @@ pretrained = keras.Model(inputs, features).get_weights()
 
 model, as_is = fine_tune()
 last = {name: 100 * values[-1] for name, values in as_is.items()}
-print(f"fit says accuracy {last['accuracy']:.1f} %, val_accuracy {last['val_accuracy']:.1f} %")
-say("as it is", model)
+print(f"fit reports accuracy {last['accuracy']:.1f} %, val_accuracy {last['val_accuracy']:.1f} %")
+report("as it is", model)
 steps = model.optimizer.iterations
 print(f"  0.99 ** {int(steps)} = {0.99 ** int(steps):.2f} of the old statistics are still in")
 result = bng.recalibrate(model, x, batch_size=16)
-say("recalibrated", model)
+report("recalibrated", model)
 result.undo()
-say("undone", model)
-model, held = fine_tune(hold="*")
-say("held", model)
+report("undone", model)
+model, forced = fine_tune(forced="*")
+report("forced inference", model)
 curves = {"training, as it is": as_is["accuracy"], "validation": as_is["val_accuracy"]}
-curves.update({"training, held": held["accuracy"], "validation, held": held["val_accuracy"]})
+curves.update(
+    {"training, forced": forced["accuracy"], "validation, forced": forced["val_accuracy"]}
+)
 percent = {name: 100 * np.array(values) for name, values in curves.items()}
 _picture.lines(percent, "epoch", "accuracy on the same 96 images, %")
