@@ -2,7 +2,7 @@
 
     python tests/builders/without_part.py examples/keras_guide.py guard
 
-`NOTHING` says what each part is replaced by: what a user has who does not call it.
+`NOTHING` has what replaces each part: what a user has who does not call it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-TOLD_NOTHING = SimpleNamespace(
+EMPTY_REPORT = SimpleNamespace(
     findings=(), codes=(), repairs=(), weights=SimpleNamespace(trainable=0, total=0)
 )
 
@@ -23,12 +23,12 @@ def _callback(*_: Any, **__: Any) -> Any:
     import keras
 
     callback = keras.callbacks.Callback()
-    callback.report = TOLD_NOTHING
+    callback.report = EMPTY_REPORT
     return callback
 
 
 def _one_mode(model: Any, data: Any, **_: Any) -> Any:
-    """What `evaluate` alone can tell: one mode, and no gap."""
+    """What `evaluate` shows: one mode, and no gap."""
     _, accuracy = model.evaluate(*data, verbose=0)
     scored = {"accuracy": accuracy}
     return SimpleNamespace(training=scored, inference=scored, gap=lambda: 0.0)

@@ -24,7 +24,7 @@ TINY = Setting(
     labelled=24,
     held_out=16,
     source_batch=128,
-    tune_rate=1e-3,
+    tune_learning_rate=1e-3,
 )
 
 
@@ -55,26 +55,26 @@ def test_the_recipe_as_it_is_loses_its_statistics_on_keras_3_only(shown):
     run = only(shown[0], AS_IS)
     codes = [finding.code for finding in run.findings]
     assert codes == (["BNG201", "BNG404"] if IS_KERAS3 else [])
-    assert run.still is not IS_KERAS3
+    assert run.unchanged is not IS_KERAS3
     assert len(run.drift) == 5
     assert all((shift > 0) is IS_KERAS3 for shift in run.drift.values())
 
 
-def test_held_statistics_are_bit_identical(shown):
+def test_statistics_in_forced_inference_are_bit_identical(shown):
     run = only(shown[0], FIXED)
-    assert run.still
+    assert run.unchanged
     assert set(run.drift.values()) == {0.0}
     assert [finding.code for finding in run.findings] == (["BNG201"] if IS_KERAS3 else [])
     assert all(finding.repaired for finding in run.findings)
 
 
-def test_the_head_alone_moves_nothing_and_has_no_finding(shown):
+def test_training_the_head_changes_no_statistics_and_has_no_finding(shown):
     run = only(shown[0], HEAD_ONLY)
-    assert run.still
+    assert run.unchanged
     assert run.findings == ()
 
 
-def test_the_picture_is_written_where_it_is_said_to_be(shown):
+def test_the_picture_is_written_to_the_path_that_is_printed(shown):
     _, printed, folder = shown
     (picture,) = folder.iterdir()
     assert picture.name == f"demo_{STACK}.png"
@@ -82,21 +82,21 @@ def test_the_picture_is_written_where_it_is_said_to_be(shown):
     assert f"picture: {picture}" in printed
 
 
-def test_what_is_printed_says_what_happened(shown):
+def test_what_is_printed_is_what_happened(shown):
     runs, printed, _ = shown
     assert "24 labelled images" in printed
     assert "1 seed(s) on " in printed
     assert ("BNG201 training-false-ignored [error]" in printed) is IS_KERAS3
     assert ("with BNGuard(fix=True): BNG201, " in printed) is IS_KERAS3
     assert ("nothing found in the recipe as it is" in printed) is not IS_KERAS3
-    said = "overrides" if IS_KERAS3 else "honours"
-    assert f"{said} base(x, training=False) in fit" in printed
+    verb = "overrides" if IS_KERAS3 else "honours"
+    assert f"{verb} base(x, training=False) in fit" in printed
     assert max(map(len, plain_table(rows(runs)).splitlines())) <= 80
 
 
-def test_the_table_counts_what_moved(shown):
+def test_the_table_counts_runs_with_changed_statistics(shown):
     as_is, fixed, head = rows(shown[0])
-    assert as_is[-1] == ("moved in 1 of 1" if IS_KERAS3 else "bit-identical")
+    assert as_is[-1] == ("changed in 1 of 1" if IS_KERAS3 else "bit-identical")
     assert fixed[-2:] == head[-2:] == ("0.00 sd", "bit-identical")
 
 
@@ -106,8 +106,8 @@ def test_the_digits_are_split_without_overlap():
     assert [len(part[1]) for part in (digits.train, digits.held_out)] == [100, 200]
     assert digits.source[0].shape[1:] == (8, 8, 1)
     assert set(digits.source[1]) == set(digits.held_out[1]) == {0, 1, 2, 3, 4}
-    held = {image.tobytes() for image in digits.held_out[0]}
-    assert not held & {image.tobytes() for image in digits.train[0]}
+    kept = {image.tobytes() for image in digits.held_out[0]}
+    assert not kept & {image.tobytes() for image in digits.train[0]}
     assert np.array_equal(digits.train[0], again.train[0])
     assert not np.array_equal(digits.train[0], other.train[0])
 
@@ -143,7 +143,7 @@ def test_the_table_is_not_cut_at_80_columns(monkeypatch, capsys):
         "87.6 +- 10.3 %",
         "92.7 +- 12.0 %",
         "12.34 sd",
-        "moved in 3 of 3",
+        "changed in 3 of 3",
     )
     for table in (show_table, lambda cells: print(plain_table(cells))):
         table([widest])

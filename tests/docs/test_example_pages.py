@@ -1,4 +1,4 @@
-"""Pages of examples say what their scripts print; what they print shows what they claim."""
+"""Pages of examples show what their scripts print, and that bears out what the pages claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notebook in `examples/` runs from top to bottom, and shows what it says it shows."""
+"""The notebook in `examples/` runs from top to bottom and draws its pictures."""
 
 from __future__ import annotations
 

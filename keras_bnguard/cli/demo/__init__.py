@@ -1,4 +1,4 @@
-"""`bnguard demo`: the official recipe on real digits, as it is, held, and without fine-tuning."""
+"""`bnguard demo`: the official recipe on digits: as it is, with forced inference, head only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INTRODUCTION = """\
 A small convolutional net with BatchNormalization is trained on the digits 0-4, then
 transferred to 5-9 under other lighting with {labelled} labelled images, by the recipe of the
 Keras guide: base(x, training=False), train the head with the base frozen, then unfreeze,
-compile again at a low rate, and fine-tune. {seeds} seed(s) on {stack}.
+compile again at a low learning rate, and fine-tune. {seeds} seed(s) on {stack}.
 """
 
 
@@ -38,8 +38,12 @@ def demo(seeds: int, out: Path, setting: Optional[Setting] = None) -> List[Run]:
     """Run the demo, print what it shows and save its picture.
 
     Args:
-        seeds: how many runs. out: folder for the picture; made where it is not there.
-        setting: how long and on how much; Defaults to `Setting()`.
+        seeds: how many runs.
+        out: folder for the picture; created if it does not exist.
+        setting: how long and on how much data. Defaults to `Setting()`.
+
+    Returns:
+        One `Run` per seed and variant, in that order.
 
     Raises:
         MissingExtraError: scikit-learn or matplotlib is not installed.
@@ -54,7 +58,7 @@ def demo(seeds: int, out: Path, setting: Optional[Setting] = None) -> List[Run]:
     print(INTRODUCTION.format(labelled=setting.labelled, seeds=seeds, stack=stack))
     runs: List[Run] = []
     for seed in range(seeds):
-        runs += run_seed(backend.keras, seed, setting, _say)
+        runs += run_seed(backend.keras, seed, setting, _print_progress)
         if seed == 0:
             _show_findings(runs)
     print()
@@ -68,7 +72,7 @@ def demo(seeds: int, out: Path, setting: Optional[Setting] = None) -> List[Run]:
 
 
 def _show_findings(runs: List[Run]) -> None:
-    """What the guard said in the first seed, once: all seeds say the same."""
+    """What the guard reports for the first seed; it reports the same for all."""
     (as_is,), (fixed,) = of_variant(runs, AS_IS), of_variant(runs, FIXED)
     if not as_is.findings:
         show_framed("BNGuard()", "nothing found in the recipe as it is")
@@ -79,7 +83,7 @@ def _show_findings(runs: List[Run]) -> None:
             print(f"with BNGuard(fix=True): {finding.code}, {finding.repaired}")
 
 
-def _say(what: str) -> None:
+def _print_progress(what: str) -> None:
     print(f"  {what}", flush=True)
 
 

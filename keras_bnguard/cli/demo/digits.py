@@ -14,7 +14,10 @@ from keras_bnguard.errors import MissingExtraError
 class Digits:
     """Images `(rows, 8, 8, 1)`, float32 in about [0, 1]; labels 0 to 4.
 
-    source: digits 0 to 4 as scanned. train, held_out: digits 5 to 9 under other lighting.
+    Attributes:
+        source: digits 0 to 4 as scanned.
+        train: digits 5 to 9 under other lighting.
+        held_out: the same, other rows.
     """
 
     source: Tuple[np.ndarray, np.ndarray]
@@ -32,6 +35,9 @@ def load_digits(seed: int, labelled: int, held_out: int) -> Digits:
         seed: decides the order of the rows and the noise.
         labelled: target rows to train on.
         held_out: target rows to measure on, taken from the others.
+
+    Returns:
+        The images and labels of both tasks.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -58,7 +64,7 @@ def load_digits(seed: int, labelled: int, held_out: int) -> Digits:
 
 
 def missing(package: str) -> MissingExtraError:
-    """The error for a package the demo needs and does not find."""
+    """The error for a package that the demo needs and that is not installed."""
     return MissingExtraError(
         f"the demo needs {package}, which is not installed: pip install 'keras_bnguard[demo]'"
     )

@@ -11,7 +11,7 @@ from keras_bnguard.cli.demo.digits import missing
 from keras_bnguard.cli.demo.recipe import AS_IS, FIXED, HEAD_ONLY, VARIANTS, Run
 from keras_bnguard.cli.demo.summary import of_variant
 
-# Okabe and Ito's palette, told apart by every kind of colour vision; shape and dash differ too.
+# Okabe and Ito's palette, distinct for every kind of colour vision; shape and dash differ too.
 COLOURS = {AS_IS: "#D55E00", FIXED: "#0072B2", HEAD_ONLY: "#595959"}
 DASHES = {AS_IS: "-", FIXED: "-", HEAD_ONLY: "--"}
 MARKS = {AS_IS: "o", FIXED: "s", HEAD_ONLY: "^"}
@@ -30,7 +30,7 @@ def need_matplotlib() -> None:
 
 
 def draw(runs: Sequence[Run], path: Path, title: str) -> None:
-    """Write the picture of all runs to `path`, whose ending picks the form."""
+    """Write the picture of all runs to `path`; its ending decides the format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

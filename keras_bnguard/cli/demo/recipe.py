@@ -17,7 +17,20 @@ VARIANTS = (AS_IS, FIXED, HEAD_ONLY)
 
 @dataclass(frozen=True)
 class Setting:
-    """How long and on how much; the defaults are what `bnguard demo` runs."""
+    """How long and on how much data; the defaults are those of `bnguard demo`.
+
+    Attributes:
+        source_epochs: epochs of pretraining on digits 0 to 4.
+        head_epochs: epochs of the head on the frozen backbone.
+        tune_epochs: epochs of fine-tuning.
+        labelled: rows of digits 5 to 9 to train on.
+        held_out: rows of digits 5 to 9 to measure on.
+        source_batch: batch size of the pretraining.
+        batch: batch size on digits 5 to 9.
+        source_learning_rate: of Adam in the pretraining.
+        head_learning_rate: of Adam for the head.
+        tune_learning_rate: of Adam in fine-tuning.
+    """
 
     source_epochs: int = 30
     head_epochs: int = 20
@@ -26,18 +39,24 @@ class Setting:
     held_out: int = 500
     source_batch: int = 32
     batch: int = 8
-    source_rate: float = 2e-3
+    source_learning_rate: float = 2e-3
     head_learning_rate: float = 1e-2
-    tune_rate: float = 1e-4
+    tune_learning_rate: float = 1e-4
 
 
 @dataclass(frozen=True)
 class Run:
     """One seed of one variant.
 
-    accuracy: on the held-out target rows after every epoch, head phase first. drift: mean
-    shift of each BN over the fine-tuning, in standard deviations, by path, as the guard
-    measured it. still: all moving statistics are bit-identical to those after the head phase.
+    Attributes:
+        variant: one of `VARIANTS`.
+        seed: of the split, the weights and the batches.
+        accuracy: on the held-out target rows after every epoch, head phase first.
+        head_epochs: how many of these epochs are the head phase.
+        drift: mean shift of each BN over the fine-tuning as the guard measured it, by path, in
+            standard deviations.
+        unchanged: all moving statistics are bit-identical to those after the head phase.
+        findings: of the head phase and of fine-tuning.
     """
 
     variant: str
@@ -45,7 +64,7 @@ class Run:
     accuracy: Tuple[float, ...]
     head_epochs: int
     drift: Mapping[str, float]
-    still: bool
+    unchanged: bool
     findings: Tuple[Finding, ...]
 
     @property
@@ -63,9 +82,13 @@ def run_seed(
     """Pretrain, train the head, then fine-tune once per variant from the same weights.
 
     Args:
-        keras: the Keras module. seed: of the split, the weights and the batches.
-        setting: how long and on how much.
+        keras: the Keras module.
+        seed: of the split, the weights and the batches.
+        setting: how long and on how much data.
         progress: called with a few words before each part.
+
+    Returns:
+        One `Run` per variant, in the order of `VARIANTS`.
     """
     digits = load_digits(seed, setting.labelled, setting.held_out)
     progress(f"seed {seed}: pretrain on digits 0-4")
@@ -88,7 +111,9 @@ def run_seed(
         base.trainable = variant != HEAD_ONLY
         guard, tuning_found = _guard(fix=variant == FIXED)
         before = statistics(keras, base)
-        tuned = _fit(keras, model, digits, setting, setting.tune_rate, setting.tune_epochs, guard)
+        tuned = _fit(
+            keras, model, digits, setting, setting.tune_learning_rate, setting.tune_epochs, guard
+        )
         after = statistics(keras, base)
         runs.append(
             Run(
@@ -97,7 +122,7 @@ def run_seed(
                 accuracy=(*head, *tuned),
                 head_epochs=setting.head_epochs,
                 drift=dict(guard.report.drift[-1].mean_shift),
-                still=all(np.array_equal(a, b) for a, b in zip(before, after)),
+                unchanged=all(np.array_equal(a, b) for a, b in zip(before, after)),
                 findings=(*found, *tuning_found),
             )
         )
@@ -127,7 +152,7 @@ def pretrain(keras: Any, digits: Digits, setting: Setting, seed: int) -> Sequenc
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.GlobalAveragePooling2D()(base(inputs))
     model = keras.Model(inputs, keras.layers.Dense(5)(x))
-    _compile(keras, model, setting.source_rate)
+    _compile(keras, model, setting.source_learning_rate)
     model.fit(
         *digits.source, batch_size=setting.source_batch, epochs=setting.source_epochs, verbose=0
     )
@@ -137,7 +162,7 @@ def pretrain(keras: Any, digits: Digits, setting: Setting, seed: int) -> Sequenc
 
 
 def build(keras: Any, pretrained: Sequence[np.ndarray]) -> Tuple[Any, Any]:
-    """(model, its backbone) as the recipe says: the backbone is called with training=False."""
+    """(model, its backbone) of the recipe: the backbone is called with training=False."""
     base = backbone(keras)
     base.set_weights(pretrained)
     inputs = keras.Input((8, 8, 1))
@@ -178,7 +203,7 @@ def _fit(
     epochs: int,
     guard: Any,
 ) -> List[float]:
-    """Compile anew, train, and return the held-out accuracy after each epoch."""
+    """Compile, train, and return the held-out accuracy after each epoch."""
     _compile(keras, model, learning_rate)
     history = model.fit(
         *digits.train,

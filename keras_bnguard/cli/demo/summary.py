@@ -14,14 +14,19 @@ HEADER = ("fine-tuning", "after head", "after tuning", "drift", "statistics")
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation (n - 1; 0 for one seed) over the seeds."""
+class OverSeeds:
+    """Mean and standard deviation over the seeds.
+
+    Attributes:
+        mean: the mean.
+        deviation: the standard deviation with n - 1; 0 for one seed.
+    """
 
     mean: float
     deviation: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
+    def of(cls, values: Sequence[float]) -> OverSeeds:
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         return cls(float(np.mean(values)), deviation)
 
@@ -40,38 +45,38 @@ def rows(runs: Sequence[Run]) -> List[Tuple[str, ...]]:
     for variant in VARIANTS:
         mine = of_variant(runs, variant)
         drift = max(max(run.drift.values(), default=0.0) for run in mine)
-        changed = sum(not run.still for run in mine)
+        changed = sum(not run.unchanged for run in mine)
         found.append(
             (
                 variant,
-                Spread.of([run.after_head for run in mine]).percent(),
-                Spread.of([run.after_tuning for run in mine]).percent(),
+                OverSeeds.of([run.after_head for run in mine]).percent(),
+                OverSeeds.of([run.after_tuning for run in mine]).percent(),
                 f"{drift:.2f} sd",
-                f"moved in {changed} of {len(mine)}" if changed else "bit-identical",
+                f"changed in {changed} of {len(mine)}" if changed else "bit-identical",
             )
         )
     return found
 
 
 def meaning(runs: Sequence[Run], stack: Stack) -> str:
-    """What the table says about this stack, whichever way it came out."""
+    """What the table shows about this stack, whatever the result."""
     as_is, fixed, head = (
-        Spread.of([run.after_tuning for run in of_variant(runs, variant)]).mean
+        OverSeeds.of([run.after_tuning for run in of_variant(runs, variant)]).mean
         for variant in (AS_IS, FIXED, HEAD_ONLY)
     )
     points = 100 * (fixed - as_is)
     gain = 100 * (fixed - head)
-    over_head = f"Held, fine-tuning ends {_points(gain)} the head alone."
+    over_head = f"With forced inference, fine-tuning ends {_points(gain)} the head alone."
     if stack.behaviour.graph_false_honoured:
         return (
             f"{stack} honours base(x, training=False) in fit: the statistics stay as they are, "
-            "so nothing is lost here and the guard has nothing to say. The same script on "
-            f"Keras 3 up to 3.15.1 moves them. {over_head}"
+            "so nothing is lost here and the guard reports nothing. The same script on "
+            f"Keras 3 up to 3.15.1 changes them. {over_head}"
         )
     return (
         f"{stack} overrides base(x, training=False) in fit: the statistics of the backbone "
-        f"moved. With BN held, fine-tuning ends {_points(points)} the same recipe as it is. "
-        f"{over_head}"
+        f"changed. With BN forced into inference mode, fine-tuning ends {_points(points)} the same "
+        f"recipe as it is. {over_head}"
     )
 
 
