@@ -30,8 +30,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import keras_bnguard as bng
-from keras_bnguard.data.measure import measure, sample
+from keras_bnguard.data.measure import measure
+from keras_bnguard.data.sample import sample
 from keras_bnguard.model.snapshot import take_snapshot
+from keras_bnguard.records import DataPart
 from keras_bnguard.rules import (
     bng301_momentum_too_slow_for_run as bng301,
 )
@@ -113,7 +115,7 @@ def train(model: Any, x: Any, y: Any, guard: Any = None, **settings: Any) -> Any
 
 
 def facts_of(model: Any, data: Any, **settings: Any) -> Any:
-    parts = settings.pop("parts", frozenset({"norms", "labels", "gap"}))
+    parts = settings.pop("parts", frozenset({DataPart.NORMS, DataPart.LABELS, DataPart.GAP}))
     return measure(take_snapshot(model), sample(data, **settings), parts=parts)
 
 
@@ -150,7 +152,7 @@ def other_data(rows: Rows, seeds: Sequence[int]) -> None:
             best = accuracy(model, x[900:1400], y[900:1400])
             for shift, change in SHIFTS.items():
                 changed = change(x[900:1400], np.random.default_rng(seed)).astype("float32")
-                facts = facts_of(model, changed[:256], parts=frozenset({"norms"}))
+                facts = facts_of(model, changed[:256], parts=frozenset({DataPart.NORMS}))
                 frozen = accuracy(model, changed, y[900:1400])
                 undo = bng.recalibrate(model, changed[:256])
                 gain = accuracy(model, changed, y[900:1400]) - frozen
@@ -167,7 +169,7 @@ def other_data(rows: Rows, seeds: Sequence[int]) -> None:
                 note(rows, "504 mean shift", gain, mean, case)
                 note(rows, "504 log variance", gain, variance, case)
                 note(rows, "504 either, over its limit", gain, either, case)
-                scale = abs(np.log10(facts.norms[0].scale))
+                scale = abs(np.log10(facts.norms[0].variance_ratio))
                 note(rows, "501 log10 of the variance ratio", min(gain, 0.0), scale, case)
 
 
@@ -183,8 +185,8 @@ def other_scale(rows: Rows, seeds: Sequence[int]) -> None:
             x, y = digits(seed)
             model = train(make(), 255 * x, y, batch_size=32, epochs=4)
             for cause, wrong in {"0..1": x, "-1..1": 2 * x - 1}.items():
-                facts = facts_of(model, wrong[:256], parts=frozenset({"norms"}))
-                value = abs(np.log10(facts.norms[0].scale))
+                facts = facts_of(model, wrong[:256], parts=frozenset({DataPart.NORMS}))
+                value = abs(np.log10(facts.norms[0].variance_ratio))
                 rows.setdefault("501 log10 of the variance ratio", []).append(
                     ("faulty", value, f"{name}, trained on 0..255, given {cause}")
                 )
@@ -272,9 +274,9 @@ def order(rows: Rows, model: Any, x: Any, y: Any, size: int, kind: str, case: st
     facts = facts_of(model, (x, y), batch_size=size, in_order=True)
     expected = 1 - 1 / size
     rows.setdefault("505 labels inside / expected", []).append(
-        (kind, facts.labels.within / expected, case)
+        (kind, facts.labels.within_batch_variance_ratio / expected, case)
     )
-    inside = min(norm.within for norm in facts.norms) / expected
+    inside = min(norm.within_batch_variance_ratio for norm in facts.norms) / expected
     rows.setdefault("505 inputs inside / expected", []).append((kind, inside, case))
 
 
@@ -295,7 +297,9 @@ def one_row(rows: Rows, seeds: Sequence[int]) -> None:
         for wired in (False, True):
             model = Wired(make(), wired)
             train(model, x[:320], y[:320], batch_size=32, epochs=1)
-            dependence = facts_of(model, x[:64], parts=frozenset({"norms", "alone"})).alone
+            dependence = facts_of(
+                model, x[:64], parts=frozenset({DataPart.NORMS, DataPart.BATCH_DEPENDENCE})
+            ).batch_dependence
             kind = "faulty" if wired else "clean"
             rows.setdefault("507 difference", []).append((kind, dependence.difference, name))
 

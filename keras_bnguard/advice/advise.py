@@ -13,20 +13,21 @@ from keras_bnguard.advice.trials import (
     Held,
     Length,
     Trials,
-    folds,
+    cut_folds,
 )
-from keras_bnguard.data.batches import Batch, Batches, check_shapes, join, take
-from keras_bnguard.data.mode_gap import row_hits
+from keras_bnguard.data.batch import Batch, check_shapes, join
+from keras_bnguard.data.batches import Batches
+from keras_bnguard.data.scores import row_accuracies
 from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.inference.selection import choose_norms
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import Advice, ExpectedMode, NormKind, PolicyScore
 from keras_bnguard.selectors import Selectors
+from keras_bnguard.statistics.uncertainty import bootstrap_standard_error
 
 Metric = Callable[[Any, Any], Any]
 
-RESAMPLES = 400
 # A difference counts from two standard errors on; from one on it is a lead.
 CLEAR, LEAD = 2.0, 1.0
 
@@ -38,39 +39,44 @@ def advise(
     epochs: int = 10,
     batch_size: int = 32,
     metric: Optional[Metric] = None,
-    select: Optional[Selectors] = None,
+    layers: Optional[Selectors] = None,
     steps: int = 200,
-    cross: int = 3,
-    repeats: Optional[int] = None,
-    batches: int = 64,
+    folds: int = 3,
+    n_repeats: Optional[int] = None,
+    max_batches: int = 64,
     seed: int = 0,
 ) -> Advice:
-    """Measure which policy for pretrained BN does best on your data, and say so.
+    """Measure which policy for pretrained BN does best on your data.
 
-    Three policies: "frozen" (the loaded statistics, BN in inference mode), "recalibrated"
-    (statistics of your data, then inference mode) and "live" (BN as it comes: by the batch in
-    training, statistics moving). The data is cut into folds. For each fold and policy the model
-    is trained for a few steps on the other folds, with its own optimizer, loss and step, and
-    scored on the rows of the fold in inference mode, as it will be used. For "live" the moving
-    statistics are taken to where the whole planned training would bring them. All of the model
-    is put back after it, bit for bit: weights, optimizer, metrics, seeds, compiled step.
+    There are three policies. *Frozen*: the loaded statistics, BN in inference mode. *Recalibrated*:
+    statistics of your data, then inference mode. *Trainable*: BN in training mode, statistics are
+    updated. The rows are cut into folds. For each fold and policy the model is trained for a few
+    steps on the other folds, with its own optimizer, loss and step, and scored on the rows of the
+    fold in inference mode, as it will be used. For *trainable* the moving statistics are brought
+    to where the whole planned training would bring them. Afterwards all of the model is restored,
+    bit for bit: weights, optimizer, metrics, seeds, compiled step.
 
-    The cost is `3 * cross * repeats` trainings of at most `steps` steps, and a pass over the
+    The cost is `3 * folds * n_repeats` trainings of at most `steps` steps, and a pass over the
     data for each recalibration.
 
     Args:
         model: a built Keras model, compiled as it is going to be trained.
-        data: labelled rows of the task in hand: (x, y) arrays, tf.data, PyDataset, DataLoader
-            or a list of batches. Labels are used for training and scoring, not for statistics.
+        data: arrays, (x, y), a dataset, a loader, a list of batches, or a function that returns an
+            iterator of batches; docs/data-rules.md lists every kind. Rows of your task, with
+            labels; they are used for training and scoring, not for statistics.
         epochs: how long you are going to train, in passes over `data`. Defaults to 10.
-        batch_size: rows per batch where data is arrays; use the one of training.
-        metric: function of (y, outputs) as NumPy, larger is better. Defaults to accuracy for
-            a classification with one output, else to minus the compiled loss.
-        select: which BN: a glob on paths, "re:...", a class, a predicate, or a list of these.
+        batch_size: rows per batch where data is arrays; use the one of training. Defaults to 32.
+        metric: function of (y, outputs) as NumPy that returns one number a row, larger is better.
+            Defaults to None: accuracy for a classification with one output, else minus the
+            compiled loss.
+        layers: which BN: a glob on paths, "re:...", a class, a predicate, or a list of these.
             Defaults to None: every BN that carries trained statistics.
-        steps: training steps per trial at most. cross: folds, at least 2. repeats: how often
-            the rows are cut into folds; defaults to None: 3 times up to 240 rows, once from 400 on.
-        batches: how many batches of data at most. seed: of the folds and trials.
+        steps: training steps per trial at most. Defaults to 200.
+        folds: how many parts the rows are cut into, at least 2. Defaults to 3.
+        n_repeats: how often the rows are cut into folds. Defaults to None: 3 times up to 240 rows,
+            twice up to 400, once from there on.
+        max_batches: how many batches of data at most. Defaults to 64.
+        seed: of the folds and trials. Defaults to 0.
 
     Returns:
         An `Advice`; print it for the table, the recommendation and code to paste.
@@ -79,26 +85,27 @@ def advise(
         DataError: no labels, too few rows, or data that cannot be read or has another shape.
         SettingError: the model is not compiled, no BN carries trained statistics, or a number
             is out of range.
-        SelectorError: `select` matches no BN.
+        SelectorError: `layers` matches no BN.
+        UnsupportedModelError: `model` is no Keras model.
 
     Example:
         print(bng.advise(model, (x, y), epochs=20, batch_size=16))
     """
-    _check(model, epochs=epochs, batch_size=batch_size, steps=steps, repeats=repeats or 1)
-    if cross < 2:
-        raise SettingError(f"cross={cross!r}: expected at least 2 folds.")
+    _check(model, epochs=epochs, batch_size=batch_size, steps=steps, n_repeats=n_repeats or 1)
+    if folds < 2:
+        raise SettingError(f"folds={folds!r}: expected at least 2 folds.")
     snapshot = take_snapshot(model)
     snapshot.backend.values.sync(model)
-    paths = _chosen(snapshot, select)
-    rows, batch = _gather(model, data, batch_size, batches)
-    if rows.rows < 4 * cross:
+    paths = _chosen_paths(snapshot, layers)
+    rows, batch = _gather(model, data, batch_size, max_batches)
+    if rows.rows < 4 * folds:
         raise DataError(
-            f"{rows.rows} rows are too few to compare policies on {cross} folds: pass at least "
-            f"{4 * cross}, or choose by the table in docs/statistics.md."
+            f"{rows.rows} rows are too few to compare policies on {folds} folds: pass at least "
+            f"{4 * folds}, or choose by the table in docs/statistics.md."
         )
     planned = epochs * -(-rows.rows // batch)  # `fit` trains on the last, short batch too.
     length = Length(min(steps, planned), planned, batch)
-    cuts = folds(rows.rows, cross, repeats or _repeats(rows.rows), seed)
+    cuts = cut_folds(rows.rows, folds, n_repeats or _repeats(rows.rows), seed)
     found: List[Dict[str, Held]] = []
     with Trials(snapshot, paths, rows, length) as trials:
         for number, (train, test) in enumerate(cuts):
@@ -138,12 +145,12 @@ def _repeats(rows: int) -> int:
     return min(3, max(1, round(600 / rows)))
 
 
-def _chosen(snapshot: ModelSnapshot, select: Optional[Selectors]) -> Tuple[str, ...]:
+def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple[str, ...]:
     usable = {
         n.path for n in snapshot.inventory.norms if n.built and n.kind is not NormKind.VARIABLES
     }
-    if select is not None:
-        return tuple(path for path in choose_norms(snapshot, select) if path in usable)
+    if layers is not None:
+        return tuple(path for path in choose_norms(snapshot, layers) if path in usable)
     trained = tuple(
         n.path for n in snapshot.inventory.norms if n.path in usable and not n.at_default
     )
@@ -151,7 +158,7 @@ def _chosen(snapshot: ModelSnapshot, select: Optional[Selectors]) -> Tuple[str, 
         raise SettingError(
             "no BN of this model carries trained statistics, so there is nothing to decide: BN "
             "that is trained from scratch has to be live. Load the weights first, or name BN by "
-            "select=."
+            "layers=."
         )
     return trained
 
@@ -185,7 +192,7 @@ def _row_scores(
 
     def score(rows: np.ndarray, outputs: Any) -> np.ndarray:
         nonlocal name
-        y = take(data, rows).y
+        y = data.take(rows).y
         if metric is not None:
             values = np.asarray(metric(y, outputs), float)
             if values.shape != (len(rows),):
@@ -194,7 +201,7 @@ def _row_scores(
                     "a row, so that policies can be compared row by row."
                 )
             return values
-        right = row_hits(model, y, outputs)
+        right = row_accuracies(model, y, outputs)
         if right is None:
             name = "-loss"
             return -backend.step.row_losses(model, y, outputs)
@@ -207,7 +214,7 @@ def _row_scores(
         }
 
     scores = gather(lambda held: score(held.rows, held.outputs))
-    losses = gather(lambda h: backend.step.row_losses(model, take(data, h.rows).y, h.outputs))
+    losses = gather(lambda h: backend.step.row_losses(model, data.take(h.rows).y, h.outputs))
     untrained = gather(lambda held: score(held.rows, held.untrained))
     return name, scores, losses, untrained
 
@@ -215,15 +222,6 @@ def _row_scores(
 def _mean_by_row(places: np.ndarray, values: np.ndarray) -> np.ndarray:
     _, where = np.unique(places, return_inverse=True)
     return np.bincount(where, values) / np.bincount(where)
-
-
-def _error(values: np.ndarray) -> float:
-    """Standard error of the mean over rows, by bootstrap."""
-    if not len(values):
-        return float("nan")
-    generator = np.random.default_rng(0)
-    drawn = generator.integers(0, len(values), (RESAMPLES, len(values)))
-    return float(np.std(values[drawn].mean(axis=1)))
 
 
 class Decision(NamedTuple):
@@ -294,7 +292,7 @@ def _beyond(gap: Tuple[float, float], errors: float) -> bool:
 def _gap(values: Rows, one: str, other: str) -> Tuple[float, float]:
     """Mean of one policy minus the other's over the same rows, and its standard error."""
     difference = values[one] - values[other]
-    return float(np.mean(difference)), _error(difference)
+    return float(np.mean(difference)), bootstrap_standard_error(difference)
 
 
 def _table(scores: Rows, losses: Rows, untrained: Rows, best: str) -> Tuple[PolicyScore, ...]:
@@ -302,9 +300,9 @@ def _table(scores: Rows, losses: Rows, untrained: Rows, best: str) -> Tuple[Poli
         PolicyScore(
             policy=policy,
             loss=float(np.mean(losses[policy])),
-            loss_error=_error(losses[policy]),
+            loss_error=bootstrap_standard_error(losses[policy]),
             score=float(np.mean(scores[policy])),
-            score_error=_error(scores[policy]),
+            score_error=bootstrap_standard_error(scores[policy]),
             behind=_gap(scores, best, policy)[0],
             behind_error=_gap(scores, best, policy)[1],
             untrained_score=float(np.mean(untrained[policy])),
@@ -322,7 +320,7 @@ def code_for(snapshot: ModelSnapshot, paths: Sequence[str], policy: str) -> str:
         if any(expected_mode(norm)[0] is ExpectedMode.INFERENCE for norm in norms):
             return _unfreeze(paths)
         return "model.fit(...)  # as it is: these BN are trainable and live"
-    lines = [] if policy == FROZEN else [f"bng.recalibrate(model, x, select={chosen})"]
+    lines = [] if policy == FROZEN else [f"bng.recalibrate(model, x, layers={chosen})"]
     return "\n".join([*lines, f"bng.force_inference(model, layers={chosen})", "model.fit(...)"])
 
 

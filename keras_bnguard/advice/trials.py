@@ -7,12 +7,14 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.values.probe import InputMoments, Probe, pool
+from keras_bnguard.backends.values.probe import Probe
 from keras_bnguard.backends.values.trial_training import TrialTraining, trainable_norms
-from keras_bnguard.data.batches import Batch, join, take
+from keras_bnguard.data import tree
+from keras_bnguard.data.batch import Batch
 from keras_bnguard.inference.selection import make_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import NormKind
+from keras_bnguard.statistics.moments import InputMoments, pool
 
 FROZEN, RECALIBRATED, LIVE = POLICIES = ("frozen", "recalibrated", "live")
 
@@ -61,7 +63,7 @@ class Trials:
         )
         keras_layers = [h.layer for h in self._handles.values() if h.kind is NormKind.KERAS]
         self._live = trainable_norms(keras_layers)
-        self._look = Probe(self._backend, self._model, [])
+        self._predict = Probe(self._backend, self._model, [])
         chosen = list(self._handles.values())
         self._moments = Probe(self._backend, self._model, chosen, frozenset(self._handles))
         self._rehearsal = TrialTraining(self._backend, self._model)
@@ -95,7 +97,7 @@ class Trials:
         name, held = ("live", self._live) if policy == LIVE else ("inference", self._inference)
         with self._rehearsal.step(name, held) as train_on_batch:
             for chosen in _orders(rows, self._length, seed):
-                batch = take(self._data, chosen)
+                batch = self._data.take(chosen)
                 train_on_batch(batch.x, batch.y, sample_weight=batch.sample_weight)
 
     def _go_on(self, rows: np.ndarray) -> None:
@@ -132,7 +134,7 @@ class Trials:
             # A short last batch would mean one more compiled function for a few rows.
             if start and len(chosen) < self._length.batch:
                 break
-            gathered += self._moments(take(self._data, chosen).x).moments
+            gathered += self._moments(self._data.take(chosen).x).moments
         return pool(gathered)
 
     def _store(self, moments: Mapping[str, InputMoments]) -> None:
@@ -144,13 +146,15 @@ class Trials:
     def _outputs(self, rows: np.ndarray) -> Any:
         size = max(self._length.batch, 128)
         parts = [
-            Batch(self._look(take(self._data, rows[start : start + size]).x).outputs)
+            self._predict(self._data.take(rows[start : start + size]).x).outputs
             for start in range(0, len(rows), size)
         ]
-        return join(parts).x
+        return tree.join(parts)
 
 
-def folds(rows: int, count: int, repeats: int, seed: int) -> List[Tuple[np.ndarray, np.ndarray]]:
+def cut_folds(
+    rows: int, count: int, repeats: int, seed: int
+) -> List[Tuple[np.ndarray, np.ndarray]]:
     """(rows to train on, rows to score) `count` times for each repeat, folds of equal size."""
     generator = np.random.default_rng(seed)
     size, found = rows // count, []
@@ -175,4 +179,4 @@ def _orders(rows: np.ndarray, length: Length, seed: int) -> List[np.ndarray]:
     return batches[: length.steps]
 
 
-__all__ = ["FROZEN", "LIVE", "POLICIES", "RECALIBRATED", "Held", "Length", "Trials", "folds"]
+__all__ = ["FROZEN", "LIVE", "POLICIES", "RECALIBRATED", "Held", "Length", "Trials", "cut_folds"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from keras_bnguard.backends import backend_for
-from keras_bnguard.data.batches import checked
-from keras_bnguard.data.measure import measure, sample
+from keras_bnguard.data.containers.registry import readable_container
+from keras_bnguard.data.measure import measure
+from keras_bnguard.data.sample import sample
+from keras_bnguard.guard.data_sampling import find_other_trainers
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.inference.selection import forced_paths, forces_in_step
 from keras_bnguard.model.blocks.flags import add_blocks
@@ -24,10 +26,10 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
 
     Args:
         model: a Keras model, built or not, compiled or not.
-        data: batches for the rules that look at data: arrays, (x, y), tf.data, a PyDataset or
-            Sequence, a DataLoader, a list of batches, or a function that returns an iterator.
-            The model is run on 16 of them in inference mode; nothing is used up, and weights,
-            metrics and random states stay what they are. Defaults to None: they are skipped.
+        data: arrays, (x, y), a dataset, a loader, a list of batches, or a function that returns an
+            iterator of batches; docs/data-rules.md lists every kind. The data rules run the
+            model on 16 batches in inference mode; nothing is used up, and weights, metrics and
+            random states stay as they are. Defaults to None: the data rules are skipped.
         select: rule codes or prefixes to run, "ALL" for the info rules too.
         ignore: rule codes or prefixes to mute, or a mapping from one to layer globs.
 
@@ -56,12 +58,15 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
         trainable_changes=flag_changes(snapshot, wanted, snapshot.backend.flags.compiled(model)),
         statistics_changes=watch.statistics_changes({}, 0),
     )
-    seen = None if data is None else measure(snapshot, sample(checked(data)))
+    measured = None
+    if data is not None:
+        measured = measure(snapshot, sample(readable_container(data).data))
+        find_other_trainers(snapshot, measured)
     facts = Facts(
         inventory=snapshot.inventory,
         optimizer=take_optimizer(snapshot, look_for_decay=rule_filter.names("BNG602")),
         run=run,
-        data=seen,
+        data=measured,
     )
     findings, outcomes = evaluate(facts, rule_filter=rule_filter)
     return Report(

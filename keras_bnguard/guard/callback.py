@@ -48,10 +48,10 @@ class BNGuard(Hooks):
             rules but info.
         ignore: rule codes or prefixes to mute, or a mapping from one to layer globs:
             ``{"BNG404": ["siamese/*"]}``.
-        data: batches for the rules that look at data: arrays, (x, y), tf.data, a PyDataset or
-            Sequence, a DataLoader, a list of batches, or a function that returns an iterator.
-            16 batches are read at train begin; nothing is used up and no random state moves.
-            A one-shot iterator is left alone. Defaults to None: they are skipped.
+        data: arrays, (x, y), a dataset, a loader, a list of batches, or a function that returns an
+            iterator of batches; docs/data-rules.md lists every kind. 16 batches are read for
+            the data rules at the start of training; nothing is used up and no random state changes.
+            A one-shot iterator is left alone. Defaults to None: the data rules are skipped.
         every: "epoch", or every how many training batches to look. "epoch" costs under 1 % of
             a step. At batches the bits of all statistics are compared each time, when the next
             batch begins; drift is measured at the first 20 of these looks and at every 128th

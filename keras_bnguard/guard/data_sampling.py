@@ -6,28 +6,23 @@ from dataclasses import replace
 from typing import Any, Dict, FrozenSet, Mapping, Optional
 
 from keras_bnguard.backends.patches.fit_scope import FitData, fit_arguments, fit_feed
-from keras_bnguard.data.batches import checked, is_arrays
-from keras_bnguard.data.measure import (
-    BATCHES,
-    SECONDS,
-    DataSample,
-    is_built,
-    measure,
-    replicas_of,
-    sample,
-)
+from keras_bnguard.data.containers.registry import container_of, readable_container
+from keras_bnguard.data.measure import SECONDS, is_built, measure, replicas_of
+from keras_bnguard.data.sample import DataSample, SampleLimits, sample
 from keras_bnguard.guard.run import GuardRun
-from keras_bnguard.recalibration.callback import Recalibrate
-from keras_bnguard.records import DataFacts
+from keras_bnguard.model.expected_mode import expected_mode
+from keras_bnguard.model.snapshot import ModelSnapshot, find_shared
+from keras_bnguard.records import DataFacts, DataPart, ExpectedMode
+from keras_bnguard.rules.thresholds import does_not_fit
 
 
 class FROM_FIT:
     """Stands for the data of `fit` itself, which nobody asked us to look at."""
 
 
-UNASKED_BATCHES = 8
-UNASKED_SECONDS = 5.0
-UNASKED_BYTES = 64 * 2**20
+BEFORE_TRAINING = frozenset({DataPart.NORMS, DataPart.LABELS, DataPart.BATCH_DEPENDENCE})
+AFTER_TRAINING = frozenset({DataPart.NORMS, DataPart.GAP})
+UNASKED = SampleLimits(batches=8, seconds=5.0, max_bytes=64 * 2**20)
 
 
 class DataLook:
@@ -44,10 +39,10 @@ class DataLook:
     def __init__(self, data: Any) -> None:
         self._asked = data is not None and data is not FROM_FIT
         if self._asked:
-            checked(data)
+            readable_container(data)
         self._data = data
         self._seen: Optional[DataSample] = None
-        self._late: FrozenSet[str] = frozenset()
+        self._late: FrozenSet[DataPart] = frozenset()
 
     def hyper(self, model: Any, params: Mapping[str, Any]) -> Dict[str, Any]:
         """The settings of `fit` that a callback is told, with what its arguments say besides.
@@ -58,13 +53,17 @@ class DataLook:
         known: Dict[str, Any] = {**params, "replicas": replicas_of(model)}
         arguments, feed = fit_arguments(model), fit_feed(model)
         if arguments is not None:
-            known["recalibrates"] = any(isinstance(c, Recalibrate) for c in arguments.callbacks)
+            known["recalibrates"] = any(
+                getattr(callback, "recalibrates_when_training_ends", False)
+                for callback in arguments.callbacks
+            )
         if feed is not None:
             known["shuffle"] = feed.shuffle
             known["steps_per_epoch"] = feed.steps_per_epoch
-            if is_arrays(feed.x):
+            container = container_of(feed.x)
+            if container.is_in_memory:
                 known["batch_size"] = feed.batch_size or 32
-                known["samples"] = _rows(feed.x)
+                known["samples"] = container.rows
         return known
 
     def begin(self, run: GuardRun, model: Any) -> Optional[DataFacts]:
@@ -76,16 +75,17 @@ class DataLook:
         in_order = feed is not None and not feed.shuffle
         size = feed.batch_size if feed is not None else None
         if self._asked:
-            self._seen = sample(self._data, batch_size=size, in_order=in_order, limit=BATCHES)
-            return self._measure(run, frozenset({"norms", "labels", "alone"}), SECONDS)
+            self._seen = sample(self._data, batch_size=size, in_order=in_order)
+            return self._measure(run, BEFORE_TRAINING, SECONDS)
         return self._unasked(run, feed, in_order)
 
-    def _measure(self, run: GuardRun, parts: FrozenSet[str], seconds: float) -> DataFacts:
+    def _measure(self, run: GuardRun, parts: FrozenSet[DataPart], seconds: float) -> DataFacts:
         """What can be known now; what a model that is not built cannot tell is for `late`."""
         assert self._seen is not None
         facts = measure(
             run.snapshot, self._seen, parts=parts, moment="train begin", seconds=seconds
         )
+        find_other_trainers(run.snapshot, facts)
         if self._seen.batches and not is_built(run.snapshot):
             self._late = parts
         return facts
@@ -95,34 +95,27 @@ class DataLook:
     ) -> Optional[DataFacts]:
         if feed is None:
             return None
-        if not is_arrays(feed.x):
-            kind = type(feed.x).__name__
-            why = (
-                f"{kind} can be read only once and is left to training: give BNGuard(data=...) a "
-                "function that returns a new one"
-                if hasattr(feed.x, "__next__")
-                else f"{kind} is not read without being asked: BNGuard(data=...) looks at it"
-            )
-            return DataFacts(kind=kind, missing={"batches": why})
+        container = container_of(feed.x)
+        if container.why_not_unasked:
+            missing = {DataPart.BATCHES: container.why_not_unasked}
+            return DataFacts(kind=container.kind, missing=missing)
         data = feed.x if feed.y is None else (feed.x, feed.y)
         self._seen = sample(
             data,
             batch_size=feed.batch_size,
             in_order=in_order,
-            limit=UNASKED_BATCHES,
-            seconds=UNASKED_SECONDS,
-            max_bytes=UNASKED_BYTES,
+            limits=UNASKED,
         )
         trained = any(
             norm.built and norm.at_default is False for norm in run.snapshot.inventory.norms
         )
-        parts: FrozenSet[str] = frozenset({"labels", "norms"} if trained else {"labels"})
-        facts = self._measure(run, parts, UNASKED_SECONDS)
+        parts = frozenset({DataPart.LABELS, DataPart.NORMS} if trained else {DataPart.LABELS})
+        facts = self._measure(run, parts, UNASKED.seconds)
         if not self._late:
             self._seen = None
         if not trained:
             facts = replace(
-                facts, missing={"norms": "no BN has trained statistics", **facts.missing}
+                facts, missing={DataPart.NORMS: "no BN has trained statistics", **facts.missing}
             )
         return facts
 
@@ -137,24 +130,33 @@ class DataLook:
             self._seen = None
         if seen is None or not parts:
             return None
-        seconds = SECONDS if self._asked else UNASKED_SECONDS
-        return measure(run.snapshot, seen, parts=parts, moment="first epoch", seconds=seconds)
+        seconds = SECONDS if self._asked else UNASKED.seconds
+        facts = measure(run.snapshot, seen, parts=parts, moment="first epoch", seconds=seconds)
+        find_other_trainers(run.snapshot, facts)
+        return facts
 
     def end(self, run: GuardRun) -> Optional[DataFacts]:
         """Measure what only a trained model tells, on the batches that were read at its start."""
         seen, self._seen = self._seen, None
         if seen is None or not self._asked:
             return None
-        parts = frozenset({"norms", "gap"})
-        return measure(run.snapshot, seen, parts=parts, moment="train end", seconds=SECONDS)
+        facts = measure(
+            run.snapshot, seen, parts=AFTER_TRAINING, moment="train end", seconds=SECONDS
+        )
+        find_other_trainers(run.snapshot, facts)
+        return facts
 
 
-def _rows(x: Any) -> Optional[int]:
-    while isinstance(x, (dict, list, tuple)):
-        if not x:
-            return None
-        x = next(iter(x.values())) if isinstance(x, dict) else x[0]
-    try:
-        return int(x.shape[0])
-    except Exception:
-        return None
+def find_other_trainers(snapshot: ModelSnapshot, facts: DataFacts) -> None:
+    """Look for other models that train a frozen BN, as in a GAN, where its statistics do not fit.
+
+    That walks every object of the process, so it is done on suspicion only.
+    """
+    frozen = {
+        norm.path
+        for norm in snapshot.inventory.norms
+        if expected_mode(norm)[0] is ExpectedMode.INFERENCE
+    }
+    suspicious = any(does_not_fit(item) for item in facts.norms if item.path in frozen)
+    if suspicious and snapshot.inventory.shared is None:
+        snapshot.replace_inventory(shared=find_shared(snapshot))

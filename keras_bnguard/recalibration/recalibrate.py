@@ -7,29 +7,70 @@ et al. 2016 when the data is that of a new domain.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 
-import numpy as np
-
 from keras_bnguard.backends.refs import NormHandle
-from keras_bnguard.backends.values.probe import InputMoments, Probe, pool
-from keras_bnguard.data.batches import Batches, check_shapes
+from keras_bnguard.backends.values.probe import Probe
+from keras_bnguard.data.batch import check_shapes
+from keras_bnguard.data.batches import Batches
+from keras_bnguard.data.population import assign_moments, population_moments
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.selection import choose_norms, forced_paths
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import ExpectedMode, NormKind, NormState
 from keras_bnguard.selectors import Selectors
+from keras_bnguard.statistics.moments import InputMoments
 
-MODES = ("one-pass", "sequential")
+
+class RecalibrationMode(Enum):
+    """How the moments of the data are gathered; the values are what users pass."""
+
+    ONE_PASS = "one-pass"
+    SEQUENTIAL = "sequential"
+
+    @classmethod
+    def of(cls, value: str) -> RecalibrationMode:
+        """The mode of this name.
+
+        Raises:
+            SettingError: there is none.
+        """
+        try:
+            return cls(value)
+        except ValueError:
+            names = ", ".join(repr(mode.value) for mode in cls)
+            raise SettingError(f"mode={value!r}: expected one of {names}.") from None
+
+
+@dataclass(frozen=True)
+class RecalibrationPlan:
+    """What to recalibrate, and over how much of the data.
+
+    Attributes:
+        layers: selectors of BN, None for those that are meant to train.
+        mode: how the moments are gathered.
+        batch_size: rows per batch where the data is arrays.
+        max_batches: batches at most, None for all.
+    """
+
+    layers: Optional[Selectors]
+    mode: RecalibrationMode
+    batch_size: int
+    max_batches: Optional[int]
 
 
 @dataclass
 class Recalibration:
-    """What `recalibrate` did, and the way back.
+    """What `recalibrate` did; `undo()` reverts it.
 
-    before, after: path -> mean and variance, float32, shape `(channels,)`.
-    values: path -> number of values per channel the new statistics were taken over.
+    Attributes:
+        before: path -> old mean and variance, float32, shape `(channels,)`.
+        after: path -> new mean and variance, the same.
+        values: path -> number of values per channel that the new statistics were taken over.
+        mode: "one-pass" or "sequential".
+        undone: whether `undo` was called.
     """
 
     before: Mapping[str, NormState]
@@ -45,9 +86,9 @@ class Recalibration:
         return tuple(self.after)
 
     def undo(self) -> None:
-        """Put the statistics back, bit for bit; a second call does nothing."""
+        """Restore the old statistics, bit for bit; a second call does nothing."""
         if not self.undone:
-            _assign(self._snapshot, self.before)
+            _restore(self._snapshot, self.before)
             self.undone = True
 
 
@@ -55,87 +96,93 @@ def recalibrate(
     model: Any,
     data: Any,
     *,
-    select: Optional[Selectors] = None,
+    layers: Optional[Selectors] = None,
     mode: str = "one-pass",
     batch_size: int = 32,
-    batches: Optional[int] = None,
+    max_batches: Optional[int] = None,
 ) -> Recalibration:
     """Set moving mean and variance to the population mean and variance over data.
 
+    This is PreciseBN (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3), and
+    AdaBN (Li et al. 2016) where the data is that of a new domain.
+
     Args:
         model: a built Keras model.
-        data: anything `fit` takes that can be read again: arrays, (x, y), tf.data, PyDataset,
-            DataLoader, a list of batches. Labels are not used.
-        select: which BN: a glob on paths, "re:...", a class, a predicate, or a list of these.
-            Defaults to None: every BN that is meant to train; those you froze are left alone.
-        mode: "one-pass" (default): all chosen BN normalise by the batch while the moments of
-            their inputs are gathered, one pass over the data, as PreciseBN does.
+        data: arrays, (x, y), a dataset, a loader, a list of batches, or a function that returns an
+            iterator of batches; docs/data-rules.md lists every kind. Labels are not used.
+        layers: which BN: a glob on paths, "re:...", a class, a predicate, or a list of these.
+            Defaults to None: every BN that is meant to train; frozen BN keep their statistics.
+        mode: "one-pass" (default): all chosen BN normalize with batch statistics while the
+            moments of their inputs are gathered, one pass over the data, as PreciseBN does.
             "sequential": one pass per BN, each with those before it already recalibrated and
             in inference mode; exact for how the model is used afterwards.
-        batch_size: rows per batch where data is arrays. batches: how many at most; None: all.
+        batch_size: rows per batch where data is arrays. Defaults to 32.
+        max_batches: how many batches at most. Defaults to None: all.
 
     Returns:
-        A `Recalibration` whose `undo()` puts the old statistics back. The variance is the
+        A `Recalibration` whose `undo()` restores the old statistics. The variance is the
         biased one, pooled over batches weighted by their size, as Keras stores it.
 
     Raises:
-        SettingError: unknown mode. SelectorError: `select` matches no BN.
+        SettingError: unknown mode.
+        SelectorError: `layers` matches no BN.
+        DataError: data that can be read only once, is empty or has another shape.
+        UnsupportedModelError: `model` is no Keras model.
+
+    Example:
+        bng.recalibrate(model, x_new, layers="backbone/*")
+    """
+    plan = RecalibrationPlan(layers, RecalibrationMode.of(mode), batch_size, max_batches)
+    return run_plan(model, data, plan)
+
+
+def run_plan(
+    model: Any, data: Any, plan: RecalibrationPlan, forced_inference: Collection[str] = ()
+) -> Recalibration:
+    """Recalibrate a model by a plan.
+
+    Args:
+        model: a built Keras model.
+        data: anything `recalibrate` takes.
+        plan: what to do.
+        forced_inference: paths of BN that were forced into inference mode and no longer are; they
+            count as frozen.
+
+    Raises:
+        SelectorError: the plan's layers match no BN.
         DataError: data that can be read only once, is empty or has another shape.
     """
-    return recalibrate_unheld(
-        model, data, select=select, mode=mode, batch_size=batch_size, batches=batches
-    )
-
-
-def check_mode(mode: str) -> None:
-    """Refuse a mode that does not exist."""
-    if mode not in MODES:
-        raise SettingError(f"mode={mode!r}: expected one of {', '.join(MODES)}.")
-
-
-def recalibrate_unheld(
-    model: Any,
-    data: Any,
-    *,
-    select: Optional[Selectors],
-    mode: str,
-    batch_size: int,
-    batches: Optional[int],
-    forced_inference: Collection[str] = (),
-) -> Recalibration:
-    """`recalibrate`, knowing of more BN that were held in inference mode: paths in `held`."""
-    check_mode(mode)
     snapshot = take_snapshot(model, forced_inference={*forced_inference, *forced_paths(model)})
     snapshot.backend.values.sync(model)
-    chosen = _chosen(snapshot, select)
-    source = Batches(data, batch_size=batch_size, limit=batches)
+    chosen = _chosen_paths(snapshot, plan.layers)
+    source = Batches(data, batch_size=plan.batch_size, limit=plan.max_batches)
     for batch in source:
         check_shapes(model, batch)
         break
     handles = {h.path: h for h in snapshot.handles if h.path in chosen}
     before = {path: snapshot.backend.values.state(h, affine=False) for path, h in handles.items()}
     try:
-        if mode == "one-pass":
+        if plan.mode is RecalibrationMode.ONE_PASS:
             pooled = _one_pass(snapshot, list(handles.values()), source)
-            _store(snapshot, handles, pooled)
+            assign_moments(snapshot, pooled)
         else:
             pooled = _sequential(snapshot, handles, source)
     except BaseException:
-        _assign(snapshot, before)
+        _restore(snapshot, before)
         raise
     after = {path: snapshot.backend.values.state(handles[path], affine=False) for path in pooled}
     return Recalibration(
         before={path: before[path] for path in pooled},
         after=after,
         values={path: item.count for path, item in pooled.items()},
-        mode=mode,
+        mode=plan.mode.value,
         _snapshot=snapshot,
     )
 
 
-def _chosen(snapshot: ModelSnapshot, select: Optional[Selectors]) -> Tuple[str, ...]:
-    if select is not None:
-        return choose_norms(snapshot, select)
+def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple[str, ...]:
+    if layers is not None:
+        return choose_norms(snapshot, layers)
     return tuple(
         norm.path
         for norm in snapshot.inventory.norms
@@ -148,12 +195,9 @@ def _chosen(snapshot: ModelSnapshot, select: Optional[Selectors]) -> Tuple[str, 
 def _one_pass(
     snapshot: ModelSnapshot, handles: List[NormHandle], source: Batches
 ) -> Dict[str, InputMoments]:
-    by_batch = frozenset(h.path for h in handles)
-    probe = Probe(snapshot.backend, snapshot.model, handles, by_batch)
-    gathered: List[InputMoments] = []
-    for batch in source:
-        gathered += probe(batch.x).moments
-    return pool(gathered)
+    with_batch_statistics = frozenset(h.path for h in handles)
+    probe = Probe(snapshot.backend, snapshot.model, handles, with_batch_statistics)
+    return population_moments(probe, source)
 
 
 def _sequential(
@@ -167,26 +211,14 @@ def _sequential(
     done: Dict[str, InputMoments] = {}
     for path in order:
         single = Probe(snapshot.backend, snapshot.model, [handles[path]])
-        gathered: List[InputMoments] = []
-        for batch in source:
-            gathered += single(batch.x).moments
-        pooled = pool(gathered)
-        _store(snapshot, handles, pooled)
+        pooled = population_moments(single, source)
+        assign_moments(snapshot, pooled)
         done.update(pooled)
     return done
 
 
-def _store(
-    snapshot: ModelSnapshot, handles: Mapping[str, NormHandle], pooled: Mapping[str, InputMoments]
-) -> None:
-    for path, item in pooled.items():
-        mean, variance, _, _ = handles[path].vectors()
-        snapshot.backend.values.assign(mean, item.mean.astype(np.float32))
-        snapshot.backend.values.assign(variance, item.variance.astype(np.float32))
-
-
-def _assign(snapshot: ModelSnapshot, states: Mapping[str, NormState]) -> None:
-    handles = {h.path: h for h in snapshot.handles}
+def _restore(snapshot: ModelSnapshot, states: Mapping[str, NormState]) -> None:
+    handles = {handle.path: handle for handle in snapshot.handles}
     for path, state in states.items():
         mean, variance, _, _ = handles[path].vectors()
         if state.mean is not None and state.variance is not None:

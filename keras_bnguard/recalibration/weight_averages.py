@@ -7,7 +7,6 @@ from typing import Any, Optional, Sequence
 
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.values.averages import averaging, distance, keeper
-from keras_bnguard.recalibration.callback import recalibrates
 from keras_bnguard.records import Averaging
 
 
@@ -30,4 +29,13 @@ class WeightAverageTracker:
         found = averaging(model, callbacks, self._distance)
         if found is None:
             return None
-        return replace(found, recalibrated=recalibrates(callbacks, found.assigned))
+        return replace(found, recalibrated=_covered(callbacks, found.assigned))
+
+
+def _covered(callbacks: Sequence[Any], assigned: bool) -> bool:
+    """Whether a callback gives averages statistics of their own; see `Recalibrate.covers`."""
+    return any(getattr(each, "covers_averages", _never)(assigned) for each in callbacks)
+
+
+def _never(assigned: bool) -> bool:
+    return False

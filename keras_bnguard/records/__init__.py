@@ -11,6 +11,7 @@ from keras_bnguard.records.advice import Advice, PolicyScore
 from keras_bnguard.records.data import (
     BatchDependence,
     DataFacts,
+    DataPart,
     Gap,
     Labels,
     NormInput,
@@ -74,6 +75,7 @@ __all__ = [
     "ChangeOutcome",
     "Convolution",
     "DataFacts",
+    "DataPart",
     "DriftSnapshot",
     "EmaBias",
     "ExpectedMode",

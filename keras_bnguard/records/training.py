@@ -8,7 +8,7 @@ from typing import Any, FrozenSet, Mapping, Optional, Tuple
 
 import numpy as np
 
-from keras_bnguard.records.data import DataFacts
+from keras_bnguard.records.data import DataFacts, DataPart
 from keras_bnguard.records.model import Inventory
 from keras_bnguard.records.modes import ExpectedMode, RunMode
 
@@ -281,4 +281,4 @@ class Facts:
     @property
     def why_no_batches(self) -> str:
         """Why no batch could be looked at, where somebody tried; empty otherwise."""
-        return "" if self.data is None else self.data.missing.get("batches", "")
+        return "" if self.data is None else self.data.missing.get(DataPart.BATCHES, "")

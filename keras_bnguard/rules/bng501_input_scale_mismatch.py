@@ -6,7 +6,7 @@ import math
 import re
 from typing import Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import DataFacts, Facts, Inventory, NormInput, Severity
+from keras_bnguard.records import DataFacts, DataPart, Facts, Inventory, NormInput, Severity
 from keras_bnguard.rules.base import Rule, Violation, indent, norms_of, some, stack_of
 from keras_bnguard.rules.thresholds import why_missing
 
@@ -75,26 +75,26 @@ class InputScaleMismatch(Rule):
         violation = mismatched(facts)
         if not violation:
             return
-        worst = max(violation, key=lambda item: abs(math.log(max(item.scale, 1e-30))))
+        worst = max(violation, key=lambda item: abs(math.log(max(item.variance_ratio, 1e-30))))
         cause, code = _cause(inventory, data, worst)
         paths = tuple(item.path for item in violation)
         yield Violation(
             layers=paths,
             message=(
-                f"What reaches {some(paths)} has {worst.scale:.3g} times the variance that its "
+                f"What reaches {some(paths)} has {worst.variance_ratio:.3g} times the variance that its "
                 f"moving statistics describe (limits 0.01 and 100), over {data.rows} rows from "
                 f"{data.low:.4g} to {data.high:.4g}. {cause} {stack_of(facts)} says nothing."
             ),
             fix=f"feed the model what it was trained on:\n{indent(code)}",
             evidence={
-                "variance_ratio": {item.path: item.scale for item in violation},
+                "variance_ratio": {item.path: item.variance_ratio for item in violation},
                 "limits": (1 / MAX_SCALE, MAX_SCALE),
                 "range": (data.low, data.high),
             },
         )
 
     def skip_reason(self, facts: Facts) -> Optional[str]:
-        return why_missing(facts, "norms")
+        return why_missing(facts, DataPart.NORMS)
 
 
 def mismatched(facts: Facts) -> List[NormInput]:
@@ -108,7 +108,7 @@ def mismatched(facts: Facts) -> List[NormInput]:
         and item.finite
         and item.path in known
         and known[item.path].at_default is False
-        and not 1 / MAX_SCALE <= item.scale <= MAX_SCALE
+        and not 1 / MAX_SCALE <= item.variance_ratio <= MAX_SCALE
     ]
 
 
@@ -126,7 +126,7 @@ def _cause(inventory: Inventory, data: DataFacts, item: NormInput) -> Tuple[str,
     if data.low == data.high:
         return "Likely cause: all values of the data are the same.", "print(x.min(), x.max())"
     name, mode = family_of(inventory, item.container)
-    small = item.scale < 1
+    small = item.variance_ratio < 1
     rescales = [
         layer.path
         for layer in inventory.layers

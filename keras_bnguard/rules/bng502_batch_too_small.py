@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, NormLayer, Severity
+from keras_bnguard.records import DataPart, Facts, NormLayer, Severity
 from keras_bnguard.rules.base import (
     ON_CHANGE,
     Rule,
@@ -94,7 +94,7 @@ class BatchTooSmall(Rule):
             why = (
                 "the size of a batch is not known here; needs P (BNGuard(data=...)) or a first step"
             )
-            return why_missing(facts, "norms") or why
+            return why_missing(facts, DataPart.NORMS) or why
         return None
 
 

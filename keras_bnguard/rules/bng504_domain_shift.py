@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormInput, NormLayer, Severity
+from keras_bnguard.records import DataPart, Facts, NormInput, NormLayer, Severity
 from keras_bnguard.rules.base import (
     Rule,
     Violation,
@@ -94,7 +94,7 @@ class DomainShift(Rule):
                 "measure which is better, and recompute the statistics if they are:\n"
                 + indent(
                     "print(bng.advise(model, (x, y)))\n"
-                    'bng.recalibrate(model, x, select="*")      # then train with BN frozen'
+                    'bng.recalibrate(model, x, layers="*")      # then train with BN frozen'
                 )
             ),
             evidence={
@@ -106,7 +106,9 @@ class DomainShift(Rule):
         )
 
     def skip_reason(self, facts: Facts) -> Optional[str]:
-        return why_missing(facts, "norms") or (self._blind(facts) if frozen_inputs(facts) else None)
+        return why_missing(facts, DataPart.NORMS) or (
+            self._blind(facts) if frozen_inputs(facts) else None
+        )
 
     @staticmethod
     def _blind(facts: Facts) -> Optional[str]:
@@ -128,7 +130,7 @@ def frozen_inputs(facts: Facts) -> List[NormInput]:
     off = {
         item.container
         for item in data.norms
-        if item.first and not 1 / MAX_SCALE <= item.scale <= MAX_SCALE
+        if item.first and not 1 / MAX_SCALE <= item.variance_ratio <= MAX_SCALE
     }
     return [
         item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import DataFacts, Facts, Severity
+from keras_bnguard.records import DataFacts, DataPart, Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
 from keras_bnguard.rules.thresholds import (
     MAX_LABELS_WITHIN,
@@ -65,7 +65,7 @@ class BatchesNotShuffled(Rule):
             return
         paths = tuple(alike) or tuple(norm.path for norm in norms)
         expected = 1 - 1 / data.full_rows
-        found = [f"{inputs[p].within:.2g}" for p in alike]
+        found = [f"{inputs[p].within_batch_variance_ratio:.2g}" for p in alike]
         yield Violation(
             layers=paths,
             message=(
@@ -82,9 +82,13 @@ class BatchesNotShuffled(Rule):
                 + indent("model.fit(x, y, shuffle=True)")
             ),
             evidence={
-                "within": {p: inputs[p].within for p in paths if p in inputs},
-                "labels_within": data.labels.within if data.labels is not None else None,
-                "batches_of_one_label": data.labels.single if data.labels is not None else None,
+                "within": {p: inputs[p].within_batch_variance_ratio for p in paths if p in inputs},
+                "labels_within": data.labels.within_batch_variance_ratio
+                if data.labels is not None
+                else None,
+                "batches_of_one_label": data.labels.single_class_batches
+                if data.labels is not None
+                else None,
                 "limits": (MAX_WITHIN * expected, MAX_LABELS_WITHIN * expected),
             },
         )
@@ -98,7 +102,7 @@ class BatchesNotShuffled(Rule):
         if data.batches < MIN_BATCHES or data.full_rows < 4:
             return f"needs {MIN_BATCHES} batches of 4 rows, the data gave {data.batches}"
         if data.labels is None:
-            return why_missing(facts, "norms")
+            return why_missing(facts, DataPart.NORMS)
         return None
 
 
@@ -106,7 +110,7 @@ def _labels(data: DataFacts) -> str:
     labels = data.labels
     if labels is None:
         return ""
-    return f"{labels.single} of {labels.batches} have one label only ({labels.n_classes} in all), "
+    return f"{labels.single_class_batches} of {labels.batches} have one label only ({labels.n_classes} in all), "
 
 
 def _ends(numbers: List[str]) -> List[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, Gap, Severity, Trigger
+from keras_bnguard.records import DataPart, Facts, Gap, Severity, Trigger
 from keras_bnguard.rules.base import AT_THE_END, Rule, Violation, indent, some, stack_of
 from keras_bnguard.rules.thresholds import MIN_VALUES, live, put_right, why_missing
 
@@ -103,7 +103,7 @@ class TrainInferenceGap(Rule):
         if data is None:
             return None
         if data.gap is None:
-            return why_missing(facts, "gap") or "measured when training is over"
+            return why_missing(facts, DataPart.GAP) or "measured when training is over"
         return _blind(facts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, Severity
+from keras_bnguard.records import DataPart, Facts, Severity
 from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
 from keras_bnguard.rules.thresholds import why_missing
 
@@ -51,9 +51,9 @@ class OutputDependsOnBatch(Rule):
 
     def check(self, facts: Facts) -> Iterable[Violation]:
         data = facts.data
-        if data is None or data.alone is None:
+        if data is None or data.batch_dependence is None:
             return
-        alone = data.alone
+        alone = data.batch_dependence
         if alone.proven or alone.random or not alone.difference > MAX_DIFFERENCE:
             return
         if not alone.difference > TIMES_HELD * alone.difference_forced:
@@ -86,6 +86,6 @@ class OutputDependsOnBatch(Rule):
         data = facts.data
         if data is None:
             return None
-        if data.alone is not None and data.alone.random:
+        if data.batch_dependence is not None and data.batch_dependence.random:
             return "the same batch twice gave different outputs, BN or not"
-        return why_missing(facts, "alone") or why_missing(facts, "norms")
+        return why_missing(facts, DataPart.BATCH_DEPENDENCE) or why_missing(facts, DataPart.NORMS)

@@ -9,7 +9,15 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-from keras_bnguard.records import CallSite, DataFacts, Facts, NormInput, NormKind, NormLayer
+from keras_bnguard.records import (
+    CallSite,
+    DataFacts,
+    DataPart,
+    Facts,
+    NormInput,
+    NormKind,
+    NormLayer,
+)
 from keras_bnguard.rules.base import drops_training, expects_inference, sites_of
 
 MAX_MEAN_SHIFT = 0.6
@@ -84,7 +92,7 @@ def put_right(facts: Facts) -> bool:
     return bool((facts.fit_settings or {}).get("recalibrates"))
 
 
-def why_missing(facts: Facts, part: str) -> Optional[str]:
+def why_missing(facts: Facts, part: DataPart) -> Optional[str]:
     """The reason why a part of the data facts is not there, in the words of a skipped rule."""
     data: Optional[DataFacts] = facts.data
     why = None if data is None else data.missing.get(part)
@@ -98,10 +106,14 @@ def unshuffled(data: DataFacts, item: Optional[NormInput] = None) -> bool:
         return False
     if labels is not None:
         if labels.n_classes == 1:
-            return labels.classes >= 3 and data.rows >= 128
-        if labels.within < MAX_LABELS_WITHIN * (1 - 1 / data.full_rows):
+            return labels.one_hot_width >= 3 and data.rows >= 128
+        if labels.within_batch_variance_ratio < MAX_LABELS_WITHIN * (1 - 1 / data.full_rows):
             return True
-    return item is not None and item.finite and item.within < MAX_WITHIN * (1 - 1 / data.full_rows)
+    return (
+        item is not None
+        and item.finite
+        and item.within_batch_variance_ratio < MAX_WITHIN * (1 - 1 / data.full_rows)
+    )
 
 
 MAX_LABELS_WITHIN = 0.5

@@ -191,7 +191,12 @@ def ema_bias(path: str, **settings: Any) -> EmaBias:
 
 def labels(**settings: Any) -> Labels:
     """Labels of ten classes at random."""
-    known = {"n_classes": 10, "batches": 16, "single": 0, "within": 0.97}
+    known = {
+        "n_classes": 10,
+        "batches": 16,
+        "single_class_batches": 0,
+        "within_batch_variance_ratio": 0.97,
+    }
     return Labels(**{**known, **settings})
 
 

@@ -21,17 +21,7 @@ from keras_bnguard.backends.array_operations import ArrayOperations
 from keras_bnguard.backends.patches.inference_mode import _PATCHES, held_forward
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.records import NormKind
-
-
-@dataclass(frozen=True)
-class InputMoments:
-    """One call of one BN: mean and biased variance per channel, shape `(channels,)`, float64,
-    and `count`, the values per channel they were taken over."""
-
-    path: str
-    mean: np.ndarray
-    variance: np.ndarray
-    count: float
+from keras_bnguard.statistics.moments import InputMoments
 
 
 @dataclass(frozen=True)
@@ -176,24 +166,3 @@ def _names(call: Any) -> Tuple[str, ...]:
         return tuple(inspect.signature(call).parameters)
     except (TypeError, ValueError):
         return ()
-
-
-def pool(moments: Sequence[InputMoments]) -> Dict[str, InputMoments]:
-    """Moments over all calls and batches, by path: the mean and biased variance of all values.
-
-    For parts i with n_i values, mean m_i and variance v_i: m = sum n_i m_i / n and
-    v = sum n_i (v_i + (m_i - m)^2) / n, in float64 (Chan, Golub, LeVeque 1983).
-    """
-    parts: Dict[str, List[InputMoments]] = {}
-    for item in moments:
-        parts.setdefault(item.path, []).append(item)
-    pooled = {}
-    for path, items in parts.items():
-        n = np.array([item.count for item in items])[:, None]
-        means = np.stack([item.mean for item in items])
-        variances = np.stack([item.variance for item in items])
-        total = float(np.sum(n))
-        mean = np.sum(n * means, axis=0) / total
-        variance = np.sum(n * (variances + (means - mean) ** 2), axis=0) / total
-        pooled[path] = InputMoments(path, mean, variance, total)
-    return pooled

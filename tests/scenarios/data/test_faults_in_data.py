@@ -213,7 +213,7 @@ def test_what_cannot_be_run_is_skipped_with_its_reason_and_never_raises():
         "not built yet": (keras.Sequential([layers.Dense(3), layers.BatchNormalization()]), x),
         "takes batches of shape": (compiled(dense()), x[:, :5]),
         "can be read only once": (compiled(dense()), iter([(x, y)])),
-        "no batch came out": (compiled(dense()), []),
+        "gave no batch": (compiled(dense()), []),
     }
     for said, (model, data) in cases.items():
         report = bng.audit(model, data)

@@ -86,8 +86,8 @@ def test_live_bn_is_right_on_another_domain_and_wrong_on_a_small_clean_target(di
         (brighter[800:950], y[800:950]),
         epochs=10,
         batch_size=30,
-        cross=2,
-        repeats=1,
+        folds=2,
+        n_repeats=1,
         steps=20,
     )
     assert advice.policy != "frozen"
@@ -99,6 +99,6 @@ def test_live_bn_is_right_on_another_domain_and_wrong_on_a_small_clean_target(di
     frozen, live = tuned(x, slice(800, 820), batch=2, epochs=4, rate=3e-4)
     assert frozen > live + 0.01
     advice = bng.advise(
-        model, (x[800:840], y[800:840]), epochs=2, batch_size=2, cross=2, repeats=1, steps=40
+        model, (x[800:840], y[800:840]), epochs=2, batch_size=2, folds=2, n_repeats=1, steps=40
     )
     assert advice.policy != "live"

@@ -47,7 +47,7 @@ def everything(model):
 
 
 def quick(model, rows=None, **settings):
-    settings = {"epochs": 1, "batch_size": 8, "cross": 2, "steps": 2, "repeats": 1, **settings}
+    settings = {"epochs": 1, "batch_size": 8, "folds": 2, "steps": 2, "n_repeats": 1, **settings}
     return bng.advise(model, data(rows=16) if rows is None else rows, **settings)
 
 
@@ -157,7 +157,7 @@ def classifier():
 def test_on_a_shifted_domain_it_says_not_frozen_and_the_shift_is_in_the_table():
     model = classifier()
     advice = bng.advise(
-        model, blobs(96, 1, 3.0), epochs=3, batch_size=16, cross=2, repeats=1, steps=6
+        model, blobs(96, 1, 3.0), epochs=3, batch_size=16, folds=2, n_repeats=1, steps=6
     )
     assert advice.policy in ("recalibrated", "live")
     assert advice.difference
@@ -176,8 +176,8 @@ def test_where_nothing_differs_it_says_so_and_leaves_the_statistics_as_they_are(
         model.get_layer(name).momentum = 0.9999
     model.compile(keras.optimizers.SGD(1e-6), "binary_crossentropy")
     advice = bng.advise(
-        model, blobs(64, 2, 0.0), epochs=1, batch_size=16, cross=2, repeats=1, steps=2,
-        select=lambda layer: layer.name == "bn1", metric=lambda y, outputs: np.ones(len(y)),
+        model, blobs(64, 2, 0.0), epochs=1, batch_size=16, folds=2, n_repeats=1, steps=2,
+        layers=lambda layer: layer.name == "bn1", metric=lambda y, outputs: np.ones(len(y)),
     )  # fmt: skip
     assert advice.policy == "frozen"
     assert advice.layers == ("bn1",)
@@ -246,13 +246,13 @@ def test_bad_input_gets_one_clear_error():
     with pytest.raises(bng.SettingError, match="at least 1"):
         quick(model, epochs=0)
     with pytest.raises(bng.SettingError, match="2 folds"):
-        quick(model, cross=1)
+        quick(model, folds=1)
     with pytest.raises(bng.DataError, match="labels"):
         quick(model, rows=data()[0])
     with pytest.raises(bng.DataError, match="too few"):
         quick(model, rows=data(rows=5))
     with pytest.raises(bng.SelectorError):
-        quick(model, select="nothing")
+        quick(model, layers="nothing")
     fresh = transfer()
     with pytest.raises(bng.SettingError, match="compiled"):
         quick(fresh)
@@ -265,7 +265,7 @@ def test_the_code_to_paste_names_the_layers_and_runs():
     model = trained()
     for policy, expected in (
         ("frozen", ['bng.force_inference(model, layers="*")']),
-        ("recalibrated", ['bng.recalibrate(model, x, select="*")', "bng.force_inference("]),
+        ("recalibrated", ['bng.recalibrate(model, x, layers="*")', "bng.force_inference("]),
         ("live", ["model.fit("]),
     ):
         snapshot = take_snapshot(model)

@@ -157,7 +157,7 @@ def test_a_trunk_that_is_random_in_inference_is_refused_even_where_dropout_is_to
 
 
 def test_a_trunk_that_mixes_rows_is_refused():
-    with pytest.raises(bng.UnsupportedModelError, match="beside it"):
+    with pytest.raises(bng.UnsupportedModelError, match="other rows"):
         bng.precompute_features(trunk(ByTheBatch()), IMAGES)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard.recalibration.callback import When
 from tests.builders.models import BN
 from tests.stack import IS_KERAS3, keras
 
@@ -75,7 +76,7 @@ def test_averaged_weights_get_their_own_statistics_and_the_report_says_so(guard_
     assert belongs(model)
     assert "BNG603" not in guard.report.codes
     (line,) = guard.report.repairs
-    assert "recalibrated at train end: 1 BN" in line
+    assert "recalibrated at the end of training: 1 BN" in line
     assert line in json.loads((tmp_path / "r.json").read_text())["repairs"]
     assert again.result.paths == ("bn",)
 
@@ -113,7 +114,7 @@ def test_plain_training_is_recalibrated_too_and_frozen_layers_are_left_alone():
     fit(model, again)
     assert again.result is None
     assert same(before, statistics(model))
-    fit(model, bng.Recalibrate(X, select="bn"))
+    fit(model, bng.Recalibrate(X, layers="bn"))
     assert belongs(model)
 
 
@@ -231,7 +232,8 @@ def test_bad_input_gets_one_clear_error():
 
 
 def test_it_survives_copies_and_is_a_keras_callback():
-    again = bng.Recalibrate(X, at="swaps", batches=2)
+    again = bng.Recalibrate(X, at="swaps", max_batches=2)
     assert isinstance(again, C.Callback)
     for other in (copy.deepcopy(again), pickle.loads(pickle.dumps(again))):
-        assert (other.at, other._how["batches"]) == ("swaps", 2)
+        assert other._when is When.SWAPS
+        assert other._plan == again._plan

@@ -102,7 +102,7 @@ def test_a_bn_the_user_froze_is_left_alone_unless_it_is_named():
     model = conv_model()
     model.get_layer("bn1").trainable = False
     assert bng.recalibrate(model, IMAGES).paths == ("bn0", "bn2")
-    assert bng.recalibrate(model, IMAGES, select="bn1").paths == ("bn1",)
+    assert bng.recalibrate(model, IMAGES, layers="bn1").paths == ("bn1",)
 
 
 def test_random_states_stay_where_they_were():
@@ -186,7 +186,7 @@ def test_bad_input_gets_one_clear_error():
     with pytest.raises(bng.DataError, match=r"\(None, 8\)"):
         bng.recalibrate(model, X[:, :5])
     with pytest.raises(bng.SelectorError, match="Nearest: bn"):
-        bng.recalibrate(model, X, select="bm")
+        bng.recalibrate(model, X, layers="bm")
     model.compile("sgd", "mse")
     with pytest.raises(bng.DataError, match="labels"):
         bng.mode_gap(model, X)

@@ -12,6 +12,7 @@ import pytest
 from keras_bnguard import records
 from keras_bnguard.records import (
     DataFacts,
+    DataPart,
     DriftSnapshot,
     Facts,
     Finding,
@@ -62,7 +63,7 @@ def test_facts_know_which_parts_they_have(part, need):
 
 
 def test_batches_that_could_not_be_read_are_not_there_and_say_why():
-    known = Facts(data=DataFacts(missing={"batches": "no batch came out"}))
+    known = Facts(data=DataFacts(missing={DataPart.BATCHES: "no batch came out"}))
     assert not known.has("P")
     assert known.why_no_batches == "no batch came out"
 

@@ -167,12 +167,12 @@ def everything_wrong():
         ),
         fit_settings={"epochs": 1, "steps": 10, "batch_size": 32, "samples": 65},
         data=sampled(
-            reached("backbone/a", scale=1e-6),
+            reached("backbone/a", variance_ratio=1e-6),
             reached("c", values_per_row=1.0),
             reached("wrapper/0", mean_shift=3.0),
-            labels=labels(single=16, within=0.0),
+            labels=labels(single_class_batches=16, within_batch_variance_ratio=0.0),
             gap=gap(0.1, 2.0),
-            alone=BatchDependence(difference=1.0),
+            batch_dependence=BatchDependence(difference=1.0),
         ),
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import DataPart, Facts
 from keras_bnguard.rules.bng501_input_scale_mismatch import InputScaleMismatch, family_of
 from tests.builders.facts import (
     facts,
@@ -19,7 +19,7 @@ RULE = InputScaleMismatch
 
 
 def known(scale, path="base/bn", layers=(), low=0.0, high=1.0, **settings):
-    item = reached(path, scale=scale, **settings)
+    item = reached(path, variance_ratio=scale, **settings)
     return facts(norm(path), layers=layers, data=sampled(item, low=low, high=high))
 
 
@@ -73,7 +73,7 @@ def test_only_the_first_bn_of_a_sub_model_counts():
 
 
 def test_default_statistics_are_silent():
-    item = reached("bn", scale=1e-5)
+    item = reached("bn", variance_ratio=1e-5)
     assert not violations(RULE, facts(norm("bn", at_default=True), data=sampled(item)))
 
 
@@ -82,6 +82,6 @@ def test_non_finite_data_are_silent():
 
 
 def test_it_says_why_it_cannot_look():
-    data = sampled(missing={"norms": "the model is not built yet"})
+    data = sampled(missing={DataPart.NORMS: "the model is not built yet"})
     assert RULE().skip_reason(facts(norm("bn"), data=data)).startswith("needs P: the model is")
     assert RULE().skip_reason(Facts()) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_bnguard.records import Facts, SharedNorm
+from keras_bnguard.records import DataPart, Facts, SharedNorm
 from keras_bnguard.rules.bng504_domain_shift import DomainShift
 from tests.builders.facts import facts, labels, norm, reached, sampled, the_violation, violations
 
@@ -50,7 +50,7 @@ def test_default_statistics_and_live_bn_are_silent():
 
 
 def test_a_wrong_scale_is_left_to_bng501():
-    first = reached("base/bn1", scale=1e-5, log_variance_ratio=9.0)
+    first = reached("base/bn1", variance_ratio=1e-5, log_variance_ratio=9.0)
     assert not violations(RULE, known(first, off()))
 
 
@@ -67,7 +67,7 @@ def test_few_rows_and_sorted_rows_are_silent():
     few = known(off(), rows=16)
     assert not violations(RULE, few)
     assert RULE().skip_reason(few) == "needs 64 rows, the data has 16"
-    by_class = known(off(), labels=labels(within=0.0, single=16))
+    by_class = known(off(), labels=labels(within_batch_variance_ratio=0.0, single_class_batches=16))
     assert not violations(RULE, by_class)
     assert "not shuffled" in RULE().skip_reason(by_class)
 
@@ -78,6 +78,6 @@ def test_non_finite_data_are_silent(settings):
 
 
 def test_it_says_why_it_cannot_look():
-    known_why = known(missing={"norms": "the model is not built yet"})
+    known_why = known(missing={DataPart.NORMS: "the model is not built yet"})
     assert RULE().skip_reason(known_why) == "needs P: the model is not built yet"
     assert RULE().skip_reason(Facts()) is None

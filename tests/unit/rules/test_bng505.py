@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import DataPart, Facts
 from keras_bnguard.rules.bng505_batches_not_shuffled import BatchesNotShuffled
 from tests.builders.facts import facts, labels, norm, reached, sampled, the_violation, violations
 
@@ -15,50 +15,67 @@ def known(*items, norms=None, **data):
 
 
 def test_it_fires_where_each_batch_has_one_label():
-    violation = the_violation(RULE, known(labels=labels(single=16, within=0.0)))
+    violation = the_violation(
+        RULE, known(labels=labels(single_class_batches=16, within_batch_variance_ratio=0.0))
+    )
     assert violation.layers == ("bn",)
     assert "16 of 16 have one label only (10 in all)" in violation.message
     assert "shuffle=True" in violation.fix
 
 
 def test_it_fires_on_inputs_that_are_alike_in_a_batch():
-    violation = the_violation(RULE, known(reached("a", within=0.2), reached("b", within=0.9)))
+    violation = the_violation(
+        RULE,
+        known(
+            reached("a", within_batch_variance_ratio=0.2),
+            reached("b", within_batch_variance_ratio=0.9),
+        ),
+    )
     assert violation.layers == ("a",)
     assert "have 0.2 of their pooled variance" in violation.message
 
 
 def test_one_label_in_all_batches_is_one_label_per_batch():
-    assert violations(RULE, known(labels=labels(n_classes=1, classes=10, within=1.0)))
-    assert not violations(RULE, known(labels=labels(n_classes=1, within=1.0)))
+    assert violations(
+        RULE, known(labels=labels(n_classes=1, one_hot_width=10, within_batch_variance_ratio=1.0))
+    )
+    assert not violations(RULE, known(labels=labels(n_classes=1, within_batch_variance_ratio=1.0)))
 
 
 def test_shuffled_rows_are_silent():
-    assert not violations(RULE, known(reached("bn", within=0.97), labels=labels()))
+    assert not violations(
+        RULE, known(reached("bn", within_batch_variance_ratio=0.97), labels=labels())
+    )
 
 
 def test_small_batches_vary_less_inside_and_are_silent():
-    data = {"full_rows": 4, "labels": labels(within=0.74)}
-    assert not violations(RULE, known(reached("bn", within=0.72), **data))
+    data = {"full_rows": 4, "labels": labels(within_batch_variance_ratio=0.74)}
+    assert not violations(RULE, known(reached("bn", within_batch_variance_ratio=0.72), **data))
 
 
 def test_rare_classes_are_silent_though_most_batches_have_one_label():
-    assert not violations(RULE, known(labels=labels(n_classes=2, single=12, within=0.95)))
+    assert not violations(
+        RULE,
+        known(
+            labels=labels(n_classes=2, single_class_batches=12, within_batch_variance_ratio=0.95)
+        ),
+    )
 
 
 def test_frozen_bn_do_not_mind():
     frozen = [norm("bn", trainable=False)]
-    assert not violations(RULE, known(norms=frozen, labels=labels(within=0.0)))
+    assert not violations(RULE, known(norms=frozen, labels=labels(within_batch_variance_ratio=0.0)))
 
 
 @pytest.mark.parametrize("data", [{"ordered": False}, {"batches": 7}, {"full_rows": 3}])
 def test_too_little_to_say_is_silent(data):
-    found = known(**data, labels=labels(within=0.0))
+    found = known(**data, labels=labels(within_batch_variance_ratio=0.0))
     assert not violations(RULE, found)
     assert RULE().skip_reason(found)
 
 
 def test_it_says_why_it_cannot_look():
     assert "fit shuffles arrays" in RULE().skip_reason(known(ordered=False))
-    missing = known(missing={"norms": "the model is not built yet"})
+    missing = known(missing={DataPart.NORMS: "the model is not built yet"})
     assert RULE().skip_reason(missing) == "needs P: the model is not built yet"
     assert RULE().skip_reason(Facts()) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import DataPart, Facts
 from keras_bnguard.rules.bng506_train_inference_gap import TrainInferenceGap
 from tests.builders.facts import facts, gap, norm, sampled, the_violation, violations
 
@@ -64,7 +64,7 @@ def test_a_loss_that_is_no_number_is_silent(loss):
 
 
 def test_it_says_why_it_cannot_look():
-    missing = known(None, missing={"gap": "the data has no labels"})
+    missing = known(None, missing={DataPart.GAP: "the data has no labels"})
     assert RULE().skip_reason(missing) == "needs P: the data has no labels"
     assert RULE().skip_reason(known(None)) == "measured when training is over"
     frozen = known(gap(0.1, 1.5), norms=[norm("bn", trainable=False)])

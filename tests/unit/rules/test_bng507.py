@@ -1,6 +1,6 @@
 """BNG507 with hand-made records."""
 
-from keras_bnguard.records import BatchDependence, Facts
+from keras_bnguard.records import BatchDependence, DataPart, Facts
 from keras_bnguard.rules.bng507_output_depends_on_batch import OutputDependsOnBatch
 from tests.builders.facts import facts, norm, sampled, the_violation, violations
 
@@ -8,7 +8,7 @@ RULE = OutputDependsOnBatch
 
 
 def known(**alone):
-    return facts(norm("bn"), norm("other"), data=sampled(alone=BatchDependence(**alone)))
+    return facts(norm("bn"), norm("other"), data=sampled(batch_dependence=BatchDependence(**alone)))
 
 
 def test_it_fires_where_a_row_alone_gives_another_output():
@@ -47,6 +47,6 @@ def test_a_graph_that_proves_inference_mode_is_clear():
 
 
 def test_it_says_why_it_cannot_look():
-    data = sampled(missing={"alone": "the model is not built yet"})
+    data = sampled(missing={DataPart.BATCH_DEPENDENCE: "the model is not built yet"})
     assert RULE().skip_reason(facts(norm("bn"), data=data)).startswith("needs P: the model")
     assert RULE().skip_reason(Facts()) is None

@@ -1,0 +1,94 @@
+"""One batch: what a training step takes, as NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Sequence, Tuple
+
+import numpy as np
+
+from keras_bnguard.data import tree
+from keras_bnguard.errors import DataError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step takes.
+
+    Attributes:
+        x: inputs as the model takes them: an array, or a dict or list of arrays.
+        y: labels in the same form, None where there are none.
+        sample_weight: weights of the rows, None where there are none.
+    """
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+    @classmethod
+    def of(cls, item: Any) -> Batch:
+        """A batch from what a container gives: x, `(x, y)` or `(x, y, sample_weight)`."""
+        several = isinstance(item, tuple) or (isinstance(item, list) and len(item) > 1)
+        if several and 1 <= len(item) <= 3:
+            return cls(*(tree.map_leaves(_as_numpy, part) for part in item))
+        return cls(tree.map_leaves(_as_numpy, item))
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return int(np.shape(tree.first_leaf(self.x))[0])
+
+    def take(self, rows: Any) -> Batch:
+        """A batch of chosen rows.
+
+        Args:
+            rows: a slice, or an array of places, in the order wanted.
+        """
+        return Batch(
+            tree.take(self.x, rows), tree.take(self.y, rows), tree.take(self.sample_weight, rows)
+        )
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Batches of one structure as a single one, in order."""
+    return Batch(
+        tree.join([batch.x for batch in batches]),
+        tree.join([batch.y for batch in batches]),
+        tree.join([batch.sample_weight for batch in batches]),
+    )
+
+
+def check_shapes(model: Any, batch: Batch) -> None:
+    """Refuse data of a shape that the model does not take, before anything is run.
+
+    Args:
+        model: a built Keras model.
+        batch: a batch of the data.
+
+    Raises:
+        DataError: a shape differs; names the shape that was given and the one expected.
+    """
+    expected: Sequence[Any] = getattr(model, "inputs", None) or []
+    given = tree.leaves(batch.x)
+    if len(expected) != len(given):
+        return
+    for tensor, array in zip(expected, given):
+        want: Tuple[Any, ...] = tuple(tensor.shape)
+        have: Tuple[int, ...] = tuple(np.shape(array))
+        if len(want) != len(have) or any(
+            w is not None and w != h for w, h in zip(want[1:], have[1:])
+        ):
+            raise DataError(
+                f"the model takes batches of shape {want}, the data gives {have}. Pass data as the "
+                "model is trained on it, with the batch axis first."
+            )
+
+
+def _as_numpy(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "detach"):
+        return value.detach().cpu().numpy()
+    if hasattr(value, "numpy"):
+        return value.numpy()
+    return np.asarray(value)

@@ -1,0 +1,1 @@
+"""Kinds of data that `fit` takes, one class each."""
