@@ -8,10 +8,11 @@ from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.inference.train_step import GuardedTrainStep
 
 if TYPE_CHECKING:
-    KerasModel: Any = object
 
-    class GuardedModel(GuardedTrainStep, KerasModel):  # type: ignore[misc]
+    class GuardedModel(GuardedTrainStep, Any):  # type: ignore[misc]
         """What type checkers see of the class that `guarded_model_class` makes."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 else:
 
