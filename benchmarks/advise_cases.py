@@ -31,7 +31,7 @@ SEEDS, TEST, LEAST = 5, 900, 0.02
 EARLY = 2  # seeds after which a case is left where all policies are within half of LEAST
 T_QUANTILE = 2.776  # 97.5 % of Student's t with SEEDS - 1 degrees of freedom
 STEPS = 12  # of an epoch at most, so that a case takes seconds; 8 epochs only up to six
-POLICIES = ("frozen", "recalibrated", "live")
+POLICIES = ("frozen", "recalibrated", "trainable")
 SHIFTS = ("none", "brightness", "contrast", "inversion", "channels", "noise")
 
 
@@ -115,14 +115,14 @@ class Bench:
         self.pretrained: Dict[Tuple[int, int], List[np.ndarray]] = {}
         self.models: Dict[Tuple[int, float, str], Any] = {}
 
-    def model(self, case: Dict[str, Any], policy: str = "live") -> Any:
+    def model(self, case: Dict[str, Any], policy: str = "trainable") -> Any:
         """The net of a case with the weights it was trained to, ready for `fit` at its learning rate."""
         import keras_bnguard as bng
 
         key = (case["depth"], case["momentum"], policy)
         if key not in self.models:
             self.models[key] = model = net(self.keras, case["depth"], case["momentum"])
-            if policy != "live":
+            if policy != "trainable":
                 bng.force_inference(model, layers="*")
             model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
             model.optimizer.build(model.trainable_variables)
@@ -172,14 +172,14 @@ class Bench:
         )
         case["advise_seconds"] = round(time.perf_counter() - started, 2)
         assert all(np.array_equal(a, b) for a, b in zip(start, model.get_weights()))
-        case["advised"] = advice.policy
+        case["advised"] = advised = advice.policy.value
         case["difference"], case["unsure"] = advice.difference, advice.unsure
         case["measured"] = {
-            s.policy: [s.score, s.score_error, s.loss, s.loss_error, s.behind, s.behind_error]
+            s.policy.value: [s.score, s.score_error, s.loss, s.loss_error, s.behind, s.behind_error]
             for s in advice.scores
         }
-        case["right"] = advice.policy in case["winners"]
-        case["lost"] = case["behind"][advice.policy]
+        case["right"] = advised in case["winners"]
+        case["lost"] = case["behind"][advised]
         return case
 
     def truth(self, case: Dict[str, Any], train: Any, test: Any) -> np.ndarray:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from keras_bnguard.recalibration.recalibrate import recalibrate as recalibrate
     from keras_bnguard.records import Advice as Advice
     from keras_bnguard.records import Finding as Finding
+    from keras_bnguard.records import Policy as Policy
     from keras_bnguard.report.report import Report as Report
     from keras_bnguard.report.statistics_plots import plot_drift as plot_drift
     from keras_bnguard.report.statistics_plots import plot_mode_gap as plot_mode_gap
@@ -65,6 +66,7 @@ _MODULES = {
     "Phase": "phases.phase",
     "PhaseScheduler": "phases.scheduler",
     "Plateau": "phases.phase",
+    "Policy": "records",
     "Recalibrate": "recalibration.callback",
     "Report": "report.report",
     "ScheduleError": "errors",
@@ -104,6 +106,7 @@ __all__ = [
     "Phase",
     "PhaseScheduler",
     "Plateau",
+    "Policy",
     "Recalibrate",
     "Report",
     "ScheduleError",

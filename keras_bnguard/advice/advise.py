@@ -1,35 +1,20 @@
-"""Which policy for BN is right for a model on the user's data: measured, then said."""
+"""`advise`: measure which policy for BN suits a model on the user's data."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Optional, Tuple
 
-import numpy as np
-
-from keras_bnguard.advice.trials import (
-    FROZEN,
-    LIVE,
-    POLICIES,
-    Held,
-    Length,
-    Trials,
-    cut_folds,
-)
+from keras_bnguard.advice.code import code_for
+from keras_bnguard.advice.decision import decide, table
+from keras_bnguard.advice.scoring import HeldOutScores, RowMetric, RowScores
+from keras_bnguard.advice.trials import Length, Trials, cut_folds
 from keras_bnguard.data.batch import Batch, check_shapes, join
 from keras_bnguard.data.batches import Batches
-from keras_bnguard.data.scores import row_accuracies
 from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.inference.selection import choose_norms
-from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
-from keras_bnguard.records import Advice, ExpectedMode, NormKind, PolicyScore
+from keras_bnguard.records import Advice, NormKind, Policy
 from keras_bnguard.selectors import Selectors
-from keras_bnguard.statistics.uncertainty import bootstrap_standard_error
-
-Metric = Callable[[Any, Any], Any]
-
-# A difference counts from two standard errors on; from one on it is a lead.
-CLEAR, LEAD = 2.0, 1.0
 
 
 def advise(
@@ -38,7 +23,7 @@ def advise(
     *,
     epochs: int = 10,
     batch_size: int = 32,
-    metric: Optional[Metric] = None,
+    metric: Optional[RowMetric] = None,
     layers: Optional[Selectors] = None,
     steps: int = 200,
     folds: int = 3,
@@ -91,13 +76,14 @@ def advise(
     Example:
         print(bng.advise(model, (x, y), epochs=20, batch_size=16))
     """
-    _check(model, epochs=epochs, batch_size=batch_size, steps=steps, n_repeats=n_repeats or 1)
+    _check_numbers(epochs=epochs, batch_size=batch_size, steps=steps, n_repeats=n_repeats or 1)
     if folds < 2:
         raise SettingError(f"folds={folds!r}: expected at least 2 folds.")
+    _check_compiled(model)
     snapshot = take_snapshot(model)
     snapshot.backend.values.sync(model)
     paths = _chosen_paths(snapshot, layers)
-    rows, batch = _gather(model, data, batch_size, max_batches)
+    rows, batch = _read_rows(model, data, batch_size, max_batches)
     if rows.rows < 4 * folds:
         raise DataError(
             f"{rows.rows} rows are too few to compare policies on {folds} folds: pass at least "
@@ -105,34 +91,36 @@ def advise(
         )
     planned = epochs * -(-rows.rows // batch)  # `fit` trains on the last, short batch too.
     length = Length(min(steps, planned), planned, batch)
-    cuts = cut_folds(rows.rows, folds, n_repeats or _repeats(rows.rows), seed)
-    found: List[Dict[str, Held]] = []
+    cuts = cut_folds(rows.rows, folds, n_repeats or _repeats_for(rows.rows), seed)
     with Trials(snapshot, paths, rows, length) as trials:
-        for number, (train, test) in enumerate(cuts):
-            found.append(trials.run(train, test, seed + number))
-    name, scores, losses, untrained = _row_scores(snapshot, rows, found, metric)
-    edge = 1.0 / len(scores[FROZEN]) if name == "accuracy" else 0.0
-    said = decide(scores, losses, edge)
+        found = [
+            trials.run(train, test, seed + number) for number, (train, test) in enumerate(cuts)
+        ]
+    scored = HeldOutScores(RowScores(snapshot, rows, metric), found)
+    decision = decide(scored.scores, scored.losses, scored.tolerance)
     return Advice(
-        policy=said.policy,
-        difference=said.difference,
-        unsure=said.unsure,
-        reason=said.reason,
-        metric=name,
-        scores=_table(scores, losses, untrained, said.policy),
+        policy=decision.policy,
+        difference=decision.difference,
+        unsure=decision.unsure,
+        reason=decision.reason,
+        metric=scored.metric,
+        scores=table(scored.scores, scored.losses, scored.untrained, decision.policy),
         layers=paths,
-        rows=len({int(i) for part in found for i in part[FROZEN].rows}),
-        trainings=len(POLICIES) * len(cuts),
+        rows=scored.rows,
+        trainings=len(Policy) * len(cuts),
         steps=length.steps,
         planned_steps=planned,
-        code=code_for(snapshot, paths, said.policy),
+        code=code_for(snapshot, paths, decision.policy),
     )
 
 
-def _check(model: Any, **numbers: int) -> None:
+def _check_numbers(**numbers: int) -> None:
     for name, value in numbers.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise SettingError(f"{name}={value!r}: expected a whole number of at least 1.")
+
+
+def _check_compiled(model: Any) -> None:
     if getattr(model, "optimizer", None) is None or getattr(model, "loss", None) is None:
         raise SettingError(
             "advise trains the model for a few steps, so it has to be compiled as it is going to "
@@ -140,210 +128,35 @@ def _check(model: Any, **numbers: int) -> None:
         )
 
 
-def _repeats(rows: int) -> int:
-    """Few rows make trials that depend much on the cut and on chance: then more of them."""
+def _repeats_for(rows: int) -> int:
+    """With few rows a trial depends much on the cut and on chance, so there are more of them."""
     return min(3, max(1, round(600 / rows)))
 
 
 def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple[str, ...]:
     usable = {
-        n.path for n in snapshot.inventory.norms if n.built and n.kind is not NormKind.VARIABLES
+        norm.path: norm
+        for norm in snapshot.inventory.norms
+        if norm.built and norm.kind is not NormKind.VARIABLES
     }
     if layers is not None:
         return tuple(path for path in choose_norms(snapshot, layers) if path in usable)
-    trained = tuple(
-        n.path for n in snapshot.inventory.norms if n.path in usable and not n.at_default
-    )
+    trained = tuple(path for path, norm in usable.items() if not norm.at_default)
     if not trained:
         raise SettingError(
             "no BN of this model carries trained statistics, so there is nothing to decide: BN "
-            "that is trained from scratch has to be live. Load the weights first, or name BN by "
-            "layers=."
+            "that is trained from scratch has to be trainable. Load the weights first, or name BN "
+            "by layers=."
         )
     return trained
 
 
-def _gather(model: Any, data: Any, batch_size: int, limit: int) -> Tuple[Batch, int]:
+def _read_rows(model: Any, data: Any, batch_size: int, max_batches: int) -> Tuple[Batch, int]:
     """All rows as one batch, and how many make a training batch."""
     parts = []
-    for part in Batches(data, batch_size=batch_size, limit=limit):
+    for part in Batches(data, batch_size=batch_size, limit=max_batches):
         check_shapes(model, part)
         if part.y is None:
             raise DataError("advise needs labels: pass (x, y), or batches of (x, y).")
         parts.append(part)
     return join(parts), parts[0].rows
-
-
-# ------------------------------------------------------------------------- scoring
-Rows = Mapping[str, np.ndarray]
-
-
-def _row_scores(
-    snapshot: ModelSnapshot,
-    data: Batch,
-    found: Sequence[Mapping[str, Held]],
-    metric: Optional[Metric],
-) -> Tuple[str, Rows, Rows, Rows]:
-    """(name of the score, scores, losses, scores before training), each policy -> one number
-    a row that was held out, the mean over repeats."""
-    backend, model = snapshot.backend, snapshot.model
-    places = np.concatenate([part[FROZEN].rows for part in found])
-    name = "score" if metric is not None else "accuracy"
-
-    def score(rows: np.ndarray, outputs: Any) -> np.ndarray:
-        nonlocal name
-        y = data.take(rows).y
-        if metric is not None:
-            values = np.asarray(metric(y, outputs), float)
-            if values.shape != (len(rows),):
-                raise SettingError(
-                    f"metric gave shape {values.shape} for {len(rows)} rows: expected one number "
-                    "a row, so that policies can be compared row by row."
-                )
-            return values
-        right = row_accuracies(model, y, outputs)
-        if right is None:
-            name = "-loss"
-            return -backend.step.row_losses(model, y, outputs)
-        return right
-
-    def gather(value: Callable[[Held], np.ndarray]) -> Rows:
-        return {
-            policy: _mean_by_row(places, np.concatenate([value(part[policy]) for part in found]))
-            for policy in POLICIES
-        }
-
-    scores = gather(lambda held: score(held.rows, held.outputs))
-    losses = gather(lambda h: backend.step.row_losses(model, data.take(h.rows).y, h.outputs))
-    untrained = gather(lambda held: score(held.rows, held.untrained))
-    return name, scores, losses, untrained
-
-
-def _mean_by_row(places: np.ndarray, values: np.ndarray) -> np.ndarray:
-    _, where = np.unique(places, return_inverse=True)
-    return np.bincount(where, values) / np.bincount(where)
-
-
-class Decision(NamedTuple):
-    """policy: to take. difference: beyond noise. unsure: it leads, not beyond noise."""
-
-    policy: str
-    difference: bool
-    unsure: bool
-    reason: str
-
-
-def decide(scores: Rows, losses: Rows, edge: float = 0.0) -> Decision:
-    """Which policy to take, from one score and one loss per held-out row and policy.
-
-    The best score is taken; of equal ones the lower loss, then the one that changes least.
-    Policies differ where one is behind it by more than two standard errors of the difference
-    on the same rows, in score or in loss. Where it is more than one, it is said to lead.
-
-    Args:
-        scores, losses: policy -> shape `(rows,)`, the rows in the same order.
-        edge: mean scores no more than this apart are equal; for accuracy that of one row.
-    """
-    pick = _best(scores, losses, edge)
-    parts = _behind(scores, losses, pick, CLEAR)
-    if parts:
-        return Decision(pick, True, False, "; ".join(parts))
-    lead = _behind(scores, losses, pick, LEAD)
-    if lead:
-        reason = (
-            f"not sure: {'; '.join(lead)}, which may be noise; it is the better guess, and more "
-            "rows would tell"
-        )
-        return Decision(pick, False, True, reason)
-    reason = (
-        "no difference beyond noise between the policies on these rows; choose what changes "
-        "least, or pass more rows"
-    )
-    return Decision(pick, False, False, reason)
-
-
-def _behind(scores: Rows, losses: Rows, pick: str, size: float) -> List[str]:
-    """In words: by how much a policy beats each other one that is `size` errors behind."""
-    parts, rest = [], []
-    for policy in POLICIES:
-        ahead, lower = _gap(scores, pick, policy), _gap(losses, policy, pick)
-        if _beyond(ahead, size):
-            parts.append(f"{ahead[0]:.3f} +- {ahead[1]:.3f} better than {policy}")
-        elif _beyond(lower, size):
-            parts.append(f"loss {lower[0]:.3f} +- {lower[1]:.3f} lower than {policy}")
-        elif policy != pick:
-            rest.append(policy)
-    if parts and rest:
-        parts.append(f"not to be told from {' and '.join(rest)}")
-    return parts
-
-
-def _best(scores: Rows, losses: Rows, edge: float) -> str:
-    """The policy with the best score, then the lowest loss, then the least change."""
-    means = {policy: float(np.mean(scores[policy])) for policy in POLICIES}
-    equal = [p for p in POLICIES if means[p] >= max(means.values()) - edge - 1e-9]
-    return min(equal, key=lambda policy: round(float(np.mean(losses[policy])), 9))
-
-
-def _beyond(gap: Tuple[float, float], errors: float) -> bool:
-    return gap[0] > errors * gap[1]
-
-
-def _gap(values: Rows, one: str, other: str) -> Tuple[float, float]:
-    """Mean of one policy minus the other's over the same rows, and its standard error."""
-    difference = values[one] - values[other]
-    return float(np.mean(difference)), bootstrap_standard_error(difference)
-
-
-def _table(scores: Rows, losses: Rows, untrained: Rows, best: str) -> Tuple[PolicyScore, ...]:
-    return tuple(
-        PolicyScore(
-            policy=policy,
-            loss=float(np.mean(losses[policy])),
-            loss_error=bootstrap_standard_error(losses[policy]),
-            score=float(np.mean(scores[policy])),
-            score_error=bootstrap_standard_error(scores[policy]),
-            behind=_gap(scores, best, policy)[0],
-            behind_error=_gap(scores, best, policy)[1],
-            untrained_score=float(np.mean(untrained[policy])),
-        )
-        for policy in POLICIES
-    )
-
-
-# ---------------------------------------------------------------------------- code
-def code_for(snapshot: ModelSnapshot, paths: Sequence[str], policy: str) -> str:
-    """What to paste."""
-    norms = [snapshot.inventory.norm(path) for path in paths]
-    chosen = _selector(snapshot, paths)
-    if policy == LIVE:
-        if any(expected_mode(norm)[0] is ExpectedMode.INFERENCE for norm in norms):
-            return _unfreeze(paths)
-        return "model.fit(...)  # as it is: these BN are trainable and live"
-    lines = [] if policy == FROZEN else [f"bng.recalibrate(model, x, layers={chosen})"]
-    return "\n".join([*lines, f"bng.force_inference(model, layers={chosen})", "model.fit(...)"])
-
-
-def _unfreeze(paths: Sequence[str]) -> str:
-    return (
-        f"for path in {list(paths)}:\n"
-        "    layer = model\n"
-        '    for name in path.split("/"):\n'
-        "        layer = layer.get_layer(name)\n"
-        "    layer.trainable = True  # and every model around it, if that is frozen\n"
-        "model.compile(...)"
-    )
-
-
-def _selector(snapshot: ModelSnapshot, paths: Sequence[str]) -> str:
-    """The shortest selector that matches these BN and no other."""
-    everything = [handle.path for handle in snapshot.handles]
-    if len(paths) == len(everything):
-        return '"*"'
-    tops = {path.rsplit("/", 1)[0] for path in paths if "/" in path}
-    patterns = sorted({top.split("/", 1)[0] for top in tops})
-    if all("/" in path for path in paths) and len(patterns) == 1:
-        inside = [path for path in everything if path.startswith(patterns[0] + "/")]
-        if len(inside) == len(paths):
-            return f'"{patterns[0]}/*"'
-    return repr(list(paths))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -11,20 +11,27 @@ from keras_bnguard.backends.values.probe import Probe
 from keras_bnguard.backends.values.trial_training import TrialTraining, trainable_norms
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
+from keras_bnguard.data.population import assign_moments, population_moments
 from keras_bnguard.inference.selection import make_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot
-from keras_bnguard.records import NormKind
-from keras_bnguard.statistics.moments import InputMoments, pool
+from keras_bnguard.records import NormKind, Policy
+from keras_bnguard.statistics.moments import InputMoments
 
-FROZEN, RECALIBRATED, LIVE = POLICIES = ("frozen", "recalibrated", "live")
-
-# A moving statistic whose start weighs less than this is made of the trial's batches.
-FORGOTTEN = 0.05
+# A moving statistic whose initial value weighs less than this consists of the trial's batches.
+NEGLIGIBLE = 0.05
+ROWS_PREDICTED = 128
+"""Rows per batch of a prediction, unless batches of training are larger."""
 
 
 @dataclass(frozen=True)
 class Length:
-    """steps: of each trial. planned: of the training it stands for. batch: rows per step."""
+    """How long to train.
+
+    Attributes:
+        steps: of each trial.
+        planned: of the training it stands for.
+        batch: rows per step.
+    """
 
     steps: int
     planned: int
@@ -32,133 +39,143 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Held:
-    """What the model said about rows it was not trained on: one fold under one policy.
+class FoldPredictions:
+    """Outputs of the model for the held-out rows of one fold.
 
-    rows: their places in the data. outputs: as the model gives them. untrained: the same
-    before the trial's first step.
+    Attributes:
+        rows: their places in the data.
+        untrained: policy -> outputs before the trial's first step.
+        trained: policy -> outputs after it.
     """
 
     rows: np.ndarray
-    outputs: Any
-    untrained: Any
+    untrained: Dict[Policy, Any] = field(default_factory=dict)
+    trained: Dict[Policy, Any] = field(default_factory=dict)
 
 
 class Trials:
-    """Runs trials of one model; everything is put back when the context manager is left.
+    """Context manager that runs trials of one model and restores all of it when it is left.
 
     Args:
-        survey: the model. paths: the BN the policies are about; others do as their flags say.
-        data: all rows. length: how long to train.
+        snapshot: the model.
+        paths: the BN that the policies are about; the others follow their flags.
+        data: all rows.
+        length: how long to train.
     """
 
     def __init__(
         self, snapshot: ModelSnapshot, paths: Sequence[str], data: Batch, length: Length
     ) -> None:
         self._snapshot, self._data, self._length = snapshot, data, length
-        self._backend, self._model = snapshot.backend, snapshot.model
+        backend, model = snapshot.backend, snapshot.model
         self._handles = {h.path: h for h in snapshot.handles if h.path in set(paths)}
-        self._inference = make_forced_inference(
+        chosen = list(self._handles.values())
+        self._inference_mode = make_forced_inference(
             snapshot, tuple(paths), obey_graph=False, stop_leaks=False
         )
-        keras_layers = [h.layer for h in self._handles.values() if h.kind is NormKind.KERAS]
-        self._live = trainable_norms(keras_layers)
-        self._predict = Probe(self._backend, self._model, [])
-        chosen = list(self._handles.values())
-        self._moments = Probe(self._backend, self._model, chosen, frozenset(self._handles))
-        self._rehearsal = TrialTraining(self._backend, self._model)
+        self._training_mode = trainable_norms([h.layer for h in chosen if h.kind is NormKind.KERAS])
+        self._predict = Probe(backend, model, [])
+        self._moments = Probe(backend, model, chosen, frozenset(self._handles))
+        self._training = TrialTraining(backend, model)
 
     def __enter__(self) -> Trials:
-        self._rehearsal.__enter__()
+        self._training.__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._rehearsal.__exit__(*exception)
+        self._training.__exit__(*exception)
 
-    def run(self, train: np.ndarray, test: np.ndarray, seed: int) -> Dict[str, Held]:
+    def run(self, train: np.ndarray, test: np.ndarray, seed: int) -> FoldPredictions:
         """One trial of each policy on the same rows in the same order.
 
         Args:
-            train, test: places of rows. seed: of the order of the batches and of the process.
+            train: places of the rows to train on.
+            test: places of the rows to predict.
+            seed: of the order of the batches and of the process.
         """
-        found = {}
-        for policy in POLICIES:
-            self._rehearsal.rewind(seed)
-            if policy == RECALIBRATED:
-                self._store(self._population(train))
-            untrained = self._outputs(test)
+        found = FoldPredictions(test)
+        for policy in Policy:
+            self._training.rewind(seed)
+            if policy is Policy.RECALIBRATED:
+                assign_moments(self._snapshot, self._population(train))
+            found.untrained[policy] = self._outputs(test)
             self._train(policy, train, seed)
-            if policy == LIVE and self._length.planned > self._length.steps:
-                self._go_on(train)
-            found[policy] = Held(test, self._outputs(test), untrained)
+            if policy is Policy.TRAINABLE and self._length.planned > self._length.steps:
+                self._extrapolate_statistics(train)
+            found.trained[policy] = self._outputs(test)
         return found
 
-    def _train(self, policy: str, rows: np.ndarray, seed: int) -> None:
-        name, held = ("live", self._live) if policy == LIVE else ("inference", self._inference)
-        with self._rehearsal.step(name, held) as train_on_batch:
+    def _train(self, policy: Policy, rows: np.ndarray, seed: int) -> None:
+        training_mode = policy is Policy.TRAINABLE
+        name = "training mode" if training_mode else "inference mode"
+        mode = self._training_mode if training_mode else self._inference_mode
+        with self._training.step(name, mode) as train_on_batch:
             for chosen in _orders(rows, self._length, seed):
                 batch = self._data.take(chosen)
                 train_on_batch(batch.x, batch.y, sample_weight=batch.sample_weight)
 
-    def _go_on(self, rows: np.ndarray) -> None:
-        """Bring live statistics to where the rest of the planned training would bring them.
+    def _extrapolate_statistics(self, rows: np.ndarray) -> None:
+        """Bring moving statistics to where the rest of the planned training would bring them.
 
         After k more steps a moving statistic is momentum^k times itself plus (1 - momentum^k)
-        times the average it runs towards, here the population's under the trained weights.
-        Statistics that have forgotten their start within the trial stay as they are: they
-        show how far they lag behind weights that move.
+        times the average it approaches, here the population's under the trained weights.
+        Statistics whose initial value is negligible after the trial are kept: they show how far
+        they lag behind weights that change.
         """
-        length = self._length
-        left = length.planned - length.steps
+        length, values = self._length, self._snapshot.backend.values
         momenta = {p: float(h.settings["momentum"] or 0.0) for p, h in self._handles.items()}
-        if all(momentum**length.steps < FORGOTTEN for momentum in momenta.values()):
+        if all(momentum**length.steps < NEGLIGIBLE for momentum in momenta.values()):
             return
         blended = {}
         for path, item in self._population(rows).items():
-            if momenta[path] ** length.steps < FORGOTTEN:
+            if momenta[path] ** length.steps < NEGLIGIBLE:
                 continue
-            share = momenta[path] ** left
-            now = self._backend.values.state(self._handles[path], affine=False)
+            share = momenta[path] ** (length.planned - length.steps)
+            now = values.state(self._handles[path], affine=False)
             blended[path] = InputMoments(
                 path,
                 share * np.asarray(now.mean, float) + (1.0 - share) * item.mean,
                 share * np.asarray(now.variance, float) + (1.0 - share) * item.variance,
                 item.count,
             )
-        self._store(blended)
+        assign_moments(self._snapshot, blended)
 
     def _population(self, rows: np.ndarray) -> Mapping[str, InputMoments]:
-        gathered: List[InputMoments] = []
-        for start in range(0, len(rows), self._length.batch):
-            chosen = rows[start : start + self._length.batch]
-            # A short last batch would mean one more compiled function for a few rows.
-            if start and len(chosen) < self._length.batch:
-                break
-            gathered += self._moments(self._data.take(chosen).x).moments
-        return pool(gathered)
+        return population_moments(self._moments, self._full_batches(rows))
 
-    def _store(self, moments: Mapping[str, InputMoments]) -> None:
-        for path, item in moments.items():
-            mean, variance, _, _ = self._handles[path].vectors()
-            self._backend.values.assign(mean, item.mean.astype(np.float32))
-            self._backend.values.assign(variance, item.variance.astype(np.float32))
+    def _full_batches(self, rows: np.ndarray) -> Iterator[Batch]:
+        """All batches of training but a short last one, which would be compiled for few rows."""
+        size = self._length.batch
+        for start in range(0, len(rows), size):
+            chosen = rows[start : start + size]
+            if start and len(chosen) < size:
+                return
+            yield self._data.take(chosen)
 
     def _outputs(self, rows: np.ndarray) -> Any:
-        size = max(self._length.batch, 128)
-        parts = [
-            self._predict(self._data.take(rows[start : start + size]).x).outputs
-            for start in range(0, len(rows), size)
-        ]
-        return tree.join(parts)
+        size = max(self._length.batch, ROWS_PREDICTED)
+        starts = range(0, len(rows), size)
+        parts = [self._data.take(rows[start : start + size]) for start in starts]
+        return tree.join([self._predict(part.x).outputs for part in parts])
 
 
 def cut_folds(
-    rows: int, count: int, repeats: int, seed: int
+    rows: int, count: int, n_repeats: int, seed: int
 ) -> List[Tuple[np.ndarray, np.ndarray]]:
-    """(rows to train on, rows to score) `count` times for each repeat, folds of equal size."""
+    """Cut rows into folds of equal size, several times.
+
+    Args:
+        rows: number of rows.
+        count: folds.
+        n_repeats: how often.
+        seed: of the order.
+
+    Returns:
+        (places to train on, places to score), `count * n_repeats` of them.
+    """
     generator = np.random.default_rng(seed)
     size, found = rows // count, []
-    for _ in range(repeats):
+    for _ in range(n_repeats):
         order = generator.permutation(rows)
         for i in range(count):
             test = order[i * size : (i + 1) * size]
@@ -177,6 +194,3 @@ def _orders(rows: np.ndarray, length: Length, seed: int) -> List[np.ndarray]:
             order[start : start + length.batch] for start in range(0, last + 1, length.batch)
         ]
     return batches[: length.steps]
-
-
-__all__ = ["FROZEN", "LIVE", "POLICIES", "RECALIBRATED", "Held", "Length", "Trials", "cut_folds"]

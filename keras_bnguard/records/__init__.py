@@ -7,7 +7,7 @@ joined by ``/``: ``backbone/block1_bn``.
 
 from __future__ import annotations
 
-from keras_bnguard.records.advice import Advice, PolicyScore
+from keras_bnguard.records.advice import Advice, Policy, PolicyScore
 from keras_bnguard.records.data import (
     BatchDependence,
     DataFacts,
@@ -99,6 +99,7 @@ __all__ = [
     "OptimizerFacts",
     "Outcome",
     "PastRun",
+    "Policy",
     "PolicyScore",
     "RunFacts",
     "RunMode",

@@ -1,24 +1,46 @@
-"""What `advise` hands back."""
+"""What `advise` returns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Tuple
+
+
+class Policy(Enum):
+    """What to do with the BN of a pretrained model during fine-tuning.
+
+    Attributes:
+        FROZEN: BN in inference mode, with the statistics as loaded.
+        RECALIBRATED: BN in inference mode, with statistics of the new data.
+        TRAINABLE: BN in training mode; the statistics are updated.
+    """
+
+    FROZEN = "frozen"
+    RECALIBRATED = "recalibrated"
+    TRAINABLE = "trainable"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True)
 class PolicyScore:
     """How one policy for BN did on held-out rows.
 
-    policy: "frozen" (statistics as loaded), "recalibrated" or "live".
-    loss, score: mean over the held-out rows after the trial training, with the standard error
-        of each; the score is accuracy, minus the loss, or the user's metric: larger is better.
-    untrained_score: the score before the trial's first step.
-    behind, behind_error: how far the score is behind that of the best policy on the same
-        rows, and the standard error of that difference.
+    Attributes:
+        policy: which one.
+        loss: mean over the held-out rows after the trial training.
+        loss_error: its standard error.
+        score: accuracy, minus the loss, or the user's metric, mean over the same rows; larger is
+            better.
+        score_error: its standard error.
+        behind: how far the score is behind that of the best policy on the same rows.
+        behind_error: standard error of that difference.
+        untrained_score: the score before the trial's first step.
     """
 
-    policy: str
+    policy: Policy
     loss: float
     loss_error: float
     score: float
@@ -32,14 +54,23 @@ class PolicyScore:
 class Advice:
     """What `advise` measured and recommends.
 
-    policy: the one to use. difference: whether the policies differ beyond noise. unsure: they do
-    not, but `policy` leads by more than one standard error; neither of both is "no difference".
-    metric: name of the score. layers: paths of the BN it is about. rows: held-out rows scored.
-    trainings: trial trainings of `steps` steps. planned_steps: how long the training is that the
-    trials stand for. code: what to paste.
+    Attributes:
+        policy: the one to use.
+        difference: whether the policies differ beyond noise.
+        reason: why, in a sentence.
+        metric: name of the score.
+        scores: a row of the table for each policy.
+        layers: paths of the BN that the policies are about.
+        rows: held-out rows that were scored.
+        trainings: number of trial trainings.
+        steps: training steps of each trial.
+        planned_steps: steps of the training that the trials stand for.
+        code: what to paste.
+        unsure: whether the policies do not differ beyond noise, but `policy` leads by more than one
+            standard error. Neither `difference` nor `unsure` is "no difference".
     """
 
-    policy: str
+    policy: Policy
     difference: bool
     reason: str
     metric: str
@@ -52,10 +83,14 @@ class Advice:
     code: str
     unsure: bool = False
 
-    def score(self, policy: str) -> PolicyScore:
-        """The row of one policy; KeyError where there is none."""
+    def score(self, policy: Policy) -> PolicyScore:
+        """The row of one policy.
+
+        Raises:
+            KeyError: there is none.
+        """
         for item in self.scores:
-            if item.policy == policy:
+            if item.policy is policy:
                 return item
         raise KeyError(policy)
 
@@ -69,7 +104,7 @@ class Advice:
         for item in self.scores:
             behind = "-" if item.behind == 0.0 else f"{item.behind:.4f} +- {item.behind_error:.4f}"
             lines.append(
-                f"{item.policy:14s}{f'{item.loss:.4f} +- {item.loss_error:.4f}':>16s}"
+                f"{item.policy!s:14s}{f'{item.loss:.4f} +- {item.loss_error:.4f}':>16s}"
                 f"{f'{item.score:.4f} +- {item.score_error:.4f}':>18s}{behind:>20s}"
                 f"{item.untrained_score:11.4f}"
             )

@@ -90,7 +90,7 @@ def test_live_bn_is_right_on_another_domain_and_wrong_on_a_small_clean_target(di
         n_repeats=1,
         steps=20,
     )
-    assert advice.policy != "frozen"
+    assert advice.policy is not bng.Policy.FROZEN
     assert advice.difference
 
     for layer in model.layers:
@@ -101,4 +101,4 @@ def test_live_bn_is_right_on_another_domain_and_wrong_on_a_small_clean_target(di
     advice = bng.advise(
         model, (x[800:840], y[800:840]), epochs=2, batch_size=2, folds=2, n_repeats=1, steps=40
     )
-    assert advice.policy != "live"
+    assert advice.policy is not bng.Policy.TRAINABLE

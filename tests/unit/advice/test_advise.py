@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.advice.advise import code_for, decide
+from keras_bnguard import Policy
+from keras_bnguard.advice.code import code_for
+from keras_bnguard.advice.decision import decide
 from keras_bnguard.backends.patches.inference_mode import open_patches
 from keras_bnguard.backends.values.trial_training import TrialTraining, trainable_norms
 from keras_bnguard.model.snapshot import take_snapshot
@@ -159,15 +161,18 @@ def test_on_a_shifted_domain_it_says_not_frozen_and_the_shift_is_in_the_table():
     advice = bng.advise(
         model, blobs(96, 1, 3.0), epochs=3, batch_size=16, folds=2, n_repeats=1, steps=6
     )
-    assert advice.policy in ("recalibrated", "live")
+    assert advice.policy in (Policy.RECALIBRATED, Policy.TRAINABLE)
     assert advice.difference
     assert advice.metric == "accuracy"
-    assert advice.score("frozen").behind > 2 * advice.score("frozen").behind_error
-    assert advice.score("recalibrated").untrained_score > advice.score("frozen").untrained_score
+    assert advice.score(Policy.FROZEN).behind > 2 * advice.score(Policy.FROZEN).behind_error
+    assert (
+        advice.score(Policy.RECALIBRATED).untrained_score
+        > advice.score(Policy.FROZEN).untrained_score
+    )
     text = str(advice)
     assert "recalibrated" in text
     assert "+-" in text
-    assert "bng." in text or "live" in text
+    assert "bng." in text or "trainable" in text
 
 
 def test_where_nothing_differs_it_says_so_and_leaves_the_statistics_as_they_are():
@@ -179,7 +184,7 @@ def test_where_nothing_differs_it_says_so_and_leaves_the_statistics_as_they_are(
         model, blobs(64, 2, 0.0), epochs=1, batch_size=16, folds=2, n_repeats=1, steps=2,
         layers=lambda layer: layer.name == "bn1", metric=lambda y, outputs: np.ones(len(y)),
     )  # fmt: skip
-    assert advice.policy == "frozen"
+    assert advice.policy is Policy.FROZEN
     assert advice.layers == ("bn1",)
     assert "bn1" in advice.code
 
@@ -189,55 +194,55 @@ RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.01, 100)
 
 
-def rows(frozen, recalibrated, live):
-    found = {"frozen": frozen, "recalibrated": recalibrated, "live": live}
-    return {name: value + np.roll(NOISE, i) for i, (name, value) in enumerate(found.items())}
+def rows(frozen, recalibrated, trainable):
+    found = zip(Policy, (frozen, recalibrated, trainable))
+    return {policy: value + np.roll(NOISE, i) for i, (policy, value) in enumerate(found)}
 
 
 def test_the_best_score_wins_where_it_is_clear():
-    said = decide(rows(0.5, 0.9, 0.6), rows(1, 1, 1))
-    assert said[:2] == ("recalibrated", True)
-    assert "better than frozen" in said.reason
+    decision = decide(rows(0.5, 0.9, 0.6), rows(1, 1, 1))
+    assert decision[:2] == (Policy.RECALIBRATED, True)
+    assert "better than frozen" in decision.reason
 
 
 def test_among_equal_scores_the_lower_loss_wins():
-    said = decide(rows(0.9, 0.9, 0.9), rows(1.0, 1.0, 0.5))
-    assert said[:2] == ("live", True)
-    assert "loss" in said.reason
+    decision = decide(rows(0.9, 0.9, 0.9), rows(1.0, 1.0, 0.5))
+    assert decision[:2] == (Policy.TRAINABLE, True)
+    assert "loss" in decision.reason
 
 
 def test_without_a_difference_it_is_frozen_and_it_says_so():
     same = np.ones(50)
-    said = decide(*[dict.fromkeys(("frozen", "recalibrated", "live"), same)] * 2)
-    assert said[:3] == ("frozen", False, False)
-    assert "no difference" in said.reason
+    decision = decide(*[dict.fromkeys(Policy, same)] * 2)
+    assert decision[:3] == (Policy.FROZEN, False, False)
+    assert "no difference" in decision.reason
 
 
 def test_a_lead_within_noise_is_said_to_be_unsure_and_a_smaller_one_to_be_none():
     score = np.zeros(100)
     score[:2] = 1.0
-    scores = {"frozen": np.zeros(100), "recalibrated": score, "live": np.zeros(100)}
+    scores = dict(zip(Policy, (np.zeros(100), score, np.zeros(100))))
     losses = dict.fromkeys(scores, np.ones(100))
-    said = decide(scores, losses)
-    assert said[:3] == ("recalibrated", False, True)
-    assert "not sure: 0.020 +- 0.014 better than frozen" in said.reason
+    decision = decide(scores, losses)
+    assert decision[:3] == (Policy.RECALIBRATED, False, True)
+    assert "not sure: 0.020 +- 0.014 better than frozen" in decision.reason
     score[50:] = np.tile([1.0, -1.0], 25)
-    said = decide(scores, losses)
-    assert said[:3] == ("recalibrated", False, False)
-    assert "no difference beyond noise" in said.reason
+    decision = decide(scores, losses)
+    assert decision[:3] == (Policy.RECALIBRATED, False, False)
+    assert "no difference beyond noise" in decision.reason
 
 
 def test_scores_no_more_than_one_row_apart_are_left_to_the_loss():
     one, two = np.zeros(100), np.zeros(100)
     one[0], two[:2] = 1.0, 1.0
-    scores = {"frozen": two, "recalibrated": one, "live": np.zeros(100)}
+    scores = dict(zip(Policy, (two, one, np.zeros(100))))
     losses = rows(1.0, 0.5, 0.2)
-    assert decide(scores, losses, edge=0.0).policy == "frozen"
-    assert decide(scores, losses, edge=0.01).policy == "recalibrated"
+    assert decide(scores, losses, tolerance=0.0).policy is Policy.FROZEN
+    assert decide(scores, losses, tolerance=0.01).policy is Policy.RECALIBRATED
 
 
 def test_a_lower_loss_does_not_beat_a_clearly_better_score():
-    assert decide(rows(0.9, 0.5, 0.5), rows(1.0, 0.2, 0.2), edge=0.01).policy == "frozen"
+    assert decide(rows(0.9, 0.5, 0.5), rows(1.0, 0.2, 0.2), tolerance=0.01).policy is Policy.FROZEN
 
 
 # ------------------------------------------------------------------------ bad input
@@ -264,9 +269,9 @@ def test_bad_input_gets_one_clear_error():
 def test_the_code_to_paste_names_the_layers_and_runs():
     model = trained()
     for policy, expected in (
-        ("frozen", ['bng.force_inference(model, layers="*")']),
-        ("recalibrated", ['bng.recalibrate(model, x, layers="*")', "bng.force_inference("]),
-        ("live", ["model.fit("]),
+        (Policy.FROZEN, ['bng.force_inference(model, layers="*")']),
+        (Policy.RECALIBRATED, ['bng.recalibrate(model, x, layers="*")', "bng.force_inference("]),
+        (Policy.TRAINABLE, ["model.fit("]),
     ):
         snapshot = take_snapshot(model)
         code = code_for(snapshot, [n.path for n in snapshot.inventory.norms], policy)
@@ -274,5 +279,5 @@ def test_the_code_to_paste_names_the_layers_and_runs():
         compile(code, "code", "exec")
     model.get_layer("base").trainable = False
     snapshot = take_snapshot(model)
-    assert "trainable = True" in code_for(snapshot, ["base/bn"], "live")
-    assert 'layers="base/*"' in code_for(snapshot, ["base/bn"], "frozen")
+    assert "trainable = True" in code_for(snapshot, ["base/bn"], Policy.TRAINABLE)
+    assert 'layers="base/*"' in code_for(snapshot, ["base/bn"], Policy.FROZEN)
