@@ -18,11 +18,11 @@ __all__ = ["AutoWarnings", "disable_warnings", "enable_warnings", "reports"]
 
 
 def enable_warnings(
-    select: Union[None, str, Sequence[str]] = None,
-    ignore: Union[None, str, Sequence[str], Mapping[str, Union[str, Sequence[str]]]] = None,
-    every: Union[None, str, int] = None,
+    select: Union[str, Sequence[str], None] = None,
+    ignore: Union[str, Sequence[str], Mapping[str, Union[str, Sequence[str]]], None] = None,
+    every: Union[str, int, None] = None,
     fix: Optional[bool] = None,
-    on_finding: Union[None, str, Callable[[Finding], Any]] = None,
+    on_finding: Union[str, Callable[[Finding], Any], None] = None,
     report: Optional[str] = None,
 ) -> None:
     """Put a guard into every `fit` of every Keras, and monitor every other training loop.

@@ -8,7 +8,7 @@ from typing import Any, Callable, List, Optional, Set, Tuple
 
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.guard.run import GuardRun
-from keras_bnguard.records import Finding, Outcome
+from keras_bnguard.records import Finding, Outcome, SkipKind, SkipReason
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import RuleFilter
 
@@ -179,7 +179,10 @@ def _with_blind_rules(report: Report, kind: str) -> Report:
     if kind == "train_on_batch":
         return report
     outcomes = tuple(
-        Outcome(o.code, "skipped", "how each BN was called could not be seen")
+        Outcome.skipped(
+            o.code,
+            SkipReason(SkipKind.CALLS_NOT_OBSERVABLE, "how each BN was called could not be seen"),
+        )
         if o.code in BLIND
         else o
         for o in report.outcomes

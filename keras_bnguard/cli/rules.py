@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from typing import Any, Dict, Type
 
-from keras_bnguard.records import NEEDS
+from keras_bnguard.records import FACT_DESCRIPTIONS
 from keras_bnguard.rules import ALL_RULES, Rule
 
 
@@ -25,7 +26,7 @@ def facts(rule: Type[Rule]) -> Dict[str, Any]:
         "code": rule.code,
         "name": rule.name,
         "severity": rule.severity,
-        "needs": list(rule.needs),
+        "needs": list(rule.needs()),
         "certain": rule.certain,
         "repairable": rule.repair is not None,
         "title": rule.title(),
@@ -38,17 +39,16 @@ def as_json() -> str:
 
 
 def as_text() -> str:
-    """All rules as a table of at most 80 columns, and what the letters mean."""
+    """All rules as a table of at most 80 columns, and which facts they need besides the model."""
     width = max(len(rule.name) for rule in ALL_RULES)
-    lines = [f"{'code':6}  {'name':{width}}  {'severity':8}  {'needs':5}  fix=True"]
+    lines = [f"{'code':6}  {'name':{width}}  {'severity':8}  fix=True"]
     for rule in ALL_RULES:
         repairs = "repairs" if rule.repair is not None else ""
-        needs = " ".join(rule.needs)
-        lines.append(
-            f"{rule.code}  {rule.name:{width}}  {rule.severity:8}  {needs:5}  {repairs}".rstrip()
-        )
-    lines += ["", "A rule looks at:"]
-    used = {need for rule in ALL_RULES for need in rule.needs}
-    lines += [f"  {letter}  {what}" for letter, what in NEEDS.items() if letter in used]
+        lines.append(f"{rule.code}  {rule.name:{width}}  {rule.severity:8}  {repairs}".rstrip())
+    for fact, words in FACT_DESCRIPTIONS.items():
+        codes = [rule.code for rule in ALL_RULES if fact in rule.needs()]
+        if codes and len(codes) < len(ALL_RULES) // 2:
+            text = f"Need {words}: {', '.join(codes)}."
+            lines += ["", *textwrap.wrap(text, 80, subsequent_indent="  ")]
     lines += ["", "bnguard explain CODE says more."]
     return "\n".join(lines)

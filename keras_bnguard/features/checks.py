@@ -14,7 +14,7 @@ from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.expected_mode import will_run
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import RunMode
-from keras_bnguard.rules.base import some
+from keras_bnguard.rules.text import some
 
 # Two runs of one deterministic computation differ by rounding, far below this share of the
 # largest output; Dropout, noise and augmentation differ by far more.

@@ -13,7 +13,7 @@ from keras_bnguard.guard.run import GuardRun
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, find_shared
 from keras_bnguard.records import DataFacts, DataPart, ExpectedMode
-from keras_bnguard.rules.thresholds import does_not_fit
+from keras_bnguard.rules.predicates import does_not_fit
 
 
 class FROM_FIT:

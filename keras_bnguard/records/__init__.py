@@ -39,7 +39,10 @@ from keras_bnguard.records.report import (
     Finding,
     Mode,
     Outcome,
+    OutcomeStatus,
     Severity,
+    SkipKind,
+    SkipReason,
 )
 from keras_bnguard.records.stack import (
     BUILTIN,
@@ -48,7 +51,7 @@ from keras_bnguard.records.stack import (
     Stack,
 )
 from keras_bnguard.records.training import (
-    NEEDS,
+    FACT_DESCRIPTIONS,
     Averaging,
     CallSite,
     ChangeOutcome,
@@ -64,7 +67,7 @@ from keras_bnguard.records.training import (
 
 __all__ = [
     "BUILTIN",
-    "NEEDS",
+    "FACT_DESCRIPTIONS",
     "SEVERITIES",
     "Advice",
     "Averaging",
@@ -98,6 +101,7 @@ __all__ = [
     "NormState",
     "OptimizerFacts",
     "Outcome",
+    "OutcomeStatus",
     "PastRun",
     "Policy",
     "PolicyScore",
@@ -105,6 +109,8 @@ __all__ = [
     "RunMode",
     "Severity",
     "SharedNorm",
+    "SkipKind",
+    "SkipReason",
     "Stack",
     "StatisticsChange",
     "TimeSteps",

@@ -177,6 +177,11 @@ class DataFacts:
     missing: Mapping[DataPart, str] = field(default_factory=dict)
     notes: Tuple[str, ...] = ()
 
+    @property
+    def unreadable(self) -> str:
+        """Why no batch could be read; empty where some could."""
+        return self.missing.get(DataPart.BATCHES, "")
+
     def norm(self, path: str) -> Optional[NormInput]:
         """What reached the BN at a path, None where it did not run."""
         return next((item for item in self.norms if item.path == path), None)

@@ -43,13 +43,66 @@ class Finding:
         return f"{self.code} {self.name}: {self.message}"
 
 
+class OutcomeStatus(TextEnum):
+    """How a rule ended; IGNORED: all of its violations are ignored by the user's settings."""
+
+    FIRED = "fired"
+    PASSED = "passed"
+    IGNORED = "ignored"
+    SKIPPED = "skipped"
+
+
+class SkipKind(TextEnum):
+    """Why a rule was skipped."""
+
+    NOT_SELECTED = "not-selected"
+    INFO_NOT_SELECTED = "info-not-selected"
+    MISSING_FACT = "missing-fact"
+    NOT_COLLECTED = "not-collected"
+    NOT_MEASURED = "not-measured"
+    NOT_ENOUGH_DATA = "not-enough-data"
+    NOT_KNOWN = "not-known"
+    CALLS_NOT_OBSERVABLE = "calls-not-observable"
+    TOO_EARLY = "too-early"
+    RULE_FAILED = "rule-failed"
+
+
+@dataclass(frozen=True)
+class SkipReason:
+    """Why a rule was skipped.
+
+    Attributes:
+        kind: the reason that code branches on.
+        text: the reason in words, for a report.
+    """
+
+    kind: SkipKind
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How a rule ended: "fired", "clear", "muted" or "skipped", with the reason for the last."""
+    """How a rule ended.
+
+    Attributes:
+        code: the rule.
+        status: how it ended.
+        reason: why, in words, where it was skipped or ignored. Defaults to "".
+        skip_kind: the kind of that reason where it was skipped. Defaults to None.
+    """
 
     code: str
-    status: str
+    status: OutcomeStatus
     reason: str = ""
+    skip_kind: Optional[SkipKind] = None
+
+    @classmethod
+    def skipped(cls, code: str, why: SkipReason) -> Outcome:
+        """The outcome of a rule that was skipped."""
+        return cls(code, OutcomeStatus.SKIPPED, why.text, why.kind)
 
 
 @dataclass(frozen=True)

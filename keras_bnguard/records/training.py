@@ -8,17 +8,18 @@ from typing import Any, FrozenSet, Mapping, Optional, Tuple
 
 import numpy as np
 
-from keras_bnguard.records.data import DataFacts, DataPart
+from keras_bnguard.records.data import DataFacts
 from keras_bnguard.records.model import Inventory
 from keras_bnguard.records.modes import ExpectedMode, RunMode
 
-NEEDS = {
-    "A": "the model and its compile state at train begin",
-    "O": "the optimizer",
-    "R": "what happened between two looks while training ran",
-    "P": "batches of your data: BNGuard(data=...)",
-    "H": "the hyper-parameters of fit (epochs, steps, batch size)",
+FACT_DESCRIPTIONS: Mapping[str, str] = {
+    "inventory": "the model and its compile state at the start of training",
+    "optimizer": "the optimizer",
+    "run": "what happened between two checks while training ran",
+    "data": "batches of your data: BNGuard(data=...)",
+    "fit_settings": "the settings of fit (epochs, steps, batch size)",
 }
+"""Field of `Facts` -> what it is, in words."""
 
 
 @dataclass(frozen=True)
@@ -267,18 +268,7 @@ class Facts:
     data: Optional[DataFacts] = None
     fit_settings: Optional[Mapping[str, Any]] = None
 
-    def has(self, need: str) -> bool:
-        """Whether the part a rule calls "A", "O", "R", "P" or "H" is there."""
-        part = {
-            "A": self.inventory,
-            "O": self.optimizer,
-            "R": self.run,
-            "P": None if self.why_no_batches else self.data,
-            "H": self.fit_settings,
-        }[need]
-        return part is not None
-
-    @property
-    def why_no_batches(self) -> str:
-        """Why no batch could be looked at, where somebody tried; empty otherwise."""
-        return "" if self.data is None else self.data.missing.get(DataPart.BATCHES, "")
+    def has(self, name: str) -> bool:
+        """Whether a fact is there; data of which no batch could be read are not."""
+        unreadable = name == "data" and self.data is not None and bool(self.data.unreadable)
+        return getattr(self, name) is not None and not unreadable

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from keras_bnguard.records import SEVERITIES, Finding, Mode
+from keras_bnguard.records import SEVERITIES, Finding, Mode, OutcomeStatus, SkipKind
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules import BY_CODE
 
@@ -92,29 +92,26 @@ def trust(report: Report) -> str:
 
 
 def not_checked(report: Report) -> Dict[str, Tuple[str, ...]]:
-    """Why -> the codes that could not look for that reason, in order."""
+    """Why -> the codes of the rules that were skipped for that reason, in order.
+
+    Info rules that nobody selected are left out; see `info_not_selected`.
+    """
     found: Dict[str, List[str]] = {}
     for outcome in report.skipped:
-        found.setdefault(_in_words(outcome.reason), []).append(outcome.code)
+        if outcome.skip_kind is not SkipKind.INFO_NOT_SELECTED:
+            found.setdefault(outcome.reason, []).append(outcome.code)
     return {reason: tuple(codes) for reason, codes in found.items()}
 
 
-def _in_words(reason: str) -> str:
-    """Why a rule did not look, without the letter that stands for a part of the facts."""
-    reason = re.sub(r"\bneeds [A-Z] \((.*)\)$", r"needs \1", reason)
-    reason = re.sub(r"^needs [A-Z]: ", "", reason)
-    reason = re.sub(r"\bneeds [A-Z]: ", "needs ", reason)
-    return re.sub(r"\bneeds P\b", "needs batches of your data", reason)
+def info_not_selected(report: Report) -> Tuple[str, ...]:
+    """The codes of the info rules that nobody selected."""
+    skipped = report.skipped
+    return tuple(o.code for o in skipped if o.skip_kind is SkipKind.INFO_NOT_SELECTED)
 
 
-def only_info(reason: str) -> bool:
-    """Whether a rule was left out because nobody asked for info rules."""
-    return reason.startswith("info,")
-
-
-def with_status(report: Report, status: str) -> Tuple[str, ...]:
+def with_status(report: Report, status: OutcomeStatus) -> Tuple[str, ...]:
     """The codes of the rules that ended so."""
-    return tuple(o.code for o in report.outcomes if o.status == status)
+    return tuple(o.code for o in report.outcomes if o.status is status)
 
 
 def split_source(source: Optional[str]) -> Optional[Tuple[str, Optional[int]]]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from keras_bnguard.errors import MissingExtraError
-from keras_bnguard.records import DriftSnapshot, Finding
+from keras_bnguard.records import DriftSnapshot, Finding, OutcomeStatus
 from keras_bnguard.report import text
 from keras_bnguard.report.grouping import (
     grouped,
+    info_not_selected,
     not_checked,
     one_line,
-    only_info,
     printable,
     trust,
     with_status,
@@ -113,16 +113,12 @@ def _content(report: Report, phases: Sequence[Mapping[str, Any]]) -> Dict[str, A
         "phases": _phases(phases),
         "repairs": report.repairs,
         "notes": report.notes,
-        "clear": with_status(report, "clear"),
-        "muted": with_status(report, "muted"),
+        "passed": with_status(report, OutcomeStatus.PASSED),
+        "ignored": with_status(report, OutcomeStatus.IGNORED),
         "not_checked": [
-            (", ".join(codes), reason)
-            for reason, codes in not_checked(report).items()
-            if not only_info(reason)
+            (", ".join(codes), reason) for reason, codes in not_checked(report).items()
         ],
-        "not_asked": [
-            ", ".join(codes) for why, codes in not_checked(report).items() if only_info(why)
-        ],
+        "info_not_selected": info_not_selected(report),
     }
 
 

@@ -10,6 +10,7 @@ from keras_bnguard.records import (
     Finding,
     Mode,
     Outcome,
+    OutcomeStatus,
     Stack,
     WeightCounts,
 )
@@ -51,7 +52,7 @@ class Report:
     @property
     def skipped(self) -> Tuple[Outcome, ...]:
         """Outcomes of the rules that could not be evaluated, each with its reason."""
-        return tuple(o for o in self.outcomes if o.status == "skipped")
+        return tuple(o for o in self.outcomes if o.status is OutcomeStatus.SKIPPED)
 
     @property
     def codes(self) -> Tuple[str, ...]:

@@ -13,7 +13,6 @@ from keras_bnguard.report.grouping import (
     grouped,
     not_checked,
     one_line,
-    only_info,
     printable,
     split_source,
 )
@@ -136,6 +135,5 @@ def _notifications(report: Report) -> List[Dict[str, Any]]:
     said += [
         ("note", f"not checked {', '.join(codes)}: {reason}")
         for reason, codes in not_checked(report).items()
-        if not only_info(reason)
     ]
     return [{"level": level, "message": {"text": printable(text)}} for level, text in said]

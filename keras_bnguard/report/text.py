@@ -6,14 +6,13 @@ import textwrap
 from dataclasses import replace
 from typing import List, Sequence, Set
 
-from keras_bnguard.records import Finding, Mode, WeightCounts
+from keras_bnguard.records import Finding, Mode, OutcomeStatus, WeightCounts
 from keras_bnguard.report.grouping import (
     ModeRows,
     grouped,
     mode_rows,
     not_checked,
     one_line,
-    only_info,
     printable,
     with_status,
 )
@@ -60,7 +59,7 @@ def verdict(report: Report) -> str:
     if mended:
         text += f", {mended} repaired"
     # A rule nobody asked for, as those of info, could have looked.
-    skipped = sum(not only_info(outcome.reason) for outcome in report.skipped)
+    skipped = sum(map(len, not_checked(report).values()))
     return f"{text}; {_count(skipped, 'rule')} could not look" if skipped else text
 
 
@@ -105,8 +104,7 @@ def brief_end(report: Report) -> List[str]:
     """What was not checked and why, and which commands say more."""
     lines: List[str] = []
     for reason, codes in not_checked(report).items():
-        if not only_info(reason):
-            lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
+        lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
     lines += _import(report)
     if report.findings:
         code = report.codes[0]
@@ -149,14 +147,16 @@ def facts(report: Report) -> List[str]:
         lines += _hang(
             f"largest mean shift at {one_line(last.moment)}: {last.total:.3g} standard deviations"
         )
-    clear, muted = with_status(report, "clear"), with_status(report, "muted")
-    if clear:
-        lines += _hang(f"checked and clear: {_count(len(clear), 'rule')}")
-    if muted:
-        lines += _hang(f"muted by ignore: {', '.join(muted)}")
+    passed, ignored = (
+        with_status(report, OutcomeStatus.PASSED),
+        with_status(report, OutcomeStatus.IGNORED),
+    )
+    if passed:
+        lines += _hang(f"passed: {_count(len(passed), 'rule')}")
+    if ignored:
+        lines += _hang(f"ignored by your settings: {', '.join(ignored)}")
     for reason, codes in not_checked(report).items():
-        if not only_info(reason):
-            lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
+        lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
     return lines
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import ChangeOutcome, Facts, Severity, TrainableChange, Trigger
-from keras_bnguard.rules.base import (
-    COMPILE_AGAIN,
-    ON_CHANGE,
-    Repair,
-    RepairAction,
-    Rule,
-    Violation,
-    count,
-    indent,
-    some,
-    stack_of,
+from keras_bnguard.records import (
+    ChangeOutcome,
+    Inventory,
+    RunFacts,
+    Severity,
+    SkipKind,
+    SkipReason,
+    TrainableChange,
+    Trigger,
 )
+from keras_bnguard.rules.base import ON_CHANGE, Repair, RepairAction, Rule, Violation
+from keras_bnguard.rules.text import COMPILE_AGAIN, count, indent, some
 
 OUTCOMES = {
     ChangeOutcome.IGNORED: (
@@ -74,16 +73,13 @@ class TrainableChangedAfterCompile(Rule):
     code = "BNG101"
     name = "trainable-changed-after-compile"
     severity = Severity.ERROR
-    needs = ("A", "R")
     evaluated_at = ON_CHANGE | {Trigger.TRAINABLE_CHANGE}
     repair = Repair(RepairAction.PUT_FLAGS_INTO_EFFECT)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        if facts.inventory is None or facts.run is None:
-            return
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
         trainable_changes = [
             trainable_change
-            for trainable_change in facts.run.trainable_changes
+            for trainable_change in run.trainable_changes
             if trainable_change.explained_by is None
         ]
         if not trainable_changes:
@@ -118,7 +114,7 @@ class TrainableChangedAfterCompile(Rule):
             layers=paths,
             message=(
                 f"trainable changed after compile() for {' and '.join(changed)}. "
-                f"With {stack_of(facts)}: {told}.{_lines(trainable_changes)}"
+                f"With {inventory.stack}: {told}.{_lines(trainable_changes)}"
             ),
             fix=_fix(inside),
             evidence={
@@ -138,14 +134,16 @@ class TrainableChangedAfterCompile(Rule):
             ),
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        inventory = facts.inventory
-        if inventory is None or facts.run is None:
-            return None
+    def skip_reason(self, inventory: Inventory) -> Optional[SkipReason]:
         if not inventory.compiled:
-            return "the model is not compiled, so there are no flags to compare with"
+            return SkipReason(
+                SkipKind.NOT_KNOWN, "the model is not compiled, so no earlier flags are known"
+            )
         if inventory.step_built and not inventory.compiled_flags_known:
-            return "the flags that the existing train function was built with are not known"
+            return SkipReason(
+                SkipKind.NOT_KNOWN,
+                "the flags that the existing train function was built with are not known",
+            )
         return None
 
 

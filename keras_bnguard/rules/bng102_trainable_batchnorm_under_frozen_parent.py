@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, NormKind, Severity
-from keras_bnguard.rules.base import (
-    Repair,
-    RepairAction,
-    Rule,
-    Violation,
-    count,
-    freeze_code,
-    some,
-)
+from keras_bnguard.records import Inventory, NormKind, Severity
+from keras_bnguard.rules.base import Repair, RepairAction, Rule, Violation
+from keras_bnguard.rules.text import count, freeze_code, some
 
 
 class TrainableBatchnormUnderFrozenParent(Rule):
@@ -53,13 +46,9 @@ class TrainableBatchnormUnderFrozenParent(Rule):
     code = "BNG102"
     name = "trainable-batchnorm-under-frozen-parent"
     severity = Severity.ERROR
-    needs = ("A",)
     repair = Repair(RepairAction.FORCE_INFERENCE, "held in inference mode for this fit")
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation = [
             norm
             for norm in inventory.norms

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-from keras_bnguard.records import Facts, Inventory, LayerFlag, NormKind, NormLayer, Severity
-from keras_bnguard.rules.base import (
-    Rule,
-    Violation,
-    by_container,
-    called_with_false,
-    count,
-    freeze_code,
-    some,
-)
-from keras_bnguard.rules.thresholds import MIN_ROWS, does_not_fit, measured
+from keras_bnguard.records import DataFacts, Inventory, LayerFlag, NormKind, NormLayer, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import called_with_false, does_not_fit, inputs_by_path
+from keras_bnguard.rules.text import by_container, count, freeze_code, some
+from keras_bnguard.rules.thresholds import MIN_ROWS
 
 FROZEN_SHARE = 0.9
 FROZEN_LAYERS = 2
@@ -59,13 +53,9 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
     code = "BNG103"
     name = "trainable-batchnorm-among-frozen-layers"
     severity = Severity.WARNING
-    needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory, data: Optional[DataFacts] = None) -> Iterable[Violation]:
         violation: List[NormLayer] = []
         counts: Dict[str, Tuple[int, int]] = {}
         for container, norms in by_container(inventory.norms).items():
@@ -83,7 +73,7 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
         if not violation:
             return
         paths = tuple(norm.path for norm in violation)
-        remedy = _known_remedy(facts, violation)
+        remedy = _known_remedy(data, violation)
         shares = [
             f"{frozen} of {total} other layers with weights ({100 * frozen / total:.0f} %) "
             f"in {container or 'the model'}"
@@ -102,12 +92,12 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
         )
 
 
-def _known_remedy(facts: Facts, norms: Sequence[NormLayer]) -> str:
+def _known_remedy(data: Optional[DataFacts], norms: Sequence[NormLayer]) -> str:
     """Why BN-only training may be right here: frozen statistics would not fit the data."""
-    inputs = measured(facts)
+    inputs = inputs_by_path(data)
     seen = [inputs[norm.path] for norm in norms if norm.path in inputs]
     off = [item for item in seen if does_not_fit(item)]
-    if facts.data is None or facts.data.rows < MIN_ROWS or 2 * len(off) <= len(seen):
+    if data is None or data.rows < MIN_ROWS or 2 * len(off) <= len(seen):
         return ""
     return (
         f"The data say why: {len(off)} of {len(seen)} would not describe them if they were frozen, "

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormKind, NormLayer, Severity
-from keras_bnguard.rules.base import (
-    ON_CHANGE,
-    Rule,
-    Violation,
-    count,
-    expects_inference,
-    freeze_code,
-    nothing_before,
-    some,
-    step_is_in_doubt,
+from keras_bnguard.records import (
+    Inventory,
+    NormKind,
+    NormLayer,
+    OptimizerFacts,
+    RunFacts,
+    Severity,
+    SkipReason,
 )
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.predicates import expects_inference, nothing_before, step_is_in_doubt
+from keras_bnguard.rules.text import count, freeze_code, some
 
 
 class PretrainedBatchnormUnfrozen(Rule):
@@ -62,15 +62,15 @@ class PretrainedBatchnormUnfrozen(Rule):
     code = "BNG104"
     name = "pretrained-batchnorm-unfrozen"
     severity = Severity.WARNING
-    needs = ("A", "R")
     certain = False
     evaluated_at = ON_CHANGE
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory, run = facts.inventory, facts.run
-        if inventory is None or run is None or run.before is None or run.phase is not None:
+    def check(
+        self, inventory: Inventory, run: RunFacts, optimizer: Optional[OptimizerFacts] = None
+    ) -> Iterable[Violation]:
+        if run.before is None or run.phase is not None:
             return
-        if step_is_in_doubt(facts):
+        if step_is_in_doubt(run, optimizer):
             return
         before = {norm.path: norm for norm in run.before.inventory.norms}
         violation = [norm for norm in inventory.norms if _unfrozen(norm, before.get(norm.path))]
@@ -98,8 +98,8 @@ class PretrainedBatchnormUnfrozen(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        return nothing_before(facts)
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        return nothing_before(run)
 
 
 def _unfrozen(norm: NormLayer, before: Optional[NormLayer]) -> bool:

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from typing import Iterable, List
 
-from keras_bnguard.records import Facts, Inventory, NormKind, NormLayer, RunFacts, Severity
-from keras_bnguard.rules.base import (
-    ON_CHANGE,
-    Repair,
-    RepairAction,
-    Rule,
-    Violation,
-    called_with_false,
-    count,
-    reach,
-    sites_of,
-    some,
-    wrappers_of,
-)
+from keras_bnguard.records import Inventory, NormKind, NormLayer, RunFacts, Severity
+from keras_bnguard.rules.base import ON_CHANGE, Repair, RepairAction, Rule, Violation
+from keras_bnguard.rules.predicates import called_with_false, sites_of
+from keras_bnguard.rules.text import count, reach, some, wrappers_of
 
 
 class FrozenBatchnormUsesBatchStatistics(Rule):
@@ -57,14 +47,10 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
     code = "BNG105"
     name = "frozen-batchnorm-uses-batch-statistics"
     severity = Severity.ERROR
-    needs = ("A", "R")
     evaluated_at = ON_CHANGE
     repair = Repair(RepairAction.FORCE_INFERENCE, "held in inference mode for this fit")
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory, run = facts.inventory, facts.run
-        if inventory is None or run is None:
-            return
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
         violation = [
             norm
             for norm in inventory.norms

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation, count, some
+from keras_bnguard.records import Inventory, Severity, SkipKind, SkipReason
+from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation
+from keras_bnguard.rules.text import count, some
 
 
 class BatchnormSharedByCompiledModels(Rule):
@@ -45,12 +46,10 @@ class BatchnormSharedByCompiledModels(Rule):
     code = "BNG106"
     name = "batchnorm-shared-by-compiled-models"
     severity = Severity.INFO
-    needs = ("A",)
     wants = frozenset({ExpensiveFact.SHARED_MODELS})
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None or inventory.shared is None:
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
+        if inventory.shared is None:
             return
         violation = [shared for shared in inventory.shared if shared.here != shared.there]
         if not violation:
@@ -79,9 +78,11 @@ class BatchnormSharedByCompiledModels(Rule):
             evidence={"others": others, "flags_read": inventory.stack.flags},
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.inventory is not None and facts.inventory.shared is None:
-            return "other models were not looked for; select BNG106 to do so"
+    def skip_reason(self, inventory: Inventory) -> Optional[SkipReason]:
+        if inventory.shared is None:
+            return SkipReason(
+                SkipKind.NOT_COLLECTED, f"other models are searched where {self.code} is selected"
+            )
         return None
 
 

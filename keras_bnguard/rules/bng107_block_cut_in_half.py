@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation, count, some
+from keras_bnguard.records import Inventory, Severity, SkipKind, SkipReason
+from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation
+from keras_bnguard.rules.text import count, some
 
 
 class BlockCutInHalf(Rule):
@@ -42,12 +43,10 @@ class BlockCutInHalf(Rule):
     code = "BNG107"
     name = "block-cut-in-half"
     severity = Severity.INFO
-    needs = ("A",)
     wants = frozenset({ExpensiveFact.BLOCKS})
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None or inventory.blocks is None:
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
+        if inventory.blocks is None:
             return
         cut = [block for block in inventory.blocks if block.trains and block.frozen]
         if not cut:
@@ -71,7 +70,9 @@ class BlockCutInHalf(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.inventory is not None and facts.inventory.blocks is None:
-            return "nobody looked for blocks: select BNG107"
+    def skip_reason(self, inventory: Inventory) -> Optional[SkipReason]:
+        if inventory.blocks is None:
+            return SkipReason(
+                SkipKind.NOT_COLLECTED, f"blocks are searched where {self.code} is selected"
+            )
         return None

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import (
-    Repair,
-    RepairAction,
-    Rule,
-    Violation,
-    count,
-    freeze_code,
-    line_of_call,
-    some,
-)
+from keras_bnguard.records import Inventory, Severity
+from keras_bnguard.rules.base import Repair, RepairAction, Rule, Violation
+from keras_bnguard.rules.text import count, freeze_code, line_of_call, some
 
 
 class TrainingFalseIgnored(Rule):
@@ -52,14 +44,12 @@ class TrainingFalseIgnored(Rule):
     code = "BNG201"
     name = "training-false-ignored"
     severity = Severity.ERROR
-    needs = ("A",)
     repair = Repair(
         RepairAction.FORCE_INFERENCE, "training=False of the graph is obeyed for this fit"
     )
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None or inventory.stack.behaviour.graph_false_honoured:
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
+        if inventory.stack.behaviour.graph_false_honoured:
             return
         violation = [
             norm

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, line_of_call, some
+from keras_bnguard.records import Inventory, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.text import count, line_of_call, some
 
 
 class TrainingTrueHardWired(Rule):
@@ -43,12 +44,10 @@ class TrainingTrueHardWired(Rule):
     code = "BNG202"
     name = "training-true-hard-wired"
     severity = Severity.WARNING
-    needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None or not inventory.stack.behaviour.graph_true_at_inference:
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
+        if not inventory.stack.behaviour.graph_true_at_inference:
             return
         violation = [
             norm

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import CallSite, Facts, NormLayer, Severity, Trigger
-from keras_bnguard.rules.base import (
-    ON_CHANGE,
-    Repair,
-    RepairAction,
-    Rule,
-    Violation,
-    count,
-    expects_inference,
-    reach,
-    sites_of,
-    some,
+from keras_bnguard.records import (
+    CallSite,
+    Inventory,
+    NormLayer,
+    RunFacts,
+    Severity,
+    SkipReason,
+    Trigger,
 )
+from keras_bnguard.rules.base import ON_CHANGE, Repair, RepairAction, Rule, Violation
+from keras_bnguard.rules.predicates import expects_inference, no_step_observed, sites_of
+from keras_bnguard.rules.text import count, reach, some
 
 
 class TrainingFlagLeaksToLaterLayers(Rule):
@@ -55,16 +54,14 @@ class TrainingFlagLeaksToLaterLayers(Rule):
     code = "BNG203"
     name = "training-flag-leaks-to-later-layers"
     severity = Severity.ERROR
-    needs = ("A", "R")
     evaluated_at = ON_CHANGE | {Trigger.LEAK}
     repair = Repair(
         RepairAction.FORCE_INFERENCE,
         "the argument is kept from layers called later for this fit",
     )
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory, run = facts.inventory, facts.run
-        if inventory is None or run is None or not run.called:
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
+        if not run.called:
             return
         violation: List[NormLayer] = []
         leaks: List[CallSite] = []
@@ -95,10 +92,8 @@ class TrainingFlagLeaksToLaterLayers(Rule):
             evidence={"leaked_from": sources, "calls": len(leaks)},
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.run is not None and not facts.run.called:
-            return "no training step was observed yet"
-        return None
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        return no_step_observed(run)
 
 
 def _leaks(site: CallSite) -> bool:

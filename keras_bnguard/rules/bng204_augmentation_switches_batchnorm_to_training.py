@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Facts, Inventory, NormLayer, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, sites_of, some
+from keras_bnguard.records import Inventory, NormLayer, RunFacts, Severity, SkipReason
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import no_step_observed, sites_of
+from keras_bnguard.rules.text import count, some
 
 
 class AugmentationSwitchesBatchnormToTraining(Rule):
@@ -48,17 +50,15 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
     code = "BNG204"
     name = "augmentation-switches-batchnorm-to-training"
     severity = Severity.WARNING
-    needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None or not inventory.stack.behaviour.default_leaks:
+    def check(self, inventory: Inventory, run: Optional[RunFacts] = None) -> Iterable[Violation]:
+        if not inventory.stack.behaviour.default_leaks:
             return
         violation: List[NormLayer] = []
         training_defaults: List[str] = []
         for norm in inventory.norms:
-            found = _switches_of(norm, inventory, facts)
+            found = _defaults_before(norm, inventory, run)
             if found and not norm.frozen and not norm.forced_inference:
                 violation.append(norm)
                 training_defaults += found
@@ -82,21 +82,19 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
             evidence={"training_defaults": names, "stack": str(inventory.stack)},
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        inventory = facts.inventory
-        if inventory is None or inventory.functional or not inventory.stack.behaviour.default_leaks:
+    def skip_reason(
+        self, inventory: Inventory, run: Optional[RunFacts] = None
+    ) -> Optional[SkipReason]:
+        if inventory.functional or not inventory.stack.behaviour.default_leaks:
             return None
-        if facts.run is None or not facts.run.called:
-            return "the model is no functional graph, and no training step was observed yet"
-        return None
+        return no_step_observed(run)
 
 
-def _switches_of(norm: NormLayer, inventory: Inventory, facts: Facts) -> Tuple[str, ...]:
+def _defaults_before(
+    norm: NormLayer, inventory: Inventory, run: Optional[RunFacts]
+) -> Tuple[str, ...]:
     """Paths of the layers that switch this BN; empty where none does."""
-    found: List[str] = []
-    if facts.run is not None:
-        sites = sites_of(facts.run, norm)
-        found += [site.switched_by for site in sites if site.switched_by is not None]
+    found = [s.switched_by for s in sites_of(run, norm) if s.switched_by is not None]
     explicit = any(call.training is not None for call in norm.calls)
     if inventory.functional and norm.calls and not explicit:
         last = max(call.order for call in norm.calls)

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import (
-    ON_CHANGE,
-    Rule,
-    Violation,
-    count,
-    drops_training,
-    expects_inference,
-    some,
-)
+from keras_bnguard.records import Inventory, RunFacts, Severity
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.predicates import drops_training, expects_inference
+from keras_bnguard.rules.text import count, some
 
 
 class SubclassDropsTraining(Rule):
@@ -52,13 +46,9 @@ class SubclassDropsTraining(Rule):
     code = "BNG205"
     name = "subclass-drops-training"
     severity = Severity.ERROR
-    needs = ("A", "R")
     evaluated_at = ON_CHANGE
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory, run = facts.inventory, facts.run
-        if inventory is None or run is None:
-            return
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
         changed = {
             statistics_change.path
             for statistics_change in run.statistics_changes

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, RunMode, Severity
-from keras_bnguard.rules.base import (
-    ON_CHANGE,
-    Rule,
-    Violation,
-    count,
+from keras_bnguard.records import Inventory, RunFacts, RunMode, Severity, SkipReason
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.predicates import (
+    no_step_observed,
     norms_of,
     sites_of,
-    some,
-    stack_of,
-    stuck,
+    unexplained_unchanged,
 )
+from keras_bnguard.rules.text import count, some
 
 
 class TrainStepRunsInference(Rule):
@@ -56,18 +53,14 @@ class TrainStepRunsInference(Rule):
     code = "BNG206"
     name = "train-step-runs-inference"
     severity = Severity.ERROR
-    needs = ("R",)
     evaluated_at = ON_CHANGE
     consequence_of = ("BNG203", "BNG101")
     needs_calls = True
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        run = facts.run
-        if run is None:
-            return
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
         violation = [
             statistics_change
-            for statistics_change in stuck(facts)
+            for statistics_change in unexplained_unchanged(inventory, run)
             if statistics_change.ran is RunMode.INFERENCE
             and statistics_change.affine_changed is not False
         ]
@@ -75,7 +68,7 @@ class TrainStepRunsInference(Rule):
             return
         paths = tuple(statistics_change.path for statistics_change in violation)
         affine = sum(statistics_change.affine_changed is True for statistics_change in violation)
-        norms = norms_of(facts)
+        norms = norms_of(inventory)
         lost = [
             statistics_change.path
             for statistics_change in violation
@@ -86,7 +79,7 @@ class TrainStepRunsInference(Rule):
         if lost:
             cause = (
                 f"training=True was in force around {len(lost)} of them and "
-                f"{stack_of(facts)} did not hand it on: `call` has to pass it."
+                f"{inventory.stack} did not hand it on: `call` has to pass it."
             )
             fix = (
                 "pass the argument on in `call`:\n"
@@ -95,7 +88,7 @@ class TrainStepRunsInference(Rule):
             )
         else:
             cause = (
-                f"In {stack_of(facts)} a call without training=True in a train_step is inference."
+                f"In {inventory.stack} a call without training=True in a train_step is inference."
             )
             fix = (
                 "say training=True in the training step, and only there:\n"
@@ -112,9 +105,5 @@ class TrainStepRunsInference(Rule):
             evidence={"steps": run.steps, "affine_changed": affine},
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.run is None:
-            return None
-        if facts.inventory is None:
-            return "the model was not looked at"
-        return None if facts.run.called else "no training step was observed yet"
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        return no_step_observed(run)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Iterable, List
 
-from keras_bnguard.records import Facts, NormLayer, Severity, TimeSteps
-from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
+from keras_bnguard.records import Inventory, NormLayer, Severity, TimeSteps
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import expects_inference
+from keras_bnguard.rules.text import count, some
 
 
 class BatchnormInsideTimeDistributed(Rule):
@@ -43,12 +45,8 @@ class BatchnormInsideTimeDistributed(Rule):
     code = "BNG207"
     name = "batchnorm-inside-time-distributed"
     severity = Severity.INFO
-    needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation: List[NormLayer] = []
         updates: List[str] = []
         for norm in inventory.norms:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
+from keras_bnguard.records import Inventory, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import expects_inference
+from keras_bnguard.rules.text import count, some
 
 
 class BatchnormCalledOnSeveralInputs(Rule):
@@ -42,12 +44,8 @@ class BatchnormCalledOnSeveralInputs(Rule):
     code = "BNG209"
     name = "batchnorm-called-on-several-inputs"
     severity = Severity.INFO
-    needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation = [
             n
             for n in inventory.norms

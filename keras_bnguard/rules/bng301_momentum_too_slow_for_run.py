@@ -5,30 +5,30 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from keras_bnguard.records import EmaBias, Facts, NormLayer, Severity
-from keras_bnguard.rules.base import (
-    AT_THE_END,
-    Rule,
-    Violation,
-    count,
-    indent,
-    norms_of,
-    some,
-    stack_of,
+from keras_bnguard.records import (
+    DataFacts,
+    EmaBias,
+    Inventory,
+    NormLayer,
+    RunFacts,
+    Severity,
+    SkipKind,
+    SkipReason,
 )
-from keras_bnguard.rules.thresholds import (
-    MAX_START_LEFT,
+from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
+from keras_bnguard.rules.predicates import (
     does_not_fit,
-    live,
-    measured,
+    inputs_by_path,
+    learning_norms,
     misfit_after,
-    put_right,
+    norms_of,
+    recalibrates,
 )
+from keras_bnguard.rules.text import count, indent, some
+from keras_bnguard.rules.thresholds import MAX_START_LEFT, MIN_STEPS
 
 MAX_SHIFT = 0.5
 MAX_LOG_VARIANCE = 1.8
-MIN_STEPS = 10
-"""Nobody expects a trained model of fewer: such a run is a trial of the code."""
 
 
 class MomentumTooSlowForRun(Rule):
@@ -69,19 +69,28 @@ class MomentumTooSlowForRun(Rule):
     code = "BNG301"
     name = "momentum-too-slow-for-run"
     severity = Severity.WARNING
-    needs = ("A", "H")
     certain = False
     evaluated_at = AT_THE_END
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        violation = dict(_at_end(facts) if _is_over(facts) else _before(facts))
-        if not violation or _steps(facts) < MIN_STEPS or put_right(facts):
+    def check(
+        self,
+        inventory: Inventory,
+        fit_settings: Mapping[str, Any],
+        run: Optional[RunFacts] = None,
+        data: Optional[DataFacts] = None,
+    ) -> Iterable[Violation]:
+        violation = dict(
+            _at_end(inventory, run, data)
+            if run is not None and run.ema_biases is not None
+            else _before(inventory, run, data, fit_settings)
+        )
+        steps = _steps(run, fit_settings)
+        if not violation or steps < MIN_STEPS or recalibrates(fit_settings):
             return
-        known = norms_of(facts)
+        known = norms_of(inventory)
         norms = [known[path] for path in violation]
         left = max(part[0] for part in violation.values())
         momentum = max(norm.momentum or 0.0 for norm in norms)
-        steps = _steps(facts)
         yield Violation(
             layers=tuple(violation),
             message=(
@@ -89,7 +98,7 @@ class MomentumTooSlowForRun(Rule):
                 f"start values in the moving statistics of {count(len(violation), 'live BN layer')}: "
                 f"{some(tuple(violation))}. That puts them up to {_largest(violation, 1):.2g} standard "
                 f"deviations (limit {MAX_SHIFT:g}) and {_largest(violation, 2):.2g} in log variance "
-                f"(limit {MAX_LOG_VARIANCE:g}) off; {stack_of(facts)} uses them in evaluate and "
+                f"(limit {MAX_LOG_VARIANCE:g}) off; {inventory.stack} uses them in evaluate and "
                 "predict."
             ),
             fix=(
@@ -106,24 +115,32 @@ class MomentumTooSlowForRun(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.fit_settings is None or not live(facts) or _is_over(facts):
+    def skip_reason(
+        self,
+        inventory: Inventory,
+        fit_settings: Mapping[str, Any],
+        run: Optional[RunFacts] = None,
+        data: Optional[DataFacts] = None,
+    ) -> Optional[SkipReason]:
+        if not learning_norms(inventory, run) or (run is not None and run.ema_biases is not None):
             return None
-        if _planned(facts.fit_settings) is None:
-            return "the number of steps is not known before training is over"
-        if not measured(facts):
-            return "needs P, or the end of training"
+        if _planned(fit_settings) is None:
+            return SkipReason(
+                SkipKind.TOO_EARLY, "the number of steps is not known before training is over"
+            )
+        if not inputs_by_path(data):
+            return SkipReason(
+                SkipKind.MISSING_FACT, "needs batches of your data, or the end of training"
+            )
         return None
 
 
-def _is_over(facts: Facts) -> bool:
-    return facts.run is not None and facts.run.ema_biases is not None
-
-
-def _at_end(facts: Facts) -> Iterable[Tuple[str, Tuple[float, float, float]]]:
-    """path -> (left, shift, log variance), from the statistics alone."""
-    now = measured(facts)
-    for norm, ema_bias in ema_biases_of_trainable(facts):
+def _at_end(
+    inventory: Inventory, run: RunFacts, data: Optional[DataFacts]
+) -> Iterable[Tuple[str, Tuple[float, float, float]]]:
+    """path -> (remaining weight, shift, log variance), from the statistics alone."""
+    now = inputs_by_path(data)
+    for norm, ema_bias in learning_biases(inventory, run):
         if norm.path in now and not does_not_fit(now[norm.path]):
             continue  # They fit the data all the same.
         if start_does_harm(ema_bias):
@@ -133,15 +150,14 @@ def _at_end(facts: Facts) -> Iterable[Tuple[str, Tuple[float, float, float]]]:
             )
 
 
-def ema_biases_of_trainable(facts: Facts) -> List[Tuple[NormLayer, EmaBias]]:
-    """Live BN that moved, with how far they are behind."""
-    run = facts.run
-    ema_biases = (
-        {ema_bias.path: ema_bias for ema_bias in (run.ema_biases or ())} if run is not None else {}
-    )
-    changed = {m.path for m in run.statistics_changes if m.changed} if run is not None else set()
+def learning_biases(inventory: Inventory, run: RunFacts) -> List[Tuple[NormLayer, EmaBias]]:
+    """Trainable BN whose statistics changed, with the EMA bias of each."""
+    biases = {bias.path: bias for bias in run.ema_biases or ()}
+    changed = {change.path for change in run.statistics_changes if change.changed}
     return [
-        (n, ema_biases[n.path]) for n in live(facts) if n.path in ema_biases and n.path in changed
+        (norm, biases[norm.path])
+        for norm in learning_norms(inventory, run)
+        if norm.path in biases and norm.path in changed
     ]
 
 
@@ -155,13 +171,18 @@ def start_does_harm(ema_bias: EmaBias) -> bool:
     )
 
 
-def _before(facts: Facts) -> Iterable[Tuple[str, Tuple[float, float, float]]]:
+def _before(
+    inventory: Inventory,
+    run: Optional[RunFacts],
+    data: Optional[DataFacts],
+    fit_settings: Mapping[str, Any],
+) -> Iterable[Tuple[str, Tuple[float, float, float]]]:
     """The same before the first step, from the data and the present weights."""
-    steps = _planned(facts.fit_settings or {})
-    inputs = measured(facts)
+    steps = _planned(fit_settings)
+    inputs = inputs_by_path(data)
     if steps is None:
         return
-    for norm in live(facts):
+    for norm in learning_norms(inventory, run):
         item = inputs.get(norm.path)
         if item is None or norm.momentum is None or not 0.0 < norm.momentum < 1.0:
             continue
@@ -173,17 +194,16 @@ def _before(facts: Facts) -> Iterable[Tuple[str, Tuple[float, float, float]]]:
             yield norm.path, (left, shift, ratio)
 
 
-def _planned(hyper: Mapping[str, Any]) -> Optional[int]:
+def _planned(fit_settings: Mapping[str, Any]) -> Optional[int]:
     """Training steps of the whole `fit`, None where Keras does not know them."""
-    epochs, steps = hyper.get("epochs"), hyper.get("steps")
+    epochs, steps = fit_settings.get("epochs"), fit_settings.get("steps")
     return int(epochs) * int(steps) if epochs and steps else None
 
 
-def _steps(facts: Facts) -> int:
-    run = facts.run
-    if run is not None and _is_over(facts):
+def _steps(run: Optional[RunFacts], fit_settings: Mapping[str, Any]) -> int:
+    if run is not None and run.ema_biases is not None:
         return run.steps
-    return _planned(facts.fit_settings or {}) or 0
+    return _planned(fit_settings) or 0
 
 
 def _momentum(steps: int) -> float:

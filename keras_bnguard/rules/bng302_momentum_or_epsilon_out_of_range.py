@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Facts, NormLayer, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
+from keras_bnguard.records import Inventory, NormLayer, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import expects_inference
+from keras_bnguard.rules.text import count, some
 
 LOW = 0.5
 HIGH = 0.9999
@@ -46,13 +48,9 @@ class MomentumOrEpsilonOutOfRange(Rule):
     code = "BNG302"
     name = "momentum-or-epsilon-out-of-range"
     severity = Severity.WARNING
-    needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation: List[NormLayer] = []
         said: Dict[str, None] = {}
         values: Dict[str, Tuple[Optional[float], Optional[float]]] = {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Convolution, Facts, NormLayer, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, some
+from keras_bnguard.records import Convolution, Inventory, NormLayer, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.text import count, some
 
 
 class WrongAxis(Rule):
@@ -42,13 +43,9 @@ class WrongAxis(Rule):
     code = "BNG303"
     name = "wrong-axis"
     severity = Severity.WARNING
-    needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation: List[NormLayer] = []
         feeds: List[Tuple[int, Convolution]] = []
         for norm in inventory.norms:

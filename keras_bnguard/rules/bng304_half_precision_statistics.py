@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, some
+from keras_bnguard.records import Inventory, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.text import count, some
 
 HALF = {
     "float16": "a variance above 65504 is stored as infinity",
@@ -47,12 +48,8 @@ class HalfPrecisionStatistics(Rule):
     code = "BNG304"
     name = "half-precision-statistics"
     severity = Severity.ERROR
-    needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation = [norm for norm in inventory.norms if norm.stats_dtype in HALF]
         if not violation:
             return

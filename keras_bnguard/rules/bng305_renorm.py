@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, some
+from keras_bnguard.records import Inventory, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.text import count, some
 
 
 class Renorm(Rule):
@@ -40,12 +41,8 @@ class Renorm(Rule):
     code = "BNG305"
     name = "renorm"
     severity = Severity.INFO
-    needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
         paths = tuple(norm.path for norm in inventory.norms if norm.renorm)
         if not paths:
             return

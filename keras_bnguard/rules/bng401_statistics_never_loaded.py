@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Sequence
 
-from keras_bnguard.records import Facts, Inventory, NormLayer, Severity
-from keras_bnguard.rules.base import (
-    Rule,
-    Violation,
-    by_container,
-    called_with_false,
-    count,
-    names_code,
-    reach,
-    some,
-)
+from keras_bnguard.records import Inventory, NormLayer, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import called_with_false
+from keras_bnguard.rules.text import by_container, count, names_code, reach, some
 
 
 class StatisticsNeverLoaded(Rule):
@@ -55,13 +48,9 @@ class StatisticsNeverLoaded(Rule):
     code = "BNG401"
     name = "statistics-never-loaded"
     severity = Severity.ERROR
-    needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
         known = [n for n in inventory.norms if n.built and n.at_default is not None]
         violation: List[NormLayer] = []
         reasons: Dict[str, int] = {}

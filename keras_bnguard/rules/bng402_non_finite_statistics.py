@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation, count, indent, some, stack_of
+from keras_bnguard.records import Inventory, RunFacts, Severity
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.text import count, indent, some
 
 
 class NonFiniteStatistics(Rule):
@@ -41,16 +42,13 @@ class NonFiniteStatistics(Rule):
     code = "BNG402"
     name = "non-finite-statistics"
     severity = Severity.ERROR
-    needs = ("A", "R")
     evaluated_at = ON_CHANGE
     consequence_of = ("BNG501", "BNG502", "BNG503", "BNG304", "BNG403", "BNG606")
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        if facts.inventory is None or facts.run is None:
-            return
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
         violation = [
             statistics_change
-            for statistics_change in facts.run.statistics_changes
+            for statistics_change in run.statistics_changes
             if statistics_change.nonfinite
         ]
         if not violation:
@@ -68,7 +66,7 @@ class NonFiniteStatistics(Rule):
             layers=paths,
             message=(
                 f"NaN or Inf in {count(len(violation), 'BN layer')} after "
-                f"{count(facts.run.steps, 'step')}: {some(vectors)}. With {stack_of(facts)} these "
+                f"{count(run.steps, 'step')}: {some(vectors)}. With {inventory.stack} these "
                 "values stay non-finite in every later step, and predict gives NaN."
             ),
             fix=(
@@ -77,6 +75,6 @@ class NonFiniteStatistics(Rule):
             ),
             evidence={
                 "vectors": {m.path: m.nonfinite for m in violation},
-                "steps": facts.run.steps,
+                "steps": run.steps,
             },
         )

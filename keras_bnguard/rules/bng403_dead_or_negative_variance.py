@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, Severity, StatisticsChange
-from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation, count, norms_of, some, stack_of
+from keras_bnguard.records import Inventory, RunFacts, Severity, StatisticsChange
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.predicates import norms_of
+from keras_bnguard.rules.text import count, some
 
 DEFAULT_EPSILON = 1e-3
 
@@ -45,21 +47,16 @@ class DeadOrNegativeVariance(Rule):
     code = "BNG403"
     name = "dead-or-negative-variance"
     severity = Severity.WARNING
-    needs = ("A", "R")
     certain = False
     evaluated_at = ON_CHANGE
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        if facts.inventory is None or facts.run is None:
-            return
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
         violation = [
-            m
-            for m in facts.run.statistics_changes
-            if m.negative_channels > 0 or m.dead_channels > 0
+            m for m in run.statistics_changes if m.negative_channels > 0 or m.dead_channels > 0
         ]
         if not violation:
             return
-        norms = norms_of(facts)
+        norms = norms_of(inventory)
         epsilons = {m.path: norms[m.path].epsilon if m.path in norms else None for m in violation}
         paths = tuple(statistics_change.path for statistics_change in violation)
         numbers = [
@@ -71,7 +68,7 @@ class DeadOrNegativeVariance(Rule):
             message=(
                 f"{count(len(violation), 'BN layer')} with channels of negative or vanishing variance: "
                 f"{'; '.join(numbers[:3])}{' ...' if len(numbers) > 3 else ''}. "
-                f"{stack_of(facts)} multiplies such a channel by that gain in predict."
+                f"{inventory.stack} multiplies such a channel by that gain in predict."
             ),
             fix=(
                 "recompute the statistics over data of yours, with batches of 16 or more:\n"

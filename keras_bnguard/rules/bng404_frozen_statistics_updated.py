@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional
 
-from keras_bnguard.records import ExpectedMode, Facts, NormKind, RunMode, Severity, StatisticsChange
-from keras_bnguard.rules.base import (
-    ON_CHANGE,
-    Rule,
-    Violation,
-    count,
-    norms_of,
-    sites_of,
-    some,
-    stack_of,
+from keras_bnguard.records import (
+    ExpectedMode,
+    Inventory,
+    NormKind,
+    RunFacts,
+    RunMode,
+    Severity,
+    SkipReason,
+    StatisticsChange,
 )
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.predicates import no_step_yet, norms_of, sites_of
+from keras_bnguard.rules.text import count, some
 
 
 class FrozenStatisticsUpdated(Rule):
@@ -53,19 +55,19 @@ class FrozenStatisticsUpdated(Rule):
     code = "BNG404"
     name = "frozen-statistics-updated"
     severity = Severity.ERROR
-    needs = ("R",)
     certain = False
     evaluated_at = ON_CHANGE
     consequence_of = ("BNG201", "BNG102", "BNG105", "BNG204", "BNG101")
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        run = facts.run
-        if run is None or run.steps < 1:
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
+        if run.steps < 1:
             return
         violation = [
             m
             for m in run.statistics_changes
-            if _changed(m) and m.path not in run.trained_elsewhere and not _not_called(m, facts)
+            if _changed(m)
+            and m.path not in run.trained_elsewhere
+            and not _not_called(m, inventory, run)
         ]
         if not violation:
             return
@@ -87,7 +89,7 @@ class FrozenStatisticsUpdated(Rule):
             message=(
                 f"moving statistics changed in {count(len(violation), 'BN layer')} that must stand "
                 f"still: {some(paths)}, {size} in {count(run.steps, 'step')} with "
-                f"{stack_of(facts)}.{because}"
+                f"{inventory.stack}.{because}"
             ),
             fix=(
                 "load the pretrained statistics again and let this package hold the layers:\n"
@@ -97,10 +99,8 @@ class FrozenStatisticsUpdated(Rule):
             evidence={"max_mean_shift": shifts, "why": whys, "steps": run.steps},
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.run is not None and facts.run.steps < 1:
-            return "no training step ran yet"
-        return None
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        return no_step_yet(run)
 
 
 def _changed(statistics_change: StatisticsChange) -> bool:
@@ -111,9 +111,9 @@ def _changed(statistics_change: StatisticsChange) -> bool:
     )
 
 
-def _not_called(statistics_change: StatisticsChange, facts: Facts) -> bool:
+def _not_called(statistics_change: StatisticsChange, inventory: Inventory, run: RunFacts) -> bool:
     """The watched step did not run this BN, so something else wrote its statistics."""
-    norm = norms_of(facts).get(statistics_change.path)
-    if facts.run is None or not facts.run.called or norm is None or norm.kind is not NormKind.KERAS:
+    norm = norms_of(inventory).get(statistics_change.path)
+    if not run.called or norm is None or norm.kind is not NormKind.KERAS:
         return False
-    return not sites_of(facts.run, norm)
+    return not sites_of(run, norm)

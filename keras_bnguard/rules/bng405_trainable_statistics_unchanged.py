@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from typing import Any, Iterable, Mapping, Optional
 
-from keras_bnguard.records import Facts, RunMode, Severity
-from keras_bnguard.rules.base import (
-    ON_CHANGE,
-    Rule,
-    Violation,
-    count,
-    norms_of,
-    some,
-    stack_of,
-    stuck,
-)
+from keras_bnguard.records import Inventory, PastRun, RunFacts, RunMode, Severity, SkipReason
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.predicates import no_step_yet, norms_of, unexplained_unchanged
+from keras_bnguard.rules.text import count, some
 
 FLOAT32_STEP = 2.0**-24
 """Half the distance of 1 to the next float32."""
@@ -55,23 +48,21 @@ class TrainableStatisticsUnchanged(Rule):
     code = "BNG405"
     name = "trainable-statistics-unchanged"
     severity = Severity.ERROR
-    needs = ("R",)
     certain = False
     evaluated_at = ON_CHANGE
     consequence_of = ("BNG203", "BNG205", "BNG607", "BNG101")
     needs_calls = True
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        run = facts.run
-        if run is None:
-            return
-        norms = norms_of(facts)
+    def check(
+        self, inventory: Inventory, run: RunFacts, fit_settings: Optional[Mapping[str, Any]] = None
+    ) -> Iterable[Violation]:
+        norms = norms_of(inventory)
         violation = [
             statistics_change
-            for statistics_change in stuck(facts)
+            for statistics_change in unexplained_unchanged(inventory, run)
             if statistics_change.ran is not RunMode.INFERENCE
             and (momentum := norms[statistics_change.path].momentum) is not None
-            and not _knows_its_only_batch(facts, momentum)
+            and not _converged_to_its_only_batch(run.before, fit_settings, momentum)
         ]
         if not violation:
             return
@@ -87,7 +78,7 @@ class TrainableStatisticsUnchanged(Rule):
             message=(
                 f"mean and variance bit-identical after {count(run.steps, 'step')} in "
                 f"{count(len(violation), 'live BN layer')}: {some(paths)} (momentum "
-                f"{', '.join(f'{m:g}' for m in momenta[:3])}). With {stack_of(facts)} one step in "
+                f"{', '.join(f'{m:g}' for m in momenta[:3])}). With {inventory.stack} one step in "
                 f"training mode moves them; {seen}."
             ),
             fix=(
@@ -100,19 +91,14 @@ class TrainableStatisticsUnchanged(Rule):
             evidence={"steps": run.steps, "ran_in_training": tuple(ran)},
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.run is None:
-            return None
-        if facts.inventory is None:
-            return "the model was not looked at, so momentum is not known"
-        if facts.run.steps < 1:
-            return "no training step ran yet"
-        return None
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        return no_step_yet(run)
 
 
-def _knows_its_only_batch(facts: Facts, momentum: float) -> bool:
+def _converged_to_its_only_batch(
+    before: Optional[PastRun], fit_settings: Optional[Mapping[str, Any]], momentum: float
+) -> bool:
     """Epochs of one batch, as when a net is to overfit it, after a `fit` of very many: less of
     what was there before is left than float32 can tell apart."""
-    before = None if facts.run is None else facts.run.before
-    one = (facts.fit_settings or {}).get("steps") == 1
+    one = (fit_settings or {}).get("steps") == 1
     return one and before is not None and momentum**before.steps < FLOAT32_STEP

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List, Optional
+from typing import Iterable, Optional
 
 from keras_bnguard.records import (
     ExpectedMode,
-    Facts,
-    NormLayer,
+    Inventory,
+    RunFacts,
     RunMode,
     Severity,
+    SkipReason,
     StatisticsChange,
 )
-from keras_bnguard.rules.base import (
-    COMPILE_AGAIN,
-    ON_CHANGE,
-    Rule,
-    Violation,
-    count,
-    freeze_code,
-    indent,
-    norms_of,
-    some,
-    stack_of,
-)
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.predicates import no_step_yet, norms_of
+from keras_bnguard.rules.text import COMPILE_AGAIN, count, freeze_code, indent, some
 from keras_bnguard.statistics.drift import MAX_DISTANCE
 
 
@@ -71,14 +63,12 @@ class StatisticsDrifted(Rule):
     code = "BNG406"
     name = "statistics-drifted"
     severity = Severity.WARNING
-    needs = ("R",)
     certain = False
     evaluated_at = ON_CHANGE
     consequence_of = ("BNG201", "BNG102", "BNG103", "BNG104", "BNG501", "BNG606", "BNG101")
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        run = facts.run
-        if run is None or run.optimizer_started > 0:
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
+        if run.optimizer_started > 0:
             return
         violation = [
             statistics_change
@@ -91,7 +81,7 @@ class StatisticsDrifted(Rule):
         paths = tuple(statistics_change.path for statistics_change in violation)
         shift = max(statistics_change.mean_shift for statistics_change in violation)
         ratio = max(statistics_change.log_variance_ratio for statistics_change in violation)
-        known = norms_of(facts)
+        known = norms_of(inventory)
         norms = [known[path] for path in paths if path in known]
         yield Violation(
             layers=paths,
@@ -99,12 +89,12 @@ class StatisticsDrifted(Rule):
                 f"{count(len(violation), 'live BN layer')} far from the statistics they started with "
                 f"after {count(run.steps, 'step')}: {some(paths)}. Largest distance "
                 f"{violation[0].distance:.3g} (limit {MAX_DISTANCE:g}), mean shift up to {shift:.3g} "
-                f"standard deviations, log variance ratio up to {ratio:.3g}. {stack_of(facts)} "
+                f"standard deviations, log variance ratio up to {ratio:.3g}. {inventory.stack} "
                 "uses the moved values in predict."
             ),
             fix=(
                 "load the pretrained weights again, freeze the BN and compile:\n"
-                f"{_freeze(facts, norms)}\n"
+                f"{freeze_code(inventory, norms) if norms else indent(COMPILE_AGAIN)}\n"
                 "or, if your data really differ that much, before training:\n"
                 "    bng.recalibrate(model, data)\n"
                 "bng.advise(model, (x, y)) measures which is right"
@@ -117,10 +107,8 @@ class StatisticsDrifted(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.run is not None and facts.run.steps < 1:
-            return "no training step ran yet"
-        return None
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        return no_step_yet(run)
 
 
 def _drifted(statistics_change: StatisticsChange) -> bool:
@@ -132,9 +120,3 @@ def _drifted(statistics_change: StatisticsChange) -> bool:
         and not statistics_change.started_at_default
         and not statistics_change.nonfinite
     )
-
-
-def _freeze(facts: Facts, norms: List[NormLayer]) -> str:
-    if facts.inventory is None or not norms:
-        return indent(COMPILE_AGAIN)
-    return freeze_code(facts.inventory, norms)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Iterable, Optional
+from typing import Any, Iterable, Mapping, Optional
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import AT_THE_END, Rule, Violation, count, indent, some, stack_of
-from keras_bnguard.rules.bng301_momentum_too_slow_for_run import (
-    MIN_STEPS,
-    ema_biases_of_trainable,
-    start_does_harm,
-)
-from keras_bnguard.rules.thresholds import put_right
+from keras_bnguard.records import Inventory, RunFacts, Severity, SkipKind, SkipReason
+from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
+from keras_bnguard.rules.bng301_momentum_too_slow_for_run import learning_biases, start_does_harm
+from keras_bnguard.rules.predicates import recalibrates
+from keras_bnguard.rules.text import count, indent, some
+from keras_bnguard.rules.thresholds import MIN_STEPS
 
 MAX_SHIFT = 0.5
 MAX_LOG_VARIANCE = 0.7
@@ -53,15 +51,16 @@ class StatisticsStillConverging(Rule):
     code = "BNG407"
     name = "statistics-still-converging"
     severity = Severity.WARNING
-    needs = ("A", "R")
     certain = False
     evaluated_at = AT_THE_END
     consequence_of = ("BNG301", "BNG406")
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
+    def check(
+        self, inventory: Inventory, run: RunFacts, fit_settings: Optional[Mapping[str, Any]] = None
+    ) -> Iterable[Violation]:
         late = [
             (norm, ema_bias)
-            for norm, ema_bias in ema_biases_of_trainable(facts)
+            for norm, ema_bias in learning_biases(inventory, run)
             if not start_does_harm(ema_bias)
         ]
         late = [
@@ -71,7 +70,7 @@ class StatisticsStillConverging(Rule):
             and math.isfinite(ema_bias.log_variance)
             and (ema_bias.shift > MAX_SHIFT or ema_bias.log_variance > MAX_LOG_VARIANCE)
         ]
-        if not late or facts.run is None or facts.run.steps < MIN_STEPS or put_right(facts):
+        if not late or run.steps < MIN_STEPS or recalibrates(fit_settings):
             return
         paths = tuple(norm.path for norm, _ in late)
         steps = late[0][1].steps
@@ -82,7 +81,7 @@ class StatisticsStillConverging(Rule):
                 f"way when training ended: {some(paths)}. After the last {count(steps, 'step')} "
                 f"they have up to {max(ema_bias.shift for _, ema_bias in late):.2g} standard deviations "
                 f"(limit {MAX_SHIFT:g}) and {max(ema_bias.log_variance for _, ema_bias in late):.2g} in log "
-                f"variance (limit {MAX_LOG_VARIANCE:g}) to go; {stack_of(facts)} uses them in "
+                f"variance (limit {MAX_LOG_VARIANCE:g}) to go; {inventory.stack} uses them in "
                 "predict."
             ),
             fix=(
@@ -97,7 +96,7 @@ class StatisticsStillConverging(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.run is not None and facts.run.ema_biases is None:
-            return "training is not over"
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        if run.ema_biases is None:
+            return SkipReason(SkipKind.TOO_EARLY, "training is not over")
         return None

@@ -6,12 +6,11 @@ import math
 import re
 from typing import Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import DataFacts, DataPart, Facts, Inventory, NormInput, Severity
-from keras_bnguard.rules.base import Rule, Violation, indent, norms_of, some, stack_of
-from keras_bnguard.rules.thresholds import why_missing
-
-MAX_SCALE = 1e2
-"""Variance of the data over moving variance, or its inverse."""
+from keras_bnguard.records import DataFacts, DataPart, Inventory, NormInput, Severity, SkipReason
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import norms_of, not_measured, scale_is_off
+from keras_bnguard.rules.text import indent, some
+from keras_bnguard.rules.thresholds import MAX_SCALE
 
 # What each family of keras.applications expects: "raw" 0..255, "tf" -1..1, "caffe" 0..255 less
 # the ImageNet mean, "torch" (x / 255 - mean) / std. The first pattern that matches counts.
@@ -65,14 +64,10 @@ class InputScaleMismatch(Rule):
     code = "BNG501"
     name = "input-scale-mismatch"
     severity = Severity.ERROR
-    needs = ("A", "P")
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        data, inventory = facts.data, facts.inventory
-        if data is None or inventory is None:
-            return
-        violation = mismatched(facts)
+    def check(self, inventory: Inventory, data: DataFacts) -> Iterable[Violation]:
+        violation = mismatched(inventory, data)
         if not violation:
             return
         worst = max(violation, key=lambda item: abs(math.log(max(item.variance_ratio, 1e-30))))
@@ -82,8 +77,8 @@ class InputScaleMismatch(Rule):
             layers=paths,
             message=(
                 f"What reaches {some(paths)} has {worst.variance_ratio:.3g} times the variance that its "
-                f"moving statistics describe (limits 0.01 and 100), over {data.rows} rows from "
-                f"{data.low:.4g} to {data.high:.4g}. {cause} {stack_of(facts)} says nothing."
+                f"moving statistics describe (limits {1 / MAX_SCALE:g} and {MAX_SCALE:g}), over {data.rows} rows from "
+                f"{data.low:.4g} to {data.high:.4g}. {cause} {inventory.stack} says nothing."
             ),
             fix=f"feed the model what it was trained on:\n{indent(code)}",
             evidence={
@@ -93,22 +88,21 @@ class InputScaleMismatch(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        return why_missing(facts, DataPart.NORMS)
+    def skip_reason(self, inventory: Inventory, data: DataFacts) -> Optional[SkipReason]:
+        return not_measured(data, DataPart.NORMS)
 
 
-def mismatched(facts: Facts) -> List[NormInput]:
+def mismatched(inventory: Inventory, data: DataFacts) -> List[NormInput]:
     """The first BN of each sub-model whose input is off by orders of magnitude."""
-    known = norms_of(facts)
-    data = facts.data
+    known = norms_of(inventory)
     return [
         item
-        for item in (data.norms if data is not None else ())
+        for item in data.norms
         if item.first
         and item.finite
         and item.path in known
         and known[item.path].at_default is False
-        and not 1 / MAX_SCALE <= item.variance_ratio <= MAX_SCALE
+        and scale_is_off(item)
     ]
 
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from typing import Any, Iterable, Mapping, Optional
 
-from keras_bnguard.records import DataPart, Facts, NormLayer, Severity
-from keras_bnguard.rules.base import (
-    ON_CHANGE,
-    Rule,
-    Violation,
-    count,
-    freeze_code,
-    sites_of,
-    some,
-    stack_of,
+from keras_bnguard.records import (
+    DataFacts,
+    DataPart,
+    Inventory,
+    RunFacts,
+    Severity,
+    SkipKind,
+    SkipReason,
 )
-from keras_bnguard.rules.thresholds import (
-    MIN_VALUES,
-    batch_rows,
-    live,
-    measured,
-    replicas,
-    values_per_row,
-    why_missing,
-)
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.batch_sizes import BatchSizes
+from keras_bnguard.rules.predicates import learning_norms, not_measured
+from keras_bnguard.rules.text import count, freeze_code, some
+from keras_bnguard.rules.thresholds import MIN_VALUES
 
 
 class BatchTooSmall(Rule):
@@ -60,53 +54,53 @@ class BatchTooSmall(Rule):
     code = "BNG502"
     name = "batch-too-small"
     severity = Severity.WARNING
-    needs = ("A",)
     certain = False
     evaluated_at = ON_CHANGE
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        few = [(norm, n) for norm in live(facts) if (n := _values(facts, norm)) is not None]
+    def check(
+        self,
+        inventory: Inventory,
+        run: Optional[RunFacts] = None,
+        data: Optional[DataFacts] = None,
+        fit_settings: Optional[Mapping[str, Any]] = None,
+    ) -> Iterable[Violation]:
+        sizes = BatchSizes(run, data, fit_settings)
+        norms = learning_norms(inventory, run)
+        few = [(norm, n) for norm in norms if (n := sizes.values(norm)) is not None]
         few = [(norm, n) for norm, n in few if n < MIN_VALUES and not norm.renorm]
         if not few:
             return
         paths = tuple(norm.path for norm, _ in few)
         least = min(n for _, n in few)
-        assert facts.inventory is not None
         yield Violation(
             layers=paths,
             message=(
                 f"{count(len(few), 'live BN layer')} with {least:g} "
                 f"{'value' if least == 1 else 'values'} per channel in a batch (limit "
-                f"{MIN_VALUES}): {some(paths)}. {stack_of(facts)} normalises by these alone"
+                f"{MIN_VALUES}): {some(paths)}. {inventory.stack} normalises by these alone"
                 + (", so their output is beta whatever comes in." if least <= 1 else ".")
             ),
             fix=(
                 f"use batches of at least {MIN_VALUES} values per channel, or freeze the BN:\n"
-                + freeze_code(facts.inventory, [norm for norm, _ in few])
+                + freeze_code(inventory, [norm for norm, _ in few])
             ),
             evidence={"values_per_channel": {norm.path: n for norm, n in few}},
             severity=Severity.ERROR if least <= 1 else Severity.WARNING,
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        norms = live(facts)
-        if norms and all(_values(facts, norm) is None for norm in norms):
-            why = (
-                "the size of a batch is not known here; needs P (BNGuard(data=...)) or a first step"
+    def skip_reason(
+        self,
+        inventory: Inventory,
+        run: Optional[RunFacts] = None,
+        data: Optional[DataFacts] = None,
+        fit_settings: Optional[Mapping[str, Any]] = None,
+    ) -> Optional[SkipReason]:
+        sizes = BatchSizes(run, data, fit_settings)
+        norms = learning_norms(inventory, run)
+        if norms and all(sizes.values(norm) is None for norm in norms):
+            return not_measured(data, DataPart.NORMS) or SkipReason(
+                SkipKind.NOT_KNOWN,
+                "the size of a batch is not known here; needs batches of your data "
+                "(BNGuard(data=...)) or a first step",
             )
-            return why_missing(facts, DataPart.NORMS) or why
         return None
-
-
-def _values(facts: Facts, norm: NormLayer) -> Optional[float]:
-    """Values per channel of one BN in one batch, None where unknown."""
-    shared = 1 if norm.synchronized else replicas(facts)
-    item = measured(facts).get(norm.path)
-    rows, per_row = batch_rows(facts), values_per_row(facts, norm)
-    if rows is not None and per_row is not None:
-        return max(1.0, rows // shared) * per_row
-    if item is not None and facts.data is not None and facts.data.ordered:
-        return item.values * (facts.data.replicas if norm.synchronized else 1)
-    sites = sites_of(facts.run, norm) if facts.run is not None else ()
-    known = [site.values_per_channel for site in sites if site.values_per_channel is not None]
-    return float(max(known)) if known else None

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from typing import Any, Iterable, Mapping, Optional
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation, count, indent, some, stack_of
-from keras_bnguard.rules.thresholds import (
-    MIN_VALUES,
-    batch_rows,
-    live,
-    replicas,
-    values_per_row,
-)
+from keras_bnguard.records import DataFacts, Inventory, RunFacts, Severity, SkipKind, SkipReason
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.batch_sizes import BatchSizes
+from keras_bnguard.rules.predicates import learning_norms
+from keras_bnguard.rules.text import count, indent, some
+from keras_bnguard.rules.thresholds import MIN_VALUES
 
 
 class TinyLastBatch(Rule):
@@ -52,18 +49,24 @@ class TinyLastBatch(Rule):
     code = "BNG503"
     name = "tiny-last-batch"
     severity = Severity.WARNING
-    needs = ("A", "H")
     certain = False
     evaluated_at = ON_CHANGE
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        rows, last = batch_rows(facts), _last_rows(facts)
-        if rows is None or not last or last == rows or _stops_early(facts):
+    def check(
+        self,
+        inventory: Inventory,
+        fit_settings: Mapping[str, Any],
+        run: Optional[RunFacts] = None,
+        data: Optional[DataFacts] = None,
+    ) -> Iterable[Violation]:
+        sizes = BatchSizes(run, data, fit_settings)
+        rows, last = sizes.rows, _last_rows(data, fit_settings)
+        if rows is None or not last or last == rows or _stops_early(fit_settings):
             return
-        shared = replicas(facts)
+        shared = sizes.replicas
         violation = {}
-        for norm in live(facts):
-            per_row = values_per_row(facts, norm)
+        for norm in learning_norms(inventory, run):
+            per_row = sizes.values_per_row(norm)
             if per_row is None or norm.renorm:
                 continue
             parts = 1 if norm.synchronized else shared
@@ -79,7 +82,7 @@ class TinyLastBatch(Rule):
             message=(
                 f"The last batch of each epoch has {count(last, 'row')} of {rows}{each}: "
                 f"{fewest:g} values per channel (limit {MIN_VALUES}) for "
-                f"{count(len(violation), 'live BN layer')}: {some(paths)}. {stack_of(facts)} "
+                f"{count(len(violation), 'live BN layer')}: {some(paths)}. {inventory.stack} "
                 + ("gives a replica an empty batch." if fewest == 0 else "takes that step too.")
             ),
             fix=(
@@ -92,31 +95,44 @@ class TinyLastBatch(Rule):
             severity=_severity(fewest),
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if not live(facts) or facts.fit_settings is None:
+    def skip_reason(
+        self,
+        inventory: Inventory,
+        fit_settings: Mapping[str, Any],
+        run: Optional[RunFacts] = None,
+        data: Optional[DataFacts] = None,
+    ) -> Optional[SkipReason]:
+        norms = learning_norms(inventory, run)
+        if not norms:
             return None
-        if _stops_early(facts):
-            return "steps_per_epoch is given, so the last batch may never come"
-        if _last_rows(facts) is None:
-            return "the length of the data is not known"
-        if all(values_per_row(facts, norm) is None for norm in live(facts)):
-            return "the size of the maps is not known; needs P (BNGuard(data=...)) or a first step"
+        if _stops_early(fit_settings):
+            return SkipReason(
+                SkipKind.NOT_KNOWN, "steps_per_epoch is given, so the last batch may never come"
+            )
+        if _last_rows(data, fit_settings) is None:
+            return SkipReason(SkipKind.NOT_KNOWN, "the length of the data is not known")
+        sizes = BatchSizes(run, data, fit_settings)
+        if all(sizes.values_per_row(norm) is None for norm in norms):
+            return SkipReason(
+                SkipKind.NOT_KNOWN,
+                "the size of the maps is not known; needs batches of your data "
+                "(BNGuard(data=...)) or a first step",
+            )
         return None
 
 
-def _last_rows(facts: Facts) -> Optional[int]:
+def _last_rows(data: Optional[DataFacts], fit_settings: Mapping[str, Any]) -> Optional[int]:
     """Rows of the last batch; None where unknown."""
-    hyper = facts.fit_settings or {}
-    samples, rows = hyper.get("samples"), hyper.get("batch_size")
+    samples, rows = fit_settings.get("samples"), fit_settings.get("batch_size")
     if samples and rows:
         return int(samples) % int(rows) if samples > rows else int(rows)
-    if hyper.get("batch_size") is None and facts.data is not None and facts.data.ordered:
-        return facts.data.last_rows
+    if fit_settings.get("batch_size") is None and data is not None and data.ordered:
+        return data.last_rows
     return None
 
 
-def _stops_early(facts: Facts) -> bool:
-    return bool((facts.fit_settings or {}).get("steps_per_epoch"))
+def _stops_early(fit_settings: Mapping[str, Any]) -> bool:
+    return bool(fit_settings.get("steps_per_epoch"))
 
 
 def _severity(fewest: float) -> Severity:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import DataPart, Facts, NormInput, NormLayer, Severity
-from keras_bnguard.rules.base import (
-    Rule,
-    Violation,
-    count,
-    expects_inference,
-    indent,
-    norms_of,
-    some,
-    stack_of,
+from keras_bnguard.records import (
+    DataFacts,
+    DataPart,
+    Inventory,
+    NormInput,
+    NormLayer,
+    Severity,
+    SkipKind,
+    SkipReason,
 )
-from keras_bnguard.rules.thresholds import (
-    MAX_LOG_VARIANCE_RATIO,
-    MAX_MEAN_SHIFT,
-    MIN_ROWS,
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import (
     does_not_fit,
+    expects_inference,
+    norms_of,
+    not_measured,
+    scale_is_off,
     unshuffled,
-    why_missing,
 )
+from keras_bnguard.rules.text import count, indent, some
+from keras_bnguard.rules.thresholds import MAX_LOG_VARIANCE_RATIO, MAX_MEAN_SHIFT, MIN_ROWS
 
-MAX_SCALE = 1e2
 MIN_SHARE = 0.1
 
 
@@ -67,14 +68,12 @@ class DomainShift(Rule):
     code = "BNG504"
     name = "domain-shift"
     severity = Severity.WARNING
-    needs = ("A", "P")
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        data = facts.data
-        if data is None or self._blind(facts):
+    def check(self, inventory: Inventory, data: DataFacts) -> Iterable[Violation]:
+        if _not_enough(data):
             return
-        frozen = frozen_inputs(facts)
+        frozen = frozen_inputs(inventory, data)
         violation = [item for item in frozen if does_not_fit(item)]
         if not violation or len(violation) < MIN_SHARE * len(frozen):
             return
@@ -87,14 +86,14 @@ class DomainShift(Rule):
                 f"{len(violation)} of {count(len(frozen), 'frozen BN layer')} do not describe your data: "
                 f"{some(paths)}. Over {data.rows} rows: up to {shift:.2g} standard deviations "
                 f"(limit {MAX_MEAN_SHIFT:g}) and {ratio:.2g} in log variance (limit "
-                f"{MAX_LOG_VARIANCE_RATIO:g}); by depth {_by_depth(frozen)}. {stack_of(facts)} "
+                f"{MAX_LOG_VARIANCE_RATIO:g}); by depth {_by_depth(frozen)}. {inventory.stack} "
                 "goes on normalising by the old statistics."
             ),
             fix=(
                 "measure which is better, and recompute the statistics if they are:\n"
                 + indent(
                     "print(bng.advise(model, (x, y)))\n"
-                    'bng.recalibrate(model, x, layers="*")      # then train with BN frozen'
+                    'bng.recalibrate(model, x, select="*")      # then train with BN frozen'
                 )
             ),
             evidence={
@@ -105,46 +104,28 @@ class DomainShift(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        return why_missing(facts, DataPart.NORMS) or (
-            self._blind(facts) if frozen_inputs(facts) else None
+    def skip_reason(self, inventory: Inventory, data: DataFacts) -> Optional[SkipReason]:
+        return not_measured(data, DataPart.NORMS) or (
+            _not_enough(data) if frozen_inputs(inventory, data) else None
         )
 
-    @staticmethod
-    def _blind(facts: Facts) -> Optional[str]:
-        data = facts.data
-        if data is None or not data.norms:
-            return None
-        if data.rows < MIN_ROWS:
-            return f"needs {MIN_ROWS} rows, the data has {data.rows}"
-        if unshuffled(data):
-            return "the batches are not shuffled, so these may be one class only"
-        return None
 
-
-def frozen_inputs(facts: Facts) -> List[NormInput]:
+def frozen_inputs(inventory: Inventory, data: DataFacts) -> List[NormInput]:
     """What reaches BN that stand still with trained statistics, in order of the run."""
-    data, known = facts.data, norms_of(facts)
-    if data is None:
-        return []
-    off = {
-        item.container
-        for item in data.norms
-        if item.first and not 1 / MAX_SCALE <= item.variance_ratio <= MAX_SCALE
-    }
+    known = norms_of(inventory)
+    off = {item.container for item in data.norms if item.first and scale_is_off(item)}
     return [
         item
         for item in data.norms
-        if item.path in known and _counts(facts, known[item.path]) and item.container not in off
+        if item.path in known and _counts(inventory, known[item.path]) and item.container not in off
     ]
 
 
-def _counts(facts: Facts, norm: NormLayer) -> bool:
-    shared = (facts.inventory.shared or ()) if facts.inventory is not None else ()
-    graph_context = norm.container.split("/")
+def _counts(inventory: Inventory, norm: NormLayer) -> bool:
+    containers = norm.container.split("/")
     # The sub-model is compiled itself and trains there; a model it was cut from does not count.
     trained_elsewhere = any(
-        s.path == norm.path and s.there and s.other in graph_context for s in shared
+        s.path == norm.path and s.there and s.other in containers for s in inventory.shared or ()
     )
     return expects_inference(norm) and norm.at_default is False and not trained_elsewhere
 
@@ -154,3 +135,18 @@ def _by_depth(items: List[NormInput]) -> str:
     third = max(1, len(items) // 3)
     parts = [items[:third], items[third:-third] or items[:third], items[-third:]]
     return " / ".join(f"{sum(i.mean_shift for i in part) / len(part):.2g}" for part in parts)
+
+
+def _not_enough(data: DataFacts) -> Optional[SkipReason]:
+    if not data.norms:
+        return None
+    if data.rows < MIN_ROWS:
+        return SkipReason(
+            SkipKind.NOT_ENOUGH_DATA, f"needs {MIN_ROWS} rows, the data has {data.rows}"
+        )
+    if unshuffled(data):
+        return SkipReason(
+            SkipKind.NOT_ENOUGH_DATA,
+            "the batches are not shuffled, so these may be one class only",
+        )
+    return None

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Iterable, List, Optional
 
-from keras_bnguard.records import DataFacts, DataPart, Facts, Severity
-from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
-from keras_bnguard.rules.thresholds import (
-    MAX_LABELS_WITHIN,
-    MAX_WITHIN,
-    MIN_BATCHES,
-    live,
-    unshuffled,
-    why_missing,
+from keras_bnguard.records import (
+    DataFacts,
+    DataPart,
+    Inventory,
+    RunFacts,
+    Severity,
+    SkipKind,
+    SkipReason,
 )
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import learning_norms, not_measured, unshuffled
+from keras_bnguard.rules.text import indent, some
+from keras_bnguard.rules.thresholds import MAX_LABELS_WITHIN, MAX_WITHIN, MIN_BATCHES
 
 
 class BatchesNotShuffled(Rule):
@@ -51,13 +54,13 @@ class BatchesNotShuffled(Rule):
     code = "BNG505"
     name = "batches-not-shuffled"
     severity = Severity.WARNING
-    needs = ("A", "P")
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        data = facts.data
-        norms = live(facts)
-        if data is None or not norms:
+    def check(
+        self, inventory: Inventory, data: DataFacts, run: Optional[RunFacts] = None
+    ) -> Iterable[Violation]:
+        norms = learning_norms(inventory, run)
+        if not norms:
             return
         inputs = {item.path: item for item in data.norms}
         alike = [n.path for n in norms if n.path in inputs and unshuffled(data, inputs[n.path])]
@@ -72,7 +75,7 @@ class BatchesNotShuffled(Rule):
                 f"Rows inside a batch are alike over {data.batches} batches of {data.full_rows}: "
                 f"{_labels(data)}the inputs of live BN have {' to '.join(_ends(found)) or 'no'} of "
                 f"their pooled variance inside a batch (shuffled rows have {expected:.2g}, limit "
-                f"{MAX_WITHIN * expected:.2g}): {some(paths)}. {stack_of(facts)} normalises each "
+                f"{MAX_WITHIN * expected:.2g}): {some(paths)}. {inventory.stack} normalises each "
                 "batch by itself."
             ),
             fix=(
@@ -93,16 +96,23 @@ class BatchesNotShuffled(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        data = facts.data
-        if data is None or not live(facts):
+    def skip_reason(
+        self, inventory: Inventory, data: DataFacts, run: Optional[RunFacts] = None
+    ) -> Optional[SkipReason]:
+        if not learning_norms(inventory, run):
             return None
         if not data.ordered:
-            return "fit shuffles arrays by itself; needs P: batches as training gets them"
+            return SkipReason(
+                SkipKind.NOT_MEASURED,
+                "fit shuffles arrays by itself; needs batches as training gets them",
+            )
         if data.batches < MIN_BATCHES or data.full_rows < 4:
-            return f"needs {MIN_BATCHES} batches of 4 rows, the data gave {data.batches}"
+            return SkipReason(
+                SkipKind.NOT_ENOUGH_DATA,
+                f"needs {MIN_BATCHES} batches of 4 rows, the data gave {data.batches}",
+            )
         if data.labels is None:
-            return why_missing(facts, DataPart.NORMS)
+            return not_measured(data, DataPart.NORMS)
         return None
 
 

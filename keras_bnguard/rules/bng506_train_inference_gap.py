@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Iterable, Optional
+from typing import Any, Iterable, Mapping, Optional
 
-from keras_bnguard.records import DataPart, Facts, Gap, Severity, Trigger
-from keras_bnguard.rules.base import AT_THE_END, Rule, Violation, indent, some, stack_of
-from keras_bnguard.rules.thresholds import MIN_VALUES, live, put_right, why_missing
+from keras_bnguard.records import (
+    DataFacts,
+    DataPart,
+    Gap,
+    Inventory,
+    RunFacts,
+    Severity,
+    SkipKind,
+    SkipReason,
+    Trigger,
+)
+from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
+from keras_bnguard.rules.predicates import learning_norms, not_measured, recalibrates
+from keras_bnguard.rules.text import indent, some
+from keras_bnguard.rules.thresholds import MIN_VALUES
 
 MAX_RATIO = 1.5
 MIN_GAP = 0.1
@@ -52,7 +64,6 @@ class TrainInferenceGap(Rule):
     code = "BNG506"
     name = "train-inference-gap"
     severity = Severity.WARNING
-    needs = ("A", "P")
     certain = False
     evaluated_at = AT_THE_END | {Trigger.LOOP_END}
     consequence_of = (
@@ -66,14 +77,21 @@ class TrainInferenceGap(Rule):
         "BNG407",
     )
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        data = facts.data
-        if data is None or data.gap is None or _blind(facts) or put_right(facts):
+    def check(
+        self,
+        inventory: Inventory,
+        data: DataFacts,
+        run: Optional[RunFacts] = None,
+        fit_settings: Optional[Mapping[str, Any]] = None,
+    ) -> Iterable[Violation]:
+        if data.gap is None:
+            return
+        if _not_comparable(inventory, run, data, data.gap) or recalibrates(fit_settings):
             return
         gap = data.gap
         if not large(gap):
             return
-        paths = tuple(norm.path for norm in live(facts))
+        paths = tuple(norm.path for norm in learning_norms(inventory, run))
         accuracy = ""
         if gap.accuracy is not None:
             accuracy = f", accuracy {gap.accuracy[0]:.3f} and {gap.accuracy[1]:.3f}"
@@ -83,7 +101,7 @@ class TrainInferenceGap(Rule):
                 f"The same {gap.rows} rows have a loss of {gap.training:.4g} with live BN by the "
                 f"batch and {gap.inference:.4g} with their moving statistics{accuracy}: "
                 f"{some(paths)}. Limit {MAX_RATIO:g} x and {MIN_GAP:g} more; the difference is "
-                f"known to +-{gap.standard_error:.2g}. {stack_of(facts)} predicts by the latter."
+                f"known to +-{gap.standard_error:.2g}. {inventory.stack} predicts by the latter."
             ),
             fix=(
                 "recompute the statistics over training data:\n"
@@ -98,13 +116,18 @@ class TrainInferenceGap(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        data = facts.data
-        if data is None:
-            return None
+    def skip_reason(
+        self,
+        inventory: Inventory,
+        data: DataFacts,
+        run: Optional[RunFacts] = None,
+        fit_settings: Optional[Mapping[str, Any]] = None,
+    ) -> Optional[SkipReason]:
         if data.gap is None:
-            return why_missing(facts, DataPart.GAP) or "measured when training is over"
-        return _blind(facts)
+            return not_measured(data, DataPart.GAP) or SkipReason(
+                SkipKind.TOO_EARLY, "measured when training is over"
+            )
+        return _not_comparable(inventory, run, data, data.gap)
 
 
 def large(gap: Gap) -> bool:
@@ -121,14 +144,18 @@ def large(gap: Gap) -> bool:
     )
 
 
-def _blind(facts: Facts) -> Optional[str]:
-    data, norms = facts.data, live(facts)
-    if data is None or data.gap is None:
-        return None
+def _not_comparable(
+    inventory: Inventory, run: Optional[RunFacts], data: DataFacts, gap: Gap
+) -> Optional[SkipReason]:
+    """Why the two losses of a gap cannot be compared; None where they can."""
+    norms = learning_norms(inventory, run)
     if not norms:
-        return "no BN is live"
-    if data.gap.values < MIN_VALUES:
-        return f"a batch has {data.gap.values:g} values per channel only, too few to compare with"
+        return SkipReason(SkipKind.NOT_MEASURED, "no BN is in training mode")
+    if gap.values < MIN_VALUES:
+        return SkipReason(
+            SkipKind.NOT_ENOUGH_DATA,
+            f"a batch has only {gap.values:g} values per channel, too few to compare with",
+        )
     if data.moment == "audit" and any(norm.at_default for norm in norms):
-        return "the model has not trained"
+        return SkipReason(SkipKind.TOO_EARLY, "the model has not trained")
     return None

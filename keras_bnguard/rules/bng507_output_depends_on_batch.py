@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import DataPart, Facts, Severity
-from keras_bnguard.rules.base import Rule, Violation, indent, some, stack_of
-from keras_bnguard.rules.thresholds import why_missing
+from keras_bnguard.records import DataFacts, DataPart, Inventory, Severity, SkipKind, SkipReason
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import not_measured
+from keras_bnguard.rules.text import indent, some
 
 MAX_DIFFERENCE = 1e-3
 TIMES_HELD = 10.0
@@ -46,19 +47,17 @@ class OutputDependsOnBatch(Rule):
     code = "BNG507"
     name = "output-depends-on-batch"
     severity = Severity.ERROR
-    needs = ("P",)
     certain = True
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        data = facts.data
-        if data is None or data.batch_dependence is None:
+    def check(self, inventory: Inventory, data: DataFacts) -> Iterable[Violation]:
+        if data.batch_dependence is None:
             return
         alone = data.batch_dependence
         if alone.proven or alone.random or not alone.difference > MAX_DIFFERENCE:
             return
         if not alone.difference > TIMES_HELD * alone.difference_forced:
             return
-        norms = facts.inventory.norms if facts.inventory is not None else ()
+        norms = inventory.norms if inventory is not None else ()
         paths = alone.layers or tuple(norm.path for norm in norms)
         yield Violation(
             layers=paths,
@@ -66,7 +65,7 @@ class OutputDependsOnBatch(Rule):
                 f"One row gives another output alone than among others: the difference is "
                 f"{alone.difference:.3g} of the outputs' standard deviation (limit "
                 f"{MAX_DIFFERENCE:g}), {alone.difference_forced:.2g} with BN forced into inference mode. "
-                f"Normalising by the batch in predict: {some(paths)}. {stack_of(facts)} does so "
+                f"Normalising by the batch in predict: {some(paths)}. {inventory.stack} does so "
                 "because the call says training=True."
             ),
             fix=(
@@ -82,10 +81,9 @@ class OutputDependsOnBatch(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        data = facts.data
-        if data is None:
-            return None
+    def skip_reason(self, inventory: Inventory, data: DataFacts) -> Optional[SkipReason]:
         if data.batch_dependence is not None and data.batch_dependence.random:
-            return "the same batch twice gave different outputs, BN or not"
-        return why_missing(facts, DataPart.BATCH_DEPENDENCE) or why_missing(facts, DataPart.NORMS)
+            return SkipReason(
+                SkipKind.NOT_MEASURED, "the same batch twice gave different outputs, BN or not"
+            )
+        return not_measured(data, DataPart.BATCH_DEPENDENCE) or not_measured(data, DataPart.NORMS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Tuple
+from typing import Iterable, Optional, Tuple
 
-from keras_bnguard.records import Facts, Inventory, OptimizerFacts, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, some
+from keras_bnguard.records import Inventory, OptimizerFacts, RunFacts, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.text import count, some
 
 
 class OptimizerDoesNotKnowVariable(Rule):
@@ -46,17 +47,16 @@ class OptimizerDoesNotKnowVariable(Rule):
     code = "BNG601"
     name = "optimizer-does-not-know-variable"
     severity = Severity.ERROR
-    needs = ("A", "O")
     consequence_of = ("BNG101", "BNG607")
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory, optimizer = facts.inventory, facts.optimizer
-        if inventory is None or optimizer is None or not optimizer.built:
+    def check(
+        self, inventory: Inventory, optimizer: OptimizerFacts, run: Optional[RunFacts] = None
+    ) -> Iterable[Violation]:
+        if not optimizer.built:
             return
         stale = optimizer.stale if inventory.stack.flags == "positional" else ()
         if not optimizer.unknown and not stale:
             return
-        run = facts.run
         if run is not None and any(
             trainable_change.explained_by is None for trainable_change in run.trainable_changes
         ):

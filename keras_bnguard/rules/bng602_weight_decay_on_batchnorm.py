@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation, count, some
+from keras_bnguard.records import Inventory, OptimizerFacts, Severity
+from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation
+from keras_bnguard.rules.text import count, some
 
 
 class WeightDecayOnBatchnorm(Rule):
@@ -39,12 +40,10 @@ class WeightDecayOnBatchnorm(Rule):
     code = "BNG602"
     name = "weight-decay-on-batchnorm"
     severity = Severity.INFO
-    needs = ("O",)
     wants = frozenset({ExpensiveFact.WEIGHT_DECAY})
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        optimizer, inventory = facts.optimizer, facts.inventory
-        if optimizer is None or inventory is None or not optimizer.weight_decay:
+    def check(self, inventory: Inventory, optimizer: OptimizerFacts) -> Iterable[Violation]:
+        if not optimizer.weight_decay:
             return
         reached = set(optimizer.decayed or ())
         paths = tuple(n.path for n in inventory.norms if n.path in reached and not n.frozen)

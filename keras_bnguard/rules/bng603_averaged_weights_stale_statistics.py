@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable, Optional, Tuple
 
-from keras_bnguard.records import Averaging, ExpectedMode, Facts, Severity
-from keras_bnguard.rules.base import AT_THE_END, Rule, Violation, count, some
+from keras_bnguard.records import Averaging, ExpectedMode, RunFacts, Severity, SkipKind, SkipReason
+from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
+from keras_bnguard.rules.text import count, some
 
 FAR = 0.05
 """Below this distance of averages and weights the statistics still fit; see the doc."""
@@ -55,14 +56,12 @@ class AveragedWeightsStaleStatistics(Rule):
     code = "BNG603"
     name = "averaged-weights-stale-statistics"
     severity = Severity.WARNING
-    needs = ("A", "O", "R")
     certain = False
     evaluated_at = AT_THE_END
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        run = facts.run
-        averaging = None if run is None else run.averaging
-        if run is None or averaging is None or not run.ended or run.steps < 1:
+    def check(self, run: RunFacts) -> Iterable[Violation]:
+        averaging = run.averaging
+        if averaging is None or not run.ended or run.steps < 1:
             return
         if averaging.recalibrated or averaging.restored:
             return
@@ -86,9 +85,11 @@ class AveragedWeightsStaleStatistics(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.run is not None and not facts.run.ended:
-            return "it is known when fit has ended what becomes of averaged weights"
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        if not run.ended:
+            return SkipReason(
+                SkipKind.TOO_EARLY, "it is not known before fit ends what becomes of the averages"
+            )
         return None
 
 

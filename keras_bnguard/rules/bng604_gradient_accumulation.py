@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+from typing import Any, Iterable, Mapping, Optional
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
+from keras_bnguard.records import Inventory, OptimizerFacts, Severity
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import expects_inference
+from keras_bnguard.rules.text import count, some
 
 
 class GradientAccumulation(Rule):
@@ -39,17 +41,20 @@ class GradientAccumulation(Rule):
     code = "BNG604"
     name = "gradient-accumulation"
     severity = Severity.INFO
-    needs = ("O",)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        optimizer, inventory = facts.optimizer, facts.inventory
-        if optimizer is None or inventory is None or optimizer.accumulation < 2:
+    def check(
+        self,
+        inventory: Inventory,
+        optimizer: OptimizerFacts,
+        fit_settings: Optional[Mapping[str, Any]] = None,
+    ) -> Iterable[Violation]:
+        if optimizer.accumulation < 2:
             return
         paths = tuple(norm.path for norm in inventory.norms if not expects_inference(norm))
         if not paths:
             return
         steps = optimizer.accumulation
-        batch = (facts.fit_settings or {}).get("batch_size")
+        batch = (fit_settings or {}).get("batch_size")
         sizes = f" of {batch} rows, the weights by {steps * int(batch)}" if batch else ""
         yield Violation(
             layers=paths,

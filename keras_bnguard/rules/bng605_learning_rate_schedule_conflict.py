@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Facts, Severity
-from keras_bnguard.rules.base import Rule, Violation, some, stack_of
+from keras_bnguard.records import Inventory, OptimizerFacts, Severity, SkipKind, SkipReason, Stack
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.text import some
 
 
 class LearningRateScheduleConflict(Rule):
@@ -44,22 +45,16 @@ class LearningRateScheduleConflict(Rule):
     code = "BNG605"
     name = "learning-rate-schedule-conflict"
     severity = Severity.ERROR
-    needs = ("O",)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        optimizer = facts.optimizer
-        if (
-            optimizer is None
-            or not optimizer.rate_is_schedule
-            or not optimizer.learning_rate_writers
-        ):
+    def check(self, inventory: Inventory, optimizer: OptimizerFacts) -> Iterable[Violation]:
+        if not optimizer.rate_is_schedule or not optimizer.learning_rate_writers:
             return
         yield Violation(
             layers=(),
             message=(
                 f"{optimizer.class_name} was made with a LearningRateSchedule"
                 f"{_now(optimizer.learning_rate)}, and {some(optimizer.learning_rate_writers)} assigns the "
-                f"learning rate. {_does(facts, optimizer.learning_rate_writers)}"
+                f"learning rate. {_does(inventory.stack, optimizer.learning_rate_writers)}"
             ),
             fix=(
                 "give the optimizer a float and keep the callback:\n"
@@ -72,14 +67,9 @@ class LearningRateScheduleConflict(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        optimizer = facts.optimizer
-        if (
-            optimizer is not None
-            and optimizer.rate_is_schedule
-            and optimizer.learning_rate_writers is None
-        ):
-            return "the callbacks of fit are not known"
+    def skip_reason(self, optimizer: OptimizerFacts) -> Optional[SkipReason]:
+        if optimizer.rate_is_schedule and optimizer.learning_rate_writers is None:
+            return SkipReason(SkipKind.NOT_KNOWN, "the callbacks of fit are not known")
         return None
 
 
@@ -87,11 +77,10 @@ def _now(learning_rate: Optional[float]) -> str:
     return "" if learning_rate is None else f" (now {learning_rate:.3g})"
 
 
-def _does(facts: Facts, writers: Iterable[str]) -> str:
-    inventory = facts.inventory
-    if inventory is not None and inventory.stack.name in ("k2", "tfk"):
+def _does(stack: Stack, writers: Iterable[str]) -> str:
+    if stack.name in ("k2", "tfk"):
         return (
-            f"{inventory.stack} lets the schedule overwrite the assigned rate before the next "
+            f"{stack} lets the schedule overwrite the assigned rate before the next "
             "step: the callback has no effect."
         )
     when = (
@@ -99,4 +88,4 @@ def _does(facts: Facts, writers: Iterable[str]) -> str:
         if "LearningRateScheduler" in tuple(writers)
         else "at the first plateau"
     )
-    return f"{stack_of(facts)} raises TypeError {when}."
+    return f"{stack} raises TypeError {when}."

@@ -5,22 +5,17 @@ from __future__ import annotations
 from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import (
-    Facts,
     Inventory,
     LayerFlag,
     OptimizerFacts,
     PastRun,
+    RunFacts,
     Severity,
+    SkipReason,
 )
-from keras_bnguard.rules.base import (
-    AT_EVERY_CHECK,
-    Rule,
-    Violation,
-    count,
-    nothing_before,
-    some,
-    step_is_in_doubt,
-)
+from keras_bnguard.rules.base import AT_EVERY_CHECK, Rule, Violation
+from keras_bnguard.rules.predicates import nothing_before, step_is_in_doubt
+from keras_bnguard.rules.text import count, some
 
 FACTOR = 10.0
 MAX_ADAPTIVE = 1e-3
@@ -70,17 +65,17 @@ class FineTuningRateTooHigh(Rule):
     code = "BNG606"
     name = "fine-tuning-rate-too-high"
     severity = Severity.WARNING
-    needs = ("O", "R")
     certain = False
     evaluated_at = AT_EVERY_CHECK
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory, run, optimizer = facts.inventory, facts.run, facts.optimizer
-        if inventory is None or run is None or optimizer is None or run.before is None:
+    def check(
+        self, inventory: Inventory, run: RunFacts, optimizer: OptimizerFacts
+    ) -> Iterable[Violation]:
+        if run.before is None:
             return
         if optimizer.learning_rate is None or not _rate_counts(optimizer, run.phase_steps):
             return
-        if step_is_in_doubt(facts):
+        if step_is_in_doubt(run, optimizer):
             return
         limit, why = _limit(optimizer, run.before)
         if limit is None or optimizer.learning_rate <= limit * (1 + ROUNDING):
@@ -108,8 +103,8 @@ class FineTuningRateTooHigh(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        return nothing_before(facts)
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        return nothing_before(run)
 
 
 def unfrozen_layers(inventory: Inventory, before: Inventory) -> List[LayerFlag]:

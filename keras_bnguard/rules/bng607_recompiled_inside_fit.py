@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity, Trigger
-from keras_bnguard.rules.base import COMPILE_AGAIN, ON_CHANGE, Rule, Violation, indent, stack_of
+from keras_bnguard.records import Inventory, RunFacts, Severity, Trigger
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.text import COMPILE_AGAIN, indent
 
 
 class RecompiledInsideFit(Rule):
@@ -47,14 +48,12 @@ class RecompiledInsideFit(Rule):
     code = "BNG607"
     name = "recompiled-inside-fit"
     severity = Severity.ERROR
-    needs = ("R",)
     evaluated_at = ON_CHANGE | {Trigger.RECOMPILE}
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        run = facts.run
-        if run is None or run.recompiled is None:
+    def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
+        if run.recompiled is None:
             return
-        jax = facts.inventory is not None and facts.inventory.stack.backend == "jax"
+        jax = inventory.stack.backend == "jax"
         error = (
             "an error about shapes or an optimizer that is not built"
             if jax
@@ -64,7 +63,7 @@ class RecompiledInsideFit(Rule):
             layers=(),
             message=(
                 f"compile() ran inside fit ({run.recompiled}) and left no train function. With "
-                f"{stack_of(facts)} the next batch ends in {error}."
+                f"{inventory.stack} the next batch ends in {error}."
             ),
             fix=(
                 "let PhaseScheduler change the model inside one fit:\n"

@@ -5,17 +5,10 @@ from __future__ import annotations
 import math
 from typing import Iterable, Optional, Tuple
 
-from keras_bnguard.records import Facts, Inventory, PastRun, RunFacts, Severity
-from keras_bnguard.rules.base import (
-    AT_EVERY_CHECK,
-    Rule,
-    Violation,
-    count,
-    nothing_before,
-    some,
-    stack_of,
-    step_is_in_doubt,
-)
+from keras_bnguard.records import Inventory, OptimizerFacts, PastRun, RunFacts, Severity, SkipReason
+from keras_bnguard.rules.base import AT_EVERY_CHECK, Rule, Violation
+from keras_bnguard.rules.predicates import nothing_before, step_is_in_doubt
+from keras_bnguard.rules.text import count, some
 
 RATIO = 2.0
 SHARE = 0.5
@@ -63,21 +56,21 @@ class PhaseBoundaryLossSpike(Rule):
     code = "BNG608"
     name = "phase-boundary-loss-spike"
     severity = Severity.WARNING
-    needs = ("R",)
     certain = False
     evaluated_at = AT_EVERY_CHECK
     consequence_of = ("BNG606", "BNG104")
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        run = facts.run
-        if run is None or run.before is None or facts.inventory is None:
+    def check(
+        self, inventory: Inventory, run: RunFacts, optimizer: Optional[OptimizerFacts] = None
+    ) -> Iterable[Violation]:
+        if run.before is None:
             return
-        if step_is_in_doubt(facts):
+        if step_is_in_doubt(run, optimizer):
             return
         losses = _losses(run, run.before)
         if losses is None or not _is_spike(*losses):
             return
-        changed = _changed(facts.inventory, run.before.inventory)
+        changed = _changed(inventory, run.before.inventory)
         if not changed:
             return
         first, before, after = losses
@@ -91,7 +84,7 @@ class PhaseBoundaryLossSpike(Rule):
                 f"Loss {before:.4g} in the last epoch before {count(len(changed), 'layer')} "
                 f"changed between frozen and training ({some(changed)}), {after:.4g} in the first "
                 f"epoch after, {after / before:.3g} times as much (limit {RATIO:g}).{terms} "
-                f"{stack_of(facts)} goes on from the weights this left behind."
+                f"{inventory.stack} goes on from the weights this left behind."
             ),
             fix=(
                 "load the weights from before the boundary, then thaw with a lower rate and a "
@@ -110,8 +103,8 @@ class PhaseBoundaryLossSpike(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        return nothing_before(facts)
+    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
+        return nothing_before(run)
 
 
 def _losses(run: RunFacts, before: PastRun) -> Optional[Tuple[float, float, float]]:

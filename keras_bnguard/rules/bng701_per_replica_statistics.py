@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity, Stack
-from keras_bnguard.rules.base import Rule, Violation, count, expects_inference, some
+from keras_bnguard.records import Inventory, Severity, Stack
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.predicates import expects_inference
+from keras_bnguard.rules.text import count, some
 
 
 class PerReplicaStatistics(Rule):
@@ -42,12 +44,10 @@ class PerReplicaStatistics(Rule):
     code = "BNG701"
     name = "per-replica-statistics"
     severity = Severity.WARNING
-    needs = ("A",)
     certain = False
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None or inventory.replicas < 2:
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
+        if inventory.replicas < 2:
             return
         violation = [n for n in inventory.norms if not n.synchronized and not expects_inference(n)]
         if not violation:

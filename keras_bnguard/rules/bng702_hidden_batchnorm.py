@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional
 
-from keras_bnguard.records import Facts, NormKind, NormLayer, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, some, wrappers_of
+from keras_bnguard.records import Inventory, NormKind, NormLayer, Severity, SkipKind, SkipReason
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.text import count, some, wrappers_of
 
 
 class HiddenBatchnorm(Rule):
@@ -43,12 +44,8 @@ class HiddenBatchnorm(Rule):
     code = "BNG702"
     name = "hidden-batchnorm"
     severity = Severity.WARNING
-    needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None:
-            return
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation = [norm for norm in inventory.norms if norm.kind is not NormKind.KERAS]
         if not violation:
             return
@@ -72,9 +69,11 @@ class HiddenBatchnorm(Rule):
             },
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.inventory is not None and facts.inventory.unreadable:
-            return f"could not be read: {some(facts.inventory.unreadable)}"
+    def skip_reason(self, inventory: Inventory) -> Optional[SkipReason]:
+        if inventory.unreadable:
+            return SkipReason(
+                SkipKind.NOT_KNOWN, f"could not be read: {some(inventory.unreadable)}"
+            )
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Facts, Severity
+from keras_bnguard.records import Inventory, Severity
 from keras_bnguard.rules.base import Rule, Violation
 
 
@@ -38,11 +38,9 @@ class StepsPerExecutionHidesBatches(Rule):
     code = "BNG703"
     name = "steps-per-execution-hides-batches"
     severity = Severity.INFO
-    needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None or inventory.steps_per_execution < 2:
+    def check(self, inventory: Inventory) -> Iterable[Violation]:
+        if inventory.steps_per_execution < 2:
             return
         steps = inventory.steps_per_execution
         yield Violation(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List, Optional
+from typing import Any, Iterable, List, Mapping, Optional
 
-from keras_bnguard.records import Facts, NormLayer, Severity
-from keras_bnguard.rules.base import Rule, Violation, count, some
+from keras_bnguard.records import Inventory, NormLayer, Severity, SkipKind, SkipReason
+from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.text import count, some
 
 VALUES = 32
 BATCH = 8
@@ -44,15 +45,15 @@ class VarianceConventionChanged(Rule):
     code = "BNG704"
     name = "variance-convention-changed"
     severity = Severity.INFO
-    needs = ("A",)
 
-    def check(self, facts: Facts) -> Iterable[Violation]:
-        inventory = facts.inventory
-        if inventory is None or not _from_keras2(inventory.saved_by):
+    def check(
+        self, inventory: Inventory, fit_settings: Optional[Mapping[str, Any]] = None
+    ) -> Iterable[Violation]:
+        if not _from_keras2(inventory.saved_by):
             return
         if inventory.stack.name in ("k2", "tfk"):
             return
-        batch = int((facts.fit_settings or {}).get("batch_size") or BATCH)
+        batch = int((fit_settings or {}).get("batch_size") or BATCH)
         violation: List[NormLayer] = []
         values: List[int] = []
         for norm in inventory.norms:
@@ -78,9 +79,9 @@ class VarianceConventionChanged(Rule):
             evidence={"values_per_channel": dict(zip(paths, values)), "batch": batch},
         )
 
-    def skip_reason(self, facts: Facts) -> Optional[str]:
-        if facts.inventory is not None and facts.inventory.saved_by is None:
-            return "the file is not known: run bnguard audit on it"
+    def skip_reason(self, inventory: Inventory) -> Optional[SkipReason]:
+        if inventory.saved_by is None:
+            return SkipReason(SkipKind.NOT_KNOWN, "the file is not known: run bnguard audit on it")
         return None
 
 

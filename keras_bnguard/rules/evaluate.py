@@ -1,11 +1,14 @@
-"""Stage four: run the rules over the facts; select, ignore, and note what could not look."""
+"""Run the rules over the facts: which rules, what the user ignores, how each rule ended."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
 from typing import (
+    Any,
+    Callable,
     Collection,
+    Dict,
     FrozenSet,
     List,
     Mapping,
@@ -17,9 +20,19 @@ from typing import (
 )
 
 from keras_bnguard.errors import SettingError
-from keras_bnguard.records import NEEDS, Facts, Finding, Outcome, Severity, Trigger
+from keras_bnguard.records import (
+    FACT_DESCRIPTIONS,
+    Facts,
+    Finding,
+    Outcome,
+    OutcomeStatus,
+    Severity,
+    SkipKind,
+    SkipReason,
+    Trigger,
+)
 from keras_bnguard.rules import ALL_RULES, BY_CODE
-from keras_bnguard.rules.base import ExpensiveFact, Repair, Rule, Violation
+from keras_bnguard.rules.base import ExpensiveFact, Repair, Rule, Violation, parameters
 from keras_bnguard.selectors import path_matches
 
 Ignore = Union[None, str, Sequence[str], Mapping[str, Union[str, Sequence[str]]]]
@@ -50,15 +63,15 @@ class RuleFilter:
         """
         chosen = None if select is None else _names(select)
         if isinstance(ignore, Mapping):
-            muted = tuple(
+            ignored = tuple(
                 (code, (globs,) if isinstance(globs, str) else tuple(globs))
                 for code, globs in ignore.items()
             )
         else:
-            muted = tuple((code, ()) for code in ([] if ignore is None else _names(ignore)))
-        for name in (*(chosen or ()), *(code for code, _ in muted)):
+            ignored = tuple((code, ()) for code in ([] if ignore is None else _names(ignore)))
+        for name in (*(chosen or ()), *(code for code, _ in ignored)):
             _check_code(name)
-        return cls(chosen, muted)
+        return cls(chosen, ignored)
 
     def selects(self, rule: Type[Rule]) -> bool:
         """Whether a rule is to run at all."""
@@ -82,6 +95,10 @@ class RuleFilter:
                 return ()
             kept = [p for p in kept if not any(path_matches(g, p, model) for g in globs)]
         return tuple(kept)
+
+    def ignores_everywhere(self, rule: Type[Rule]) -> bool:
+        """Whether a rule is ignored for all layers."""
+        return any(rule.code.startswith(code) and not globs for code, globs in self.ignore)
 
 
 @functools.cache
@@ -124,60 +141,79 @@ def evaluate(
     findings: List[Finding] = []
     outcomes: List[Outcome] = []
     for rule in rules:
-        if not rule_filter.selects(rule):
-            reason = (
-                "not selected" if rule_filter.select is not None else "info, select it to see it"
-            )
-            outcomes.append(Outcome(rule.code, "skipped", reason))
-            continue
-        if rule.code in fired:
-            outcomes.append(Outcome(rule.code, "fired"))
-            continue
-        missing = [need for need in rule.needs if not facts.has(need)]
-        if missing:
-            needs = "; ".join(_needs(need, facts) for need in missing)
-            outcomes.append(Outcome(rule.code, "skipped", needs))
-            continue
-        if rule.needs_calls and facts.run is not None and not facts.run.calls_observable:
-            reason = "how each BN was called could not be seen"
-            outcomes.append(Outcome(rule.code, "skipped", reason))
-            continue
-        found, outcome = _run(rule, facts, rule_filter)
-        findings += found
-        outcomes.append(outcome)
+        why = _not_evaluated(rule, facts, rule_filter, fired)
+        if why is not None:
+            outcomes.append(Outcome.skipped(rule.code, why))
+        elif rule.code in fired:
+            outcomes.append(Outcome(rule.code, OutcomeStatus.FIRED))
+        else:
+            found, outcome = _run(rule, facts, rule_filter)
+            findings += found
+            outcomes.append(outcome)
     return tuple(findings), tuple(outcomes)
 
 
-def _needs(need: str, facts: Facts) -> str:
-    if need == "P" and facts.why_no_batches:
-        return f"needs P: {facts.why_no_batches}"
-    return f"needs {need} ({NEEDS[need]})"
+def check(rule: Type[Rule], facts: Facts) -> Tuple[Violation, ...]:
+    """The violations that a rule finds in facts that it needs and that are there."""
+    method = rule().check
+    return tuple(method(**_taken(method, facts)))
+
+
+def skip_reason(rule: Type[Rule], facts: Facts) -> Optional[SkipReason]:
+    """Why a rule cannot judge facts that are there; None where it can."""
+    method = rule().skip_reason
+    return method(**_taken(method, facts))
+
+
+def _taken(method: Callable[..., Any], facts: Facts) -> Dict[str, Any]:
+    return {name: getattr(facts, name) for name, _ in parameters(method)}
+
+
+def _not_evaluated(
+    rule: Type[Rule], facts: Facts, rule_filter: RuleFilter, fired: Collection[str]
+) -> Optional[SkipReason]:
+    if not rule_filter.selects(rule):
+        if rule_filter.select is None:
+            return SkipReason(SkipKind.INFO_NOT_SELECTED, "info, select it to see it")
+        return SkipReason(SkipKind.NOT_SELECTED, "not selected")
+    if rule.code in fired:
+        return None
+    missing = [name for name in rule.needs() if not facts.has(name)]
+    if missing:
+        words = "; ".join(_words(name, facts) for name in missing)
+        return SkipReason(SkipKind.MISSING_FACT, words)
+    if rule.needs_calls and facts.run is not None and not facts.run.calls_observable:
+        return SkipReason(SkipKind.CALLS_NOT_OBSERVABLE, "how each BN was called could not be seen")
+    return None
+
+
+def _words(name: str, facts: Facts) -> str:
+    if name == "data" and facts.data is not None and facts.data.unreadable:
+        return facts.data.unreadable
+    return f"needs {FACT_DESCRIPTIONS[name]}"
 
 
 def _run(rule: Type[Rule], facts: Facts, rule_filter: RuleFilter) -> Tuple[List[Finding], Outcome]:
     try:
-        violations = list(rule().check(facts))
-        blind = None if violations else rule().skip_reason(facts)
+        violations = check(rule, facts)
+        why = None if violations else skip_reason(rule, facts)
     except Exception as error:
-        reason = f"the rule failed: {type(error).__name__}: {error}"
-        return [], Outcome(rule.code, "skipped", reason)
-    if blind:
-        return [], Outcome(rule.code, "skipped", blind)
+        failed = f"the rule failed: {type(error).__name__}: {error}"
+        return [], Outcome.skipped(rule.code, SkipReason(SkipKind.RULE_FAILED, failed))
+    if why is not None:
+        return [], Outcome.skipped(rule.code, why)
     if not violations:
-        return [], Outcome(rule.code, "clear")
+        return [], Outcome(rule.code, OutcomeStatus.PASSED)
     model = facts.inventory.model if facts.inventory else ""
     found = []
     for violation in violations:
         kept = rule_filter.keep(rule, violation.layers, model)
-        if kept or (not violation.layers and not _muted_everywhere(rule, rule_filter)):
+        if kept or (not violation.layers and not rule_filter.ignores_everywhere(rule)):
             found.append(_finding(rule, violation, kept, facts))
     if not found:
-        return [], Outcome(rule.code, "muted", f"{len(violations)} muted by ignore")
-    return found, Outcome(rule.code, "fired")
-
-
-def _muted_everywhere(rule: Type[Rule], rule_filter: RuleFilter) -> bool:
-    return any(rule.code.startswith(code) and not globs for code, globs in rule_filter.ignore)
+        ignored = f"{len(violations)} ignored by your settings"
+        return [], Outcome(rule.code, OutcomeStatus.IGNORED, ignored)
+    return found, Outcome(rule.code, OutcomeStatus.FIRED)
 
 
 def _finding(
@@ -197,14 +233,21 @@ def _finding(
 
 
 def merge_outcomes(before: Sequence[Outcome], now: Sequence[Outcome]) -> Tuple[Outcome, ...]:
-    """One outcome per rule over several looks: fired beats muted beats clear beats skipped."""
-    rank = {"skipped": 0, "clear": 1, "muted": 2, "fired": 3}
-    best = {o.code: o for o in before}
+    """One outcome per rule over several checks: fired, ignored, passed, skipped, in that order."""
+    best = {outcome.code: outcome for outcome in before}
     for outcome in now:
         old = best.get(outcome.code)
-        if old is None or rank[outcome.status] >= rank[old.status]:
+        if old is None or _RANK[outcome.status] >= _RANK[old.status]:
             best[outcome.code] = outcome
     return tuple(best[code] for code in sorted(best))
+
+
+_RANK = {
+    OutcomeStatus.SKIPPED: 0,
+    OutcomeStatus.PASSED: 1,
+    OutcomeStatus.IGNORED: 2,
+    OutcomeStatus.FIRED: 3,
+}
 
 
 def _names(value: Union[str, Sequence[str]]) -> Tuple[str, ...]:

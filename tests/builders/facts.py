@@ -26,12 +26,14 @@ from keras_bnguard.records import (
     RunFacts,
     RunMode,
     SharedNorm,
+    SkipKind,
     Stack,
     StatisticsChange,
     TrainableChange,
     TrainingDefault,
 )
 from keras_bnguard.rules.base import Rule, Violation
+from keras_bnguard.rules.evaluate import check, skip_reason
 
 STACKS = {
     "k2": ("tf.keras", "2.15.0", "tensorflow", "compile"),
@@ -214,7 +216,13 @@ def facts(
 
 
 def violations(rule: Type[Rule], known: Facts) -> List[Violation]:
-    return list(rule().check(known))
+    return list(check(rule, known))
+
+
+def skipped(rule: Type[Rule], known: Facts) -> Optional[SkipKind]:
+    """The kind of reason why a rule cannot judge these facts; None where it can."""
+    why = skip_reason(rule, known)
+    return None if why is None else why.kind
 
 
 def the_violation(rule: Type[Rule], known: Facts) -> Violation:

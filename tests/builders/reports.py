@@ -10,7 +10,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftSnapshot, ExpectedMode, Finding, Mode, Outcome, RunMode
+from keras_bnguard.records import (
+    DriftSnapshot,
+    ExpectedMode,
+    Finding,
+    Mode,
+    Outcome,
+    OutcomeStatus,
+    RunMode,
+    SkipKind,
+)
 from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
 
@@ -49,13 +58,25 @@ MENDED = Finding(
 )
 
 OUTCOMES = (
-    Outcome("BNG201", "fired"),
-    Outcome("BNG404", "fired"),
-    Outcome("BNG102", "clear"),
-    Outcome("BNG405", "muted"),
-    Outcome("BNG501", "skipped", "needs P (batches of your data: BNGuard(data=...))"),
-    Outcome("BNG502", "skipped", "needs P (batches of your data: BNGuard(data=...))"),
-    Outcome("BNG103", "skipped", "info, select it to see it"),
+    Outcome("BNG201", OutcomeStatus.FIRED),
+    Outcome("BNG404", OutcomeStatus.FIRED),
+    Outcome("BNG102", OutcomeStatus.PASSED),
+    Outcome("BNG405", OutcomeStatus.IGNORED),
+    Outcome(
+        "BNG501",
+        OutcomeStatus.SKIPPED,
+        "needs batches of your data: BNGuard(data=...)",
+        SkipKind.MISSING_FACT,
+    ),
+    Outcome(
+        "BNG502",
+        OutcomeStatus.SKIPPED,
+        "needs batches of your data: BNGuard(data=...)",
+        SkipKind.MISSING_FACT,
+    ),
+    Outcome(
+        "BNG103", OutcomeStatus.SKIPPED, "info, select it to see it", SkipKind.INFO_NOT_SELECTED
+    ),
 )
 
 PHASES: Tuple[Dict[str, Any], ...] = (
@@ -143,7 +164,7 @@ def hostile() -> Report:
         SCRIPT, True, True, ExpectedMode.INFERENCE, SCRIPT, RunMode.TRAINING, False, 0.99, None
     )
     look = DriftSnapshot(SCRIPT, 0, 1, {SCRIPT: 0.5}, {SCRIPT: 0.5})
-    outcomes = (Outcome("BNG501", "skipped", SCRIPT),)
+    outcomes = (Outcome("BNG501", OutcomeStatus.SKIPPED, SCRIPT),)
     return Report(
         SCRIPT, None, (finding, mended), outcomes, (row,), (look,), (SCRIPT,), (SCRIPT,), 1
     )
@@ -227,7 +248,9 @@ findings = st.builds(
     st.none() | words | st.just("train.py:41"),
     st.none() | words,
 )
-outcomes = st.builds(Outcome, codes, st.sampled_from(["fired", "clear", "muted", "skipped"]), words)
+outcomes = st.builds(
+    Outcome, codes, st.sampled_from(OutcomeStatus), words, st.none() | st.sampled_from(SkipKind)
+)
 any_mode = st.builds(
     Mode,
     words,

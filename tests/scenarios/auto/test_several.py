@@ -8,7 +8,7 @@ import pytest
 
 from keras_bnguard.auto import AutoWarnings
 from keras_bnguard.cli import run, run_summary
-from keras_bnguard.records import Finding, Outcome
+from keras_bnguard.records import Finding, Outcome, OutcomeStatus
 from keras_bnguard.report.report import Report
 from keras_bnguard.report.several import merged
 from keras_bnguard.settings import Settings
@@ -51,8 +51,20 @@ def test_the_same_finding_in_several_runs_is_listed_once():
 
 def test_a_rule_that_fired_in_one_run_has_fired():
     runs = [
-        report("a", outcomes=(Outcome("BNG101", "clear"), Outcome("BNG501", "skipped", "P"))),
-        report("b", outcomes=(Outcome("BNG101", "fired"), Outcome("BNG501", "skipped", "P"))),
+        report(
+            "a",
+            outcomes=(
+                Outcome("BNG101", OutcomeStatus.PASSED),
+                Outcome("BNG501", OutcomeStatus.SKIPPED, "P"),
+            ),
+        ),
+        report(
+            "b",
+            outcomes=(
+                Outcome("BNG101", OutcomeStatus.FIRED),
+                Outcome("BNG501", OutcomeStatus.SKIPPED, "P"),
+            ),
+        ),
     ]
     assert [o.status for o in merged(runs).outcomes] == ["fired", "skipped"]
 

@@ -198,7 +198,7 @@ def test_what_is_done_with_a_finding(caplog: Any) -> None:
         model, *rows(), guard=bng.BNGuard(ignore={"BNG102": "backbone/*", "BNG404": ["*/bn1"]})
     )
     assert not muted.guard.report.findings
-    assert {o.code for o in muted.guard.report.outcomes if o.status == "muted"} == {
+    assert {o.code for o in muted.guard.report.outcomes if o.status == "ignored"} == {
         "BNG102",
         "BNG404",
     }

@@ -11,12 +11,14 @@ import pytest
 
 from keras_bnguard import records
 from keras_bnguard.records import (
+    FACT_DESCRIPTIONS,
     DataFacts,
     DataPart,
     DriftSnapshot,
     Facts,
     Finding,
     Outcome,
+    OutcomeStatus,
     RunFacts,
 )
 from keras_bnguard.report.report import Report
@@ -53,19 +55,20 @@ def test_an_inventory_finds_a_bn_by_its_path():
         known.norm("c")
 
 
-@pytest.mark.parametrize(
-    ("part", "need"),
-    [("inventory", "A"), ("optimizer", "O"), ("run", "R"), ("data", "P"), ("fit_settings", "H")],
-)
-def test_facts_know_which_parts_they_have(part, need):
-    known = Facts(**{part: DataFacts() if part == "data" else {}})
-    assert [code for code in records.NEEDS if known.has(code)] == [need]
+@pytest.mark.parametrize("name", FACT_DESCRIPTIONS)
+def test_facts_know_which_of_them_are_there(name):
+    known = Facts(**{name: DataFacts() if name == "data" else {}})
+    assert [each for each in FACT_DESCRIPTIONS if known.has(each)] == [name]
 
 
-def test_batches_that_could_not_be_read_are_not_there_and_say_why():
+def test_every_fact_has_a_description():
+    assert list(FACT_DESCRIPTIONS) == [field.name for field in dataclasses.fields(Facts)]
+
+
+def test_batches_that_could_not_be_read_are_not_there():
     known = Facts(data=DataFacts(missing={DataPart.BATCHES: "no batch came out"}))
-    assert not known.has("P")
-    assert known.why_no_batches == "no batch came out"
+    assert not known.has("data")
+    assert known.data.unreadable == "no batch came out"
 
 
 def test_the_total_drift_is_that_of_the_bn_that_drifted_most():
@@ -83,10 +86,13 @@ def test_a_report_lists_codes_once_and_what_could_not_look():
         "model",
         None,
         (finding("BNG101"), finding("BNG404"), finding("BNG101")),
-        (Outcome("BNG101", "fired"), Outcome("BNG601", "skipped", "needs O")),
+        (
+            Outcome("BNG101", OutcomeStatus.FIRED),
+            Outcome("BNG601", OutcomeStatus.SKIPPED, "needs O"),
+        ),
     )
     assert report.codes == ("BNG101", "BNG404")
-    assert report.skipped == (Outcome("BNG601", "skipped", "needs O"),)
+    assert report.skipped == (Outcome("BNG601", OutcomeStatus.SKIPPED, "needs O"),)
 
 
 def test_records_survive_pickle_and_copies():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from keras_bnguard.errors import MissingExtraError
-from keras_bnguard.records import DriftSnapshot, Outcome
+from keras_bnguard.records import DriftSnapshot, Outcome, OutcomeStatus
 from keras_bnguard.report import html
 from tests.builders.reports import (
     FAR,
@@ -194,7 +194,7 @@ def test_what_was_not_checked_says_why():
 
 @needs_extra
 def test_nothing_found_is_not_the_same_as_everything_checked():
-    shown = page(plain(outcomes=(Outcome("BNG601", "skipped", "needs O"),)))
+    shown = page(plain(outcomes=(Outcome("BNG601", OutcomeStatus.SKIPPED, "needs O"),)))
     assert "Nothing found; 1 rule could not look" in shown.inside("h1")
     assert "None. See below for what was not checked." in shown.text
     assert "Nothing is known of any rule" in page(plain()).text

@@ -8,7 +8,7 @@ import json
 import numpy as np
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftSnapshot, Finding, Outcome
+from keras_bnguard.records import DriftSnapshot, Finding, Outcome, OutcomeStatus
 from keras_bnguard.report.json import SCHEMA_VERSION, as_dict, render
 from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
@@ -37,8 +37,8 @@ REPORT = Report(
         ),
     ),
     outcomes=(
-        Outcome("BNG402", "fired"),
-        Outcome("BNG601", "skipped", "needs O"),
+        Outcome("BNG402", OutcomeStatus.FIRED),
+        Outcome("BNG601", OutcomeStatus.SKIPPED, "needs O"),
     ),
     modes=modes(inventory(norm("bn"))),
     drift=(DriftSnapshot("epoch 0 end", 0, 4, {"bn": float("inf")}, {"bn": 0.5}),),

@@ -79,7 +79,7 @@ def test_any_report_satisfies_it(validator, report):
         {"drift": [{}]},
         {"findings": [{"code": "BNG101"}]},
         {"modes": [{"path": "bn"}]},
-        {"outcomes": [{"code": "E501", "status": "clear", "reason": ""}]},
+        {"outcomes": [{"code": "E501", "status": "passed", "reason": ""}]},
         {"outcomes": [{"code": "BNG101", "status": "fine", "reason": ""}]},
     ],
 )

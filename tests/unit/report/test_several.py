@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_bnguard.records import Outcome
+from keras_bnguard.records import Outcome, OutcomeStatus
 from keras_bnguard.report import github, json, sarif, text
 from keras_bnguard.report.several import merged
 from tests.builders.reports import FAR, IGNORED, MENDED, NEWS, faulty, looks, plain, reports, strict
@@ -69,8 +69,8 @@ def test_the_stack_is_that_of_the_first_run_that_knew_it():
 
 
 def test_a_rule_skipped_in_one_run_and_clear_in_another():
-    skipped = named("a", outcomes=(Outcome("BNG501", "skipped", "needs P"),))
-    clear = named("a", outcomes=(Outcome("BNG501", "clear"),))
+    skipped = named("a", outcomes=(Outcome("BNG501", OutcomeStatus.SKIPPED, "needs P"),))
+    clear = named("a", outcomes=(Outcome("BNG501", OutcomeStatus.PASSED),))
     (outcome,) = merged([skipped, clear]).outcomes
     assert outcome.code == "BNG501"
     assert merged([clear, skipped]).outcomes == (outcome,)

@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftSnapshot, ExpectedMode, Finding, Mode, Outcome, RunMode
+from keras_bnguard.records import (
+    DriftSnapshot,
+    ExpectedMode,
+    Finding,
+    Mode,
+    Outcome,
+    OutcomeStatus,
+    RunMode,
+    SkipKind,
+)
 from keras_bnguard.report.report import Report
 from keras_bnguard.report.text import brief, finding_text, mode_table, render, verdict
 from tests.builders.facts import inventory, norm, stack
@@ -25,7 +34,10 @@ ERROR = Finding(
 WARNING = Finding("BNG406", "statistics-drifted", "warning", ("bn",), "Far.", "freeze it")
 INFO = Finding("BNG103", "info", "info", ("bn",), "By the way.", "nothing")
 MENDED = Finding("BNG201", "ignored", "error", ("bn",), "Ignored.", "hold", repaired="held")
-BLIND = (Outcome("BNG101", "clear"), Outcome("BNG601", "skipped", "needs O (the optimizer)"))
+BLIND = (
+    Outcome("BNG101", OutcomeStatus.PASSED),
+    Outcome("BNG601", OutcomeStatus.SKIPPED, "needs the optimizer"),
+)
 
 
 def report(*findings, **settings):
@@ -71,7 +83,15 @@ def test_a_whole_report_reads_from_verdict_to_notes():
     text = render(
         report(
             ERROR,
-            outcomes=(*BLIND, Outcome("BNG103", "skipped", "info, select it to see it")),
+            outcomes=(
+                *BLIND,
+                Outcome(
+                    "BNG103",
+                    OutcomeStatus.SKIPPED,
+                    "info, select it to see it",
+                    SkipKind.INFO_NOT_SELECTED,
+                ),
+            ),
             modes=modes(known),
             drift=(
                 DriftSnapshot("epoch 0 end", 0, 5, {"base/bn": 0.1}, {}),

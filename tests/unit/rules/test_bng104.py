@@ -2,6 +2,7 @@
 
 import pytest
 
+from keras_bnguard.records import SkipKind
 from keras_bnguard.rules.bng104_pretrained_batchnorm_unfrozen import (
     PretrainedBatchnormUnfrozen as RULE,
 )
@@ -12,6 +13,7 @@ from tests.builders.facts import (
     norm,
     past,
     run,
+    skipped,
     the_violation,
     trainable_change,
     violations,
@@ -66,5 +68,5 @@ def test_silent_where_the_step_is_built_for_other_flags():
 
 
 def test_it_cannot_look_where_nothing_came_before():
-    assert "before this one" in RULE().skip_reason(facts(run=run()))
-    assert RULE().skip_reason(known(norm("base/bn"))) is None
+    assert skipped(RULE, facts(run=run())) is SkipKind.NOT_KNOWN
+    assert skipped(RULE, known(norm("base/bn"))) is None

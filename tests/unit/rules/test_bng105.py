@@ -90,7 +90,3 @@ def test_training_false_that_arrived_in_a_step_is_silent():
     arrived = run(calls={"bn": (site(False, explicit=False),)})
     assert not violations(RULE, facts(frozen(), run=arrived))
     assert violations(RULE, facts(frozen(), run=run(calls={"bn": (site(True),)})))
-
-
-def test_it_is_silent_without_a_run():
-    assert not violations(RULE, facts(frozen()))

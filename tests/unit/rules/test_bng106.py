@@ -1,10 +1,10 @@
 """BNG106 with hand-made records."""
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import SkipKind
 from keras_bnguard.rules.bng106_batchnorm_shared_by_compiled_models import (
     BatchnormSharedByCompiledModels,
 )
-from tests.builders.facts import facts, norm, shared, stack, the_violation, violations
+from tests.builders.facts import facts, norm, shared, skipped, stack, the_violation, violations
 
 RULE = BatchnormSharedByCompiledModels
 
@@ -41,11 +41,10 @@ def test_equal_flags_are_silent():
 def test_a_bn_that_is_not_shared_is_silent_and_that_counts_as_looked():
     known = facts(norm("bn"), shared=())
     assert not violations(RULE, known)
-    assert RULE().skip_reason(known) is None
-    assert RULE().skip_reason(Facts()) is None
+    assert skipped(RULE, known) is None
 
 
-def test_it_cannot_look_where_nobody_searched_for_other_models():
+def test_it_is_skipped_where_nobody_searched_for_other_models():
     known = facts(norm("bn"), shared=None)
     assert not violations(RULE, known)
-    assert RULE().skip_reason(known) == ("other models were not looked for; select BNG106 to do so")
+    assert skipped(RULE, known) is SkipKind.NOT_COLLECTED

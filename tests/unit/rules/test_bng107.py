@@ -1,8 +1,8 @@
 """BNG107 on hand-made facts."""
 
-from keras_bnguard.records import BlockFlags
+from keras_bnguard.records import BlockFlags, SkipKind
 from keras_bnguard.rules.bng107_block_cut_in_half import BlockCutInHalf as RULE
-from tests.builders.facts import facts, the_violation, violations
+from tests.builders.facts import facts, skipped, the_violation, violations
 
 
 def test_it_counts_on_both_sides_of_the_cut():
@@ -19,8 +19,8 @@ def test_it_counts_on_both_sides_of_the_cut():
 def test_silent_at_the_edges_of_blocks():
     blocks = (BlockFlags("a", (), ("x",)), BlockFlags("b", ("y",), ()), BlockFlags("c", (), ()))
     assert not violations(RULE, facts(blocks=blocks))
-    assert RULE().skip_reason(facts(blocks=blocks)) is None
+    assert skipped(RULE, facts(blocks=blocks)) is None
 
 
 def test_it_cannot_look_where_nobody_looked_for_blocks():
-    assert "select BNG107" in RULE().skip_reason(facts())
+    assert skipped(RULE, facts()) is SkipKind.NOT_COLLECTED

@@ -1,6 +1,6 @@
 """BNG203 with hand-made records."""
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import SkipKind
 from keras_bnguard.rules.bng203_training_flag_leaks_to_later_layers import (
     TrainingFlagLeaksToLaterLayers,
 )
@@ -11,6 +11,7 @@ from tests.builders.facts import (
     norm,
     run,
     site,
+    skipped,
     stack,
     the_violation,
     violations,
@@ -60,6 +61,5 @@ def test_bn_that_are_meant_to_stand_still_are_silent():
 def test_it_cannot_look_before_a_step_was_observed():
     known = facts(norm("head_bn"), run=run())
     assert not violations(RULE, known)
-    assert RULE().skip_reason(known) == "no training step was observed yet"
-    assert RULE().skip_reason(facts(norm("head_bn"), run=run(calls={}))) is None
-    assert RULE().skip_reason(Facts()) is None
+    assert skipped(RULE, known) is SkipKind.TOO_EARLY
+    assert skipped(RULE, facts(norm("head_bn"), run=run(calls={}))) is None

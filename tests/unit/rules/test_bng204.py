@@ -1,6 +1,6 @@
 """BNG204 with hand-made records."""
 
-from keras_bnguard.records import Facts
+from keras_bnguard.records import SkipKind
 from keras_bnguard.rules.bng204_augmentation_switches_batchnorm_to_training import (
     AugmentationSwitchesBatchnormToTraining,
 )
@@ -11,6 +11,7 @@ from tests.builders.facts import (
     norm,
     run,
     site,
+    skipped,
     stack,
     switch,
     the_violation,
@@ -76,9 +77,8 @@ def test_the_order_is_not_trusted_where_the_model_is_no_graph():
 
 def test_it_cannot_look_at_a_subclassed_model_before_a_step():
     subclassed = facts(after(), training_defaults=FLIP, functional=False)
-    assert "no functional graph" in RULE().skip_reason(subclassed)
+    assert skipped(RULE, subclassed) is SkipKind.TOO_EARLY
     observed = facts(after(), training_defaults=FLIP, functional=False, run=run(calls={}))
-    assert RULE().skip_reason(observed) is None
-    assert RULE().skip_reason(facts(after(), training_defaults=FLIP)) is None
-    assert RULE().skip_reason(facts(after(), on=stack("k2"), functional=False)) is None
-    assert RULE().skip_reason(Facts()) is None
+    assert skipped(RULE, observed) is None
+    assert skipped(RULE, facts(after(), training_defaults=FLIP)) is None
+    assert skipped(RULE, facts(after(), on=stack("k2"), functional=False)) is None

@@ -49,7 +49,3 @@ def test_momentum_1_is_silent():
 def test_stock_layers_torch_modules_and_untried_classes_are_silent():
     for other in (dropping(builtin=True), dropping(kind=NormKind.TORCH), dropping(behaviour=None)):
         assert not violations(RULE, facts(other, run=run()))
-
-
-def test_it_is_silent_without_a_run():
-    assert not violations(RULE, facts(dropping()))

@@ -28,7 +28,3 @@ def test_recalibration_is_no_cure_for_gamma_and_beta():
 
 def test_finite_vectors_are_silent():
     assert not violations(RULE, facts(norm("bn"), run=run(changed("bn"))))
-
-
-def test_it_is_silent_without_a_run():
-    assert not violations(RULE, facts(norm("bn")))

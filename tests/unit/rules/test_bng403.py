@@ -38,7 +38,3 @@ def test_every_layer_is_listed_once():
 def test_pruned_and_plainly_empty_channels_are_silent():
     counted_as_pruned = changed("bn", dead_channels=0, negative_channels=0, min_variance=0.0)
     assert not violations(RULE, facts(norm("bn"), run=run(counted_as_pruned)))
-
-
-def test_it_is_silent_without_a_run():
-    assert not violations(RULE, facts(norm("bn")))

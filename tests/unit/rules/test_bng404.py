@@ -2,7 +2,7 @@
 
 import math
 
-from keras_bnguard.records import ExpectedMode, Facts, NormKind, RunMode
+from keras_bnguard.records import ExpectedMode, NormKind, RunMode, SkipKind
 from keras_bnguard.rules.bng404_frozen_statistics_updated import FrozenStatisticsUpdated
 from tests.builders.facts import (
     changed,
@@ -10,6 +10,7 @@ from tests.builders.facts import (
     norm,
     run,
     site,
+    skipped,
     stack,
     stuck,
     the_violation,
@@ -42,10 +43,15 @@ def test_nan_counts_as_moved():
     assert "to NaN or Inf" in violation.message
 
 
-def test_it_fires_without_an_observed_step_and_without_an_inventory():
+def test_it_fires_without_an_observed_step():
     unseen = still(ran=RunMode.UNKNOWN)
     assert violations(RULE, facts(norm("bn"), run=run(unseen)))
-    assert "with this stack" in the_violation(RULE, Facts(run=run(unseen))).message
+
+
+def test_statistics_that_another_model_may_have_trained_are_silent():
+    changed_there = run(still(), trained_elsewhere=frozenset({"bn"}))
+    assert violations(RULE, facts(norm("bn"), run=run(still())))
+    assert not violations(RULE, facts(norm("bn"), run=changed_there))
 
 
 def test_a_live_bn_is_silent():
@@ -69,6 +75,5 @@ def test_statistics_of_a_teacher_that_the_step_does_not_run_are_silent():
 def test_it_cannot_look_before_the_first_step():
     known = facts(norm("bn"), run=run(still(), steps=0))
     assert not violations(RULE, known)
-    assert RULE().skip_reason(known) == "no training step ran yet"
-    assert RULE().skip_reason(facts(run=run())) is None
-    assert RULE().skip_reason(Facts()) is None
+    assert skipped(RULE, known) is SkipKind.TOO_EARLY
+    assert skipped(RULE, facts(run=run())) is None

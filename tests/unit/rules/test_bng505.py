@@ -2,9 +2,18 @@
 
 import pytest
 
-from keras_bnguard.records import DataPart, Facts
+from keras_bnguard.records import DataPart, SkipKind
 from keras_bnguard.rules.bng505_batches_not_shuffled import BatchesNotShuffled
-from tests.builders.facts import facts, labels, norm, reached, sampled, the_violation, violations
+from tests.builders.facts import (
+    facts,
+    labels,
+    norm,
+    reached,
+    sampled,
+    skipped,
+    the_violation,
+    violations,
+)
 
 RULE = BatchesNotShuffled
 
@@ -71,11 +80,10 @@ def test_frozen_bn_do_not_mind():
 def test_too_little_to_say_is_silent(data):
     found = known(**data, labels=labels(within_batch_variance_ratio=0.0))
     assert not violations(RULE, found)
-    assert RULE().skip_reason(found)
+    assert skipped(RULE, found)
 
 
 def test_it_says_why_it_cannot_look():
-    assert "fit shuffles arrays" in RULE().skip_reason(known(ordered=False))
+    assert skipped(RULE, known(ordered=False)) is SkipKind.NOT_MEASURED
     missing = known(missing={DataPart.NORMS: "the model is not built yet"})
-    assert RULE().skip_reason(missing) == "needs P: the model is not built yet"
-    assert RULE().skip_reason(Facts()) is None
+    assert skipped(RULE, missing) is SkipKind.NOT_MEASURED

@@ -75,7 +75,3 @@ def test_flags_changed_after_compile_are_left_to_bng101():
     assert violations(
         RULE, facts(optimizer=adam(unknown=UNKNOWN), run=run(trainable_changes=(explained,)))
     )
-
-
-def test_it_is_silent_without_an_optimizer():
-    assert not violations(RULE, facts(norm("bn")))

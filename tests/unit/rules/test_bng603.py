@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from keras_bnguard.records import Averaging, ExpectedMode
+from keras_bnguard.records import Averaging, ExpectedMode, SkipKind
 from keras_bnguard.rules.bng603_averaged_weights_stale_statistics import (
     AveragedWeightsStaleStatistics as Rule,
 )
@@ -17,6 +17,7 @@ from tests.builders.facts import (
     layers_of,
     norm,
     run,
+    skipped,
     stuck,
     the_violation,
     violations,
@@ -60,7 +61,7 @@ def test_a_distance_nobody_saw_counts_as_far():
 )
 def test_silent_where_nothing_is_stale(unchanged):
     assert layers_of(Rule, ended(unchanged)) == ()
-    assert Rule().skip_reason(ended(unchanged)) is None
+    assert skipped(Rule, ended(unchanged)) is None
 
 
 def test_silent_where_no_bn_trained_or_no_step_was_taken():
@@ -71,4 +72,4 @@ def test_silent_where_no_bn_trained_or_no_step_was_taken():
 def test_before_training_ends_it_is_skipped_not_clear():
     known = ended(ended=False)
     assert violations(Rule, known) == []
-    assert "ended" in Rule().skip_reason(known)
+    assert skipped(Rule, known) is SkipKind.TOO_EARLY

@@ -2,10 +2,11 @@
 
 import pytest
 
+from keras_bnguard.records import SkipKind
 from keras_bnguard.rules.bng605_learning_rate_schedule_conflict import (
     LearningRateScheduleConflict as RULE,
 )
-from tests.builders.facts import adam, facts, stack, the_violation, violations
+from tests.builders.facts import adam, facts, skipped, stack, the_violation, violations
 
 
 def known(on="k3-jax", **settings):
@@ -35,6 +36,6 @@ def test_silent_with_one_or_the_other():
 
 
 def test_it_cannot_look_without_the_callbacks():
-    assert "callbacks" in RULE().skip_reason(known())
-    assert RULE().skip_reason(known(rate_is_schedule=False)) is None
-    assert RULE().skip_reason(known(learning_rate_writers=())) is None
+    assert skipped(RULE, known()) is SkipKind.NOT_KNOWN
+    assert skipped(RULE, known(rate_is_schedule=False)) is None
+    assert skipped(RULE, known(learning_rate_writers=())) is None

@@ -2,8 +2,19 @@
 
 import pytest
 
+from keras_bnguard.records import SkipKind
 from keras_bnguard.rules.bng606_fine_tuning_rate_too_high import FineTuningRateTooHigh as RULE
-from tests.builders.facts import adam, facts, layer, norm, past, run, the_violation, violations
+from tests.builders.facts import (
+    adam,
+    facts,
+    layer,
+    norm,
+    past,
+    run,
+    skipped,
+    the_violation,
+    violations,
+)
 
 NORM = norm("base/bn")
 
@@ -74,5 +85,5 @@ def test_silent_where_the_optimizer_does_not_know_the_layers():
 
 
 def test_it_cannot_look_where_nothing_came_before():
-    assert "before this one" in RULE().skip_reason(facts(run=run()))
-    assert RULE().skip_reason(known()) is None
+    assert skipped(RULE, facts(run=run())) is SkipKind.NOT_KNOWN
+    assert skipped(RULE, known()) is None

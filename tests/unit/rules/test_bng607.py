@@ -1,6 +1,5 @@
 """BNG607 with hand-made records."""
 
-from keras_bnguard.records import Facts
 from keras_bnguard.rules.bng607_recompiled_inside_fit import RecompiledInsideFit
 from tests.builders.facts import facts, run, stack, the_violation, violations
 
@@ -29,13 +28,5 @@ def test_jax_fails_with_another_error():
     )
 
 
-def test_it_fires_without_an_inventory():
-    assert "this stack" in the_violation(RULE, Facts(run=run(recompiled=WHERE))).message
-
-
 def test_a_phase_scheduler_leaves_a_train_function_and_is_silent():
     assert not violations(RULE, facts(run=run(recompiled=None)))
-
-
-def test_it_is_silent_without_a_run():
-    assert not violations(RULE, facts())
