@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.backends.values.probe import Probe
-from keras_bnguard.backends.values.trial_training import TrialTraining, trainable_norms
+from keras_bnguard.backends.values.trial_training import TrialTraining, ForcedTraining
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.population import assign_moments, population_moments
@@ -73,7 +73,7 @@ class Trials:
         self._inference_mode = make_forced_inference(
             snapshot, tuple(paths), obey_graph=False, stop_leaks=False
         )
-        self._training_mode = trainable_norms([h.layer for h in chosen if h.kind is NormKind.KERAS])
+        self._training_mode = ForcedTraining([h.layer for h in chosen if h.kind is NormKind.KERAS])
         self._predict = Probe(backend, model, [])
         self._moments = Probe(backend, model, chosen, frozenset(self._handles))
         self._training = TrialTraining(backend, model)

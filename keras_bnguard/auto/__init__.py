@@ -1,6 +1,6 @@
 """Warnings in pipelines nobody edits: a guard in every `fit`, a monitor on every other loop.
 
-`backends.patches.global_hooks` replaces the functions of Keras; this package is framework-free.
+`backends.global_hooks` replaces the functions of Keras; this package is framework-free.
 """
 
 from __future__ import annotations

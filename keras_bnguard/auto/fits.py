@@ -24,7 +24,7 @@ class Fits:
     def enter(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
         """The callbacks to run `fit` with, and what to call when it is left."""
         from keras_bnguard.auto.guard_callback import auto_guard, own_guard, with_guard
-        from keras_bnguard.backends.patches.model_hooks import user_line
+        from keras_bnguard.backends.call_stack import user_line
 
         line = user_line()
         own = own_guard(callbacks)

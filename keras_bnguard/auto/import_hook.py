@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Any, Callable
 
-PACKAGES = ("keras", "tf_keras")
+from keras_bnguard.backends.known_stacks import PACKAGES
 
 
 class ImportHook:

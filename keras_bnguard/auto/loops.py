@@ -44,7 +44,7 @@ class Loops:
             self._drop(watch)
             watch = None
         if watch is None:
-            from keras_bnguard.backends.patches.model_hooks import user_line
+            from keras_bnguard.backends.call_stack import user_line
 
             watch = self._begin(model, "train_on_batch")
             watch.line = user_line()
@@ -86,8 +86,8 @@ class Loops:
     def _find(self, optimizer: Any, variables: Any, stateless: bool, anchor: Any) -> Any:
         """The watch on the model whose variables an optimizer was given, None where unknown."""
         from keras_bnguard.auto.loop_monitor import elsewhere
-        from keras_bnguard.backends.patches.global_hooks import owners_of
-        from keras_bnguard.backends.patches.model_hooks import user_line
+        from keras_bnguard.backends.call_stack import user_line
+        from keras_bnguard.backends.global_hooks import owners_of
         from keras_bnguard.backends.registry import loaded_backends
 
         line = user_line()  # Here: what follows runs in a thread of its own.

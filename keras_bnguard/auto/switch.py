@@ -9,9 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
 
 from keras_bnguard.auto.fits import Fits
-from keras_bnguard.auto.import_hook import PACKAGES, ImportHook
+from keras_bnguard.auto.import_hook import ImportHook
 from keras_bnguard.auto.loops import Loops, nothing
 from keras_bnguard.auto.run_log import RunLog
+from keras_bnguard.backends.known_stacks import PACKAGES
 from keras_bnguard.errors import FindingError, fail_safe
 from keras_bnguard.settings import Settings
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has aske
 class AutoWarnings:
     """All that is known while warnings are on. One per process; tests may make more.
 
-    It is the `Watcher` of `backends.patches.global_hooks`.
+    It is the `Watcher` of `backends.global_hooks`.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class AutoWarnings:
 
     @fail_safe()
     def _keras_imported(self) -> None:
-        from keras_bnguard.backends.patches import global_hooks
+        from keras_bnguard.backends import global_hooks
 
         with self.log.lock:
             if self.log.on:
@@ -68,7 +69,7 @@ class AutoWarnings:
                 return
             self.finish("disable_warnings()")
             self.log.on = False
-            global_hooks = sys.modules.get("keras_bnguard.backends.patches.global_hooks")
+            global_hooks = sys.modules.get("keras_bnguard.backends.global_hooks")
             if global_hooks is not None:
                 global_hooks.uninstall()
 

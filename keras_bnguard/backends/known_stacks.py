@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import FrozenSet, Tuple
 
+TENSORFLOW = "tensorflow"
+TORCH = "torch"
+
 
 @dataclass(frozen=True)
 class KnownStack:
@@ -29,11 +32,11 @@ class KnownStack:
 
 
 KNOWN_STACKS: Tuple[KnownStack, ...] = (
-    KnownStack("k2", "keras", 2, "tensorflow", "keras2"),
-    KnownStack("tfk", "tf_keras", 2, "tensorflow", "keras2"),
-    KnownStack("k3-tf", "keras", 3, "tensorflow", "keras3_tensorflow"),
+    KnownStack("k2", "keras", 2, TENSORFLOW, "keras2"),
+    KnownStack("tfk", "tf_keras", 2, TENSORFLOW, "keras2"),
+    KnownStack("k3-tf", "keras", 3, TENSORFLOW, "keras3_tensorflow"),
     KnownStack("k3-jax", "keras", 3, "jax", "keras3_jax"),
-    KnownStack("k3-torch", "keras", 3, "torch", "keras3_torch"),
+    KnownStack("k3-torch", "keras", 3, TORCH, "keras3_torch"),
 )
 
 PACKAGES: Tuple[str, ...] = tuple(dict.fromkeys(known.package for known in KNOWN_STACKS))

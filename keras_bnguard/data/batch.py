@@ -7,6 +7,7 @@ from typing import Any, Sequence, Tuple
 
 import numpy as np
 
+from keras_bnguard.backends.values.arrays import to_numpy
 from keras_bnguard.data import tree
 from keras_bnguard.errors import DataError
 
@@ -30,8 +31,8 @@ class Batch:
         """A batch from what a container gives: x, `(x, y)` or `(x, y, sample_weight)`."""
         several = isinstance(item, tuple) or (isinstance(item, list) and len(item) > 1)
         if several and 1 <= len(item) <= 3:
-            return cls(*(tree.map_leaves(_as_numpy, part) for part in item))
-        return cls(tree.map_leaves(_as_numpy, item))
+            return cls(*(tree.map_leaves(to_numpy, part) for part in item))
+        return cls(tree.map_leaves(to_numpy, item))
 
     @property
     def rows(self) -> int:
@@ -82,13 +83,3 @@ def check_shapes(model: Any, batch: Batch) -> None:
                 f"the model takes batches of shape {want}, the data gives {have}. Pass data as the "
                 "model is trained on it, with the batch axis first."
             )
-
-
-def _as_numpy(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value
-    if hasattr(value, "detach"):
-        return value.detach().cpu().numpy()
-    if hasattr(value, "numpy"):
-        return value.numpy()
-    return np.asarray(value)

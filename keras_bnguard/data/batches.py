@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Optional
 
+from keras_bnguard.backends.values.restore import SavedRandomStates, restoring
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.containers.base import ReadingPlan, Sampling
 from keras_bnguard.data.containers.registry import rereadable_container
-from keras_bnguard.data.random_states import random_states_kept
+from keras_bnguard.data.random_states import states_in
 from keras_bnguard.errors import DataError
 
 
@@ -45,7 +46,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         count = 0
-        with random_states_kept(self.container.data):
+        with restoring(SavedRandomStates(more=states_in(self.container.data))):
             for batch in self.container.batches(self._plan):
                 count += 1
                 yield batch

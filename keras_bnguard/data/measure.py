@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional
 
 import numpy as np
 
-from keras_bnguard.backends.values.restore import model_state_kept
+from keras_bnguard.backends.values.restore import SavedInferenceState, SavedRandomStates, restoring
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch, check_shapes
 from keras_bnguard.data.labels import describe_labels
@@ -18,7 +18,6 @@ from keras_bnguard.data.probes import (
     measure_norm_inputs,
     trainable_paths,
 )
-from keras_bnguard.data.random_states import random_states_kept
 from keras_bnguard.data.sample import DataSample, one_line
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import DataFacts, DataPart
@@ -105,7 +104,7 @@ class _Measuring:
     def run_model(self, parts: FrozenSet[DataPart]) -> None:
         """Measure the parts that need the model's outputs; all of its state is restored."""
         backend, model = self._snapshot.backend, self._snapshot.model
-        with random_states_kept(None), model_state_kept(backend, model):
+        with restoring(SavedRandomStates(), SavedInferenceState(backend, model)):
             if DataPart.NORMS in parts:
                 self._attempt(DataPart.NORMS, "the model did not run on the data", self._norms)
             if DataPart.NORMS in self.missing:

@@ -1,41 +1,25 @@
-"""Random states that reading data may move: kept, and put back bit for bit."""
+"""Random generators that data holds: reading the data changes their states."""
 
 from __future__ import annotations
 
-import random
-import sys
 from typing import Any, Dict, List
 
-import numpy as np
+from keras_bnguard.backends.values.random_states import RandomState, generator_state
 
 
-class random_states_kept:
-    """Context manager: NumPy's, Python's and torch's global random states as they were, and
-    those of the generators that `data` holds."""
+def states_in(data: Any) -> List[RandomState]:
+    """Return the states of the random generators that data holds, to restore them.
 
-    def __init__(self, data: Any) -> None:
-        self._data = data
-
-    def __enter__(self) -> None:
-        self._held = [(each, _state(each)) for each in _generators(self._data)]
-        self._python = random.getstate()
-        self._numpy = np.random.get_state()
-        torch = sys.modules.get("torch")
-        self._torch = torch.get_rng_state() if torch is not None else None
-
-    def __exit__(self, *exception: Any) -> None:
-        for generator, state in self._held:
-            _set_state(generator, state)
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        torch = sys.modules.get("torch")
-        if torch is not None and self._torch is not None:
-            torch.set_rng_state(self._torch)
+    Args:
+        data: any data container; its attributes, closures and elements are searched.
+    """
+    states = (generator_state(each) for each in _generators(data))
+    return [state for state in states if state is not None]
 
 
 def _generators(data: Any, depth: int = 3) -> List[Any]:
-    """Random generators of NumPy, Python and torch held by an object in its attributes, or in
-    those of the objects it holds, to some depth."""
+    """Generators of NumPy, Python and torch in the attributes of an object, or of the objects in
+    them, to some depth."""
     found: Dict[int, Any] = {}
     seen: Dict[int, Any] = {}
 
@@ -43,7 +27,7 @@ def _generators(data: Any, depth: int = 3) -> List[Any]:
         if id(thing) in seen or left < 0:
             return
         seen[id(thing)] = thing
-        if _state(thing) is not None:
+        if generator_state(thing) is not None:
             found[id(thing)] = thing
         elif isinstance(thing, (list, tuple, dict)):
             if len(thing) <= 64:
@@ -70,26 +54,3 @@ def _content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:
         return None
-
-
-def _state(thing: Any) -> Any:
-    """The state of a random generator, None for anything else."""
-    if isinstance(thing, np.random.Generator):
-        return thing.bit_generator.state
-    if isinstance(thing, np.random.RandomState):
-        return thing.get_state()
-    if isinstance(thing, random.Random):
-        return thing.getstate()
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(thing, torch.Generator):
-        return thing.get_state()
-    return None
-
-
-def _set_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    elif isinstance(generator, random.Random):
-        generator.setstate(state)
-    else:
-        generator.set_state(state)

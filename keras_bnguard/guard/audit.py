@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_bnguard.backends import backend_for
+from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.data.containers.registry import readable_container
 from keras_bnguard.data.measure import measure
 from keras_bnguard.data.sample import sample

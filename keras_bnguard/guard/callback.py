@@ -8,10 +8,9 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from keras_bnguard.backends import backend_for
-from keras_bnguard.backends.patches.callback_base import Hooks
-from keras_bnguard.backends.patches.fit_scope import callback_list
-from keras_bnguard.backends.patches.model_hooks import when_fit_is_left
+from keras_bnguard.backends.callback_base import Hooks
+from keras_bnguard.backends.patches.fit_scope import callback_list, when_fit_is_left
+from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import FaultBarrier, SettingError
 from keras_bnguard.guard.data_sampling import DataLook
 from keras_bnguard.guard.emit import Emitter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, FrozenSet, Mapping, Optional
 
-from keras_bnguard.backends.patches.fit_scope import FitData, fit_arguments, fit_feed
+from keras_bnguard.backends.patches.fit_scope import FitData, fit_arguments, fit_data
 from keras_bnguard.data.containers.registry import container_of, readable_container
 from keras_bnguard.data.measure import SECONDS, is_built, measure, replicas_of
 from keras_bnguard.data.sample import DataSample, SampleLimits, sample
@@ -51,7 +51,7 @@ class DataLook:
         share a batch; recalibrates: a `Recalibrate` takes new statistics when training is over.
         """
         known: Dict[str, Any] = {**params, "replicas": replicas_of(model)}
-        arguments, feed = fit_arguments(model), fit_feed(model)
+        arguments, feed = fit_arguments(model), fit_data(model)
         if arguments is not None:
             known["recalibrates"] = any(
                 getattr(callback, "recalibrates_when_training_ends", False)
@@ -71,7 +71,7 @@ class DataLook:
         self._seen, self._late = None, frozenset()
         if self._data is None:
             return None
-        feed = fit_feed(model)
+        feed = fit_data(model)
         in_order = feed is not None and not feed.shuffle
         size = feed.batch_size if feed is not None else None
         if self._asked:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
-from types import FrameType
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Union
 
+from keras_bnguard.backends.call_stack import user_level
 from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
 from keras_bnguard.records import Finding
 from keras_bnguard.report.text import finding_text
 
-NOT_THE_USER = ("keras_bnguard", "keras", "tf_keras", "tensorflow", "torch", "jax", "contextlib")
 LOGGER = logging.getLogger("keras_bnguard")
 
 
@@ -47,14 +45,3 @@ class Emitter:
             LOGGER.log(level, finding_text(finding))
         else:
             warnings.warn(finding_text(finding), BNGuardWarning, stacklevel=user_level())
-
-
-def user_level() -> int:
-    """Stack level of the user's own line, for `warnings.warn` in the function that calls this."""
-    frame: Optional[FrameType] = sys._getframe(1)
-    level = 1
-    while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).split(".", 1)[0] not in NOT_THE_USER:
-            return level
-        frame, level = frame.f_back, level + 1
-    return 2

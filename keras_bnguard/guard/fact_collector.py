@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 from keras_bnguard.backends.base import Backend
-from keras_bnguard.backends.patches import model_hooks, source_lines
-from keras_bnguard.backends.patches.call_tracer import CallSpy
+from keras_bnguard.backends.patches import fit_scope, source_lines
+from keras_bnguard.backends.patches.call_tracer import CallTracer
 from keras_bnguard.backends.patches.first_step import FirstStep
 from keras_bnguard.backends.patches.fit_scope import fit_arguments
 from keras_bnguard.backends.values.readers import LiveReader
@@ -90,7 +90,7 @@ class RunState:
         self._in_fit = in_fit
         self._defer = defer
         self._left = left or self.stop
-        self._fit = model_hooks.fit_under_way(model) if in_fit else None
+        self._fit = fit_scope.running_fit(model) if in_fit else None
         self._fired: Set[str] = set()
         self._outcomes: Tuple[Outcome, ...] = ()
         self._sources: Dict[int, str] = {}
@@ -150,7 +150,7 @@ class RunState:
         self._sources.update(source_lines.flag_sources(backend, self.wanted))
         self.stats = StatisticsTracker(self.snapshot)
         self._reader: Optional[LiveReader] = None
-        self.tracer = CallSpy(backend, model, self.snapshot.handles, self.snapshot.paths)
+        self.tracer = CallTracer(backend, model, self.snapshot.handles, self.snapshot.paths)
         self.first_step = FirstStep(backend, model, self.tracer, self._before_step)
         self.chapter = PhaseHistory(self.snapshot, self.phase) if self._in_fit else None
 

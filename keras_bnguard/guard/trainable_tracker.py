@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional, Sequence
 
-from keras_bnguard.backends.patches import model_hooks
+from keras_bnguard.backends.patches import fit_scope, model_hooks
 from keras_bnguard.guard.fact_collector import RunState
 from keras_bnguard.records import (
     Finding,
@@ -92,7 +92,7 @@ class ListeningRun(RunState):
 
     def _is_over(self) -> bool:
         """Whether `fit` was left without a word, as by an exception; then nothing is watched."""
-        over = self._in_fit and not model_hooks.inside_fit(self._fit)
+        over = self._in_fit and not fit_scope.inside_fit(self._fit)
         if over:
             self._left()
         return over

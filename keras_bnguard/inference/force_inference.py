@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Optional, Tuple
 
-from keras_bnguard.backends import backend_for
 from keras_bnguard.backends.patches.inference_mode import ForcedInference
+from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.inference.selection import (
     IN_BLOCK,

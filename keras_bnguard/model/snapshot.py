@@ -7,10 +7,10 @@ from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends import backend_for
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.backends.refs import NormHandle
+from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.model.graph_context import Found, find_graph_context
 from keras_bnguard.model.layer_tree import Walk, graph_calls
 from keras_bnguard.model.saved_by import writer_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Sequence
 
-from keras_bnguard.backends.patches.fit_scope import FitArguments
-from keras_bnguard.backends.values.keras_backup import Backup, find_backup, read_backup
+from keras_bnguard.backends.patches.fit_scope import FitArguments, find_backup
+from keras_bnguard.backends.values.keras_backup import Backup, read_backup
 from keras_bnguard.phases.phase import Phase
 
 

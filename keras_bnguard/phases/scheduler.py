@@ -7,17 +7,17 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends import backend_for
-from keras_bnguard.backends.patches.callback_base import Hooks, joined
+from keras_bnguard.backends.callback_base import Hooks, joined
 from keras_bnguard.backends.patches.fit_scope import (
     FitArguments,
     callback_list,
     come_after,
+    find_backup,
     fit_arguments,
     named,
     put_backup_behind,
 )
-from keras_bnguard.backends.values.keras_backup import find_backup
+from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.phases.builders import fine_tune, gradual
 from keras_bnguard.phases.checkpoint import StateFile

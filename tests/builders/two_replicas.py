@@ -9,7 +9,7 @@ CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 import keras_bnguard as bng
-from keras_bnguard.backends.patches.inference_mode import open_patches
+from keras_bnguard.backends.patches.attribute_patches import open_patches
 from tests.builders.models import data, frozen_parent, sgd
 
 

@@ -9,12 +9,12 @@ import warnings
 import numpy as np
 import pytest
 
-from keras_bnguard.backends import backend_for, loaded_backends
 from keras_bnguard.backends.patches import model_hooks
-from keras_bnguard.backends.patches.call_tracer import CallSpy
+from keras_bnguard.backends.patches.attribute_patches import open_patches
+from keras_bnguard.backends.patches.call_tracer import CallTracer
 from keras_bnguard.backends.patches.first_step import FirstStep
-from keras_bnguard.backends.patches.inference_mode import ForcedInference, open_patches
-from keras_bnguard.backends.registry import any_backend
+from keras_bnguard.backends.patches.inference_mode import ForcedInference
+from keras_bnguard.backends.registry import any_backend, backend_for, loaded_backends
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import NormKind
@@ -38,7 +38,7 @@ BACKEND_OF = backend_for(layers.Dense(1))
 
 def spy_on(model):
     snapshot = take_snapshot(model)
-    return CallSpy(snapshot.backend, model, snapshot.handles, snapshot.paths)
+    return CallTracer(snapshot.backend, model, snapshot.handles, snapshot.paths)
 
 
 def compiled(model, optimizer=None, **settings):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import keras_bnguard.backends
-from keras_bnguard.backends import backend_for
+from keras_bnguard.backends.registry import backend_for
 from tests.builders.models import BN, adam, as_array, backbone, data, layers, sgd, transfer
 from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.backends.patches.inference_mode import open_patches
+from keras_bnguard.backends.patches.attribute_patches import open_patches
 from tests import ROOT
 from tests.builders.models import (
     BN,

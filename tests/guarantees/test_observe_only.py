@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.backends.patches.call_tracer import CallSpy
-from keras_bnguard.backends.patches.inference_mode import open_patches
+from keras_bnguard.backends.patches.attribute_patches import open_patches
+from keras_bnguard.backends.patches.call_tracer import CallTracer
 from keras_bnguard.errors import InternalErrorWarning
 from keras_bnguard.guard import fact_collector as run_state
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
@@ -259,15 +259,15 @@ def break_facts(patch):
 
 
 def break_spy_call(patch):
-    patch.setattr(CallSpy, "_by_leak", broken)
+    patch.setattr(CallTracer, "_by_leak", broken)
 
 
 def break_spy_stack(patch):
-    patch.setattr(CallSpy, "_stack", broken)
+    patch.setattr(CallTracer, "_stack", broken)
 
 
 def break_spy_start(patch):
-    patch.setattr(CallSpy, "_rooted", broken)
+    patch.setattr(CallTracer, "_rooted", broken)
 
 
 def break_flags(patch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.backends import backend_for
+from keras_bnguard.backends.registry import backend_for
 from tests.builders import schedules as r
 from tests.builders.schedules import IS_KERAS3, STACK, keras
 

@@ -1,6 +1,6 @@
 """Write down how each BN is called in a real training step.
 
-While a `CallSpy` is open, the `__call__` of this Keras's base layer class is replaced by one
+While a `CallTracer` is open, the `__call__` of this Keras's base layer class is replaced by one
 that keeps a stack of the calls under way, and the `call` of each watched BN by one that notes
 the `training` value that arrives. Nothing is computed or changed; both are put back on exit.
 """
@@ -12,8 +12,9 @@ import inspect
 import threading
 from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
 
-from keras_bnguard.backends.patches.inference_mode import _PATCHES, _training_index
+from keras_bnguard.backends.patches.attribute_patches import unwrap_all, wrap_all
 from keras_bnguard.backends.refs import NormHandle
+from keras_bnguard.backends.signatures import training_position
 from keras_bnguard.errors import FaultBarrier, fail_safe
 from keras_bnguard.records import CallSite
 
@@ -21,18 +22,18 @@ _LOCK = threading.RLock()
 
 
 class _Frame:
-    __slots__ = ("explicit", "layer", "resolved", "said_false", "switched_by", "written")
+    __slots__ = ("explicit", "layer", "passed_false", "resolved", "switched_by", "written")
 
     def __init__(self, layer: Any, explicit: Any, resolved: Any) -> None:
         self.layer = layer
         self.explicit = explicit
         self.resolved = resolved
-        self.said_false: Optional[Any] = None
+        self.passed_false: Optional[Any] = None
         self.switched_by: Optional[Any] = None
         self.written: Any = None
 
 
-class CallSpy:
+class CallTracer:
     """Context manager that fills `sites` with what it saw, by path of the BN.
 
     Args:
@@ -53,7 +54,7 @@ class CallSpy:
         self._by_layer: Dict[int, List[NormHandle]] = {}
         for handle in handles:
             self._by_layer.setdefault(id(handle.layer), []).append(handle)
-        self._layers = {id(h.layer): h.layer for h in handles}
+        self._layers = list({id(h.layer): h.layer for h in handles}.values())
         self._local = threading.local()
         self._functional: Dict[int, bool] = {}
         self.sites: Dict[str, List[CallSite]] = {}
@@ -61,22 +62,20 @@ class CallSpy:
         self.barrier = FaultBarrier(warns=False)  # Whoever opened the tracer reports its error.
 
     # ------------------------------------------------------------ installation
-    def __enter__(self) -> CallSpy:
+    def __enter__(self) -> CallTracer:
         self._install()
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        for layer in self._layers.values():
-            _PATCHES.leave(layer, "call", self)
-        _PATCHES.leave(self._model, "call", self)
-        _Watched.leave(self._backend.keras.layers.Layer, self)
+        unwrap_all([(owner, "call") for owner in (self._model, *self._layers)], who=self)
+        _WatchedCalls.leave(self._backend.keras.layers.Layer, self)
 
     @fail_safe()
     def _install(self) -> None:
-        _Watched.enter(self._backend.keras.layers.Layer, self)
-        _PATCHES.enter(self._model, "call", self._rooted, self, inner=True)
-        for layer in self._layers.values():
-            _PATCHES.enter(layer, "call", functools.partial(self._noted, layer), self, inner=True)
+        _WatchedCalls.enter(self._backend.keras.layers.Layer, self)
+        targets = [(self._model, "call", self._rooted)]
+        targets += [(each, "call", functools.partial(self._noted, each)) for each in self._layers]
+        wrap_all(targets, who=self, inner=True)
 
     # --------------------------------------------------------------- recording
     def _stack(self) -> List[_Frame]:
@@ -117,10 +116,10 @@ class CallSpy:
         if not stack:
             return
         parent = stack[-1]
-        if frame.said_false is not None and parent.said_false is None:
-            parent.said_false = frame.said_false
+        if frame.passed_false is not None and parent.passed_false is None:
+            parent.passed_false = frame.passed_false
         if _is_false(frame.written):
-            parent.said_false = frame.layer
+            parent.passed_false = frame.layer
         if self._backend.graph.defaults_to_training(frame.layer) and frame.written is None:
             parent.switched_by = frame.layer
         elif frame.switched_by is not None:
@@ -157,7 +156,7 @@ class CallSpy:
         return self._functional[key]
 
     def _noted(self, layer: Any, call: Any) -> Any:
-        index = _training_index(call)
+        index = training_position(call)
 
         def call_noted(*args: Any, **kwargs: Any) -> Any:
             arrived = kwargs.get("training")
@@ -198,8 +197,8 @@ class CallSpy:
         wanted = _plain(stack[-1].resolved)
         if wanted is not False and not arrived:
             for frame in reversed(stack[:-1]):
-                if frame.said_false is not None:
-                    return self._paths.get(id(frame.said_false), "?"), None
+                if frame.passed_false is not None:
+                    return self._paths.get(id(frame.passed_false), "?"), None
         if not wanted and arrived is True:
             for frame in reversed(stack[:-1]):
                 if frame.switched_by is not None:
@@ -207,15 +206,15 @@ class CallSpy:
         return None, None
 
 
-class _Watched:
+class _WatchedCalls:
     """The base layer class of one Keras while spies are open: one hook serves them all."""
 
-    _open: ClassVar[Dict[type, _Watched]] = {}
+    _open: ClassVar[Dict[type, _WatchedCalls]] = {}
 
     def __init__(self, owner: type) -> None:
         self.owner = owner
         self.original = original = owner.__call__
-        self.tracers: Tuple[CallSpy, ...] = ()
+        self.tracers: Tuple[CallTracer, ...] = ()
         mine = self
 
         @functools.wraps(original)
@@ -232,7 +231,7 @@ class _Watched:
         owner.__call__ = watched  # type: ignore[method-assign]
 
     @classmethod
-    def enter(cls, owner: type, tracer: CallSpy) -> None:
+    def enter(cls, owner: type, tracer: CallTracer) -> None:
         with _LOCK:
             watched = cls._open.get(owner)
             if watched is None:
@@ -240,7 +239,7 @@ class _Watched:
             watched.tracers = (*watched.tracers, tracer)
 
     @classmethod
-    def leave(cls, owner: type, tracer: CallSpy) -> None:
+    def leave(cls, owner: type, tracer: CallTracer) -> None:
         with _LOCK:
             watched = cls._open.get(owner)
             if watched is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from typing import Any, Callable
 
-from keras_bnguard.backends.patches.call_tracer import CallSpy
+from keras_bnguard.backends.patches.call_tracer import CallTracer
 
 
 def _nothing() -> None:
@@ -24,13 +24,13 @@ class FirstStep:
     """
 
     def __init__(
-        self, backend: Any, model: Any, tracer: CallSpy, before: Callable[[], None]
+        self, backend: Any, model: Any, tracer: CallTracer, before: Callable[[], None]
     ) -> None:
         self._backend = backend
         self._model = weakref.ref(model)
-        self._spy = tracer
+        self._tracer = tracer
         self._before = before
-        self._spied = False
+        self._traced = False
         # Weak: JAX reuses what it traced of a step for as long as that step is alive, also for a
         # model that was compiled anew. So nothing here may keep an old step from being dropped.
         self._mine: Callable[[], Any] = _nothing
@@ -71,8 +71,8 @@ class FirstStep:
         """One real step, with the spy open if it has not seen one yet."""
         self._mine = _nothing
         self._before()
-        if self._spied:
+        if self._traced:
             return original(*args, **kwargs)
-        self._spied = True
-        with self._spy:
+        self._traced = True
+        with self._tracer:
             return original(*args, **kwargs)

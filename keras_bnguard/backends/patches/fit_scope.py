@@ -1,24 +1,32 @@
-"""What `fit` was called with, for a callback that has to know before the first step.
+"""The `fit` that is running: its frame, its arguments, and the order of its callbacks.
 
-Keras tells callbacks the number of epochs and steps and no more. The frame of `fit` is on the
+Keras passes callbacks the number of epochs and steps and no more. The frame of `fit` is on the
 call stack while callbacks are set up; its arguments are read there and nothing is changed.
 """
 
 from __future__ import annotations
 
-import sys
+import weakref
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, List, Optional
 
-from keras_bnguard.backends.values.keras_backup import find_backup
+from keras_bnguard.backends.call_stack import callers
 
 DEPTH = 40
+"""How many frames are searched for the `fit` that calls a callback."""
 
 
 @dataclass(frozen=True)
 class FitArguments:
-    """has_validation: `evaluate` runs after epochs, after every one if every_epoch.
-    callbacks: the user's list, flat. epochs, initial_epoch: as `fit` counts them."""
+    """Arguments of `fit` that are not its data.
+
+    Attributes:
+        has_validation: whether `evaluate` runs after epochs.
+        callbacks: the callbacks of the user, nested lists flattened.
+        epochs: as given, None where `fit` has no such argument.
+        initial_epoch: the first epoch, that of a restored run where there is one.
+        every_epoch: whether `evaluate` runs after every epoch. Defaults to True.
+    """
 
     has_validation: bool
     callbacks: List[Any]
@@ -29,10 +37,14 @@ class FitArguments:
 
 @dataclass(frozen=True)
 class FitData:
-    """What `fit` trains on: x, y and weights as they were given, after a validation split.
+    """What `fit` trains on, after a validation split.
 
-    batch_size: rows per batch of arrays, None for data that comes in batches. shuffle: what
-    `fit` was told about arrays. steps_per_epoch: as given.
+    Attributes:
+        x: inputs as given.
+        y: targets as given.
+        batch_size: rows per batch of arrays, None for data that comes in batches.
+        shuffle: the argument of `fit`, which counts for arrays.
+        steps_per_epoch: as given.
     """
 
     x: Any
@@ -42,8 +54,41 @@ class FitData:
     steps_per_epoch: Optional[int]
 
 
-def fit_feed(model: Any) -> Optional[FitData]:
-    """The data of the `fit` of this model that is on the call stack, None outside one."""
+def running_fit(model: Any) -> Optional[int]:
+    """Return a mark of the `fit` of a model that is on the call stack, None without one."""
+    for frame in callers():
+        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+            return id(frame)
+    return None
+
+
+def inside_fit(mark: Optional[int]) -> bool:
+    """Return whether the code that runs now was called, at any depth, from that very `fit`.
+
+    A `fit` that an exception ended may live on in a traceback: then it is not on the stack, and
+    no other one has its mark.
+
+    Args:
+        mark: what `running_fit` returned.
+    """
+    return any(id(frame) == mark for frame in callers())
+
+
+def when_fit_is_left(work: Callable[[], None]) -> None:
+    """Call `work` when the running `fit` is left, also by an exception, which no hook reports.
+
+    The list of callbacks that Keras makes for a `fit` lives as long as its frame; the nearest
+    one among the callers is waited for. Nothing happens where there is none.
+    """
+    for frame in callers():
+        owner = frame.f_locals.get("self") if frame.f_code.co_name == "on_train_begin" else None
+        if type(owner).__name__ == "CallbackList":
+            weakref.finalize(owner, work).atexit = False
+            return
+
+
+def fit_data(model: Any) -> Optional[FitData]:
+    """Return the data of the `fit` of this model that is on the call stack, None without one."""
     values = _fit_values(model)
     if values is None:
         return None
@@ -57,7 +102,7 @@ def fit_feed(model: Any) -> Optional[FitData]:
 
 
 def fit_arguments(model: Any) -> Optional[FitArguments]:
-    """Arguments of the `fit` of this model that is on the call stack, None outside one."""
+    """Return the arguments of the `fit` of this model on the call stack, None without one."""
     values = _fit_values(model)
     if values is None:
         return None
@@ -77,7 +122,7 @@ def fit_arguments(model: Any) -> Optional[FitArguments]:
 
 
 def _fit_values(model: Any) -> Optional[Any]:
-    for frame in _frames():
+    for frame in callers(DEPTH):
         name, found = frame.f_code.co_name, frame.f_locals
         if found.get("self") is not model:
             continue
@@ -88,14 +133,25 @@ def _fit_values(model: Any) -> Optional[Any]:
     return None
 
 
+def find_backup(callbacks: List[Any]) -> Optional[Any]:
+    """Return the `BackupAndRestore` among callbacks, None without one."""
+    for callback in callbacks:
+        if (
+            named(callback, "BackupAndRestore")
+            and getattr(callback, "backup_dir", None) is not None
+        ):
+            return callback
+    return None
+
+
 def put_backup_behind(callback: Any) -> None:
     """Let a `BackupAndRestore` of this `fit` run its hooks after those of `callback`.
 
-    Its backup of an epoch then never exists without what `callback` noted of that epoch,
-    wherever the process is killed. Called from `set_model`, while Keras walks the list; a
-    place that was walked already is taken out before, so that nobody is left out.
+    Its backup of an epoch then never exists without what `callback` saved of that epoch,
+    wherever the process is killed. Called from `set_model`, while Keras walks the list: an
+    entry that Keras has passed is moved from before the present place, so nothing is skipped.
     """
-    for frame in _frames():
+    for frame in callers(DEPTH):
         listed = getattr(frame.f_locals.get("self"), "callbacks", None)
         if isinstance(listed, list) and any(each is callback for each in listed):
             break
@@ -109,8 +165,8 @@ def put_backup_behind(callback: Any) -> None:
 
 
 def callback_list(callback: Any) -> Optional[Any]:
-    """Keras's CallbackList that holds a callback and is calling it now; None outside one."""
-    for frame in _frames():
+    """Return the CallbackList of Keras that is calling a callback now, None without one."""
+    for frame in callers(DEPTH):
         owner = frame.f_locals.get("self")
         listed = getattr(owner, "callbacks", None)
         if isinstance(listed, list) and any(each is callback for each in listed):
@@ -119,9 +175,14 @@ def callback_list(callback: Any) -> Optional[Any]:
 
 
 def come_after(owner: Any, callback: Any, wanted: Callable[[Any], bool]) -> None:
-    """From the next hook on, let those callbacks of a CallbackList that are wanted go first.
+    """From the next hook on, run some callbacks of a CallbackList before `callback`.
 
-    The list is replaced, not changed: whoever walks it now still reaches everybody once.
+    The list is replaced, not changed: a loop over it that runs now still reaches each entry once.
+
+    Args:
+        owner: the CallbackList.
+        callback: one of its callbacks.
+        wanted: whether a callback is to run before it.
     """
     listed = list(owner.callbacks)
     place = next(i for i, each in enumerate(listed) if each is callback)
@@ -132,17 +193,8 @@ def come_after(owner: Any, callback: Any, wanted: Callable[[Any], bool]) -> None
 
 
 def named(callback: Any, *names: str) -> bool:
-    """Whether a callback's class, or one it is made from, has one of these names."""
+    """Return whether the class of a callback, or a base of it, has one of these names."""
     return bool({cls.__name__ for cls in type(callback).__mro__} & set(names))
-
-
-def _frames() -> Iterator[Any]:
-    frame: Any = sys._getframe(2)
-    for _ in range(DEPTH):
-        if frame is None:
-            return
-        yield frame
-        frame = frame.f_back
 
 
 def _flat(callbacks: Any) -> List[Any]:

@@ -1,8 +1,8 @@
-"""ForcedInference layers in inference mode for the length of one trace or one eager step.
+"""Force layers into inference mode for the length of one trace or one eager step.
 
-While a `ForcedInference` is open, the `call` of each held layer is replaced on the instance by one that
-passes `training=False`. Everything is put back in `__exit__`; entering the same hold again
-(replica threads) is counted, another hold wraps once more, and the last to leave restores. A
+While a `ForcedInference` is open, the `call` of each of its layers is replaced on the instance
+by one that passes `training=False`. `__exit__` restores everything; entering the same one again
+(replica threads) is counted, another one wraps once more, and the last to leave restores. A
 traced step keeps the effect and costs nothing extra.
 """
 
@@ -10,104 +10,65 @@ from __future__ import annotations
 
 import inspect
 import threading
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, List, Sequence
 
-_LOCK = threading.RLock()
-_MISSING = object()
-
-
-class _Patched:
-    """One replaced attribute: what was there, and who wraps it, innermost first."""
-
-    def __init__(self, owner: Any, name: str) -> None:
-        self.owner, self.name = owner, name
-        self.before = owner.__dict__.get(name, _MISSING)
-        self.original = getattr(owner, name)
-        self.wrappers: Dict[int, List[Any]] = {}
-
-    def put(self) -> None:
-        """Build the chain anew; without wrappers, put back what was there."""
-        if self.wrappers:
-            value = self.original
-            for entry in sorted(self.wrappers.values(), key=lambda entry: entry[2]):
-                value = entry[1](value)
-            object.__setattr__(self.owner, self.name, value)
-        elif self.before is _MISSING:
-            object.__delattr__(self.owner, self.name)
-        else:
-            object.__setattr__(self.owner, self.name, self.before)
+from keras_bnguard.backends.patches.attribute_patches import (
+    Target,
+    Wrapper,
+    unwrap_all,
+    wrap_all,
+)
+from keras_bnguard.backends.signatures import training_position
 
 
-class _Patches:
-    """Instance attributes replaced by this package, by whom, and what was there.
+class ForcedInference:
+    """Context manager: layers, torch modules and graph calls run in inference mode.
 
-    `who` tells a second wrapper (a hold inside a hold, a spy around a step that holds) from
-    the same one entered again (replica threads), which is only counted.
+    Args:
+        backend: the backend of the model.
+        layers: Keras layers whose `call` gets `training=False`.
+        modules: torch BN modules whose `forward` runs in inference mode.
+        nodes: graph nodes whose written `training=False` is to be obeyed.
+        leak_layers: every layer of the model, where leaks are to be stopped; else empty.
     """
 
-    def __init__(self) -> None:
-        self._open: Dict[Tuple[int, str], _Patched] = {}
-
-    def enter(
-        self, owner: Any, name: str, make: Callable[[Any], Any], who: Any, inner: bool = False
+    def __init__(
+        self,
+        backend: Any,
+        layers: Sequence[Any] = (),
+        modules: Sequence[Any] = (),
+        nodes: Sequence[Any] = (),
+        leak_layers: Sequence[Any] = (),
     ) -> None:
-        """Wrap an attribute; `inner`: below every wrapper that is not, whichever came first."""
-        with _LOCK:
-            patched = self._open.get((id(owner), name))
-            if patched is None:
-                patched = _Patched(owner, name)
-            entry = patched.wrappers.get(id(who))
-            if entry is not None:
-                entry[0] += 1
-                return
-            patched.wrappers[id(who)] = [1, make, not inner, who]
-            try:
-                patched.put()
-            except BaseException:
-                del patched.wrappers[id(who)]
-                if patched.wrappers:
-                    patched.put()
-                raise
-            self._open[id(owner), name] = patched
+        forced = {id(layer) for layer in layers}
+        with_stop = {id(layer) for layer in leak_layers}
+        stop = LeakStop(backend)
+        targets: List[Target] = [
+            (node, "operation", lambda operation: ObeyedGraphCall(backend, operation))
+            for node in nodes
+        ]
+        for layer in leak_layers:
+            wrapper = _both(stop.wrap, inference_call) if id(layer) in forced else stop.wrap
+            targets.append((layer, "call", wrapper))
+        targets += [(each, "call", inference_call) for each in layers if id(each) not in with_stop]
+        targets += [(module, "forward", inference_forward(module)) for module in modules]
+        self._targets = targets
 
-    def leave(self, owner: Any, name: str, who: Any) -> None:
-        with _LOCK:
-            patched = self._open.get((id(owner), name))
-            entry = None if patched is None else patched.wrappers.get(id(who))
-            if patched is None or entry is None:
-                return
-            entry[0] -= 1
-            if entry[0]:
-                return
-            del patched.wrappers[id(who)]
-            if not patched.wrappers:
-                del self._open[id(owner), name]
-            patched.put()
+    def __enter__(self) -> ForcedInference:
+        wrap_all(self._targets, who=self)
+        return self
 
-    def count(self) -> int:
-        return len(self._open)
+    def __exit__(self, *exception: Any) -> None:
+        unwrap_all(self._targets, who=self)
 
 
-_PATCHES = _Patches()
+def _both(outer: Wrapper, inner: Wrapper) -> Wrapper:
+    return lambda call: outer(inner(call))
 
 
-def open_patches() -> int:
-    """How many instance attributes are replaced right now; 0 outside every hold."""
-    return _PATCHES.count()
-
-
-def _training_index(call: Any) -> int:
-    """Position of `training` among a bound call's parameters, -1 if it takes none by name."""
-    try:
-        names = list(inspect.signature(call).parameters)
-    except (TypeError, ValueError):
-        return -1
-    return names.index("training") if "training" in names else -1
-
-
-def held_call(call: Any) -> Any:
-    """A layer's `call` that always gets `training=False`; unchanged if it takes no such thing."""
-    index = _training_index(call)
+def inference_call(call: Any) -> Any:
+    """Wrap a layer's `call` so that it gets `training=False`; unchanged if it takes none."""
+    index = training_position(call)
     if index < 0:
         return call
 
@@ -122,10 +83,13 @@ def held_call(call: Any) -> Any:
     return call_in_inference_mode
 
 
-def held_forward(module: Any) -> Callable[[Any], Any]:
-    """For a torch BN: a `forward` that runs as after `eval()` and leaves the flag as it was."""
+def inference_forward(module: Any) -> Wrapper:
+    """Return a wrapper of the `forward` of a torch BN that runs it as after `eval()`.
 
-    def make(forward: Any) -> Any:
+    The flag of the module is restored after each call.
+    """
+
+    def wrap(forward: Any) -> Any:
         def forward_in_inference_mode(*args: Any, **kwargs: Any) -> Any:
             before = module.training
             module.training = False
@@ -136,14 +100,15 @@ def held_forward(module: Any) -> Callable[[Any], Any]:
 
         return forward_in_inference_mode
 
-    return make
+    return wrap
 
 
-class GraphCallHeld:
+class ObeyedGraphCall:
     """Stands in for the layer of a graph node that was written with `training=False`.
 
-    Keras asks a node's layer whether it takes `training` before it overrides what was written;
-    this one says no, so the written False arrives. The caller's value is put back afterwards.
+    Keras asks the layer of a node whether it takes `training` before it overrides what was
+    written. This object has no such argument, so the written False reaches the layer. The
+    caller's value is restored afterwards.
     """
 
     def __init__(self, backend: Any, operation: Any) -> None:
@@ -167,9 +132,9 @@ class GraphCallHeld:
 class LeakStop:
     """Keeps an explicit `training=` from reaching layers called later in the same `call`.
 
-    Keras 3 carries `training` in one object per outermost call and does not put it back when
-    an inner layer returns. Each wrapped `call` notes the value it began with; when an inner
-    one returns, the value of the layer around it is put back.
+    Keras 3 carries `training` in one object per outermost call and does not restore it when an
+    inner layer returns. Each wrapped `call` notes the value at its start; when an inner one
+    returns, the value of the layer around it is restored.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -177,79 +142,26 @@ class LeakStop:
         self._local = threading.local()
 
     def wrap(self, call: Any) -> Any:
-        backend, local = self._backend, self._local
+        """Wrap the `call` of a layer."""
+        step, local = self._backend.step, self._local
 
         def call_without_leak(*args: Any, **kwargs: Any) -> Any:
             stack = local.__dict__.setdefault("stack", [])
-            context = backend.step.call_context()
+            context = step.call_context()
             if context is None and kwargs.get("training") is not None:
                 # JAX's stateless step enters `call` directly, so nothing carries `training`
                 # to the layers inside, as it does on the other backends.
-                with backend.step.opened_call_context(kwargs["training"]):
+                with step.opened_call_context(kwargs["training"]):
                     return call_without_leak(*args, **kwargs)
             stack.append(getattr(context, "training", None))
             try:
                 return call(*args, **kwargs)
             finally:
                 stack.pop()
-                context = backend.step.call_context()
+                context = step.call_context()
                 if stack and context is not None:
                     context.training = stack[-1]
 
         # Keras looks at the signature when it decides what to pass.
         call_without_leak.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
         return call_without_leak
-
-
-class ForcedInference:
-    """Context manager: hold layers, torch modules and graph calls; stop leaks.
-
-    Args:
-        backend: the adapter of the model.
-        layers: Keras layers whose `call` gets `training=False`.
-        modules: torch BN modules whose `forward` runs in inference mode.
-        nodes: graph nodes whose written `training=False` is to be obeyed.
-        leak_layers: every layer of the model, where leaks are to be stopped; else empty.
-    """
-
-    def __init__(
-        self,
-        backend: Any,
-        layers: Sequence[Any] = (),
-        modules: Sequence[Any] = (),
-        nodes: Sequence[Any] = (),
-        leak_layers: Sequence[Any] = (),
-    ) -> None:
-        self._backend = backend
-        held = {id(layer) for layer in layers}
-        stop = LeakStop(backend)
-        self._targets: List[Tuple[Any, str, Callable[[Any], Any]]] = []
-        self._targets += [
-            (node, "operation", lambda op: GraphCallHeld(backend, op)) for node in nodes
-        ]
-        self._targets += [
-            (layer, "call", (lambda c: stop.wrap(held_call(c))) if id(layer) in held else stop.wrap)
-            for layer in leak_layers
-        ]
-        stopped = {id(layer) for layer in leak_layers}
-        self._targets += [(la, "call", held_call) for la in layers if id(la) not in stopped]
-        self._targets += [(m, "forward", held_forward(m)) for m in modules]
-        self._entered: List[Tuple[Any, str]] = []
-
-    def __enter__(self) -> ForcedInference:
-        entered: List[Tuple[Any, str]] = []
-        try:
-            for owner, name, make in self._targets:
-                _PATCHES.enter(owner, name, make, self)
-                entered.append((owner, name))
-        except BaseException:
-            for owner, name in reversed(entered):
-                _PATCHES.leave(owner, name, self)
-            raise
-        self._entered += entered
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        for _ in range(len(self._targets)):
-            owner, name = self._entered.pop()
-            _PATCHES.leave(owner, name, self)

@@ -7,10 +7,11 @@ the very same property and function objects back. Only a run that is still alive
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, Optional, Protocol
+from typing import Any, Dict, List, Optional, Protocol
+
+from keras_bnguard.backends.call_stack import called_from, user_line
 
 _LOCK = threading.RLock()
 
@@ -61,7 +62,7 @@ class _Hooks:
         @functools.wraps(original)
         def compile(model: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(model, *args, **kwargs)
-            if _called_from("on_train_end", 12):
+            if called_from("on_train_end", 12):
                 return result  # Training is over: compiling for what comes next is right.
             source = user_line(hooks.backend.package)
             for listener in hooks.alive():
@@ -172,45 +173,6 @@ def runs_of(model: Any) -> List[Any]:
     return [run for run in listeners if getattr(run, "watches", lambda other: False)(model)]
 
 
-def fit_under_way(model: Any) -> Optional[int]:
-    """What tells the `fit` of a model that is on the call stack from every other one."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
-            return id(frame)
-        frame = frame.f_back
-    return None
-
-
-def inside_fit(mark: Optional[int]) -> bool:
-    """Whether the code that runs now was called, at any depth, from that very `fit`.
-
-    A `fit` that an exception ended may live on in a traceback: then it is not on the stack, and
-    no other one has its mark.
-    """
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        if id(frame) == mark:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def when_fit_is_left(work: Callable[[], None]) -> None:
-    """Call `work` when the `fit` under way is left, also by an exception, which no hook tells.
-
-    The list of callbacks that Keras makes for a `fit` lives as long as its frame; the nearest
-    one among the callers is waited for. Nothing happens where there is none.
-    """
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        owner = frame.f_locals.get("self") if frame.f_code.co_name == "on_train_begin" else None
-        if type(owner).__name__ == "CallbackList":
-            weakref.finalize(owner, work).atexit = False
-            return
-        frame = frame.f_back
-
-
 def announce_phase(backend: Any, model: Any, phase: str) -> None:
     """Tell every run that a scheduler has changed a model's flags and step on purpose."""
     hooks = _HOOKS.get(id(backend.keras))
@@ -220,28 +182,4 @@ def announce_phase(backend: Any, model: Any, phase: str) -> None:
 
 def _keras_restores_flags() -> bool:
     """Keras 2 sets flags itself at the begin and end of `fit`; nobody flipped them."""
-    return _called_from("_set_trainable_state", 6)
-
-
-def _called_from(name: str, depth: int) -> bool:
-    """Whether a function of that name is among the nearest frames of the call stack."""
-    frame: Any = sys._getframe(1)
-    for _ in range(depth):
-        if frame is None:
-            return False
-        if frame.f_code.co_name == name:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def user_line(*packages: str) -> Optional[str]:
-    """`file.py:41` of the innermost frame that is not Keras's, an backend's or ours."""
-    skip = {"keras_bnguard", "keras", "tf_keras", "tensorflow", "torch", "jax", *packages}
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", "")).split(".", 1)[0]
-        if module not in skip and not frame.f_code.co_filename.startswith("<"):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back
-    return None
+    return called_from("_set_trainable_state", 6)

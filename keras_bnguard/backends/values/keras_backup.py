@@ -6,34 +6,34 @@ import json
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any, List, Optional
+from typing import Any, Optional
 
+from keras_bnguard.backends.known_stacks import TENSORFLOW
 from keras_bnguard.errors import ScheduleError
 
 
 @dataclass(frozen=True)
 class Backup:
-    """epoch: training begins there. midway: the values were taken inside that epoch.
+    """Where a restored training run will begin.
 
     A backup that was taken inside an epoch (`save_freq` a number of batches) holds the
     optimizer of that epoch, one taken at an epoch end that of the epoch before.
+
+    Attributes:
+        epoch: the first epoch of the restored run.
+        midway: whether the values were taken inside that epoch.
     """
 
     epoch: int
     midway: bool
 
 
-def find_backup(callbacks: List[Any]) -> Optional[Any]:
-    """The `BackupAndRestore` among callbacks, None without one."""
-    for callback in callbacks:
-        names = {cls.__name__ for cls in type(callback).__mro__}
-        if "BackupAndRestore" in names and getattr(callback, "backup_dir", None) is not None:
-            return callback
-    return None
-
-
 def read_backup(callback: Any) -> Optional[Backup]:
-    """What a `BackupAndRestore` will restore; None where there is no backup yet."""
+    """Return what a `BackupAndRestore` will restore, None where there is no backup yet.
+
+    Raises:
+        ScheduleError: the files of the backup are broken.
+    """
     if hasattr(callback, "_training_metadata_path"):
         return _keras3(callback)
     return _keras2(callback)
@@ -82,7 +82,7 @@ def _broken(path: Any, callback: Any) -> ScheduleError:
 
 
 def _keras2(callback: Any) -> Optional[Backup]:
-    train = sys.modules["tensorflow"].train
+    train = sys.modules[TENSORFLOW].train
     path = train.latest_checkpoint(os.path.join(os.fspath(callback.backup_dir), "chief"))
     if path is None:
         return None

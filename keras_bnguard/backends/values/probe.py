@@ -18,7 +18,8 @@ from typing import Any, Callable, Dict, FrozenSet, List, Sequence, Set, Tuple
 import numpy as np
 
 from keras_bnguard.backends.array_operations import ArrayOperations
-from keras_bnguard.backends.patches.inference_mode import _PATCHES, held_forward
+from keras_bnguard.backends.patches.attribute_patches import Target, unwrap_all, wrap_all
+from keras_bnguard.backends.patches.inference_mode import inference_forward
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.records import NormKind
 from keras_bnguard.statistics.moments import InputMoments
@@ -70,18 +71,17 @@ class Probe:
         Args:
             x: what the model takes: an array or tensor, or a list or dict of these.
         """
-        owners = [(h.layer, "call", functools.partial(self._noted, h)) for h in self._targets] + [
+        targets: List[Target] = [
+            (h.layer, "call", functools.partial(self._noted, h)) for h in self._targets
+        ]
+        targets += [
             (h.module, "forward", functools.partial(self._noted_module, h)) for h in self._modules
         ]
-        entered: List[Tuple[Any, str]] = []
+        wrap_all(targets, who=self)
         try:
-            for owner, name, make in owners:
-                _PATCHES.enter(owner, name, make, who=self)
-                entered.append((owner, name))
             outputs, moments = self._run(x)
         finally:
-            for owner, name in reversed(entered):
-                _PATCHES.leave(owner, name, who=self)
+            unwrap_all(targets, who=self)
         numpy = self._backend.values.tensor_to_numpy
         found = tuple(
             InputMoments(
@@ -131,7 +131,7 @@ class Probe:
             if by_batch is not None:
                 return by_batch
             if self._forced:
-                return held_forward(module)(forward)(x, *args, **kwargs)
+                return inference_forward(module)(forward)(x, *args, **kwargs)
             self.arrived.setdefault(handle.path, set()).add(bool(module.training))
             return forward(x, *args, **kwargs)
 

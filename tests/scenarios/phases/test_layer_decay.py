@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.backends import backend_for
+from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.phases.layer_decay import block_depths, rate_factors
 from keras_bnguard.phases.trainable_flags import enter_step

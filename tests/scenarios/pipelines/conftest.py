@@ -8,7 +8,7 @@ from typing import Iterator
 import pytest
 
 from keras_bnguard.backends.patches import model_hooks
-from keras_bnguard.backends.patches.inference_mode import open_patches
+from keras_bnguard.backends.patches.attribute_patches import open_patches
 from tests.stack import keras
 
 

@@ -9,8 +9,8 @@ import keras_bnguard as bng
 from keras_bnguard import Policy
 from keras_bnguard.advice.code import code_for
 from keras_bnguard.advice.decision import decide
-from keras_bnguard.backends.patches.inference_mode import open_patches
-from keras_bnguard.backends.values.trial_training import TrialTraining, trainable_norms
+from keras_bnguard.backends.patches.attribute_patches import open_patches
+from keras_bnguard.backends.values.trial_training import TrialTraining, ForcedTraining
 from keras_bnguard.model.snapshot import take_snapshot
 from tests.builders.models import (
     BN,
@@ -95,7 +95,7 @@ def test_an_error_in_the_middle_puts_everything_back_too():
     with pytest.raises(bng.SettingError, match="one number a row"):
         quick(model, metric=lambda y, outputs: 1.0)
     kept = TrialTraining(take_snapshot(model).backend, model)
-    live = trainable_norms([model.get_layer("head_bn")])
+    live = ForcedTraining([model.get_layer("head_bn")])
 
     def fail_after_a_step():
         with kept, kept.step("live", live) as train:
@@ -119,7 +119,7 @@ def test_a_live_trial_moves_even_frozen_bn_and_a_held_one_none():
     with TrialTraining(snapshot.backend, model) as kept:
         for name, held in (
             ("held", bng.force_inference(model, "*")),
-            ("live", trainable_norms([norm])),
+            ("live", ForcedTraining([norm])),
         ):
             kept.rewind()
             with kept.step(name, held) as train:

@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.backends.patches.callback_base import Hooks
+from keras_bnguard.backends.callback_base import Hooks
 from tests.stack import keras
 
 

@@ -13,6 +13,7 @@ import inspect
 import threading
 from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple
 
+from keras_bnguard.backends.call_stack import user_line
 from keras_bnguard.backends.live_objects import living_models
 from keras_bnguard.backends.patches import model_hooks
 from keras_bnguard.backends.patches.source_lines import HISTORIES, SourceHistory
@@ -201,7 +202,7 @@ class _Installed:
             original(node, *args, **kwargs)
             with contextlib.suppress(Exception):
                 if backend.graph.node_training(node) is not None:
-                    history.after_call(node, model_hooks.user_line(backend.package))
+                    history.after_call(node, user_line(backend.package))
 
         return noted_init
 

@@ -1,0 +1,65 @@
+"""The frames of the call stack: the only code of this package that walks through them."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import List, Optional
+
+from keras_bnguard.backends.known_stacks import FRAMEWORKS
+from keras_bnguard.backends.signatures import OURS
+
+NOT_THE_USER = FRAMEWORKS | {OURS, "contextlib"}
+"""Top-level packages whose frames are never the user's own line."""
+
+
+def callers(limit: Optional[int] = None) -> List[FrameType]:
+    """Return the frames outside the function that calls this one, innermost first.
+
+    Args:
+        limit: the most frames to return. Defaults to None: all.
+    """
+    found: List[FrameType] = []
+    frame: Optional[FrameType] = sys._getframe(2)
+    while frame is not None and len(found) != limit:
+        found.append(frame)
+        frame = frame.f_back
+    return found
+
+
+def called_from(name: str, limit: int) -> bool:
+    """Return whether a function of that name is among the nearest frames.
+
+    Args:
+        name: the name of a function.
+        limit: how many frames are searched; the first is that of the caller.
+    """
+    return any(frame.f_code.co_name == name for frame in callers(limit))
+
+
+def user_line(*packages: str) -> Optional[str]:
+    """Return `file.py:41` of the innermost frame of the user's code, None without one.
+
+    Args:
+        packages: more top-level packages that are not the user's.
+    """
+    for frame in callers():
+        file = frame.f_code.co_filename
+        if _package(frame) not in NOT_THE_USER.union(packages) and not file.startswith("<"):
+            return f"{file}:{frame.f_lineno}"
+    return None
+
+
+def user_level() -> int:
+    """Return the `stacklevel` of the user's own line for `warnings.warn`.
+
+    It counts from the function that calls this one, which has to call `warnings.warn` itself.
+    """
+    for level, frame in enumerate(callers(), start=1):
+        if _package(frame) not in NOT_THE_USER:
+            return level
+    return 2
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).split(".", 1)[0]
