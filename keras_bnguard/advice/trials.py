@@ -120,7 +120,7 @@ class Trials:
         After k more steps a moving statistic is momentum^k times itself plus (1 - momentum^k)
         times the average it approaches, here the population's under the trained weights.
         Statistics whose initial value is negligible after the trial are kept: they show how far
-        they lag behind weights that change.
+        they are behind weights that change.
         """
         length, values = self._length, self._snapshot.backend.values
         momenta = {p: float(h.settings["momentum"] or 0.0) for p, h in self._handles.items()}

@@ -1,4 +1,4 @@
-"""Class labels of batches: how many classes, and how they are spread over the batches."""
+"""Class labels of batches: how many classes, and how the batches divide them."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _read(
 ) -> None:
     container = container_of(data)
     found.ordered = container.keeps_training_order or in_order
-    sampling = Sampling.SPREAD_BATCHES if found.ordered else Sampling.RANDOM_ROWS
+    sampling = Sampling.EVENLY_SPACED_BATCHES if found.ordered else Sampling.RANDOM_ROWS
     started, size = time.monotonic(), 0
     # One batch more than is kept shows whether the data ends there.
     source = Batches(data, batch_size=batch_size, limit=limits.batches + 1, sampling=sampling)

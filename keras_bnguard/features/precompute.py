@@ -46,11 +46,11 @@ def precompute_features(
 ) -> Features:
     """Run a frozen backbone once over data, for a head that is trained on its outputs.
 
-    The head then trains as it would behind the backbone, at a fraction of the cost. That holds
-    only where the backbone gives a row the same features in every epoch. So the first batch (32
-    rows at most) is checked first: nothing in the backbone trains, training mode and inference mode
-    give the same outputs, and the outputs of a row do not depend on the other rows of the batch.
-    The features are outputs of inference mode. Nothing of the model is changed.
+    The head then trains as it would behind the backbone, at a fraction of the cost. That is
+    true only where the backbone gives a row the same features in every epoch. So the first batch
+    (32 rows at most) is checked first: nothing in the backbone trains, training mode and inference
+    mode give the same outputs, and the outputs of a row do not depend on the other rows of the
+    batch. The features are outputs of inference mode. Nothing of the model is changed.
 
     Args:
         model: a built Keras model, the backbone alone, with `trainable = False`.

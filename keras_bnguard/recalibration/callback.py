@@ -30,7 +30,7 @@ from keras_bnguard.selectors import Selectors
 class When(Enum):
     """When the callback recalibrates; the values are what users pass as `at`."""
 
-    TRAIN_END = "train end"
+    END = "end"
     SWAPS = "swaps"
 
     @classmethod
@@ -66,7 +66,7 @@ class Recalibrate(Hooks):
             iterator of batches; docs/data-rules.md lists every kind. Pass the training data, in
             batches of the size of training. Labels are not used. A few thousand samples are
             enough.
-        at: "train end" (default): once. "swaps": also whenever `SwapEMAWeights` or
+        at: "end" (default): once, when training ends. "swaps": also whenever `SwapEMAWeights` or
             `AverageModelCheckpoint` puts averages into the model during training, so that
             validation and saved files have statistics that belong to them; the statistics of
             training are restored afterwards. Each costs a pass over `data`.
@@ -99,7 +99,7 @@ class Recalibrate(Hooks):
         self,
         data: Any,
         *,
-        at: str = "train end",
+        at: str = "end",
         assign_averages: bool = False,
         layers: Optional[Selectors] = None,
         mode: str = "one-pass",

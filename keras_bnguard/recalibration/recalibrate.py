@@ -210,8 +210,8 @@ def _sequential(
         break
     done: Dict[str, InputMoments] = {}
     for path in order:
-        single = Probe(snapshot.backend, snapshot.model, [handles[path]])
-        pooled = population_moments(single, source)
+        probe = Probe(snapshot.backend, snapshot.model, [handles[path]])
+        pooled = population_moments(probe, source)
         assign_moments(snapshot, pooled)
         done.update(pooled)
     return done

@@ -29,7 +29,7 @@ class NormInput:
 
     Attributes:
         path: path of the BN.
-        container: path of the sub-model that holds it.
+        container: path of the sub-model that contains it.
         first: whether it is the first BN of its sub-model that runs.
         order: place among all BN that ran.
         calls: how often it runs per batch.

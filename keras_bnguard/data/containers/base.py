@@ -15,7 +15,7 @@ class Sampling(Enum):
     """Which batches are read where there are more than the limit."""
 
     FIRST_BATCHES = "from the beginning"
-    SPREAD_BATCHES = "batches over the whole length, the last one included"
+    EVENLY_SPACED_BATCHES = "batches over the whole length, the last one included"
     RANDOM_ROWS = "the same, of rows in a fixed random order where the order can be chosen"
 
 

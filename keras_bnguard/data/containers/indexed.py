@@ -14,7 +14,7 @@ class IndexedBatches(Container):
     """A PyDataset or Sequence, whose batches can be read in any order."""
 
     name = "a `PyDataset` or `Sequence`"
-    sampled = "16 batches spread over its length, and the last"
+    sampled = "16 batches at even distances, and the last"
     reaches_the_end = True
 
     @classmethod

@@ -14,6 +14,7 @@ class OneShotIterator(Container):
 
     name = "a generator or iterator that can be read only once"
     sampled = "nothing: it is left to training"
+    order = "-"
 
     @classmethod
     def recognises(cls, data: Any) -> bool:
@@ -39,7 +40,7 @@ class UnknownData(Container):
 
     name = "anything else"
     sampled = "nothing: it is refused"
-    order = "unknown"
+    order = "-"
     is_readable = False
 
     @classmethod

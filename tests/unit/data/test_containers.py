@@ -131,8 +131,8 @@ def test_the_docstrings_of_all_functions_that_take_data_describe_it_alike():
         assert DATA_ARGUMENT in text, f"{taker.__name__}: {DATA_ARGUMENT!r} is not in its docstring"
 
 
-def test_a_spread_plan_includes_the_first_and_the_last_batch():
-    plan = ReadingPlan(limit=3, sampling=Sampling.SPREAD_BATCHES)
+def test_an_evenly_spaced_plan_includes_the_first_and_the_last_batch():
+    plan = ReadingPlan(limit=3, sampling=Sampling.EVENLY_SPACED_BATCHES)
     assert list(plan.places(9)) == [0, 4, 8]
     assert list(plan.places(2)) == [0, 1]
     assert list(ReadingPlan(limit=3).places(9)) == list(range(9))
