@@ -2,7 +2,7 @@
 
     BNGUARD_STACK=k3-jax python benchmarks/check.py [--checks 60]
 
-53 BN with 26,560 channels, each behind a Dense layer of its own. `guard.look()` is timed in a
+53 BN with 26,560 channels, each behind a Dense layer of its own. `guard.check()` is timed in a
 row, and once after each training step, which evicts what the check reads from the CPU cache.
 Target: at most 1 ms.
 """
@@ -56,7 +56,7 @@ def main() -> None:
                 for _ in range(steps):
                     model.train_on_batch(x, x[:, :1])
                 started = time.perf_counter()
-                guard.look()
+                guard.check()
                 found.append((time.perf_counter() - started) * 1e3)
     print(f"{describe()}, {len(WIDTHS)} BN, {sum(WIDTHS)} channels")
     for what, found in (("in a row", in_a_row), ("after a step each", after_a_step)):

@@ -8,7 +8,7 @@ from typing import Any, Callable, List, Optional, Set, Tuple
 
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.guard.run import GuardRun
-from keras_bnguard.records import Finding, Outcome, SkipKind, SkipReason
+from keras_bnguard.records import Finding, Moment, MomentKind, Outcome, SkipKind, SkipReason
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import RuleFilter
 
@@ -115,9 +115,9 @@ class LoopMonitor:
         self._count += 1
         if self._count >= self._next:
             self._next = self._count + (self._every or min(self._count, SELDOM))
-            self.look(f"step {self._count}")
+            self.look(Moment(MomentKind.STEP, self._count))
 
-    def look(self, moment: str) -> None:
+    def look(self, moment: Moment) -> None:
         """Read the statistics and judge, unless no step can have moved them yet."""
         steps = self._steps()
         if steps < 1 or (self.looks and steps <= self.looks[-1]):
@@ -137,10 +137,10 @@ class LoopMonitor:
         if self._count >= 4 or self.kind != "train_on_batch":
             self._run.stop()
 
-    def finish(self, moment: str) -> Report:
+    def finish(self) -> Report:
         """The last look, and what is known. No look at a model that was changed since."""
         if not self.recompiled and not self.disturbed:
-            self.look(moment)
+            self.look(Moment(MomentKind.LOOP_END))
         self._run.stop()
         return self.report()
 

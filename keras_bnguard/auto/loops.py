@@ -142,7 +142,7 @@ class Loops:
             old = list(self._watches.values())[:-KEEP_LOOPS]
         for each in old:
             self._watches.pop(id(each.model), None)
-            self._end(each, "a later model trains")
+            self._end(each)
         self._began()
         return watch
 
@@ -155,7 +155,7 @@ class Loops:
     def before_fit(self, model: Any) -> None:
         """A model goes into `fit`: its loop has ended, and others may hold layers of it."""
         for watch in self._take(model):
-            self._end(watch, "before fit")
+            self._end(watch)
         if self._watches:
             from keras_bnguard.backends.registry import backend_for
 
@@ -163,10 +163,10 @@ class Loops:
             for other in list(self._watches.values()):
                 other.also_trained(keys)
 
-    def finish(self, moment: str) -> None:
+    def finish(self) -> None:
         """Last look at every loop; their reports are complete then."""
         for watch in self._take():
-            self._end(watch, moment)
+            self._end(watch)
 
     def _take(self, model: Any = None) -> Iterator[Any]:
         with self.log.lock:
@@ -185,9 +185,9 @@ class Loops:
         if watch.looks or watch.found:
             self.log.collect(watch.model, watch.report(), "loop", watch.line)
 
-    def _end(self, watch: Any, moment: str) -> None:
+    def _end(self, watch: Any) -> None:
         try:
-            report = watch.finish(moment)
+            report = watch.finish()
         except Exception as error:
             self.barrier.note(error)
             watch.abandon()

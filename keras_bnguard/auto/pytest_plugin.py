@@ -48,7 +48,7 @@ class _Seen:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
         before = {id(report) for report in _STATE.reports()}
         yield
-        _STATE.finish("end of the test")
+        _STATE.finish()
         for report in _STATE.reports():
             if id(report) not in before:
                 self.found += [(item.nodeid, finding) for finding in report.findings]

@@ -67,16 +67,16 @@ class AutoWarnings:
             self._hook.take_away()
             if not self.log.on:
                 return
-            self.finish("disable_warnings()")
+            self.finish()
             self.log.on = False
             global_hooks = sys.modules.get("keras_bnguard.backends.global_hooks")
             if global_hooks is not None:
                 global_hooks.uninstall()
 
     @fail_safe()
-    def finish(self, moment: str = "exit") -> None:
+    def finish(self) -> None:
         """Last look at every loop; their reports are complete then."""
-        self.loops.finish(moment)
+        self.loops.finish()
 
     def _look_at_exit(self) -> None:
         # Registered after the frameworks were imported, so that it runs before they are gone.

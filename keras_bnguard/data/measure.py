@@ -20,7 +20,7 @@ from keras_bnguard.data.probes import (
 )
 from keras_bnguard.data.sample import DataSample, one_line
 from keras_bnguard.model.snapshot import ModelSnapshot
-from keras_bnguard.records import DataFacts, DataPart
+from keras_bnguard.records import AUDIT, DataFacts, DataPart, Moment
 
 SECONDS = 30.0
 """No new batch is begun after this time, for each part."""
@@ -33,7 +33,7 @@ def measure(
     sampled: DataSample,
     *,
     parts: FrozenSet[DataPart] = PARTS,
-    moment: str = "audit",
+    moment: Moment = AUDIT,
     seconds: float = SECONDS,
     replicas: Optional[int] = None,
 ) -> DataFacts:

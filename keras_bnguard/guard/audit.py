@@ -16,7 +16,7 @@ from keras_bnguard.model.expected_mode import modes
 from keras_bnguard.model.optimizer import take_optimizer
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.model.trainable_changes import flag_changes
-from keras_bnguard.records import Facts, RunFacts
+from keras_bnguard.records import AUDIT, Facts, RunFacts
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select, evaluate
 
@@ -54,7 +54,7 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
     watch = StatisticsTracker(snapshot)
     wanted = {id(layer): bool(layer.trainable) for _, layer in snapshot.layers}
     run = RunFacts(
-        moment="audit",
+        moment=AUDIT,
         trainable_changes=flag_changes(snapshot, wanted, snapshot.backend.flags.compiled(model)),
         statistics_changes=watch.statistics_changes({}, 0),
     )

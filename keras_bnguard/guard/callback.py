@@ -16,7 +16,7 @@ from keras_bnguard.guard.data_sampling import DataLook
 from keras_bnguard.guard.emit import Emitter
 from keras_bnguard.guard.repairs import Repairs
 from keras_bnguard.guard.run import GuardRun
-from keras_bnguard.records import DriftSnapshot, Finding
+from keras_bnguard.records import DriftSnapshot, Finding, Moment, MomentKind
 from keras_bnguard.report.formats import format_of
 from keras_bnguard.report.report import Report
 from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
@@ -118,7 +118,7 @@ class BNGuard(Hooks):
             self._first_batch = True
             if (run := self._alive()) is not None:
                 run.new_epoch()
-                self._repair(run.check_flags(f"epoch {epoch} begin"))
+                self._repair(run.check_flags(Moment(MomentKind.EPOCH_START, epoch)))
         self._say()
 
     def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
@@ -126,7 +126,7 @@ class BNGuard(Hooks):
             self._batches += 1
             if (run := self._alive()) is not None:
                 drift = self._looked(
-                    run, f"epoch {epoch} end", epoch, loss=(logs or {}).get("loss")
+                    run, Moment(MomentKind.EPOCH_END, epoch), epoch, loss=(logs or {}).get("loss")
                 )
                 if logs is not None:
                     logs["bn_drift"] = drift.total
@@ -166,21 +166,21 @@ class BNGuard(Hooks):
             return
         self._batches += 1
         if self._batches % self._every == 0 and run.needs_check():
-            self._looked(run, f"batch {batch - 1}", run.epoch, live=True)
+            self._looked(run, Moment(MomentKind.BATCH_END, batch - 1), run.epoch, live=True)
 
     def _repair_before_batch(self, run: GuardRun, batch: int) -> None:
         """What other callbacks changed counts before the next step is taken."""
         if run.flags_pending():
-            self._repair(run.check_flags(f"before batch {batch}"))
+            self._repair(run.check_flags(Moment(MomentKind.BATCH_START, batch)))
         if run.leak_seen():
-            self._repair(run.check_leak(f"before batch {batch}"))
+            self._repair(run.check_leak(Moment(MomentKind.BATCH_START, batch)))
 
     # ------------------------------------------------------------- own loops
     @contextlib.contextmanager
     def watch(self, model: Any) -> Iterator[BNGuard]:
         """Guard a loop of your own: `train_on_batch`, `GradientTape`, stateless JAX, torch.
 
-        Looks when the block begins and when it ends; call `look()` inside for more, for
+        Looks when the block begins and when it ends; call `check()` inside for more, for
         example once per epoch.
 
         Args:
@@ -205,17 +205,22 @@ class BNGuard(Hooks):
             raise
         with self._barrier:
             if (run := self._alive()) is not None:
-                run.look("loop end")
+                run.look(Moment(MomentKind.LOOP_END))
                 run.finish(data=self._data.end(run))
             self._end()
         self._say()
 
-    def look(self, moment: str = "look") -> Optional[float]:
-        """Look at the statistics now, inside `watch`; returns the drift in standard deviations."""
+    def check(self) -> Optional[float]:
+        """Check the statistics now, inside `watch`.
+
+        Returns:
+            The largest drift of any BN since the block began, the Bhattacharyya distance of
+            BNG406; None where an internal error has disabled the guard.
+        """
         drift = None
         with self._barrier:
             if (run := self._alive()) is not None:
-                drift = run.look(moment).total
+                drift = run.look(Moment(MomentKind.CHECK)).total
         self._say()
         return drift
 
@@ -281,7 +286,7 @@ class BNGuard(Hooks):
     def _looked(
         self,
         run: GuardRun,
-        moment: str,
+        moment: Moment,
         epoch: Optional[int] = None,
         live: bool = False,
         loss: Any = None,
@@ -291,7 +296,7 @@ class BNGuard(Hooks):
         if self._tensorboard is not None:
             if self._writer is None:
                 self._writer = DriftWriter(self._tensorboard)
-            self._writer.look(drift)
+            self._writer.write(drift)
         return drift
 
     def _end(self) -> None:

@@ -12,7 +12,7 @@ from keras_bnguard.data.sample import DataSample, SampleLimits, sample
 from keras_bnguard.guard.run import GuardRun
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, find_shared
-from keras_bnguard.records import DataFacts, DataPart, ExpectedMode
+from keras_bnguard.records import TRAIN_START, DataFacts, DataPart, ExpectedMode, Moment, MomentKind
 from keras_bnguard.rules.predicates import does_not_fit
 
 
@@ -83,7 +83,11 @@ class DataLook:
         """What can be known now; what a model that is not built cannot tell is for `late`."""
         assert self._seen is not None
         facts = measure(
-            run.snapshot, self._seen, parts=parts, moment="train begin", seconds=seconds
+            run.snapshot,
+            self._seen,
+            parts=parts,
+            moment=TRAIN_START,
+            seconds=seconds,
         )
         find_other_trainers(run.snapshot, facts)
         if self._seen.batches and not is_built(run.snapshot):
@@ -131,7 +135,9 @@ class DataLook:
         if seen is None or not parts:
             return None
         seconds = SECONDS if self._asked else UNASKED.seconds
-        facts = measure(run.snapshot, seen, parts=parts, moment="first epoch", seconds=seconds)
+        facts = measure(
+            run.snapshot, seen, parts=parts, moment=Moment(MomentKind.EPOCH_END, 0), seconds=seconds
+        )
         find_other_trainers(run.snapshot, facts)
         return facts
 
@@ -141,7 +147,11 @@ class DataLook:
         if seen is None or not self._asked:
             return None
         facts = measure(
-            run.snapshot, seen, parts=AFTER_TRAINING, moment="train end", seconds=SECONDS
+            run.snapshot,
+            seen,
+            parts=AFTER_TRAINING,
+            moment=Moment(MomentKind.TRAIN_END),
+            seconds=SECONDS,
         )
         find_other_trainers(run.snapshot, facts)
         return facts

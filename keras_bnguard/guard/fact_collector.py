@@ -23,6 +23,8 @@ from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.model.trainable_changes import explained_changes, flag_changes
 from keras_bnguard.recalibration.weight_averages import WeightAverageTracker
 from keras_bnguard.records import (
+    BEFORE_FIT,
+    TRAIN_START,
     Averaging,
     CallSite,
     DataFacts,
@@ -31,6 +33,8 @@ from keras_bnguard.records import (
     Facts,
     Finding,
     Inventory,
+    Moment,
+    MomentKind,
     OptimizerFacts,
     Outcome,
     RunFacts,
@@ -117,7 +121,7 @@ class RunState:
         self.late_data: Optional[Callable[[Any], Optional[DataFacts]]] = None
         self.steps = 0
         self._glances = 0
-        self.moment = "train begin"
+        self.moment = TRAIN_START
         self.epoch: Optional[int] = None
         self._rate_setters: Optional[LearningRateSetters] = None
         self._known_optimizer: Optional[OptimizerFacts] = None
@@ -203,7 +207,7 @@ class RunState:
             self._pending = any(self.wanted.get(k, flag) != flag for k, flag in compiled.items())
         return self._pending
 
-    def _judge(self, moment: str, only: Optional[Tuple[str, ...]] = None) -> Sequence[Finding]:
+    def _judge(self, moment: Moment, only: Optional[Tuple[str, ...]] = None) -> Sequence[Finding]:
         self.moment = moment
         facts = self.facts(
             numbers=only is None or only is WHILE_TRAINING or only is AT_END,
@@ -273,9 +277,11 @@ class RunState:
             return self._step_flips
         if not self._corrupts and not self.flags_pending():
             return ()
-        return self._changes("before fit" if self.moment == "train begin" else self.moment)
+        return self._changes(
+            BEFORE_FIT if self.moment.kind is MomentKind.TRAIN_START else self.moment
+        )
 
-    def _changes(self, where: str) -> Tuple[TrainableChange, ...]:
+    def _changes(self, where: Moment) -> Tuple[TrainableChange, ...]:
         if self._model() is None:
             return ()
         return flag_changes(

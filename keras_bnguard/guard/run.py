@@ -9,7 +9,7 @@ from keras_bnguard.backends.values.readers import LiveReader
 from keras_bnguard.guard.fact_collector import AT_END, WHEN_QUIET, WHILE_TRAINING
 from keras_bnguard.guard.phase_history import PhaseHistory
 from keras_bnguard.guard.trainable_tracker import ListeningRun
-from keras_bnguard.records import DataFacts, DriftSnapshot, Finding
+from keras_bnguard.records import TRAIN_START, DataFacts, DriftSnapshot, Finding, Moment, MomentKind
 
 _MANY_LOOKS = 2000
 
@@ -19,7 +19,7 @@ class GuardRun(ListeningRun):
 
     def begin(self) -> Sequence[Finding]:
         """Judge the model as it is at train begin."""
-        return self._judge("train begin")
+        return self._judge(TRAIN_START)
 
     def needs_check(self) -> bool:
         """Between two batches: whether there is reason for a look.
@@ -54,7 +54,7 @@ class GuardRun(ListeningRun):
 
     def look(
         self,
-        moment: str,
+        moment: Moment,
         epoch: Optional[int] = None,
         live: bool = False,
         loss: Any = None,
@@ -88,7 +88,7 @@ class GuardRun(ListeningRun):
             if self.chapter is not None and not live:
                 self._note_in_chapter(self.chapter, model, done, loss)
         self.stats.look(values)
-        if model is not None and moment == f"epoch {epoch} end":
+        if model is not None and moment.kind is MomentKind.EPOCH_END:
             self._averages.look(self.backend, model)
         self._note_late_defaults()
         drift = self.stats.drift(moment, epoch, self.steps)
@@ -114,7 +114,7 @@ class GuardRun(ListeningRun):
         """The history; of looks between batches every second is dropped before they are many."""
         self.drift.append(drift)
         if len(self.drift) > _MANY_LOOKS:
-            between = [look for look in self.drift if look.moment.startswith("batch")]
+            between = [look for look in self.drift if look.moment.kind is MomentKind.BATCH_END]
             dropped = {id(look) for look in between[::2]}
             self.drift = [look for look in self.drift if id(look) not in dropped]
 
@@ -125,7 +125,7 @@ class GuardRun(ListeningRun):
             return
         self.data = data
         if not self._in_fit:
-            self._judge("loop end", only=("BNG506",))
+            self._judge(Moment(MomentKind.LOOP_END), only=("BNG506",))
             return
         self.over = True
         self._averaging = self._averages.at_end(model, callbacks)
@@ -133,4 +133,4 @@ class GuardRun(ListeningRun):
         if judged and self.steps > 0:
             since = judged[-1] - (judged[-2] if len(judged) > 1 else 0)
             self._ema_biases = self.stats.ema_biases(judged[-1], since, self._calls())
-        self._judge("train end", only=AT_END)
+        self._judge(Moment(MomentKind.TRAIN_END), only=AT_END)

@@ -16,6 +16,7 @@ from keras_bnguard.records import (
     DriftSnapshot,
     EmaBias,
     ExpectedMode,
+    Moment,
     NormState,
     RunMode,
     StatisticsChange,
@@ -135,7 +136,7 @@ class StatisticsTracker:
             self._screen = (n_classes, Screen(start, frozen, both))
         return self._screen[1]
 
-    def drift(self, moment: str, epoch: Optional[int], steps: int) -> DriftSnapshot:
+    def drift(self, moment: Moment, epoch: Optional[int], steps: int) -> DriftSnapshot:
         """How far every BN is from the start, by the measures of `drift.py`."""
         shift, _, ratio, distance = self._measures()
         return DriftSnapshot(

@@ -6,9 +6,7 @@ from typing import Any, Dict, Optional, Sequence
 
 from keras_bnguard.backends.patches import fit_scope, model_hooks
 from keras_bnguard.guard.fact_collector import RunState
-from keras_bnguard.records import (
-    Finding,
-)
+from keras_bnguard.records import Finding, Moment, MomentKind
 
 
 class ListeningRun(RunState):
@@ -53,7 +51,7 @@ class ListeningRun(RunState):
         self._protect(lambda: self._note_flips(mine, source))
         if self._in_danger and not self._defer:
             self._in_danger = False
-            self._protect(lambda: self.check_flags("inside an epoch", corrupts=True))
+            self._protect(lambda: self.check_flags(Moment(MomentKind.INSIDE_EPOCH), corrupts=True))
 
     def _note_flips(self, mine: Dict[int, bool], source: Optional[str]) -> None:
         if self._is_over():
@@ -79,7 +77,7 @@ class ListeningRun(RunState):
         self._fired.discard("BNG101")
         if self._in_fit and not self.backend.step.has_train_function(model):
             self._recompiled = source or "inside fit"
-            self._judge("inside fit", only=("BNG607",))
+            self._judge(Moment(MomentKind.INSIDE_FIT), only=("BNG607",))
 
     def before_training(self, model: Any) -> None:
         """A step is about to be made or used: not with what a `fit` that was left has put on."""
@@ -114,11 +112,11 @@ class ListeningRun(RunState):
         if not self._in_fit:
             self._protect(self._take_flags_of_step)
         if "BNG101" not in self._fired:
-            self._protect(lambda: self.check_flags("before a step"))
+            self._protect(lambda: self.check_flags(Moment(MomentKind.STEP_START)))
 
     def _take_flags_of_step(self) -> None:
         """In a loop of one's own, what counts is how the flags are when a step is taken."""
-        self._step_flips = self._changes("before a step")
+        self._step_flips = self._changes(Moment(MomentKind.STEP_START))
         self._step_optimizer = self.backend.optimizer.facts(self._model())
         if self._step_seen:
             return
@@ -132,11 +130,11 @@ class ListeningRun(RunState):
             site.leaked_from for sites in self.tracer.sites.values() for site in sites
         )
 
-    def check_leak(self, moment: str) -> Sequence[Finding]:
+    def check_leak(self, moment: Moment) -> Sequence[Finding]:
         """Judge leaks alone, right after the step that showed one."""
         return self._judge(moment, only=("BNG203",))
 
-    def check_flags(self, moment: str, corrupts: bool = False) -> Sequence[Finding]:
+    def check_flags(self, moment: Moment, corrupts: bool = False) -> Sequence[Finding]:
         """Judge the flags alone, with what is known of them now."""
         if self._in_fit and not corrupts and not self.flags_pending():
             return ()

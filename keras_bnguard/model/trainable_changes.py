@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from keras_bnguard.model.snapshot import ModelSnapshot, find_shared
-from keras_bnguard.records import ChangeOutcome, TrainableChange
+from keras_bnguard.records import BEFORE_FIT, ChangeOutcome, Moment, TrainableChange
 
 
 def flag_changes(
@@ -13,7 +13,7 @@ def flag_changes(
     wanted: Mapping[int, bool],
     compiled: Optional[Mapping[int, bool]],
     *,
-    where: str = "before fit",
+    where: Moment = BEFORE_FIT,
     sources: Optional[Mapping[int, str]] = None,
     corrupts: bool = False,
     compiled_at: Optional[str] = None,

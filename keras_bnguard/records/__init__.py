@@ -32,7 +32,14 @@ from keras_bnguard.records.model import (
     WeightCounts,
 )
 from keras_bnguard.records.modes import ExpectedMode, RunMode
-from keras_bnguard.records.moments import Moment, MomentKind, Trigger
+from keras_bnguard.records.moments import (
+    AUDIT,
+    BEFORE_FIT,
+    TRAIN_START,
+    Moment,
+    MomentKind,
+    Trigger,
+)
 from keras_bnguard.records.report import (
     SEVERITIES,
     DriftSnapshot,
@@ -66,9 +73,12 @@ from keras_bnguard.records.training import (
 )
 
 __all__ = [
+    "AUDIT",
+    "BEFORE_FIT",
     "BUILTIN",
     "FACT_DESCRIPTIONS",
     "SEVERITIES",
+    "TRAIN_START",
     "Advice",
     "Averaging",
     "BatchDependence",

@@ -12,6 +12,8 @@ from typing import Mapping, Optional, Tuple
 
 import numpy as np
 
+from keras_bnguard.records.moments import TRAIN_START, Moment
+
 
 class DataPart(Enum):
     """What can be measured on data, each with its own reason where it is missing."""
@@ -159,7 +161,7 @@ class DataFacts:
     """
 
     kind: str = ""
-    moment: str = "train begin"
+    moment: Moment = TRAIN_START
     rows: int = 0
     batches: int = 0
     full_rows: int = 0

@@ -11,6 +11,7 @@ class MomentKind(Enum):
     """The kinds of moments of a training run; the value is the text of a report."""
 
     AUDIT = "audit"
+    BEFORE_FIT = "before fit"
     TRAIN_START = "start of training"
     EPOCH_START = "start of epoch {}"
     EPOCH_END = "end of epoch {}"
@@ -31,7 +32,8 @@ class Moment:
 
     Attributes:
         kind: what kind of moment it is.
-        number: number of the epoch, batch or step, counted from 0; None where the kind has none.
+        number: number of the epoch or batch, from 0, or of the step, from 1; None where the
+            kind has none. Defaults to None.
     """
 
     kind: MomentKind
@@ -39,6 +41,24 @@ class Moment:
 
     def __str__(self) -> str:
         return self.kind.value.format(self.number)
+
+    @property
+    def phrase(self) -> str:
+        """The moment as it stands in a sentence: `at end of epoch 3`, `before a step`."""
+        return str(self) if self.kind in _WITH_PREPOSITION else f"at {self}"
+
+
+_WITH_PREPOSITION = (
+    MomentKind.BEFORE_FIT,
+    MomentKind.STEP_START,
+    MomentKind.INSIDE_EPOCH,
+    MomentKind.INSIDE_FIT,
+)
+
+
+AUDIT = Moment(MomentKind.AUDIT)
+BEFORE_FIT = Moment(MomentKind.BEFORE_FIT)
+TRAIN_START = Moment(MomentKind.TRAIN_START)
 
 
 class Trigger(Enum):

@@ -7,6 +7,7 @@ from typing import Any, Mapping, Optional, Tuple
 
 from keras_bnguard.records.enums import TextEnum
 from keras_bnguard.records.modes import ExpectedMode, RunMode
+from keras_bnguard.records.moments import TRAIN_START, Moment
 
 
 class Severity(TextEnum):
@@ -35,7 +36,7 @@ class Finding:
     message: str
     fix: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    moment: str = "train begin"
+    moment: Moment = TRAIN_START
     source: Optional[str] = None
     repaired: Optional[str] = None
 
@@ -126,23 +127,29 @@ class Mode:
 
 @dataclass(frozen=True)
 class DriftSnapshot:
-    """Drift of every BN at one look, by path, each the mean over the BN's channels.
+    """How far the moving statistics of every BN are from those at the start of training.
 
-    mean_shift: in standard deviations of the start. log_variance_ratio: natural logarithm,
-    either way. distance: Bhattacharyya distance of the two normal distributions. Formulas in
-    `drift.py`. A value that is NaN stays NaN.
+    Each number is a mean over the channels of one BN. A value that is NaN stays NaN. The
+    formulas are in `statistics/drift.py`.
+
+    Attributes:
+        moment: when the statistics were read.
+        epoch: number of the epoch, from 0; None outside `fit`.
+        steps: training steps since the start of training.
+        distance: path -> drift, the Bhattacharyya distance that BNG406 judges.
+        mean_shift: path -> shift of the moving mean, in standard deviations of the start.
+        log_variance_ratio: path -> size of the change of the moving variance, natural logarithm.
     """
 
-    moment: str
+    moment: Moment
     epoch: Optional[int]
     steps: int
-    mean_shift: Mapping[str, float]
-    log_variance_ratio: Mapping[str, float]
-    distance: Mapping[str, float] = field(default_factory=dict)
+    distance: Mapping[str, float]
+    mean_shift: Mapping[str, float] = field(default_factory=dict)
+    log_variance_ratio: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
-        """The largest mean shift of any BN at this look, in standard deviations; 0.0 without
-        BN, NaN as soon as one is NaN."""
-        values = list(self.mean_shift.values())
+        """The largest drift of any BN; 0.0 without BN, NaN where one is NaN."""
+        values = list(self.distance.values())
         return float("nan") if any(v != v for v in values) else max(values, default=0.0)

@@ -11,6 +11,7 @@ import numpy as np
 from keras_bnguard.records.data import DataFacts
 from keras_bnguard.records.model import Inventory
 from keras_bnguard.records.modes import ExpectedMode, RunMode
+from keras_bnguard.records.moments import BEFORE_FIT, TRAIN_START, Moment
 
 FACT_DESCRIPTIONS: Mapping[str, str] = {
     "inventory": "the model and its compile state at the start of training",
@@ -100,7 +101,7 @@ class TrainableChange:
     """A layer's flag that differs from the one its compiled step was built with.
 
     outcome: what this backend does with it.
-    where: "before fit" or the moment inside it; source: "file.py:41" where known;
+    where: when it was found, before `fit` or inside it; source: "file.py:41" where known;
     compiled_at: the line of the last `compile()`, where known.
     """
 
@@ -108,7 +109,7 @@ class TrainableChange:
     compiled: bool
     now: bool
     outcome: ChangeOutcome
-    where: str = "before fit"
+    where: Moment = BEFORE_FIT
     source: Optional[str] = None
     is_norm: bool = False
     explained_by: Optional[str] = None
@@ -229,7 +230,7 @@ class RunFacts:
     trained_elsewhere: paths of BN that another model may have updated in its own steps.
     """
 
-    moment: str = "train begin"
+    moment: Moment = TRAIN_START
     epoch: Optional[int] = None
     steps: int = 0
     trainable_changes: Tuple[TrainableChange, ...] = ()

@@ -135,7 +135,7 @@ def _finding(finding: Finding, evidence: Mapping[str, Any]) -> Dict[str, Any]:
         "message": finding.message,
         "fix": finding.fix,
         "source": finding.source and one_line(finding.source),
-        "moment": one_line(finding.moment),
+        "moment": one_line(finding.moment.phrase),
         "repaired": finding.repaired,
         "layers": paths if short else paths[:LAYERS],
         "more_layers": [] if short else paths[LAYERS:],

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
-from keras_bnguard.records import Finding
+from keras_bnguard.records import Finding, Moment
 from keras_bnguard.report.grouping import split_source
 from keras_bnguard.report.report import Report
 
@@ -50,6 +50,8 @@ def _source(source: Optional[str]) -> Optional[Dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Moment):
+        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Enum):

@@ -84,7 +84,7 @@ def _result(finding: Finding, index: int, plain: Dict[str, Any]) -> Dict[str, An
     text = finding.message or finding.name
     if finding.fix:
         text += f"\nfix: {finding.fix}"
-    identity = "\n".join((finding.code, finding.moment, *finding.layers))
+    identity = "\n".join((finding.code, str(finding.moment), *finding.layers))
     result: Dict[str, Any] = {
         "ruleId": one_line(finding.code),
         "ruleIndex": index,

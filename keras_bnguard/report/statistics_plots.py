@@ -20,10 +20,10 @@ NAMES = 40
 
 
 def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = None) -> Any:
-    """Heat map of a guarded run: BN layers by looks, coloured by how far statistics moved.
+    """Heat map of a run: BN layers by checks, coloured by how far their statistics drifted.
 
     Args:
-        report: `guard.report` of a `BNGuard` that watched a `fit`.
+        report: `guard.report` of a `BNGuard` that monitored a `fit`.
         measure: "distance" (Bhattacharyya, default), "mean_shift" (standard deviations) or
             "log_variance_ratio" (natural logarithm). Formulas in `drift.py`.
         path: where to save it, None for nowhere.
@@ -31,30 +31,30 @@ def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = 
     Returns:
         The `matplotlib.figure.Figure`; it belongs to no window. The colours are logarithmic
         over the upper three decades. Values that are not finite are red, layers that were not
-        there at a look are white.
+        there at a check are white.
 
     Raises:
-        SettingError: unknown measure, or a report without a look (an audit has none).
+        SettingError: unknown measure, or a report without a check (an audit has none).
         MissingExtraError: matplotlib is not installed.
     """
     if measure not in MEASURES:
         raise SettingError(f"measure={measure!r}: expected one of {', '.join(MEASURES)}.")
-    looks = [look for look in report.drift if getattr(look, measure)]
-    if not looks:
+    snapshots = [snapshot for snapshot in report.drift if getattr(snapshot, measure)]
+    if not snapshots:
         raise SettingError(
-            "this report has no drift to plot: it comes from an audit, or no look was taken. "
-            "Pass guard.report of a BNGuard that watched a fit."
+            "this report has no drift to plot: it comes from an audit, or no check was made. "
+            "Pass guard.report of a BNGuard that monitored a fit."
         )
-    paths = list(dict.fromkeys(p for look in looks for p in getattr(look, measure)))
-    values = np.full((len(paths), len(looks)), np.nan)
+    paths = list(dict.fromkeys(p for snapshot in snapshots for p in getattr(snapshot, measure)))
+    values = np.full((len(paths), len(snapshots)), np.nan)
     broken = np.zeros(values.shape, bool)
-    for column, look in enumerate(looks):
+    for column, snapshot in enumerate(snapshots):
         for row, name in enumerate(paths):
-            value = getattr(look, measure).get(name)
+            value = getattr(snapshot, measure).get(name)
             broken[row, column] = value is not None and not np.isfinite(value)
             if value is not None and not broken[row, column]:
                 values[row, column] = value
-    figure = _figure((3.5 + 0.45 * min(len(looks), 24), 1.6 + 0.22 * min(len(paths), NAMES)))
+    figure = _figure((3.5 + 0.45 * min(len(snapshots), 24), 1.6 + 0.22 * min(len(paths), NAMES)))
     axes = figure.subplots()
     shown = axes.imshow(
         values, aspect="auto", cmap="Blues", norm=_scale(values), interpolation="nearest"
@@ -63,9 +63,9 @@ def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = 
     red[broken] = (0.7, 0.15, 0.12, 1.0)
     axes.imshow(red, aspect="auto", interpolation="nearest")
     _name_rows(axes, paths)
-    places = np.unique(np.linspace(0, len(looks) - 1, min(len(looks), 8)).astype(int))
-    axes.set_xticks(places, [str(looks[i].steps) for i in places])
-    axes.set_xlabel("training steps at the look")
+    places = np.unique(np.linspace(0, len(snapshots) - 1, min(len(snapshots), 8)).astype(int))
+    axes.set_xticks(places, [str(snapshots[i].steps) for i in places])
+    axes.set_xlabel("training steps at the check")
     figure.colorbar(shown, ax=axes, label=MEASURES[measure])
     return _saved(figure, path)
 

@@ -29,15 +29,15 @@ def check_tensorboard() -> None:
 
 
 class DriftWriter:
-    """One event file: a scalar for each layer at each look, the findings as text at the end.
+    """One event file: scalars for each layer at each check, the findings as text at the end.
 
-    Scalars: `bn_drift` (largest mean shift of any BN), `bn_mean_shift/<path>`,
-    `bn_log_variance_ratio/<path>` and `bn_distance/<path>`, in standard deviations, natural
-    logarithms and as a Bhattacharyya distance, against the training step. The file appears at
-    the first look and is flushed at each one, so that a killed run has all it saw.
+    Scalars against the training step: `bn_drift` (largest Bhattacharyya distance of any BN),
+    `bn_distance/<path>` (the same of each BN), `bn_mean_shift/<path>` (standard deviations)
+    and `bn_log_variance_ratio/<path>` (natural logarithm). The file appears at the first check
+    and is flushed at each one, so that a killed run keeps what was written.
 
     Args:
-        folder: log directory; one with a scheme (`gs://...`) is left to tensorboard's own writer.
+        folder: log directory. One with a scheme (`gs://...`) gets tensorboard's own writer.
 
     Raises:
         MissingExtraError: `tensorboard` is not installed.
@@ -49,23 +49,23 @@ class DriftWriter:
         self._writer: Optional[Any] = None
         self._step = -1
 
-    def look(self, look: DriftSnapshot) -> None:
-        """Write the drift at one look; looks without a step between them are one apart."""
-        self._step = max(look.steps, self._step + 1)
-        scalars: Dict[str, float] = {"bn_drift": look.total}
+    def write(self, drift: DriftSnapshot) -> None:
+        """Write the drift at one check; checks without a step between them are one apart."""
+        self._step = max(drift.steps, self._step + 1)
+        scalars: Dict[str, float] = {"bn_drift": drift.total}
         for tag, values in (
-            ("bn_mean_shift", look.mean_shift),
-            ("bn_log_variance_ratio", look.log_variance_ratio),
-            ("bn_distance", look.distance),
+            ("bn_distance", drift.distance),
+            ("bn_mean_shift", drift.mean_shift),
+            ("bn_log_variance_ratio", drift.log_variance_ratio),
         ):
             scalars.update((f"{tag}/{one_line(path)}", value) for path, value in values.items())
-        self._write([{"tag": tag, "simple_value": value} for tag, value in scalars.items()])
+        self._add([{"tag": tag, "simple_value": value} for tag, value in scalars.items()])
 
     def finish(self, report: Report) -> None:
         """Write the report as text, and close the file."""
         # Four spaces in: Markdown leaves names and code as they are.
         text = "".join(f"    {line}\n" for line in render(report).split("\n"))
-        self._write(
+        self._add(
             [
                 {
                     "tag": "keras_bnguard",
@@ -86,7 +86,7 @@ class DriftWriter:
             self._writer.close()
             self._writer = None
 
-    def _write(self, values: Any) -> None:
+    def _add(self, values: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 

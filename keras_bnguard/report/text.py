@@ -145,7 +145,7 @@ def facts(report: Report) -> List[str]:
     if report.drift:
         last = report.drift[-1]
         lines += _hang(
-            f"largest mean shift at {one_line(last.moment)}: {last.total:.3g} standard deviations"
+            f"largest drift at {one_line(last.moment)}: {last.total:.3g} (Bhattacharyya distance)"
         )
     passed, ignored = (
         with_status(report, OutcomeStatus.PASSED),

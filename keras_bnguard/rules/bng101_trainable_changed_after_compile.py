@@ -7,6 +7,7 @@ from typing import Dict, Iterable, List, Optional, Tuple
 from keras_bnguard.records import (
     ChangeOutcome,
     Inventory,
+    MomentKind,
     RunFacts,
     Severity,
     SkipKind,
@@ -108,7 +109,8 @@ class TrainableChangedAfterCompile(Rule):
             outcomes.setdefault(trainable_change.outcome, []).append(trainable_change)
         told = "; ".join(_tell(outcome, group) for outcome, group in outcomes.items())
         inside = any(
-            trainable_change.where != "before fit" for trainable_change in trainable_changes
+            trainable_change.where.kind is not MomentKind.BEFORE_FIT
+            for trainable_change in trainable_changes
         )
         yield Violation(
             layers=paths,
@@ -122,7 +124,9 @@ class TrainableChangedAfterCompile(Rule):
                 "unfrozen": sum(trainable_change.now for trainable_change in trainable_changes),
                 "norms": norms,
                 "outcomes": {outcome.value: len(group) for outcome, group in outcomes.items()},
-                "where": _each(trainable_change.where for trainable_change in trainable_changes),
+                "where": _each(
+                    str(trainable_change.where) for trainable_change in trainable_changes
+                ),
             },
             source=next(
                 (
@@ -154,7 +158,7 @@ def _tell(outcome: ChangeOutcome, trainable_changes: List[TrainableChange]) -> s
     places = _each(
         f"{trainable_change.where} at {trainable_change.source}"
         if trainable_change.source
-        else trainable_change.where
+        else str(trainable_change.where)
         for trainable_change in trainable_changes
     )
     return f"{' and '.join(changed)} ({some(places)}): {OUTCOMES[outcome]}"

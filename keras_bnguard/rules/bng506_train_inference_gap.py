@@ -10,6 +10,7 @@ from keras_bnguard.records import (
     DataPart,
     Gap,
     Inventory,
+    MomentKind,
     RunFacts,
     Severity,
     SkipKind,
@@ -156,6 +157,6 @@ def _not_comparable(
             SkipKind.NOT_ENOUGH_DATA,
             f"a batch has only {gap.values:g} values per channel, too few to compare with",
         )
-    if data.moment == "audit" and any(norm.at_default for norm in norms):
+    if data.moment.kind is MomentKind.AUDIT and any(norm.at_default for norm in norms):
         return SkipReason(SkipKind.TOO_EARLY, "the model has not trained")
     return None

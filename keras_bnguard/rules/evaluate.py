@@ -21,6 +21,7 @@ from typing import (
 
 from keras_bnguard.errors import SettingError
 from keras_bnguard.records import (
+    AUDIT,
     FACT_DESCRIPTIONS,
     Facts,
     Finding,
@@ -227,7 +228,7 @@ def _finding(
         message=violation.message,
         fix=violation.fix,
         evidence=dict(violation.evidence),
-        moment=facts.run.moment if facts.run else "audit",
+        moment=facts.run.moment if facts.run else AUDIT,
         source=violation.source,
     )
 

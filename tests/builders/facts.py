@@ -19,6 +19,8 @@ from keras_bnguard.records import (
     Inventory,
     Labels,
     LayerFlag,
+    Moment,
+    MomentKind,
     NormInput,
     NormLayer,
     OptimizerFacts,
@@ -135,7 +137,7 @@ def inventory(
 
 def run(*statistics_changes: StatisticsChange, **settings: Any) -> RunFacts:
     """Ten steps of training, of which none was observed unless `calls` are given."""
-    known = {"moment": "epoch 1", "steps": 10, "called": "calls" in settings}
+    known = {"moment": Moment(MomentKind.EPOCH_END, 1), "steps": 10, "called": "calls" in settings}
     return RunFacts(statistics_changes=statistics_changes, **{**known, **settings})
 
 

@@ -15,6 +15,8 @@ from keras_bnguard.records import (
     ExpectedMode,
     Finding,
     Mode,
+    Moment,
+    MomentKind,
     Outcome,
     OutcomeStatus,
     RunMode,
@@ -47,7 +49,7 @@ MOVED = Finding(
     "deviations in 10 steps.",
     "load the pretrained statistics again:\n    bng.force_inference(model)",
     evidence={"shift": np.float32(0.3), "nan": float("nan"), "steps": np.int64(10)},
-    moment="epoch 1 end",
+    moment=Moment(MomentKind.EPOCH_END, 1),
 )
 FAR = Finding(
     "BNG406", "statistics-drifted", "warning", ("head/bn",), "Far away: 50 % of it.", "freeze it"
@@ -97,17 +99,21 @@ PHASES: Tuple[Dict[str, Any], ...] = (
 )
 
 
+def epoch_end(epoch: int) -> Moment:
+    return Moment(MomentKind.EPOCH_END, epoch)
+
+
 def looks(layers: int = 8, count: int = 6) -> Tuple[DriftSnapshot, ...]:
     """Drift that grows from look to look and from layer to layer."""
     paths = [f"backbone/block{i}_bn" for i in range(1, layers + 1)]
     return tuple(
         DriftSnapshot(
-            f"epoch {n} end",
+            epoch_end(n),
             n,
             10 * (n + 1),
+            {path: 0.0004 * (n + 1) * 3.0 ** (i % 8) for i, path in enumerate(paths)},
             {path: 0.002 * (n + 1) * 2.0 ** (i % 8) for i, path in enumerate(paths)},
             {path: 0.001 * (n + 1) * 2.0 ** (i % 8) for i, path in enumerate(paths)},
-            {path: 0.0004 * (n + 1) * 3.0 ** (i % 8) for i, path in enumerate(paths)},
         )
         for n in range(count)
     )
@@ -155,7 +161,6 @@ def hostile() -> Report:
         SCRIPT,
         SCRIPT,
         evidence={SCRIPT: {SCRIPT: SCRIPT}, "list": [SCRIPT]},
-        moment=SCRIPT,
         source=f"{SCRIPT}.py:3",
         repaired=None,
     )

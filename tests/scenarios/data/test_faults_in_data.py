@@ -7,6 +7,7 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.guard.data_sampling import FROM_FIT
+from keras_bnguard.records import TRAIN_START
 from tests.builders.containers import Base
 from tests.builders.data_models import compiled, dense, flat, layers, on_top, trained_base
 from tests.builders.harness import fit
@@ -39,7 +40,7 @@ def test_with_data_it_is_told_before_training_and_the_gap_after():
     x, y = slow()
     model = compiled(dense(momentum=0.99))
     run = fit(model, x, y, guard=guard((x, y)), batch_size=32, epochs=2)
-    assert run.finding("BNG301").moment == "train begin"
+    assert run.finding("BNG301").moment == TRAIN_START
     assert "bn1" in run.layers("BNG301")
     assert run.layers("BNG506") == ["bn1", "bn2"]
     gap = run.finding("BNG506").evidence
@@ -138,7 +139,7 @@ def test_batches_of_a_few_rows(asked):
     run = fit(compiled(dense()), x, y, guard=guard((x, y) if asked else None), batch_size=4)
     assert run.layers("BNG502") == ["bn1", "bn2"]
     assert run.finding("BNG502").severity == "warning"
-    assert (run.finding("BNG502").moment == "train begin") == asked
+    assert (run.finding("BNG502").moment == TRAIN_START) == asked
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard.records import MomentKind
 from tests.builders import schedules as r
 
 # Third parties about each other, and about files that a service of theirs keeps open.
@@ -19,7 +20,7 @@ def fit(tracker):
     guard = bng.BNGuard(on_finding="raise", ignore="BNG407")
     r.fit(r.compiled(r.transfer()), 4, [guard, r.scheduler(r.head_then_all(2, 2)), tracker])
     looks = guard.report.drift
-    return [look.total for look in looks if look.moment == f"epoch {look.epoch} end"]
+    return [look.total for look in looks if look.moment.kind is MomentKind.EPOCH_END]
 
 
 def test_mlflow_logs_the_drift_of_every_epoch(tmp_path, monkeypatch):

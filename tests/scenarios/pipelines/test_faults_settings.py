@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard.records import TRAIN_START, Moment, MomentKind
 from tests.builders.harness import IS_KERAS3, clean, fit, found
 from tests.builders.pipelines import L, compiled, nested, norms, pretend_trained, recompiled, rows
 from tests.stack import keras
@@ -117,7 +118,7 @@ def test_thawed_at_the_rate_of_the_head() -> None:
     model = compiled(unfrozen(head_phase()), 1e-3)
     run = fit(model, *rows())
     found(run, {"BNG606": DENSE})
-    assert run.finding("BNG606").moment == "train begin"
+    assert run.finding("BNG606").moment == TRAIN_START
     clean(fit(model, *rows()))
 
 
@@ -140,7 +141,7 @@ def test_a_callback_that_sets_the_rate_is_waited_for() -> None:
     clean(fit(compiled(unfrozen(head_phase()), 1e-3), *rows(), after=[Sets(1e-5)]))
     run = fit(compiled(unfrozen(head_phase()), 1e-5), *rows(), after=[Sets(1e-3)])
     found(run, {"BNG606": DENSE})
-    assert run.finding("BNG606").moment == "epoch 0 end"
+    assert run.finding("BNG606").moment == Moment(MomentKind.EPOCH_END, 0)
 
 
 def test_phases_of_a_scheduler_at_one_rate() -> None:

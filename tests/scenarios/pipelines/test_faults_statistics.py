@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard.records import TRAIN_START
 from tests.builders.harness import IS_KERAS3, STACK, at, clean, fit, found, numpy_of
 from tests.builders.pipelines import (
     FEATURES,
@@ -66,7 +67,7 @@ def test_values_that_are_not_finite() -> None:
     found(run, {"BNG402": paths})
     # It is told at train begin of the next run.
     again = fit(model, *rows())
-    assert again.finding("BNG402").moment == "train begin"
+    assert again.finding("BNG402").moment == TRAIN_START
 
 
 def test_one_infinite_value_in_a_loaded_model() -> None:

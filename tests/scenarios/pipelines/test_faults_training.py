@@ -282,7 +282,7 @@ def test_a_loop_of_ones_own(style: str) -> None:
         with listening(guard) as run, guard.watch(model):
             for _ in range(2):
                 one_step(model, x, y, training)
-                guard.look()
+                guard.check()
         if training:
             clean(run)
         else:

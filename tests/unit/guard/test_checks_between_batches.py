@@ -10,6 +10,7 @@ from keras_bnguard.backends.values.readers import ASKED_EVERY
 from keras_bnguard.guard import run as guard_run
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.model.snapshot import take_snapshot
+from keras_bnguard.records import Moment, MomentKind
 from tests.builders.models import data, sgd, transfer
 from tests.stack import BACKEND, keras
 
@@ -46,7 +47,7 @@ def test_what_goes_bad_is_told_when_it_does(batch):
     trained(bng.BNGuard(every=1, on_finding=found.append), poison=batch)
     first = [finding for finding in found if finding.code == "BNG402"]
     assert len(first) == 1
-    told = int(first[0].moment.split()[1])
+    told = first[0].moment.number
     # After the first 20 looks JAX is asked without waiting for it.
     late = 20 if BACKEND == "jax" and batch > 20 else 0
     assert batch <= told <= batch + late
@@ -56,10 +57,10 @@ def test_what_goes_bad_is_told_when_it_does(batch):
 def test_drift_is_measured_at_the_first_looks_and_then_now_and_again():
     guard = bng.BNGuard(every=1, ignore=["BNG301", "BNG407"])
     trained(guard)
-    between = [look for look in guard.report.drift if look.moment.startswith("batch")]
-    assert [int(look.moment.split()[1]) + 1 for look in between] == [*range(1, 21), 128]
+    between = [look for look in guard.report.drift if look.moment.kind is MomentKind.BATCH_END]
+    assert [look.moment.number + 1 for look in between] == [*range(1, 21), 128]
     assert [look.steps for look in between] == [*range(1, 21), 128]
-    assert guard.report.drift[-1].moment == "epoch 0 end"
+    assert guard.report.drift[-1].moment == Moment(MomentKind.EPOCH_END, 0)
 
 
 def test_a_long_run_keeps_a_bounded_history(monkeypatch):
@@ -67,7 +68,7 @@ def test_a_long_run_keeps_a_bounded_history(monkeypatch):
     guard = bng.BNGuard(every=1, ignore=["BNG301", "BNG407"])
     trained(guard)
     assert len(guard.report.drift) <= 11
-    assert guard.report.drift[-1].moment == "epoch 0 end"
+    assert guard.report.drift[-1].moment == Moment(MomentKind.EPOCH_END, 0)
 
 
 # --------------------------------------------------------------------- a glance

@@ -7,7 +7,7 @@ import pytest
 
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.model.snapshot import take_snapshot
-from keras_bnguard.records import ExpectedMode
+from keras_bnguard.records import ExpectedMode, Moment, MomentKind
 from keras_bnguard.statistics.channel_health import dead_channels
 from keras_bnguard.statistics.drift import bhattacharyya, log_variance_ratio, mean_shift
 
@@ -134,7 +134,7 @@ def test_drift_is_the_formula_with_the_layers_own_epsilon(model):
     watch.look()
     shift = mean_shift(vector(*now[0]), vector(*start[0]), vector(*start[1]), np.array(1e-2))
     ratio = log_variance_ratio(vector(*now[1]), vector(*start[1]), np.array(1e-2))
-    row, look = by_path(watch)["one"], watch.drift("epoch 0 end", 0, 7)
+    row, look = by_path(watch)["one"], watch.drift(Moment(MomentKind.EPOCH_END, 0), 0, 7)
     assert row.mean_shift == look.mean_shift["one"] == pytest.approx(shift.mean())
     assert row.log_variance_ratio == look.log_variance_ratio["one"] == pytest.approx(ratio.mean())
     assert row.max_mean_shift == pytest.approx(shift.max())
@@ -143,7 +143,7 @@ def test_drift_is_the_formula_with_the_layers_own_epsilon(model):
     assert look.distance["one"] == pytest.approx(apart.mean())
     assert look.distance["two"] == 0.0
     assert (look.mean_shift["two"], look.steps) == (0.0, 7)
-    assert look.total == row.mean_shift
+    assert look.total == look.distance["one"]
 
 
 def test_sick_channels_are_counted(model):
@@ -211,7 +211,7 @@ def test_a_model_without_bn_has_no_movement_and_no_drift(keras):
     watch = watch_of(model)
     watch.look()
     assert watch.statistics_changes({}, 1) == ()
-    assert watch.drift("x", None, 1).total == 0.0
+    assert watch.drift(Moment(MomentKind.CHECK), None, 1).total == 0.0
 
 
 def test_what_a_watch_read_is_a_copy(model):

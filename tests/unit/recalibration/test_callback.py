@@ -11,6 +11,7 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.recalibration.callback import When
+from keras_bnguard.records import Moment, MomentKind
 from tests.builders.models import BN
 from tests.stack import IS_KERAS3, keras
 
@@ -90,7 +91,7 @@ def test_without_it_the_statistics_are_of_other_weights_and_the_guard_says_so():
     (finding,) = guard.report.findings
     assert finding.layers == ("bn",)
     assert finding.evidence["distance"] > 0.05
-    assert finding.moment == "train end"
+    assert finding.moment == Moment(MomentKind.TRAIN_END)
 
 
 def test_the_handle_puts_the_statistics_of_training_back():

@@ -17,12 +17,15 @@ from keras_bnguard.records import (
     DriftSnapshot,
     Facts,
     Finding,
+    Moment,
+    MomentKind,
     Outcome,
     OutcomeStatus,
     RunFacts,
 )
 from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
+from tests.builders.reports import epoch_end
 
 RECORDS = [
     thing
@@ -72,10 +75,10 @@ def test_batches_that_could_not_be_read_are_not_there():
 
 
 def test_the_total_drift_is_that_of_the_bn_that_drifted_most():
-    assert DriftSnapshot("epoch 0 end", 0, 1, {"a": 0.1, "b": 2.0}, {"a": 9.0}).total == 2.0
-    assert DriftSnapshot("epoch 0 end", 0, 1, {}, {}).total == 0.0
+    assert DriftSnapshot(epoch_end(0), 0, 1, {"a": 0.1, "b": 2.0}, {"a": 9.0}).total == 2.0
+    assert DriftSnapshot(epoch_end(0), 0, 1, {}).total == 0.0
     for values in ({"a": float("nan"), "b": 2.0}, {"b": 2.0, "a": float("nan")}):
-        assert math.isnan(DriftSnapshot("epoch 0 end", 0, 1, values, {}).total)
+        assert math.isnan(DriftSnapshot(epoch_end(0), 0, 1, values).total)
 
 
 def test_a_report_lists_codes_once_and_what_could_not_look():
@@ -97,9 +100,23 @@ def test_a_report_lists_codes_once_and_what_could_not_look():
 
 def test_records_survive_pickle_and_copies():
     report = Report(
-        "m", stack(), modes=(), drift=(DriftSnapshot("x", 0, 1, {"a": 0.5}, {"a": 0.1}),)
+        "m", stack(), modes=(), drift=(DriftSnapshot(epoch_end(0), 0, 1, {"a": 0.5}, {"a": 0.1}),)
     )
     assert pickle.loads(pickle.dumps(report)) == copy.deepcopy(report) == report
+
+
+@pytest.mark.parametrize(
+    ("moment", "text", "phrase"),
+    [
+        (Moment(MomentKind.EPOCH_END, 3), "end of epoch 3", "at end of epoch 3"),
+        (Moment(MomentKind.STEP, 8), "step 8", "at step 8"),
+        (Moment(MomentKind.STEP_START), "before a step", "before a step"),
+        (Moment(MomentKind.INSIDE_FIT), "inside fit", "inside fit"),
+    ],
+)
+def test_a_moment_is_described_alone_and_in_a_sentence(moment, text, phrase):
+    assert str(moment) == text
+    assert moment.phrase == phrase
 
 
 def test_a_run_of_which_nothing_is_known_claims_nothing():

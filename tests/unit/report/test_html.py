@@ -23,6 +23,7 @@ from tests.builders.reports import (
     PHASES,
     SCRIPT,
     Page,
+    epoch_end,
     faulty,
     hostile,
     looks,
@@ -163,8 +164,8 @@ def test_drift_of_200_layers_has_a_row_each_and_as_many_looks_as_fit():
     assert "24 of 60 looks are shown." in shown.text
     cells = re.findall(r'<td class="h[0-4]">', text)
     assert len(cells) == 3 * 200 * 24
-    assert "epoch 0 end" in shown.inside("thead")
-    assert "epoch 59 end" in shown.inside("thead")
+    assert "end of epoch 0" in shown.inside("thead")
+    assert "end of epoch 59" in shown.inside("thead")
     assert "backbone/block200_bn" in shown.inside("tbody")
     assert len(text) < 2_000_000
 
@@ -172,8 +173,8 @@ def test_drift_of_200_layers_has_a_row_each_and_as_many_looks_as_fit():
 @needs_extra
 def test_the_shade_of_drift_follows_the_number():
     values = {"a": 0.0, "b": 0.01, "c": 0.1, "d": 0.3, "e": 7.0, "f": float("nan")}
-    first = DriftSnapshot("epoch 0 end", 0, 1, values, {})
-    last = DriftSnapshot("epoch 1 end", 1, 2, {**values, "g": 0.5}, {})
+    first = DriftSnapshot(epoch_end(0), 0, 1, {}, values)
+    last = DriftSnapshot(epoch_end(1), 1, 2, {}, {**values, "g": 0.5})
     text = html.render(plain(drift=(first, last)))
     for shade, value in [("h0", "0"), ("h1", "0.01"), ("h2", "0.1"), ("h3", "0.3"), ("h4", "7")]:
         assert text.count(f'<td class="{shade}">{value}</td>') == 2

@@ -12,6 +12,7 @@ from keras_bnguard.records import DriftSnapshot, Finding, Outcome, OutcomeStatus
 from keras_bnguard.report.json import SCHEMA_VERSION, as_dict, render
 from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
+from tests.builders.reports import epoch_end
 
 REPORT = Report(
     "net",
@@ -41,7 +42,7 @@ REPORT = Report(
         Outcome("BNG601", OutcomeStatus.SKIPPED, "needs O"),
     ),
     modes=modes(inventory(norm("bn"))),
-    drift=(DriftSnapshot("epoch 0 end", 0, 4, {"bn": float("inf")}, {"bn": 0.5}),),
+    drift=(DriftSnapshot(epoch_end(0), 0, 4, {"bn": 0.5}, {"bn": float("inf")}),),
     steps=4,
 )
 
@@ -63,6 +64,11 @@ def test_numbers_that_are_not_finite_become_strings():
     assert evidence["nan"] == "nan"
     assert evidence["inf"] == "-inf"
     assert parsed()["drift"][0]["mean_shift"] == {"bn": "inf"}
+
+
+def test_moments_become_their_text():
+    assert parsed()["drift"][0]["moment"] == "end of epoch 0"
+    assert parsed()["findings"][0]["moment"] == "start of training"
 
 
 def test_numpy_values_become_plain_ones():

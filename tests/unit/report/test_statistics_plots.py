@@ -12,7 +12,7 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.records import DriftSnapshot, NormState
 from keras_bnguard.report.report import Report
-from tests.builders.reports import looks
+from tests.builders.reports import epoch_end, looks
 
 pytestmark = pytest.mark.needs_extra
 
@@ -42,10 +42,10 @@ def test_it_shows_the_measure_that_was_asked_for(measure):
 
 def test_what_is_not_finite_is_red_and_what_is_missing_is_not():
     drift = [
-        DriftSnapshot("a", 0, 1, {}, {}, {"x": 1.0}),
-        DriftSnapshot("b", 1, 2, {}, {}, {"x": np.nan}),
+        DriftSnapshot(epoch_end(0), 0, 1, {"x": 1.0}),
+        DriftSnapshot(epoch_end(1), 1, 2, {"x": np.nan}),
     ]
-    drift.append(DriftSnapshot("c", 2, 3, {}, {}, {"y": 1.0}))
+    drift.append(DriftSnapshot(epoch_end(2), 2, 3, {"y": 1.0}))
     red = bng.plot_drift(report(drift)).axes[0].images[1].get_array()
     assert (red[..., 3] > 0).tolist() == [[False, True, False], [False, False, False]]
 

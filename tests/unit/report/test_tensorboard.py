@@ -12,7 +12,7 @@ from keras_bnguard.errors import MissingExtraError
 from keras_bnguard.records import DriftSnapshot
 from keras_bnguard.report import text
 from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
-from tests.builders.reports import faulty, hostile, looks, reports
+from tests.builders.reports import epoch_end, faulty, hostile, looks, reports
 
 
 def events(folder):
@@ -51,7 +51,7 @@ def shown_text(folder):
 def test_each_layer_has_a_curve_over_the_steps(tmp_path):
     writer = DriftWriter(tmp_path)
     for look in looks(3, 4):
-        writer.look(look)
+        writer.write(look)
     writer.close()
     found = scalars(tmp_path)
     paths = [f"backbone/block{i}_bn" for i in (1, 2, 3)]
@@ -71,7 +71,7 @@ def test_each_layer_has_a_curve_over_the_steps(tmp_path):
 @pytest.mark.needs_extra
 def test_a_file_says_its_version_first(tmp_path):
     writer = DriftWriter(str(tmp_path / "a" / "b"))
-    writer.look(looks()[0])
+    writer.write(looks()[0])
     writer.close()
     first = events(tmp_path / "a" / "b")[0]
     assert first.file_version == "brain.Event:2"
@@ -87,9 +87,9 @@ def test_nothing_is_written_before_the_first_look(tmp_path):
 @pytest.mark.needs_extra
 def test_a_killed_run_has_all_it_saw(tmp_path):
     writer = DriftWriter(tmp_path)
-    writer.look(looks()[0])
+    writer.write(looks()[0])
     assert list(scalars(tmp_path)["bn_drift"]) == [10]
-    writer.look(looks()[1])
+    writer.write(looks()[1])
     assert list(scalars(tmp_path)["bn_drift"]) == [10, 20]
     writer.close()
     writer.close()
@@ -99,7 +99,7 @@ def test_a_killed_run_has_all_it_saw(tmp_path):
 def test_two_looks_at_one_step_are_both_kept(tmp_path):
     writer = DriftWriter(tmp_path)
     for shift in (0.25, 0.5):
-        writer.look(DriftSnapshot("epoch 0 end", 0, 10, {"bn": shift}, {}))
+        writer.write(DriftSnapshot(epoch_end(0), 0, 10, {"bn": shift}))
     writer.close()
     assert scalars(tmp_path)["bn_drift"] == {10: 0.25, 11: 0.5}
 
@@ -108,7 +108,7 @@ def test_two_looks_at_one_step_are_both_kept(tmp_path):
 @pytest.mark.parametrize("report", [faulty(), hostile()])
 def test_the_report_stands_there_as_text_that_markdown_leaves_alone(tmp_path, report):
     writer = DriftWriter(tmp_path)
-    writer.look(looks()[-1])
+    writer.write(looks()[-1])
     writer.finish(report)
     lines = shown_text(tmp_path).splitlines()
     assert all(line.startswith("    ") for line in lines)
@@ -123,7 +123,7 @@ def test_any_report_can_be_written(tmp_path_factory, report):
     folder = tmp_path_factory.mktemp("logs")
     writer = DriftWriter(folder)
     for look in report.drift:
-        writer.look(look)
+        writer.write(look)
     writer.finish(report)
     assert shown_text(folder)
     assert ("bn_drift" in scalars(folder)) == bool(report.drift)

@@ -20,6 +20,7 @@ from keras_bnguard.records import (
 from keras_bnguard.report.report import Report
 from keras_bnguard.report.text import brief, finding_text, mode_table, render, verdict
 from tests.builders.facts import inventory, norm, stack
+from tests.builders.reports import epoch_end
 
 ERROR = Finding(
     "BNG404",
@@ -94,11 +95,11 @@ def test_a_whole_report_reads_from_verdict_to_notes():
             ),
             modes=modes(known),
             drift=(
-                DriftSnapshot("epoch 0 end", 0, 5, {"base/bn": 0.1}, {}),
-                DriftSnapshot("epoch 1 end", 1, 10, {"base/bn": 0.29}, {}),
+                DriftSnapshot(epoch_end(0), 0, 5, {"base/bn": 0.1}),
+                DriftSnapshot(epoch_end(1), 1, 10, {"base/bn": 0.29}),
             ),
             repairs=("BNG101: flags put into effect",),
-            notes=("the guard failed and stood down",),
+            notes=("an internal error",),
         )
     )
     lines = text.splitlines()
@@ -109,10 +110,10 @@ def test_a_whole_report_reads_from_verdict_to_notes():
         "BNG404 frozen-statistics-updated [error]",
     ]
     assert "repair BNG101: flags put into effect" in lines
-    assert "largest mean shift at epoch 1 end: 0.29 standard deviations" in lines
+    assert "largest drift at end of epoch 1: 0.29 (Bhattacharyya distance)" in lines
     assert "not checked BNG601: needs the optimizer" in lines
     assert not any("BNG103" in line for line in lines)
-    assert lines[-1] == "the guard failed and stood down"
+    assert lines[-1] == "an internal error"
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
 

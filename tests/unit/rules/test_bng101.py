@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_bnguard.records import ChangeOutcome, SkipKind
+from keras_bnguard.records import ChangeOutcome, Moment, MomentKind, SkipKind
 from keras_bnguard.rules.bng101_trainable_changed_after_compile import (
     OUTCOMES,
     TrainableChangedAfterCompile,
@@ -19,6 +19,7 @@ from tests.builders.facts import (
     violations,
 )
 
+EPOCH_2 = Moment(MomentKind.EPOCH_START, 2)
 RULE = TrainableChangedAfterCompile
 
 
@@ -60,16 +61,16 @@ def test_it_groups_by_outcome_and_counts_frozen_and_thawed_layers():
 
 
 def test_it_names_the_line_of_the_users_code():
-    change = trainable_change("bn", where="epoch 2 begin", source="train.py:41")
+    change = trainable_change("bn", where=EPOCH_2, source="train.py:41")
     violation = the_violation(RULE, facts(run=run(trainable_changes=(change,)), on=stack("k3-jax")))
     assert violation.source == "train.py:41"
-    assert "epoch 2 begin at train.py:41" in violation.message
+    assert f"{EPOCH_2} at train.py:41" in violation.message
 
 
 def test_a_change_inside_fit_is_sent_to_the_phase_scheduler():
     before = the_violation(RULE, facts(run=run(trainable_changes=(trainable_change("bn"),))))
     inside = the_violation(
-        RULE, facts(run=run(trainable_changes=(trainable_change("bn", where="epoch 2 begin"),)))
+        RULE, facts(run=run(trainable_changes=(trainable_change("bn", where=EPOCH_2),)))
     )
     assert "PhaseScheduler" not in before.fix
     assert "PhaseScheduler" in inside.fix
@@ -86,7 +87,7 @@ def test_flags_flipped_and_compiled_again_are_silent():
 
 
 def test_a_phase_scheduler_transition_is_silent():
-    change = trainable_change("bn", where="epoch 2 begin", explained_by="PhaseScheduler")
+    change = trainable_change("bn", where=EPOCH_2, explained_by="PhaseScheduler")
     assert not violations(RULE, facts(run=run(trainable_changes=(change,))))
 
 

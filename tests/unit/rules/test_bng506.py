@@ -2,14 +2,15 @@
 
 import pytest
 
-from keras_bnguard.records import DataPart, SkipKind
+from keras_bnguard.records import AUDIT, DataPart, Moment, MomentKind, SkipKind
 from keras_bnguard.rules.bng506_train_inference_gap import TrainInferenceGap
 from tests.builders.facts import facts, gap, norm, sampled, skipped, the_violation, violations
 
+TRAIN_END = Moment(MomentKind.TRAIN_END)
 RULE = TrainInferenceGap
 
 
-def known(found, moment="train end", norms=None, fit_settings=None, **data):
+def known(found, moment=TRAIN_END, norms=None, fit_settings=None, **data):
     norms = norms or [norm("bn")]
     return facts(*norms, fit_settings=fit_settings, data=sampled(gap=found, moment=moment, **data))
 
@@ -50,8 +51,8 @@ def test_batches_of_a_few_values_are_silent():
 
 def test_a_model_that_has_not_trained_is_silent_in_an_audit_only():
     fresh = [norm("bn", at_default=True)]
-    assert not violations(RULE, known(gap(0.1, 1.5), "audit", fresh))
-    assert violations(RULE, known(gap(0.1, 1.5), "train end", fresh))
+    assert not violations(RULE, known(gap(0.1, 1.5), AUDIT, fresh))
+    assert violations(RULE, known(gap(0.1, 1.5), TRAIN_END, fresh))
 
 
 def test_recalibration_in_the_same_fit_is_silent():

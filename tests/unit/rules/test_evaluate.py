@@ -8,10 +8,13 @@ import pytest
 
 from keras_bnguard.errors import SettingError
 from keras_bnguard.records import (
+    AUDIT,
     DataFacts,
     DataPart,
     Facts,
     Inventory,
+    Moment,
+    MomentKind,
     Outcome,
     OutcomeStatus,
     RunFacts,
@@ -126,13 +129,14 @@ def test_a_violation_becomes_a_finding_with_the_rules_name_and_its_own_severity(
     assert (first.code, first.name, first.severity) == ("BNG101", "two", "warning")
     assert (first.message, first.fix, first.source) == ("first", "do it", "train.py:3")
     assert dict(first.evidence) == {"n": 2}
-    assert first.moment == "audit"
+    assert first.moment == AUDIT
     assert second.severity == "error"
 
 
 def test_the_moment_of_the_run_is_the_moment_of_the_finding():
-    found, _ = evaluate(Facts(FACTS.inventory, run=RunFacts(moment="epoch 3 end")), (Two, Whole))
-    assert {finding.moment for finding in found} == {"epoch 3 end"}
+    moment = Moment(MomentKind.EPOCH_END, 3)
+    found, _ = evaluate(Facts(FACTS.inventory, run=RunFacts(moment=moment)), (Two, Whole))
+    assert {finding.moment for finding in found} == {moment}
     assert [finding.code for finding in found] == ["BNG101", "BNG101", "BNG206"]
 
 
