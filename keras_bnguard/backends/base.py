@@ -77,6 +77,7 @@ class Backend:
             backend=self.backend,
             flags=self.flags.timing,
             behaviour=self.step.behaviour,
+            replica_statistics=self.step.replica_statistics,
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.backends.array_operations import ArrayOperations
-from keras_bnguard.records import ChangeOutcome, OptimizerFacts
+from keras_bnguard.records import ChangeOutcome, FlagTiming, OptimizerFacts, ReplicaStatistics
 
 
 class GraphInterface(ABC):
@@ -59,10 +59,10 @@ class FlagsInterface(ABC):
     """The `trainable` flags of layers, and when a change of one counts.
 
     Attributes:
-        timing: what makes a changed `trainable` count, see `keras_bnguard.records.Stack.flags`.
+        timing: which `trainable` flags a training step follows.
     """
 
-    timing: str
+    timing: FlagTiming
 
     @abstractmethod
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
@@ -126,10 +126,12 @@ class StepInterface(ABC):
     Attributes:
         regularizes_frozen: whether regularizers of frozen weights count in the loss.
         traces: whether Python code of a step may run inside a trace, where no value can be read.
+        replica_statistics: what is stored of the moving statistics of several replicas.
     """
 
     regularizes_frozen: bool
     traces: bool
+    replica_statistics: ReplicaStatistics
 
     @abstractmethod
     def regularization_losses(self, layer: Any) -> float:

@@ -29,7 +29,7 @@ from keras_bnguard.backends.step import Step
 from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import TensorFlowOps
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
-from keras_bnguard.records import ChangeOutcome, OptimizerFacts
+from keras_bnguard.records import ChangeOutcome, FlagTiming, OptimizerFacts, ReplicaStatistics
 
 
 class Keras2Graph(Graph):
@@ -70,7 +70,7 @@ class Keras2Flags(Flags):
     """For the length of `fit` Keras 2 restores the flags of `compile()`, and keeps those that
     the user set since then aside until `fit` returns."""
 
-    timing = "compile"
+    timing = FlagTiming.COMPILE
 
     def compiled(self, model: Any) -> Optional[Dict[int, bool]]:
         # A graph keeps such a state from its making on, before any `compile()`.
@@ -180,6 +180,8 @@ class Keras2Optimizer(Optimizer):
 
 class Keras2Step(Step):
     """Training steps of Keras 2, which honours graph arguments."""
+
+    replica_statistics = ReplicaStatistics.AVERAGED
 
     def regularization_losses(self, layer: Any) -> float:
         return sum(float(term()) for term in layer._callable_losses)

@@ -18,13 +18,13 @@ from keras_bnguard.backends.keras3 import (
 from keras_bnguard.backends.optimizer_renewal import inner_optimizer
 from keras_bnguard.backends.signatures import takes_training
 from keras_bnguard.backends.values.readers import JaxLiveReader, LiveReader, jax_joined
-from keras_bnguard.records import ChangeOutcome
+from keras_bnguard.records import ChangeOutcome, FlagTiming
 
 
 class JaxFlags(Keras3Flags):
     """A changed flag moves variables to other places of the lists, so the next step raises."""
 
-    timing = "positional"
+    timing = FlagTiming.POSITIONAL
 
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         facts = self._optimizer.facts(model)

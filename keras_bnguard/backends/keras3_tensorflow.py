@@ -15,13 +15,13 @@ from keras_bnguard.backends.keras3 import (
     Keras3Values,
 )
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
-from keras_bnguard.records import ChangeOutcome
+from keras_bnguard.records import ChangeOutcome, FlagTiming
 
 
 class TensorFlowFlags(Keras3Flags):
     """A flag that is changed after the first step has no effect, but for eager steps."""
 
-    timing = "trace"
+    timing = FlagTiming.FIRST_STEP
 
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         if getattr(model, "run_eagerly", False):

@@ -16,7 +16,7 @@ from keras_bnguard.backends.keras3 import (
 )
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.signatures import takes_training
-from keras_bnguard.records import ChangeOutcome, NormKind
+from keras_bnguard.records import ChangeOutcome, FlagTiming, NormKind, ReplicaStatistics
 
 
 class TorchGraph(Keras3Graph):
@@ -41,7 +41,7 @@ class TorchGraph(Keras3Graph):
 class TorchFlags(Keras3Flags):
     """A changed flag counts at the next step."""
 
-    timing = "live"
+    timing = FlagTiming.IMMEDIATE
 
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         return ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE
@@ -51,6 +51,7 @@ class TorchStep(Keras3Step):
     """Every step is eager; processes of `torch.distributed` train replicas."""
 
     traces = False
+    replica_statistics = ReplicaStatistics.PER_PROCESS
 
     def replicas(self, model: Any) -> int:
         import torch

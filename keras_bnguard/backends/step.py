@@ -16,7 +16,7 @@ from keras_bnguard.backends.optimizer import Optimizer
 from keras_bnguard.backends.self_test import keras_tensor, measure_behaviour
 from keras_bnguard.backends.signatures import has_own_train_step
 from keras_bnguard.backends.values.base import Values
-from keras_bnguard.records import Behaviour
+from keras_bnguard.records import Behaviour, ReplicaStatistics
 
 
 class Step(StepInterface):
@@ -30,6 +30,7 @@ class Step(StepInterface):
 
     regularizes_frozen = True
     traces = True
+    replica_statistics = ReplicaStatistics.FIRST_REPLICA
 
     def __init__(self, graph: Graph, optimizer: Optimizer, values: Values) -> None:
         self._keras = graph.keras

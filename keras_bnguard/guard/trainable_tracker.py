@@ -6,7 +6,12 @@ from typing import Any, Dict, Optional, Sequence
 
 from keras_bnguard.backends.patches import fit_scope, model_hooks
 from keras_bnguard.guard.fact_collector import RunState
-from keras_bnguard.records import Finding, Moment, MomentKind
+from keras_bnguard.records import (
+    Finding,
+    FlagTiming,
+    Moment,
+    MomentKind,
+)
 
 
 class ListeningRun(RunState):
@@ -121,7 +126,7 @@ class ListeningRun(RunState):
         if self._step_seen:
             return
         self._step_seen = True
-        if self.backend.flags.timing != "compile" and self.wanted != self.compiled:
+        if self.backend.flags.timing is not FlagTiming.COMPILE and self.wanted != self.compiled:
             self._survey_again(self._model(), dict(self.wanted))
 
     def leak_seen(self) -> bool:

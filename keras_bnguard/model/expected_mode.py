@@ -7,6 +7,7 @@ from typing import Iterable, Mapping, Optional, Sequence, Tuple
 from keras_bnguard.records import (
     CallSite,
     ExpectedMode,
+    FlagTiming,
     Inventory,
     Mode,
     NormKind,
@@ -53,7 +54,7 @@ def will_run(norm: NormLayer, stack: Stack) -> RunMode:
         return RunMode.INFERENCE
     if norm.kind is NormKind.KERAS:
         flag = norm.trainable
-        if stack.flags == "compile" and norm.compiled_trainable is not None:
+        if stack.flags is FlagTiming.COMPILE and norm.compiled_trainable is not None:
             flag = norm.compiled_trainable
         if not flag:
             uses_batch = behaviour is not None and (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Mapping
 
 from keras_bnguard.backends.base import Backend
-from keras_bnguard.records import WeightCounts
+from keras_bnguard.records import FlagTiming, WeightCounts
 
 
 def count_weights(
@@ -20,7 +20,7 @@ def count_weights(
         backend: the adapter. model: the model in `fit`.
         flag: gives a layer's `trainable` as it is now. compiled: id(layer) -> at `compile()`.
     """
-    by_compile = backend.flags.timing == "compile"
+    by_compile = backend.flags.timing is FlagTiming.COMPILE
     open_: Dict[int, bool] = {}
     layers: Dict[int, Any] = {}
 

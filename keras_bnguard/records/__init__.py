@@ -54,7 +54,9 @@ from keras_bnguard.records.report import (
 from keras_bnguard.records.stack import (
     BUILTIN,
     Behaviour,
+    FlagTiming,
     NormBehaviour,
+    ReplicaStatistics,
     Stack,
 )
 from keras_bnguard.records.training import (
@@ -94,6 +96,7 @@ __all__ = [
     "ExpectedMode",
     "Facts",
     "Finding",
+    "FlagTiming",
     "Gap",
     "GraphCall",
     "GraphContext",
@@ -115,6 +118,7 @@ __all__ = [
     "PastRun",
     "Policy",
     "PolicyScore",
+    "ReplicaStatistics",
     "RunFacts",
     "RunMode",
     "Severity",

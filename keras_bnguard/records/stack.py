@@ -4,6 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keras_bnguard.records.enums import TextEnum
+
+
+class FlagTiming(TextEnum):
+    """Which `trainable` flags a training step follows.
+
+    COMPILE: those at `compile()`.
+    FIRST_STEP: those at the first step after it.
+    POSITIONAL: those at the first step; a later change makes a step raise or mixes weights up.
+    IMMEDIATE: those of the moment.
+    """
+
+    COMPILE = "compile"
+    FIRST_STEP = "first step"
+    POSITIONAL = "positional"
+    IMMEDIATE = "immediate"
+
+
+class ReplicaStatistics(TextEnum):
+    """What is stored of the moving statistics of several replicas of a BN."""
+
+    AVERAGED = "averaged"
+    FIRST_REPLICA = "first replica"
+    PER_PROCESS = "per process"
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -28,19 +53,30 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Stack:
-    """The Keras a model belongs to: `package` and `version`, and the `backend` that computes.
+    """The Keras a model belongs to.
 
-    flags: what makes a changed `trainable` count: "compile" (the flags at `compile()` run),
-    "trace" (those at the first step run), "positional" (a change makes the step raise or
-    mixes weights up) or "live" (a change counts at once).
+    Attributes:
+        name: the name of the stack, for settings of tests and reports.
+        package: the import name of the Keras.
+        version: its version.
+        backend: what computes.
+        flags: which `trainable` flags a training step follows.
+        behaviour: what its self-test found.
+        replica_statistics: what is stored where several replicas train.
     """
 
     name: str
     package: str
     version: str
     backend: str
-    flags: str
+    flags: FlagTiming
     behaviour: Behaviour
+    replica_statistics: ReplicaStatistics = ReplicaStatistics.FIRST_REPLICA
+
+    @property
+    def keras_major(self) -> int:
+        """2 for `tf.keras` and `tf_keras`, 3 for Keras 3."""
+        return int(self.version.partition(".")[0])
 
     def __str__(self) -> str:
         return f"{self.package} {self.version} on {self.backend}"

@@ -61,7 +61,7 @@ class TrainableBatchnormUnderFrozenParent(Rule):
             return
         paths = tuple(norm.path for norm in violation)
         parents = tuple(dict.fromkeys(path for n in violation for path in n.frozen_ancestors))
-        if inventory.stack.name in ("k2", "tfk"):
+        if inventory.stack.keras_major == 2:
             does = "keeps gamma and beta, but moves the statistics"
         else:
             does = "trains gamma and beta and moves the statistics"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Flag, auto
 from typing import Iterable, List
 
 from keras_bnguard.records import Inventory, NormKind, NormLayer, RunFacts, Severity
@@ -56,16 +57,14 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
             for norm in inventory.norms
             if norm.frozen
             and not norm.forced_inference
-            and _faults(norm)
+            and _fault(norm)
             and not _told(norm, inventory, run)
         ]
         if not violation:
             return
         paths = tuple(norm.path for norm in violation)
         classes = tuple(
-            dict.fromkeys(
-                f"{norm.class_name} ({' and '.join(_faults(norm))})" for norm in violation
-            )
+            dict.fromkeys(f"{norm.class_name} ({_describe(_fault(norm))})" for norm in violation)
         )
         torch = [norm for norm in violation if norm.kind is NormKind.TORCH]
         fixes = [_torch_fix(torch)] if torch else []
@@ -79,10 +78,8 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
             ),
             fix="\n".join(fixes),
             evidence={
-                "uses_batch": tuple(
-                    n.path for n in violation if "normalises by the batch" in _faults(n)
-                ),
-                "updates": tuple(n.path for n in violation if "moves its statistics" in _faults(n)),
+                "uses_batch": tuple(n.path for n in violation if Fault.USES_BATCH in _fault(n)),
+                "updates": tuple(n.path for n in violation if Fault.UPDATES in _fault(n)),
             },
         )
 
@@ -96,14 +93,32 @@ KERAS_FIX = (
 )
 
 
-def _faults(norm: NormLayer) -> List[str]:
+class Fault(Flag):
+    """What a frozen BN does wrong in training."""
+
+    NONE = 0
+    USES_BATCH = auto()
+    UPDATES = auto()
+
+
+WORDS = {
+    Fault.USES_BATCH: "uses batch statistics",
+    Fault.UPDATES: "updates its moving statistics",
+}
+
+
+def _fault(norm: NormLayer) -> Fault:
     if norm.kind is NormKind.TORCH:
-        return ["normalises by the batch", "moves its statistics"]
+        return Fault.USES_BATCH | Fault.UPDATES
     behaviour = norm.behaviour
     if behaviour is None:
-        return []
-    found = ["normalises by the batch"] * behaviour.frozen_uses_batch
-    return found + ["moves its statistics"] * behaviour.frozen_updates
+        return Fault.NONE
+    uses_batch = Fault.USES_BATCH if behaviour.frozen_uses_batch else Fault.NONE
+    return uses_batch | (Fault.UPDATES if behaviour.frozen_updates else Fault.NONE)
+
+
+def _describe(fault: Fault) -> str:
+    return " and ".join(words for part, words in WORDS.items() if part in fault)
 
 
 def _told(norm: NormLayer, inventory: Inventory, run: RunFacts) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-from keras_bnguard.records import Inventory, Severity, SkipKind, SkipReason
+from keras_bnguard.records import FlagTiming, Inventory, Severity, SkipKind, SkipReason
 from keras_bnguard.rules.base import ExpensiveFact, Rule, Violation
 from keras_bnguard.rules.text import count, some
 
@@ -65,7 +65,7 @@ class BatchnormSharedByCompiledModels(Rule):
                 f"{count(len(paths), 'BN layer')} also held by {some(others)}{contains} with the "
                 f"opposite flag: {some(paths)}. Compiled here: {frozen} frozen, "
                 f"{len(paths) - frozen} trainable. {inventory.stack}: "
-                f"{READS.get(inventory.stack.flags, inventory.stack.flags)}."
+                f"{READS[inventory.stack.flags]}."
             ),
             fix=(
                 "set the flags before each model's step:\n"
@@ -87,8 +87,8 @@ class BatchnormSharedByCompiledModels(Rule):
 
 
 READS = {
-    "compile": "each model keeps the flags of its own compile()",
-    "trace": "a model takes the flags as they are at its first step, whoever set them last",
-    "positional": "a flag set through the other model makes this model's step raise or mix weights",
-    "live": "a flag counts at once in both models, whoever set it last",
+    FlagTiming.COMPILE: "each model keeps the flags of its own compile()",
+    FlagTiming.FIRST_STEP: "a model takes the flags as they are at its first step, whoever set them last",
+    FlagTiming.POSITIONAL: "a flag set through the other model makes this model's step raise or mix weights",
+    FlagTiming.IMMEDIATE: "a flag counts at once in both models, whoever set it last",
 }

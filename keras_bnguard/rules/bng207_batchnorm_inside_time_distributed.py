@@ -53,7 +53,7 @@ class BatchnormInsideTimeDistributed(Rule):
             steps = norm.graph_context.time_steps
             if steps is not None and not expects_inference(norm):
                 violation.append(norm)
-                updates.append(_updates(steps, inventory.stack.name in ("k2", "tfk")))
+                updates.append(_updates(steps, inventory.stack.keras_major == 2))
         if not violation:
             return
         paths = tuple(norm.path for norm in violation)

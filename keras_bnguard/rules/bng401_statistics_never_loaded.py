@@ -70,7 +70,7 @@ class StatisticsNeverLoaded(Rule):
             message=(
                 f"{count(len(violation), 'BN layer')} at mean 0 and variance 1: {some(paths)} ({told}; "
                 f"{trained} of {len(known)} BN in the model carry trained statistics). "
-                f"{inventory.stack} {LOADS[inventory.stack.name in ('k2', 'tfk')]}."
+                f"{inventory.stack} {LOADS[inventory.stack.keras_major == 2]}."
             ),
             fix=_fix(violation),
             evidence={"reasons": reasons, "trained": trained, "norms": len(known)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Optional, Tuple
 
-from keras_bnguard.records import Inventory, OptimizerFacts, RunFacts, Severity
+from keras_bnguard.records import FlagTiming, Inventory, OptimizerFacts, RunFacts, Severity
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.text import count, some
 
@@ -54,7 +54,7 @@ class OptimizerDoesNotKnowVariable(Rule):
     ) -> Iterable[Violation]:
         if not optimizer.built:
             return
-        stale = optimizer.stale if inventory.stack.flags == "positional" else ()
+        stale = optimizer.stale if inventory.stack.flags is FlagTiming.POSITIONAL else ()
         if not optimizer.unknown and not stale:
             return
         if run is not None and any(
@@ -87,9 +87,9 @@ def _layers(variables: Tuple[str, ...]) -> Tuple[str, ...]:
 
 def _does(inventory: Inventory) -> str:
     stack = inventory.stack
-    if stack.flags == "positional":
+    if stack.flags is FlagTiming.POSITIONAL:
         return f"{stack} will raise ValueError: its state must match the variables one to one."
-    if stack.name in ("k2", "tfk"):
+    if stack.keras_major == 2:
         return f"{stack} will raise KeyError at the first step: variable not recognised."
     return f"{stack} will raise ValueError at the first step: unknown variable."
 

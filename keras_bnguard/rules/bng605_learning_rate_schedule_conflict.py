@@ -78,7 +78,7 @@ def _now(learning_rate: Optional[float]) -> str:
 
 
 def _does(stack: Stack, writers: Iterable[str]) -> str:
-    if stack.name in ("k2", "tfk"):
+    if stack.keras_major == 2:
         return (
             f"{stack} lets the schedule overwrite the assigned rate before the next "
             "step: the callback has no effect."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from keras_bnguard.records import Inventory, RunFacts, Severity, Trigger
+from keras_bnguard.records import FlagTiming, Inventory, RunFacts, Severity, Trigger
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
 from keras_bnguard.rules.text import COMPILE_AGAIN, indent
 
@@ -53,10 +53,10 @@ class RecompiledInsideFit(Rule):
     def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
         if run.recompiled is None:
             return
-        jax = inventory.stack.backend == "jax"
+        positional = inventory.stack.flags is FlagTiming.POSITIONAL
         error = (
             "an error about shapes or an optimizer that is not built"
-            if jax
+            if positional
             else "TypeError: 'NoneType' object is not callable"
         )
         yield Violation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from keras_bnguard.records import Inventory, Severity, Stack
+from keras_bnguard.records import Inventory, ReplicaStatistics, Severity, Stack
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.predicates import expects_inference
 from keras_bnguard.rules.text import count, some
@@ -66,18 +66,18 @@ class PerReplicaStatistics(Rule):
 
 
 def _stores(stack: Stack) -> str:
-    if stack.name in ("k2", "tfk"):
+    if stack.replica_statistics is ReplicaStatistics.AVERAGED:
         return (
             f"{stack} stores the average of the replicas' means and variances, without the "
             "spread between replicas."
         )
-    if stack.backend == "tensorflow":
+    if stack.replica_statistics is ReplicaStatistics.FIRST_REPLICA:
         return f"{stack} stores the statistics of the first replica alone."
     return f"{stack} stores in each process what that process saw."
 
 
 def _fix(stack: Stack) -> str:
-    if stack.backend != "tensorflow":
+    if stack.replica_statistics is ReplicaStatistics.PER_PROCESS:
         return (
             "freeze the BN, or take new statistics over the data at the end:\n"
             "    bng.recalibrate(model, data)"

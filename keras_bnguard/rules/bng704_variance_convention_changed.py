@@ -51,7 +51,7 @@ class VarianceConventionChanged(Rule):
     ) -> Iterable[Violation]:
         if not _from_keras2(inventory.saved_by):
             return
-        if inventory.stack.name in ("k2", "tfk"):
+        if inventory.stack.keras_major == 2:
             return
         batch = int((fit_settings or {}).get("batch_size") or BATCH)
         violation: List[NormLayer] = []

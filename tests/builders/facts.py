@@ -14,6 +14,7 @@ from keras_bnguard.records import (
     EmaBias,
     ExpectedMode,
     Facts,
+    FlagTiming,
     Gap,
     GraphCall,
     Inventory,
@@ -25,6 +26,7 @@ from keras_bnguard.records import (
     NormLayer,
     OptimizerFacts,
     PastRun,
+    ReplicaStatistics,
     RunFacts,
     RunMode,
     SharedNorm,
@@ -38,11 +40,11 @@ from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.evaluate import check, skip_reason
 
 STACKS = {
-    "k2": ("tf.keras", "2.15.0", "tensorflow", "compile"),
-    "tfk": ("tf_keras", "2.21.0", "tensorflow", "compile"),
-    "k3-tf": ("keras", "3.15.1", "tensorflow", "trace"),
-    "k3-jax": ("keras", "3.15.1", "jax", "positional"),
-    "k3-torch": ("keras", "3.15.1", "torch", "live"),
+    "k2": ("tf.keras", "2.15.0", "tensorflow", FlagTiming.COMPILE),
+    "tfk": ("tf_keras", "2.21.0", "tensorflow", FlagTiming.COMPILE),
+    "k3-tf": ("keras", "3.15.1", "tensorflow", FlagTiming.FIRST_STEP),
+    "k3-jax": ("keras", "3.15.1", "jax", FlagTiming.POSITIONAL),
+    "k3-torch": ("keras", "3.15.1", "torch", FlagTiming.IMMEDIATE),
 }
 
 
@@ -58,7 +60,17 @@ def stack(name: str = "k3-tf", **behaviour: bool) -> Stack:
         "default_leaks": not old,
         "setter_skips_equal": name == "k3-tf",
     }
-    return Stack(name, package, version, backend, flags, Behaviour(**{**known, **behaviour}))
+    stored = {"k2": ReplicaStatistics.AVERAGED, "tfk": ReplicaStatistics.AVERAGED}
+    stored["k3-torch"] = ReplicaStatistics.PER_PROCESS
+    return Stack(
+        name,
+        package,
+        version,
+        backend,
+        flags,
+        Behaviour(**{**known, **behaviour}),
+        stored.get(name, ReplicaStatistics.FIRST_REPLICA),
+    )
 
 
 def norm(path: str, **settings: Any) -> NormLayer:

@@ -30,13 +30,13 @@ def test_it_fires_on_a_v1_layer_whose_statistics_stand_still():
     known = facts(frozen(class_name="BatchNormalizationV1"), on=stack("k2"), run=run())
     violation = the_violation(RULE, known)
     assert violation.layers == ("bn",)
-    assert "BatchNormalizationV1 (normalises by the batch)" in violation.message
+    assert "BatchNormalizationV1 (uses batch statistics)" in violation.message
     assert "tf.keras 2.15.0 on tensorflow" in violation.message
 
 
 def test_it_fires_on_a_subclass_that_updates_while_frozen():
     violation = the_violation(RULE, facts(frozen(class_name="MyBN", behaviour=UPDATES), run=run()))
-    assert "MyBN (moves its statistics)" in violation.message
+    assert "MyBN (updates its moving statistics)" in violation.message
     assert violation.evidence["updates"] == ("bn",)
     assert violation.evidence["uses_batch"] == ()
 
