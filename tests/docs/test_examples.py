@@ -18,8 +18,12 @@ NEAR = 10.0
 otherwise, and 500 held-out images have a standard error of two points. The differences that an
 example is about are tested by `example_facts`, on the numbers of the same run."""
 
-LATE_STATISTICS = {"train_equals_validation": r"val_accuracy|phase 0|evaluate"}
-"""Accuracies that are near chance on purpose, so that every rounding changes them."""
+UNSTABLE = {
+    "train_equals_validation": r"val_accuracy|phase 0|evaluate",
+    "torch_features": r"frozen|called",
+}
+"""Accuracies that are low on purpose, so that every rounding changes them: by up to 16 points
+between two processors."""
 
 
 def test_every_example_is_run_here():
@@ -52,11 +56,11 @@ def test_an_example_prints_what_its_page_shows(name):
     # What advise weighs may come out on either side of its own threshold, so that part is left.
     lines, shown = _before_advice(lines), _before_advice(blocks(name)[STACK])
     assert [_words(line) for line in lines] == [_words(line) for line in shown]
-    late = LATE_STATISTICS.get(name, "^$")
+    unstable = UNSTABLE.get(name, "^$")
     for line, other in zip(lines, shown):
         assert _counts(line) == _counts(other), (line, other)
         for (what, one), (_, two) in zip(_percents(line), _percents(other)):
-            assert re.search(late, what) or abs(one - two) < NEAR, (line, other)
+            assert re.search(unstable, what) or abs(one - two) < NEAR, (line, other)
 
 
 def _before_advice(lines):
