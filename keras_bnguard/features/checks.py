@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from keras_bnguard.backends.values.probe import Probe
+from keras_bnguard.backends.values.restore import SavedVariables, restoring
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.errors import UnsupportedModelError
@@ -94,16 +95,18 @@ def check_outputs(
     """
     rows = min(batch.rows, ROWS_PROBED)
     x = tree.take(batch.x, slice(rows))
-    with _StateKept(snapshot) as state:
+    backend = snapshot.backend
+    statistics = {p: SavedVariables(backend, found) for p, found in _statistics(snapshot).items()}
+    with restoring(SavedVariables(backend, _changed_by_a_call(snapshot))):
         once = predict(x).outputs
-        state.change_seeds()
+        _change_seeds(snapshot)
         differences = [
             Difference(
                 largest_difference(once, predict(x).outputs),
                 "gives the same rows other outputs when it is called again",
             )
         ]
-        updated = state.updated_norms()
+        updated = [path for path, saved in statistics.items() if saved.changed()]
         if rows > 1:
             half = slice(rows // 2)
             differences.append(
@@ -147,49 +150,29 @@ def largest_difference(one: Any, other: Any) -> float:
     return worst
 
 
-class _StateKept:
-    """Context manager: restores every variable that does not train, and the states of seeds."""
+def _changed_by_a_call(snapshot: ModelSnapshot) -> List[Any]:
+    """Every variable that does not train, states of seeds and buffers of torch included."""
+    found = [
+        *snapshot.model.non_trainable_variables,
+        *snapshot.backend.values.random_variables(snapshot.model),
+        *(v for variables in _statistics(snapshot).values() for v in variables),
+    ]
+    return list({id(variable): variable for variable in found}.values())
 
-    def __init__(self, snapshot: ModelSnapshot) -> None:
-        self._snapshot = snapshot
-        backend, model = snapshot.backend, snapshot.model
-        self._statistics = {
-            handle.path: [v for v in handle.vectors()[:2] if v is not None]
-            for handle in snapshot.handles
-        }
-        found = [
-            *model.non_trainable_variables,
-            *backend.values.random_variables(model),
-            *(v for variables in self._statistics.values() for v in variables),  # torch buffers
-        ]
-        self._variables = {id(variable): variable for variable in found}
-        self._values: Dict[int, np.ndarray] = {}
 
-    def __enter__(self) -> _StateKept:
-        read = self._snapshot.backend.values.to_numpy
-        self._values = {key: np.array(read(v)) for key, v in self._variables.items()}
-        return self
+def _statistics(snapshot: ModelSnapshot) -> Dict[str, List[Any]]:
+    """Path -> variables of moving mean and variance."""
+    return {
+        handle.path: [variable for variable in handle.vectors()[:2] if variable is not None]
+        for handle in snapshot.handles
+    }
 
-    def change_seeds(self) -> None:
-        """The next call draws other numbers even where calls do not advance their seeds (JAX)."""
-        backend = self._snapshot.backend
-        for variable in backend.values.random_variables(self._snapshot.model):
-            backend.values.assign(variable, backend.values.to_numpy(variable) + 1)
 
-    def updated_norms(self) -> List[str]:
-        """Paths of the BN whose statistics differ from those at the start."""
-        read = self._snapshot.backend.values.to_numpy
-        return [
-            path
-            for path, variables in self._statistics.items()
-            if any(read(v).tobytes() != self._values[id(v)].tobytes() for v in variables)
-        ]
-
-    def __exit__(self, *exception: Any) -> None:
-        backend = self._snapshot.backend
-        for key, variable in self._variables.items():
-            if backend.values.to_numpy(variable).tobytes() != self._values[key].tobytes():
-                backend.values.assign(variable, self._values[key])
+def _change_seeds(snapshot: ModelSnapshot) -> None:
+    """Make the next call draw other numbers, also where calls do not advance seeds (JAX)."""
+    values = snapshot.backend.values
+    for variable in values.random_variables(snapshot.model):
+        values.assign(variable, values.to_numpy(variable) + 1)
 
 
 def _suspects(snapshot: ModelSnapshot) -> str:

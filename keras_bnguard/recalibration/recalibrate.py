@@ -6,6 +6,7 @@ et al. 2016 when the data is that of a new domain.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
@@ -61,24 +62,56 @@ class RecalibrationPlan:
     max_batches: Optional[int]
 
 
+@dataclass(frozen=True)
+class SavedStatistics:
+    """Moving statistics of some BN as they were.
+
+    Attributes:
+        snapshot: the model.
+        states: path -> mean and variance.
+    """
+
+    snapshot: ModelSnapshot
+    states: Mapping[str, NormState]
+
+    @classmethod
+    def of(cls, snapshot: ModelSnapshot, paths: Collection[str]) -> SavedStatistics:
+        """Read the statistics that the BN at these paths have now."""
+        state = snapshot.backend.values.state
+        handles = {handle.path: handle for handle in snapshot.handles}
+        return cls(snapshot, {path: state(handles[path], affine=False) for path in paths})
+
+    def restore(self) -> None:
+        """Assign the statistics to the model again, bit for bit."""
+        handles = {handle.path: handle for handle in self.snapshot.handles}
+        for path, state in self.states.items():
+            mean, variance, _, _ = handles[path].vectors()
+            if state.mean is not None and state.variance is not None:
+                self.snapshot.backend.values.assign(mean, state.mean)
+                self.snapshot.backend.values.assign(variance, state.variance)
+
+
 @dataclass
 class Recalibration:
     """What `recalibrate` did; `undo()` reverts it.
 
     Attributes:
-        before: path -> old mean and variance, float32, shape `(channels,)`.
-        after: path -> new mean and variance, the same.
+        after: path -> new mean and variance, float32, shape `(channels,)`.
         values: path -> number of values per channel that the new statistics were taken over.
         mode: "one-pass" or "sequential".
         undone: whether `undo` was called.
     """
 
-    before: Mapping[str, NormState]
     after: Mapping[str, NormState]
     values: Mapping[str, float]
     mode: str
-    _snapshot: ModelSnapshot
+    _saved: SavedStatistics
     undone: bool = False
+
+    @property
+    def before(self) -> Mapping[str, NormState]:
+        """Path -> old mean and variance, float32, shape `(channels,)`."""
+        return self._saved.states
 
     @property
     def paths(self) -> Tuple[str, ...]:
@@ -88,7 +121,7 @@ class Recalibration:
     def undo(self) -> None:
         """Restore the old statistics, bit for bit; a second call does nothing."""
         if not self.undone:
-            _restore(self._snapshot, self.before)
+            self._saved.restore()
             self.undone = True
 
 
@@ -160,23 +193,20 @@ def run_plan(
         check_shapes(model, batch)
         break
     handles = {h.path: h for h in snapshot.handles if h.path in chosen}
-    before = {path: snapshot.backend.values.state(h, affine=False) for path, h in handles.items()}
-    try:
+    saved = SavedStatistics.of(snapshot, chosen)
+    with contextlib.ExitStack() as after_an_error:
+        after_an_error.callback(saved.restore)
         if plan.mode is RecalibrationMode.ONE_PASS:
             pooled = _one_pass(snapshot, list(handles.values()), source)
             assign_moments(snapshot, pooled)
         else:
             pooled = _sequential(snapshot, handles, source)
-    except BaseException:
-        _restore(snapshot, before)
-        raise
-    after = {path: snapshot.backend.values.state(handles[path], affine=False) for path in pooled}
+        after_an_error.pop_all()
     return Recalibration(
-        before={path: before[path] for path in pooled},
-        after=after,
+        after=SavedStatistics.of(snapshot, pooled).states,
         values={path: item.count for path, item in pooled.items()},
         mode=plan.mode.value,
-        _snapshot=snapshot,
+        _saved=SavedStatistics(snapshot, {path: saved.states[path] for path in pooled}),
     )
 
 
@@ -215,12 +245,3 @@ def _sequential(
         assign_moments(snapshot, pooled)
         done.update(pooled)
     return done
-
-
-def _restore(snapshot: ModelSnapshot, states: Mapping[str, NormState]) -> None:
-    handles = {handle.path: handle for handle in snapshot.handles}
-    for path, state in states.items():
-        mean, variance, _, _ = handles[path].vectors()
-        if state.mean is not None and state.variance is not None:
-            snapshot.backend.values.assign(mean, state.mean)
-            snapshot.backend.values.assign(variance, state.variance)

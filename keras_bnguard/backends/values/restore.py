@@ -50,6 +50,10 @@ class SavedVariables:
         self._values = backend.values
         self._saved = [(v, np.array(self._values.to_numpy(v), copy=True)) for v in variables]
 
+    def changed(self) -> bool:
+        """Return whether any of the variables has another value now, in any bit."""
+        return any(self.is_changed(variable, value) for variable, value in self._saved)
+
     def is_changed(self, variable: Any, value: np.ndarray) -> bool:
         """Return whether a variable has another value than this one, in any bit."""
         try:
