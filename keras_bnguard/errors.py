@@ -10,46 +10,82 @@ from typing import Any, Callable, List, Optional, Protocol, TypeVar, cast
 
 
 class BNGuardError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    Catch it to catch all of them. Internal errors of the package are no `BNGuardError`: they
+    never reach the user's training (see `FaultBarrier`).
+    """
 
 
 class SelectorError(BNGuardError, ValueError):
-    """A selector matches no layer, or is not of a kind that selects layers."""
+    """A selector of layers cannot be used.
+
+    Raised where it matches no layer of the model (the message lists near misses), is no valid
+    regular expression, or is neither a text, a layer class nor a function. Every argument
+    named `layers`, and `train` of a `Phase`, can raise it.
+    """
 
 
 class UnsupportedModelError(BNGuardError, TypeError):
-    """The object in hand is not a model of a Keras that this package knows."""
+    """A model cannot be used for what was asked.
+
+    Raised where the object is no Keras model, where it is not built or not compiled and has to
+    be, or where the result would be wrong, such as cached features of a backbone that trains.
+    """
 
 
 class MissingKerasError(BNGuardError, ImportError):
-    """No Keras is installed, or none of the installed ones can be imported."""
+    """No Keras is installed, or none of the installed ones can be imported.
+
+    Raised by what needs a Keras before there is a model: `GuardedModel` and `bnguard audit`.
+    """
 
 
 class MissingExtraError(BNGuardError, ImportError):
-    """A part of this package needs an optional dependency that is not installed."""
+    """An optional package is not installed; the message has the command that installs it.
+
+    Raised when the feature is asked for, before training: HTML reports, plots, TensorBoard,
+    YAML schedules, the demo.
+    """
 
 
 class ModelFileError(BNGuardError, ValueError):
-    """A model file is missing, broken, or would run code that came with it."""
+    """A model file is missing, broken, or would run code that came with it.
+
+    Raised by `bnguard audit FILE`, which prints it as one line and ends with exit code 2.
+    """
 
 
 class SettingError(BNGuardError, ValueError):
-    """An argument of this package has a value it cannot work with."""
+    """An argument or a setting has a value that it cannot have.
+
+    Raised when the object is made or the function is called, before training. For settings the
+    message names the place: arguments, the variable BNGUARD, or the file.
+    """
 
 
 class DataError(BNGuardError, ValueError):
-    """Data that cannot be looked at: read only once, empty, or of a shape the model refuses."""
+    """Data cannot be read, or the model cannot take it.
+
+    Raised where data can be read only once, has no batch, or has a shape that the model refuses.
+    """
 
 
 class ScheduleError(SettingError):
-    """A schedule of phases cannot be run: it never ends, trains nothing, or fights the model."""
+    """A schedule of phases cannot be run.
+
+    Raised where a phase never ends, trains nothing, or asks for something that the model, the
+    optimizer or another callback would override; for a YAML file with file and line.
+    """
 
 
 class FindingError(BNGuardError):
-    """Raised for a finding when `BNGuard(on_finding="raise")`.
+    """A finding of severity error or warning, where `on_finding="raise"`.
+
+    Raised by `BNGuard` and `enable_warnings` at the check that finds it; it ends the training.
 
     Attributes:
-        finding: the `keras_bnguard.records.Finding` that was found.
+        finding: the `Finding`.
     """
 
     def __init__(self, message: str, finding: object = None) -> None:
@@ -58,11 +94,18 @@ class FindingError(BNGuardError):
 
 
 class BNGuardWarning(UserWarning):
-    """A finding of severity `error` or `warning`; `InternalErrorWarning` for internal errors."""
+    """A finding of severity error or warning, where `on_finding="warn"`.
+
+    Emitted once per finding and run. `warnings.simplefilter("error", bng.BNGuardWarning)` turns
+    findings into errors; internal errors of the package stay warnings.
+    """
 
 
 class InternalErrorWarning(BNGuardWarning):
-    """An internal error of this package. The training that it happened in goes on."""
+    """An internal error of this package; the training in which it happened continues.
+
+    Emitted once per guard or schedule, with the traceback. Please report it.
+    """
 
 
 class FaultBarrier:

@@ -13,10 +13,11 @@ from keras_bnguard.records.stack import BUILTIN, NormBehaviour, Stack
 class GraphCall:
     """One call of a BN in a functional graph.
 
-    training: the value written at the call or at a call around it, None where none is.
-    owner: path of the layer whose call carries that value.
-    order: position in execution order, for comparisons inside one inventory.
-    source: "file.py:41" of the call that carries the value, where known.
+    Attributes:
+        training: the value written at the call or at a call around it, None where none is.
+        owner: path of the layer whose call carries that value.
+        order: position in execution order, for comparisons inside one inventory.
+        source: "file.py:41" of the call that carries the value. Defaults to None: unknown.
     """
 
     training: Optional[bool]
@@ -29,7 +30,10 @@ class GraphCall:
 class Convolution:
     """The convolution that feeds a BN through layers that leave the axes in place.
 
-    channel_axis: counted from 0 with the batch axis. dims: how many axes its output has.
+    Attributes:
+        path: path of the convolution.
+        channel_axis: its channel axis, counted from 0 with the batch axis.
+        dims: number of axes of its output, the batch axis included.
     """
 
     path: str
@@ -39,7 +43,12 @@ class Convolution:
 
 @dataclass(frozen=True)
 class LostMask:
-    """A mask that a layer before a BN makes and another one does not hand on."""
+    """A mask that one layer before a BN makes and another one does not pass on.
+
+    Attributes:
+        made_by: path of the layer that makes the mask.
+        dropped_by: path of the layer that drops it.
+    """
 
     made_by: str
     dropped_by: str
@@ -47,8 +56,13 @@ class LostMask:
 
 @dataclass(frozen=True)
 class TimeSteps:
-    """A TimeDistributed layer around a BN. steps: its time steps, None where they vary;
-    graph: what it holds is a functional or sequential model."""
+    """A TimeDistributed layer around a BN.
+
+    Attributes:
+        path: path of the TimeDistributed layer.
+        steps: its number of time steps, None where it varies.
+        graph: whether the layer inside it is a functional or sequential model.
+    """
 
     path: str
     steps: Optional[int]
@@ -57,11 +71,17 @@ class TimeSteps:
 
 @dataclass(frozen=True)
 class GraphContext:
-    """What lies around a BN in the graphs that call it.
+    """What surrounds a BN in the graphs that call it.
 
-    axis: the one it normalises along, None where it is not one; negative counts from the end.
-    call_sites: how often one call of the model calls it. positions: of the map it sees, where it
-    has four axes and Keras 2 wrote the model's file.
+    Attributes:
+        axis: the axis it normalizes along; negative counts from the end, None where there is
+            not exactly one.
+        convolution: the convolution that feeds it. Defaults to None: none was found.
+        lost_mask: a mask that does not reach it. Defaults to None: none is lost.
+        time_steps: the TimeDistributed layer around it. Defaults to None: there is none.
+        call_sites: how often one call of the model calls it. Defaults to 1.
+        positions: positions of its feature map, where that has four axes and Keras 2 wrote the
+            model's file. Defaults to None.
     """
 
     axis: Optional[int] = None
@@ -84,16 +104,34 @@ class NormKind(Enum):
 class NormLayer:
     """One BatchNormalization layer, or something that keeps moving statistics like one.
 
-    kind: a Keras layer, a torch module, or variables without a layer.
-    container: path of the sub-model or layer that holds it ("" is the model itself).
-    trainable: its own flag; frozen_ancestors: paths whose flag is False on every way to it.
-    compiled_trainable: its flag when the model was compiled, None where unknown.
-    channels: values per vector, 0 while unbuilt. at_default: mean all 0 and variance all 1.
-    behaviour: measured for subclasses and old classes, `BUILTIN` for Keras's own layer,
-        None where it could not be measured.
-    forced_inference: a hold of this package forces it into inference mode in this run.
-    aliases: the other paths of a layer that is reachable more than once.
-    flag_source: "file.py:41" where its flag, or that of a frozen layer around it, was last set.
+    Attributes:
+        path: path of the layer below the model.
+        class_name: name of its class.
+        kind: a Keras layer, a torch module, or variables without a layer.
+        container: path of the sub-model or layer that holds it, "" for the model itself.
+        position: place among all layers of the model.
+        trainable: its own flag.
+        frozen_ancestors: paths of layers whose flag is False on every way to it.
+        compiled_trainable: its flag when the model was compiled, None where unknown.
+        momentum: its momentum, None where it has none.
+        epsilon: its epsilon, None where it has none.
+        channels: values per vector, 0 while it is not built.
+        built: whether it has its variables.
+        at_default: whether the moving mean is 0 and the moving variance is 1 in every channel;
+            None where that is unknown.
+        stats_dtype: dtype of the moving statistics, None where unknown.
+        renorm: whether it uses batch renormalization.
+        synchronized: whether replicas share batch statistics.
+        builtin: whether it is Keras's own class.
+        behaviour: what its class did in the self-test: `BUILTIN` for Keras's own class, None
+            where it could not be measured.
+        calls: its calls in functional graphs.
+        forced_inference: whether this package forces it into inference mode in this run.
+        aliases: the other paths of a layer that is reachable more than once.
+        host: class of the layer in which it is hidden, "" where it is an ordinary layer.
+        flag_source: "file.py:41" where its flag, or that of a frozen layer around it, was last
+            set; None where unknown.
+        graph_context: what surrounds it in the graphs that call it.
     """
 
     path: str
@@ -129,9 +167,17 @@ class NormLayer:
 
 @dataclass(frozen=True)
 class LayerFlag:
-    """A layer's `trainable` now and at `compile()` (None: not known there).
+    """The `trainable` flag of a layer, now and at `compile()`.
 
-    weighted: it owns weights itself, not only through layers inside it.
+    Attributes:
+        path: path of the layer.
+        class_name: name of its class.
+        container: path of the sub-model or layer that holds it, "" for the model itself.
+        position: place among all layers of the model.
+        trainable: its flag now.
+        compiled: its flag at `compile()`, None where that is unknown.
+        weighted: whether it has weights of its own, not only through layers inside it.
+        is_norm: whether it is a BN.
     """
 
     path: str
@@ -146,7 +192,13 @@ class LayerFlag:
 
 @dataclass(frozen=True)
 class TrainingDefault:
-    """A layer whose `call` has `training=True` as its default (RandomFlip and its like)."""
+    """A layer whose `call` has `training=True` as its default, such as RandomFlip.
+
+    Attributes:
+        path: path of the layer.
+        class_name: name of its class.
+        order: position in execution order, for comparisons inside one inventory.
+    """
 
     path: str
     class_name: str
@@ -155,7 +207,15 @@ class TrainingDefault:
 
 @dataclass(frozen=True)
 class SharedNorm:
-    """A BN that another compiled model holds too, with the flag it was compiled with there."""
+    """A BN that another compiled model has too.
+
+    Attributes:
+        path: path of the BN in this model.
+        other: name of the other model.
+        here: its flag when this model was compiled.
+        there: its flag when the other model was compiled.
+        other_contains_model: whether the other model contains this one.
+    """
 
     path: str
     other: str
@@ -166,9 +226,12 @@ class SharedNorm:
 
 @dataclass(frozen=True)
 class BlockFlags:
-    """A residual block, or another piece of a graph that belongs together, and its flags.
+    """The flags of a residual block, or of another part of a graph that belongs together.
 
-    trains, frozen: paths of its layers that own weights and are no BN.
+    Attributes:
+        name: name of the block.
+        trains: paths of its trainable layers that have weights and are no BN.
+        frozen: paths of its frozen layers that have weights and are no BN.
     """
 
     name: str
@@ -178,9 +241,15 @@ class BlockFlags:
 
 @dataclass(frozen=True)
 class WeightCounts:
-    """Values that train in `fit` as flags are, of those that could; the same for gamma and beta.
+    """How many values train in `fit` as the flags are.
 
-    Moving statistics are in none of them: no gradient reaches them.
+    Moving statistics are in none of the numbers: no gradient reaches them.
+
+    Attributes:
+        trainable: values that train.
+        total: values that could train.
+        norm_trainable: values of gamma and beta of BN that train.
+        norm_total: values of gamma and beta of BN.
     """
 
     trainable: int
@@ -193,14 +262,27 @@ class WeightCounts:
 class Inventory:
     """Everything rules need to know about a model before its first step.
 
-    functional: the whole model is a functional or sequential graph, so that graph calls
-    and their order are complete. compiled_flags_known: `LayerFlag.compiled` is filled.
-    step_built: a train function exists, so that flags may be baked into it.
-    shared: None where nobody looked for other models (it costs a walk over all objects).
-    replicas: copies of the model that train side by side, each on its share of a batch.
-    steps_per_execution: batches per call of the compiled step.
-    blocks: None where nobody looked for them.
-    saved_by: the Keras that wrote its file, "keras 2.15.0"; None where that is not known.
+    Attributes:
+        model: name of the model.
+        stack: the Keras and the backend it belongs to.
+        norms: every BN, in the order of the model.
+        layers: the flag of every layer.
+        training_defaults: layers whose `call` defaults to `training=True`.
+        functional: whether the whole model is a functional or sequential graph, so that graph
+            calls and their order are complete.
+        compiled: whether `compile()` was called.
+        built: whether the model has its variables.
+        compiled_flags_known: whether `LayerFlag.compiled` is known.
+        step_built: whether a train function exists, which may hold older flags.
+        guarded: whether its training step forces inference mode.
+        shared: BN that other compiled models have too; None where they were not searched,
+            since that walks over all objects of the process.
+        unreadable: paths of layers that could not be read.
+        replicas: copies of the model that train side by side, each on its share of a batch.
+        steps_per_execution: batches per call of the compiled step.
+        blocks: flags by block; None where blocks were not searched.
+        saved_by: the Keras that wrote its file, "keras 2.15.0"; None where unknown.
+        weights: how many values train; None where unknown.
     """
 
     model: str

@@ -23,10 +23,20 @@ SEVERITIES = tuple(Severity)
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: which layers, the numbers, what this stack does about it, and what to type.
+    """One fault: what was measured, in which layers, and how to fix it.
 
-    repaired: what `fix=True` did about it, None where nothing was changed.
-    moment: when it was found. source: "file.py:41" of the user's code where known.
+    Attributes:
+        code: code of the rule, such as "BNG201".
+        name: name of the rule in kebab-case.
+        severity: how bad it is.
+        layers: paths of the layers, such as "backbone/block1_bn"; empty where it concerns the
+            whole model.
+        message: what was measured, and what this Keras does about it.
+        fix: what to do, in the imperative, with code to paste.
+        evidence: the numbers behind the message by name; the names differ from rule to rule.
+        moment: when it was found.
+        source: "file.py:41", the line of the user's code that caused it; None where unknown.
+        repaired: what `BNGuard(fix=True)` did about it; None where nothing was changed.
     """
 
     code: str
@@ -45,7 +55,14 @@ class Finding:
 
 
 class OutcomeStatus(TextEnum):
-    """How a rule ended; IGNORED: all of its violations are ignored by the user's settings."""
+    """How a rule ended.
+
+    Attributes:
+        FIRED: it found a violation.
+        PASSED: it was evaluated and found none.
+        IGNORED: the user's settings ignore all of its violations.
+        SKIPPED: it was not evaluated; the outcome has the reason.
+    """
 
     FIRED = "fired"
     PASSED = "passed"
@@ -108,9 +125,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Mode:
-    """One row of the mode table: what a BN is meant to do, why, and what it will do here.
+    """One row of the mode table: what a BN should do in training, and what it will do here.
 
-    `will` is never UNKNOWN; `agrees` says whether that is what was meant.
+    Attributes:
+        path: path of the BN.
+        trainable: the layer's own flag.
+        frozen: whether its own flag or one above it is False.
+        expected: the mode it should run in.
+        why: the fact that decides `expected`, in words.
+        will: the mode it will run in on this stack, never UNKNOWN.
+        agrees: whether `will` is what `expected` asks for.
+        momentum: its momentum, None where the layer has none.
+        at_default: whether the moving mean is 0 and the moving variance is 1 in every channel;
+            None while it is not built.
+        forced_inference: whether this package forces it into inference mode. Defaults to False.
     """
 
     path: str

@@ -32,15 +32,18 @@ class ReplicaStatistics(TextEnum):
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What the running Keras does with `training` and `trainable`, as its self-test found.
+    """What the running Keras does with `training` and `trainable`, as its self-test measured.
 
-    graph_false_honoured: `layer(x, training=False)` in a functional graph holds in `fit`.
-    graph_true_at_inference: `layer(x, training=True)` in a functional graph holds in `predict`.
-    false_leaks_in_graph: that False also reaches later layers of the functional graph.
-    false_leaks_in_call: an explicit False in a subclassed `call` reaches layers called after it.
-    default_leaks: a layer whose `call` defaults to `training=True` switches layers after it.
-    setter_skips_equal: setting a container's `trainable` to the value it has does not reach
-        its children.
+    Attributes:
+        graph_false_honoured: `layer(x, training=False)` in a functional graph counts in `fit`.
+        graph_true_at_inference: `layer(x, training=True)` in a functional graph counts in
+            `predict`.
+        false_leaks_in_graph: that False also reaches later layers of the functional graph.
+        false_leaks_in_call: an explicit False in a subclassed `call` reaches layers called
+            after it.
+        default_leaks: a layer whose `call` defaults to `training=True` switches layers after it.
+        setter_skips_equal: setting a container's `trainable` to the value it already has does
+            not reach its children.
     """
 
     graph_false_honoured: bool
@@ -86,9 +89,11 @@ class Stack:
 class NormBehaviour:
     """What one BN class did when a fresh layer of it was called on two small batches.
 
-    trainable_updates: trainable, `training=True`: moving statistics changed.
-    frozen_updates: not trainable, `training=True`: moving statistics changed.
-    frozen_uses_batch: not trainable, `training=True`: output differs from inference mode's.
+    Attributes:
+        trainable_updates: trainable and `training=True`: the moving statistics changed.
+        frozen_updates: not trainable and `training=True`: the moving statistics changed.
+        frozen_uses_batch: not trainable and `training=True`: the output differs from that in
+            inference mode.
     """
 
     trainable_updates: bool

@@ -25,16 +25,23 @@ FACT_DESCRIPTIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class OptimizerFacts:
-    """class_name; built: it has made its slots; iterations: steps taken so far;
-    unknown: trainable variables of the model that it has no slots for;
-    stale: variables it has slots for that no longer train.
+    """The optimizer of a model, as far as rules need it.
 
-    rate: the learning rate now, of a schedule its present value, None where it cannot be read;
-    rate_is_schedule: it is a LearningRateSchedule; adaptive: of Adam's or RMSprop's family.
-    learning_rate_writers: classes of callbacks of this `fit` that assign the rate, None where the
-    callbacks are not known; rate_settled: nobody can assign it before the first step.
-    weight_decay: decoupled from the loss; decayed: BN whose gamma or beta it reaches, None
-    where nobody looked. accumulation: batches per update of the weights.
+    Attributes:
+        class_name: name of its class.
+        built: whether it has its state variables.
+        iterations: steps taken so far.
+        unknown: trainable variables of the model that it has no state for.
+        stale: variables it has state for that no longer train.
+        learning_rate: the present value, also of a schedule; None where it cannot be read.
+        rate_is_schedule: whether it is a `LearningRateSchedule`.
+        adaptive: whether it is of the family of Adam or RMSprop.
+        learning_rate_writers: classes of callbacks of this `fit` that assign the learning rate;
+            None where the callbacks are not known.
+        rate_settled: whether nobody can assign the learning rate before the first step.
+        weight_decay: decay that is decoupled from the loss, None where there is none.
+        decayed: paths of BN whose gamma or beta it reaches; None where that was not collected.
+        accumulation: batches per update of the weights.
     """
 
     class_name: str
@@ -54,7 +61,14 @@ class OptimizerFacts:
 
 @dataclass(frozen=True)
 class NormState:
-    """The four vectors of one BN, shape `(channels,)`; None where the layer has none."""
+    """The four vectors of one BN, each of shape `(channels,)`.
+
+    Attributes:
+        mean: moving mean, None where the layer has none.
+        variance: moving variance, None where the layer has none.
+        gamma: scale. Defaults to None: the layer has none.
+        beta: offset. Defaults to None: the layer has none.
+    """
 
     mean: Optional[np.ndarray]
     variance: Optional[np.ndarray]
@@ -66,15 +80,18 @@ class NormState:
 class CallSite:
     """How one BN was called in a real training step.
 
-    explicit: the `training` argument written at this call, or at the call of a layer around
-        it below the model; None where none was written. "tensor" where it was no Python value.
-    arrived: the value that reached the BN's own `call`.
-    leaked_from: path of the layer whose explicit argument decided it by a leak, else None.
-    switched_by: path of the layer whose default `training=True` decided it, else None.
-    values_per_channel: product of the input's shape without the channel axis, None if unknown.
-    values_per_row: the same without the batch axis.
-    flag: the layer's own `trainable` at that moment, as the backend saw it.
-    surrounding: the `training` value in force around the call, which Keras should hand on.
+    Attributes:
+        explicit: the `training` argument written at this call, or at the call of a layer around
+            it below the model; None where none was written, "tensor" where it was no Python
+            value.
+        arrived: the value that reached the BN's own `call`.
+        leaked_from: path of the layer whose explicit argument decided it by a leak, else None.
+        switched_by: path of the layer whose default `training=True` decided it, else None.
+        values_per_channel: product of the input's shape without the channel axis, None where
+            unknown.
+        values_per_row: the same without the batch axis.
+        flag: the layer's own `trainable` at that moment, as the backend saw it.
+        surrounding: the `training` value in force around the call, which Keras should pass on.
     """
 
     explicit: Any
@@ -100,9 +117,17 @@ class ChangeOutcome(Enum):
 class TrainableChange:
     """A layer's flag that differs from the one its compiled step was built with.
 
-    outcome: what this backend does with it.
-    where: when it was found, before `fit` or inside it; source: "file.py:41" where known;
-    compiled_at: the line of the last `compile()`, where known.
+    Attributes:
+        path: path of the layer.
+        compiled: the flag the step was built with.
+        now: the flag now.
+        outcome: what this backend does with the change.
+        where: when it was found, before `fit` or inside it.
+        source: "file.py:41" where the flag was set, None where unknown.
+        is_norm: whether the layer is a BN.
+        explained_by: name of another compiled model that contains this one and has the flag as it
+            is now, as in a GAN; None where there is none.
+        compiled_at: "file.py:30" of the last `compile()`, None where unknown.
     """
 
     path: str
@@ -118,16 +143,28 @@ class TrainableChange:
 
 @dataclass(frozen=True)
 class StatisticsChange:
-    """What happened to one BN between train begin and this look, bit for bit.
+    """What happened to one BN between the start of training and this check, bit for bit.
 
-    moved: mean or variance differ in at least one bit (NaN counts as moved).
-    changed_since_last: the same, against the previous look. affine_changed: gamma or beta
-    differ (None: not read). mean_shift: mean over channels of |mean_t - mean_0| /
-    sqrt(variance_0 + epsilon). log_variance_ratio: mean over channels of
-    |log((variance_t + epsilon) / (variance_0 + epsilon))|. distance: mean over channels of the
-    Bhattacharyya distance of `drift.py`.
-    expected: the mode it should run in; why: the fact that decided it.
-    ran: the mode it ran in, from the calls of a real step.
+    Attributes:
+        path: path of the BN.
+        expected: the mode it should run in.
+        why: the fact that decides `expected`, in words.
+        changed: whether mean or variance differ from the start in at least one bit; NaN counts
+            as changed.
+        changed_since_last: the same, against the previous check.
+        ran: the mode it ran in, from the calls of a real step.
+        affine_changed: whether gamma or beta changed, None where they were not read.
+        mean_shift: mean over channels of |mean_t - mean_0| / sqrt(variance_0 + epsilon).
+        log_variance_ratio: mean over channels of
+            |log((variance_t + epsilon) / (variance_0 + epsilon))|.
+        distance: mean over channels of the Bhattacharyya distance of `statistics/drift.py`.
+        max_mean_shift: largest mean shift of a channel, in the unit of `mean_shift`.
+        started_at_default: whether it started with mean 0 and variance 1.
+        nonfinite: names of the vectors that hold NaN or infinity.
+        negative_channels: channels with a negative variance.
+        dead_channels: channels whose variance has vanished.
+        min_variance: smallest moving variance.
+        median_variance: median of the moving variance.
     """
 
     path: str
@@ -151,14 +188,19 @@ class StatisticsChange:
 
 @dataclass(frozen=True)
 class Averaging:
-    """An average of the weights that the optimizer keeps, when training ends.
+    """An average of the weights that the optimizer keeps, at the end of training.
 
-    keeper: `Adam(use_ema=True)`, `SWA`. assigned: it is in the weights now; an optimizer of
-    TensorFlow Addons waits for `assign_average_vars`. swapped_by: classes of callbacks that
-    put it in while training ran, for validation or for the files they write.
-    distance: norm(average - weights) / norm(weights) at the last epoch end, None: not seen.
-    restored: a callback puts other weights back, such as those of the best epoch.
-    recalibrated: a `Recalibrate` callback takes new statistics after the average went in.
+    Attributes:
+        keeper: what keeps it, such as `Adam(use_ema=True)` or `SWA`.
+        assigned: whether it is in the weights now; an optimizer of TensorFlow Addons waits for
+            `assign_average_vars`.
+        swapped_by: classes of callbacks that put it in while training ran, for validation or
+            for the files they write.
+        distance: norm(average - weights) / norm(weights) at the end of the last epoch, None
+            where that was not measured.
+        restored: whether a callback restores other weights, such as those of the best epoch.
+        recalibrated: whether a `Recalibrate` callback recomputes the statistics after the
+            average went in.
     """
 
     keeper: str
@@ -173,11 +215,19 @@ class Averaging:
 class PastRun:
     """The phase or the `fit` before this one, of the same model in the same process.
 
-    inventory: the model as it was then. optimizer: the class of its optimizer. rate: the
-    highest learning rate at its looks; head_learning_rate and head_optimizer: those of the first phase
-    in which pretrained layers were frozen. loss and first_loss: as logged for its last and its
-    first epoch; loss_function: what it was compiled with. regularisation: (terms that counted
-    then, terms that count now), both of the weights as they were when the present phase began.
+    Attributes:
+        inventory: the model as it was then.
+        steps: training steps it took.
+        phase: name of the phase, None where no scheduler ran.
+        optimizer: class of its optimizer.
+        learning_rate: its highest learning rate at a check, None where unknown.
+        head_learning_rate: that of the first phase in which pretrained layers were frozen.
+        head_optimizer: class of the optimizer of that phase.
+        loss: loss of its last epoch, as logged.
+        first_loss: loss of its first epoch, as logged.
+        loss_function: the loss it was compiled with.
+        regularisation: regularization losses (of the terms that counted then, of those that
+            count now), both of the weights as they were when the present phase began.
     """
 
     inventory: Inventory
@@ -197,11 +247,16 @@ class PastRun:
 class EmaBias:
     """How far the moving statistics of one BN are behind what its batches had.
 
-    initial_weight: share of the start values that is still in them, momentum ** updates.
-    start_shift, start_log_variance: what that share does to them: distance from the average of
-        the batches alone, in standard deviations and as |log ratio|, median over channels.
-    shift, log_variance: how far they would still move if training went on as between the last
-        two looks, which were `steps` training steps apart; the same units.
+    Attributes:
+        path: path of the BN.
+        initial_weight: remaining weight of the initial value, momentum ** updates.
+        start_shift: what that weight does to the mean: distance from the average of the batches
+            alone, in standard deviations, median over channels.
+        start_log_variance: what it does to the variance, as |log ratio|, median over channels.
+        shift: remaining change of the mean to the steady state if training went on as between
+            the last two checks, in standard deviations.
+        log_variance: remaining change of the variance, as |log ratio|.
+        steps: training steps between the last two checks.
     """
 
     path: str
@@ -215,19 +270,29 @@ class EmaBias:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is known once training runs. steps: training steps since train begin.
+    """What is known once training runs.
 
-    called: a real step was observed, so `calls` is complete for it.
-    recompiled: `compile()` ran inside `fit` and left no train function.
-    optimizer_started: the optimizer's iteration count at train begin.
-    ended: training is over. averaging: known then, None where no average is kept.
-    phase: the name a scheduler gave the present phase. phase_steps: steps taken in it, all of
-    them where no scheduler runs. losses: `logs["loss"]` of the epochs of the phase so far.
-    before: the phase or `fit` before, None where nothing was seen of one.
-    ema_biases: how far statistics are behind; known then, None before.
-    calls_observable: the guard can see how each BN is called in a step. It cannot in a custom
-        training loop that it only sees through its optimizer.
-    trained_elsewhere: paths of BN that another model may have updated in its own steps.
+    Attributes:
+        moment: when the facts were collected.
+        epoch: number of the epoch, from 0; None outside one.
+        steps: training steps since the start of training.
+        trainable_changes: flags that differ from those the step was built with.
+        statistics_changes: what happened to each BN since the start of training.
+        calls: path of a BN -> its calls in a real training step.
+        called: whether a real step was observed, so that `calls` is complete for it.
+        recompiled: where `compile()` ran inside `fit` and left no train function, else None.
+        optimizer_started: the optimizer's iteration count at the start of training.
+        ended: whether training is over.
+        averaging: the average of the weights, known at the end; None where none is kept.
+        phase: the name a scheduler gave the present phase, None where no scheduler runs.
+        phase_steps: steps taken in the phase, all of them where no scheduler runs.
+        losses: `logs["loss"]` of the epochs of the phase so far.
+        loss_function: the loss the model was compiled with.
+        before: the phase or `fit` before, None where none was observed.
+        ema_biases: how far statistics are behind, known at the end; None before.
+        calls_observable: whether the guard can see how each BN is called in a step. It cannot
+            in a custom training loop that it only sees through its optimizer.
+        trained_elsewhere: paths of BN that another model may have updated in its own steps.
     """
 
     moment: Moment = TRAIN_START

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
 import pickle
+import re
 
 import pytest
 
@@ -38,6 +40,17 @@ RECORDS = [
 def test_every_record_is_frozen_and_has_a_doc(record):
     assert record.__dataclass_params__.frozen
     assert not record.__doc__.startswith(f"{record.__name__}(")
+
+
+def described(cls):
+    """Names that the Attributes of a docstring describe."""
+    _, _, attributes = inspect.getdoc(cls).partition("Attributes:\n")
+    return re.findall(r"^    (\w+): \S", attributes, flags=re.M)
+
+
+@pytest.mark.parametrize("record", [*RECORDS, Report], ids=lambda record: record.__name__)
+def test_the_docstring_describes_each_field_in_order(record):
+    assert described(record) == [field.name for field in dataclasses.fields(record)]
 
 
 def test_a_record_cannot_be_changed():
