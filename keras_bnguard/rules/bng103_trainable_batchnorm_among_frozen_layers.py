@@ -41,8 +41,8 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
         muting the rule for these layers, and use batches of 16 or more.
 
     Known limits:
-        Not certain: training BN alone is a known way to adapt to another domain. Info where
-        data were given and show that most of these BN would not fit them (BNG504). Silent for a
+        Not certain: training BN alone is a known way to adapt to another domain. Info where 64
+        rows of data or more show that most of these BN would not fit them (BNG504). Silent for a
         head's own BN, for BN at their start values, and for BN that are held or called with
         `training=False`. Layers inside deeper sub-models are counted there, not here.
 
