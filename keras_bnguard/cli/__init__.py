@@ -17,8 +17,8 @@ SUBCOMMANDS = {
     "demo": "train on real digits and show what happens to BatchNormalization",
     "rules": "list every rule",
     "explain": "print what one rule checks, why, and what to do",
-    "run": "run a training script unchanged and say what was found in it",
-    "audit": "look at the BatchNormalization layers of a saved model",
+    "run": "run a training script unchanged and print what was found",
+    "audit": "audit the BatchNormalization layers of a saved model",
 }
 
 
@@ -30,15 +30,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     Returns:
         0 when all is well, 1 for findings, 2 for what cannot be done: wrong arguments, as
-        argparse does, a file that cannot be looked at, or a package that is not installed.
+        argparse does, a file that cannot be read, or a package that is not installed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["run"]:
-        # Before anything else is loaded or set: what follows is the script's affair.
+        # Before anything else is loaded or set: what follows belongs to the script.
         from keras_bnguard.cli import run
 
         return run.main(words[1:])
-    # A framework writes pages to stderr while it loads; who wants them sets this.
+    # A framework writes pages to stderr while it loads; set this variable to see them.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -58,7 +58,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bnguard",
-        description="The truth about every BatchNormalization layer of a Keras model.",
+        description="Audits and monitors the BatchNormalization layers of Keras models.",
         epilog="Exit codes: 0 all is well, 1 findings, 2 wrong usage or an unreadable file.",
     )
     parser.add_argument("--version", action="version", version=keras_bnguard.__version__)

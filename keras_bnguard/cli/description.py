@@ -189,7 +189,7 @@ def _saved_model(path: Path) -> Description:
     if not metadata.is_file():
         raise ModelFileError(
             f"{path} is a SavedModel without {METADATA}: it holds a traced graph and no layers to "
-            "look at. Save the model as .keras and audit that."
+            "audit. Save the model as .keras and audit that."
         )
     if metadata.stat().st_size > CONFIG_BYTES:
         raise ModelFileError(f"{path} is refused: its {METADATA} has more than 50 MB.")

@@ -70,5 +70,5 @@ def doc(rule: Type[Rule]) -> str:
 
 
 def as_json(rule: Type[Rule]) -> str:
-    """A rule's doc as a JSON object: what `bnguard rules` says of it, and its sections."""
+    """A rule's doc as a JSON object: what `bnguard rules` prints, and its sections."""
     return json.dumps({**facts(rule), "sections": dict(rule.sections())}, indent=2)

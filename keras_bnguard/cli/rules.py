@@ -50,5 +50,5 @@ def as_text() -> str:
         if codes and len(codes) < len(ALL_RULES) // 2:
             text = f"Need {words}: {', '.join(codes)}."
             lines += ["", *textwrap.wrap(text, 80, subsequent_indent="  ")]
-    lines += ["", "bnguard explain CODE says more."]
+    lines += ["", "bnguard explain CODE prints more."]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`bnguard run train.py args...`: run a script as Python would, and say what was found.
+"""`bnguard run train.py args...`: run a script as Python would, and print what was found.
 
 The script sees what it would see under `python train.py`: its own `__main__`, `sys.argv`,
 `sys.path[0]`, working directory, stdin and exit code. What is found goes to stderr at the end.
@@ -125,7 +125,7 @@ def _after(state: AutoWarnings, form: Optional[Format]) -> None:
 
 def _still_interrupted() -> None:
     """Python ends by SIGINT (130 in a shell) where the last code it ran was left by Ctrl-C.
-    What the report needs may have run since, so the same is said again."""
+    Code for the report may have run since, so the exception is raised again."""
     if _INTERRUPTED:
         with contextlib.suppress(KeyboardInterrupt):
             exec("raise KeyboardInterrupt")

@@ -1,4 +1,4 @@
-"""Find what `bnguard run` was told to run, and make this process look as if Python ran it."""
+"""Find what `bnguard run` is to run, and set this process up as `python script.py` would."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ class CannotRun(Exception):
 
 
 class Prepared:
-    """How `__main__` will look. argv0: sys.argv[0]. path0: sys.path[0]."""
+    """What `__main__` will be.
+
+    Attributes:
+        names: its globals.
+        argv0: `sys.argv[0]`.
+        path0: `sys.path[0]`.
+        code: its code object, None for a plain file that is still to be compiled.
+    """
 
     def __init__(self, names: Dict[str, Any], argv0: str, path0: str) -> None:
         self.names = names
@@ -100,7 +107,7 @@ def _is_zip(path: str) -> bool:
 
 
 def become(prepared: Prepared, arguments: List[str]) -> None:
-    """Make this process look as if Python had been started with the script."""
+    """Set this process up as if Python had been started with the script."""
     module = types.ModuleType("__main__")
     module.__dict__.update(prepared.names)
     module.__dict__["__builtins__"] = sys.modules["builtins"]

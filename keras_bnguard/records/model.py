@@ -108,7 +108,7 @@ class NormLayer:
         path: path of the layer below the model.
         class_name: name of its class.
         kind: a Keras layer, a torch module, or variables without a layer.
-        container: path of the sub-model or layer that holds it, "" for the model itself.
+        container: path of the sub-model or layer that contains it, "" for the model itself.
         position: place among all layers of the model.
         trainable: its own flag.
         frozen_ancestors: paths of layers whose flag is False on every way to it.
@@ -161,7 +161,7 @@ class NormLayer:
 
     @property
     def frozen(self) -> bool:
-        """Its own flag or one above it says frozen."""
+        """Its own flag or one above it is False."""
         return not self.trainable or bool(self.frozen_ancestors)
 
 
@@ -172,7 +172,7 @@ class LayerFlag:
     Attributes:
         path: path of the layer.
         class_name: name of its class.
-        container: path of the sub-model or layer that holds it, "" for the model itself.
+        container: path of the sub-model or layer that contains it, "" for the model itself.
         position: place among all layers of the model.
         trainable: its flag now.
         compiled: its flag at `compile()`, None where that is unknown.

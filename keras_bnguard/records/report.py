@@ -1,4 +1,4 @@
-"""What is said in the end: findings, how every rule ended, and the report of a run."""
+"""The parts of a report: findings, how every rule ended, modes, drift."""
 
 from __future__ import annotations
 

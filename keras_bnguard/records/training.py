@@ -1,4 +1,4 @@
-"""What happened to a model while it trained, and all that rules may look at."""
+"""What happened to a model while it trained, and all facts that rules may use."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class StatisticsChange:
         distance: mean over channels of the Bhattacharyya distance of `statistics/drift.py`.
         max_mean_shift: largest mean shift of a channel, in the unit of `mean_shift`.
         started_at_default: whether it started with mean 0 and variance 1.
-        nonfinite: names of the vectors that hold NaN or infinity.
+        nonfinite: names of the vectors with NaN or infinity.
         negative_channels: channels with a negative variance.
         dead_channels: channels whose variance has vanished.
         min_variance: smallest moving variance.
@@ -318,7 +318,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that rules may look at. A rule that needs a fact that is None ends as *skipped*.
+    """All facts that rules may use. A rule that needs a fact that is None ends as *skipped*.
 
     Attributes:
         inventory: the BN layers of the model, their flags and their calls.

@@ -1,7 +1,7 @@
 """What every renderer shares: findings by cause, rules by outcome, and text that is safe to show.
 
-Many findings have one cause: flags that changed after `compile()` make statistics move that
-were meant to stand still. A report says the cause first and its effects under it.
+Many findings have one cause: flags that changed after `compile()` let the statistics of frozen BN
+change. A report lists the cause first and its effects below it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from keras_bnguard.report.report import Report
 from keras_bnguard.rules import BY_CODE
 
 # Control characters, lone surrogates and marks that turn the reading direction: they could
-# rewrite a terminal or hide what a name says. A model file from anywhere can hold them.
+# rewrite a terminal or hide the true spelling of a name. A model file from anywhere can hold them.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )

@@ -24,8 +24,8 @@ from keras_bnguard.report.json import as_dict
 from keras_bnguard.report.report import Report
 
 TEMPLATES = Path(__file__).with_name("templates")
-# Columns of a heat map; a run with more looks shows evenly spaced ones, the first and the last.
-LOOKS = 24
+# Columns of a heat map; a run with more checks shows evenly spaced ones, the first and the last.
+COLUMNS = 24
 # Layers a finding names before the rest is folded away.
 LAYERS = 4
 # Upper ends of the colour steps of the heat maps; docs/statistics.md has what goes with them.
@@ -109,7 +109,7 @@ def _content(report: Report, phases: Sequence[Mapping[str, Any]]) -> Dict[str, A
             for mode in report.modes
         ],
         "maps": _maps(report.drift),
-        "looks": len(report.drift),
+        "checks": len(report.drift),
         "phases": _phases(phases),
         "repairs": report.repairs,
         "notes": report.notes,
@@ -168,14 +168,14 @@ def _value(value: Any) -> str:
 
 # ---------------------------------------------------------------------- heat maps
 def _maps(drift: Sequence[DriftSnapshot]) -> List[Dict[str, Any]]:
-    """One table of layers by looks for each of the measures."""
-    looks = _thinned(drift)
+    """One table of layers by checks for each of the measures."""
+    snapshots = _thinned(drift)
     return [
         {
             "title": title,
             "unit": unit,
-            "columns": [(one_line(look.moment), look.steps) for look in looks],
-            "rows": _heat_rows([getattr(look, name) for look in looks], steps),
+            "columns": [(one_line(snapshot.moment), snapshot.steps) for snapshot in snapshots],
+            "rows": _heat_rows([getattr(snapshot, name) for snapshot in snapshots], steps),
             "legend": _legend(steps),
         }
         for title, unit, name, steps in (
@@ -188,22 +188,25 @@ def _maps(drift: Sequence[DriftSnapshot]) -> List[Dict[str, Any]]:
                 RATIO_STEPS,
             ),
         )
-        if any(getattr(look, name) for look in looks)
+        if any(getattr(snapshot, name) for snapshot in snapshots)
     ]
 
 
 def _thinned(drift: Sequence[DriftSnapshot]) -> List[DriftSnapshot]:
-    if len(drift) <= LOOKS:
+    if len(drift) <= COLUMNS:
         return list(drift)
-    return [drift[i * (len(drift) - 1) // (LOOKS - 1)] for i in range(LOOKS)]
+    return [drift[i * (len(drift) - 1) // (COLUMNS - 1)] for i in range(COLUMNS)]
 
 
 def _heat_rows(
-    looks: Sequence[Mapping[str, float]], steps: Sequence[float]
+    snapshots: Sequence[Mapping[str, float]], steps: Sequence[float]
 ) -> List[Dict[str, Any]]:
-    paths = dict.fromkeys(path for look in looks for path in look)
+    paths = dict.fromkeys(path for snapshot in snapshots for path in snapshot)
     return [
-        {"path": one_line(path), "cells": [_cell(look.get(path), steps) for look in looks]}
+        {
+            "path": one_line(path),
+            "cells": [_cell(snapshot.get(path), steps) for snapshot in snapshots],
+        }
         for path in paths
     ]
 

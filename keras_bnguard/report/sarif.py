@@ -32,7 +32,7 @@ def as_sarif(report: Report) -> Dict[str, Any]:
     """The same as plain dicts and lists.
 
     A finding with a known line points at that line; every finding names its layers as
-    logical locations. A rule that could not look becomes a notification of the invocation.
+    logical locations. A rule that was not checked becomes a notification of the invocation.
     """
     from keras_bnguard import __version__
 
@@ -130,10 +130,10 @@ def _uri(file: str) -> str:
 
 
 def _notifications(report: Report) -> List[Dict[str, Any]]:
-    said: List[Tuple[str, str]] = [("note", f"repaired: {text}") for text in report.repairs]
-    said += [("warning", note) for note in report.notes]
-    said += [
+    notes: List[Tuple[str, str]] = [("note", f"repaired: {text}") for text in report.repairs]
+    notes += [("warning", note) for note in report.notes]
+    notes += [
         ("note", f"not checked {', '.join(codes)}: {reason}")
         for reason, codes in not_checked(report).items()
     ]
-    return [{"level": level, "message": {"text": printable(text)}} for level, text in said]
+    return [{"level": level, "message": {"text": printable(text)}} for level, text in notes]

@@ -11,7 +11,7 @@ from keras_bnguard.rules.evaluate import merge_outcomes
 
 
 def merged(several: List[Report]) -> Report:
-    """Several reports as one: each finding says of which model, and in which of its runs.
+    """Several reports as one: each finding names its model and the runs it was found in.
 
     One report stays as it is. The same finding in several runs of a model is listed once.
     """
@@ -26,12 +26,14 @@ def merged(several: List[Report]) -> Report:
             findings.setdefault(key, finding)
             runs.setdefault(key, []).append(run)
     models = tuple(dict.fromkeys(report.model for report in several))
-    told = []
+    findings_of_all = []
     for key, finding in findings.items():
         where = f"{key[0]}: " if len(models) > 1 else ""
         evidence = {**finding.evidence, "model": key[0], "runs": tuple(runs[key])}
         again = f" (in {len(runs[key])} runs)" if len(runs[key]) > 1 else ""
-        told.append(replace(finding, message=f"{where}{finding.message}{again}", evidence=evidence))
+        findings_of_all.append(
+            replace(finding, message=f"{where}{finding.message}{again}", evidence=evidence)
+        )
     outcomes: Tuple[Any, ...] = ()
     modes: Dict[str, Any] = {}
     for report in several:
@@ -42,7 +44,7 @@ def merged(several: List[Report]) -> Report:
     return Report(
         model=", ".join(models) or "no model",
         stack=next((r.stack for r in several if r.stack is not None), None),
-        findings=tuple(sorted(told, key=lambda f: order[f.severity])),
+        findings=tuple(sorted(findings_of_all, key=lambda f: order[f.severity])),
         outcomes=outcomes,
         modes=tuple(modes.values()),
         drift=several[-1].drift if len(models) == 1 and several else (),

@@ -115,7 +115,7 @@ def plot_recalibration(result: Any, path: Optional[str] = None) -> Any:
 
 
 def plot_mode_gap(gap: Any, path: Optional[str] = None) -> Any:
-    """Bars of loss and metrics with BN by the batch and by its moving statistics.
+    """Bars of loss and metrics with batch statistics and with moving statistics in BN.
 
     Args:
         gap: what `mode_gap` returned.
@@ -137,7 +137,9 @@ def plot_mode_gap(gap: Any, path: Optional[str] = None) -> Any:
         axes.bar((0, 1), values, color=(BEFORE, AFTER), width=0.7)
         if np.isfinite(error):
             axes.errorbar(1, values[1], yerr=error, color="black", capsize=4)
-        axes.set_xticks((0, 1), (f"by batch\n{values[0]:.4g}", f"inference\n{values[1]:.4g}"))
+        axes.set_xticks(
+            (0, 1), (f"training mode\n{values[0]:.4g}", f"inference mode\n{values[1]:.4g}")
+        )
         axes.set_title(f"{name}: {gap.gap(name):+.3g}")
     return _saved(figure, path)
 

@@ -37,7 +37,7 @@ def _write(out: Any, words: str) -> None:
 
 
 def is_terminal(file: Any) -> bool:
-    """Whether a person reads it as it comes; False for what cannot say."""
+    """Whether a person reads it as it comes; False for what has no `isatty`."""
     try:
         return bool(file.isatty())
     except (AttributeError, ValueError):
@@ -55,7 +55,7 @@ def print_brief(report: Report, runs: int, last: Sequence[str], file: Optional[I
         open_ = replace(report, findings=tuple(f for f in report.findings if f.severity != "info"))
         page.findings(open_)
         for line in (*text.brief_end(open_), *last):
-            page.say(line, "dim")
+            page.write(line, "dim")
         return
     _write(out, text.brief(report, runs, last))
 
@@ -63,7 +63,7 @@ def print_brief(report: Report, runs: int, last: Sequence[str], file: Optional[I
 def print_rich(report: Report, console: Any) -> None:
     """Print a report on a `rich.console.Console`.
 
-    Colour only repeats what the words say. Code to type is not wrapped and not framed, so that
+    Colour only repeats what is written. Code to type is not wrapped and not framed, so that
     it can be copied.
     """
     page = _Page(console)
@@ -72,18 +72,18 @@ def print_rich(report: Report, console: Any) -> None:
     if report.modes:
         console.print(_modes(report, page.width))
         if not all(mode.agrees for mode in report.modes):
-            page.say("<-- is not what is expected", "dim")
+            page.write("<-- differs from what is expected", "dim")
         console.print()
     for repair in report.repairs:
-        page.say(f"repair {repair}", "green")
+        page.write(f"repair {repair}", "green")
     for line in text.facts(report):
-        page.say(line, "dim")
+        page.write(line, "dim")
     for note in report.notes:
-        page.say(note, "bold")
+        page.write(note, "bold")
 
 
 class _Page:
-    """A rich console, and what has been said on it."""
+    """A rich console, and the fixes that were printed on it."""
 
     def __init__(self, console: Any) -> None:
         from rich.text import Text
@@ -91,15 +91,15 @@ class _Page:
         self.console = console
         self.width = min(console.width, 100)
         self._text: Any = Text
-        self._said: Set[str] = set()
+        self._printed: Set[str] = set()
 
-    def say(self, words: str, style: str = "", indent: int = 0) -> None:
+    def write(self, words: str, style: str = "", indent: int = 0) -> None:
         for line in text.wrap(printable(words), " " * indent, " " * indent, self.width):
             self.console.print(self._text(line, style), soft_wrap=True)
 
     def head(self, report: Report, about: str) -> None:
-        self.say(f"keras_bnguard: {text.verdict(report)}", STYLES[trust(report)])
-        self.say(about, "dim")
+        self.write(f"keras_bnguard: {text.verdict(report)}", STYLES[trust(report)])
+        self.write(about, "dim")
         self.console.print()
 
     def findings(self, report: Report) -> None:
@@ -117,12 +117,12 @@ class _Page:
         title.append(f" [{one_line(finding.severity)}]", STYLES.get(finding.severity, "bold"))
         self.console.print(title, soft_wrap=True)
         if finding.source:
-            self.say(f"at {one_line(finding.source)}", "dim", indent + 2)
-        self.say(finding.message, "", indent + 2)
+            self.write(f"at {one_line(finding.source)}", "dim", indent + 2)
+        self.write(finding.message, "", indent + 2)
         if finding.repaired:
-            self.say(f"repaired: {finding.repaired}", "green", indent + 2)
-        known = "\n" in finding.fix and finding.fix in self._said
-        self._said.add(finding.fix)
+            self.write(f"repaired: {finding.repaired}", "green", indent + 2)
+        known = "\n" in finding.fix and finding.fix in self._printed
+        self._printed.add(finding.fix)
         if finding.fix:
             self._type_this("as above" if known else finding.fix, indent + 2)
 
@@ -131,7 +131,7 @@ class _Page:
             if line.startswith("    "):
                 self.console.print(self._text(" " * indent + line, "cyan"), soft_wrap=True)
             else:
-                self.say(f"fix: {line}" if i == 0 else line, "bold", indent)
+                self.write(f"fix: {line}" if i == 0 else line, "bold", indent)
 
 
 def _modes(report: Report, width: int) -> Any:

@@ -44,23 +44,22 @@ def _finding(finding: Finding, fix: str, width: int = WIDTH) -> List[str]:
 
 
 def verdict(report: Report) -> str:
-    """The first line: whether the run can be trusted."""
+    """The first line of a report: whether the run can be trusted."""
     open_ = [f for f in report.findings if f.repaired is None and f.severity != "info"]
     errors = sum(f.severity == "error" for f in open_)
-    mended = sum(f.repaired is not None for f in report.findings)
+    repaired = sum(f.repaired is not None for f in report.findings)
     if errors:
         text = f"do not trust this run: {_count(errors, 'error')}"
         if len(open_) > errors:
             text += f", {_count(len(open_) - errors, 'warning')}"
     elif open_:
-        text = f"look before you trust this run: {_count(len(open_), 'warning')}"
+        text = f"check the findings before you trust this run: {_count(len(open_), 'warning')}"
     else:
         text = "nothing found"
-    if mended:
-        text += f", {mended} repaired"
-    # A rule nobody asked for, as those of info, could have looked.
+    if repaired:
+        text += f", {repaired} repaired"
     skipped = sum(map(len, not_checked(report).values()))
-    return f"{text}; {_count(skipped, 'rule')} could not look" if skipped else text
+    return f"{text}; {_count(skipped, 'rule')} not checked" if skipped else text
 
 
 def _count(number: int, noun: str) -> str:
@@ -101,7 +100,7 @@ def brief(report: Report, runs: int, last: Sequence[str] = ()) -> str:
 
 
 def brief_end(report: Report) -> List[str]:
-    """What was not checked and why, and which commands say more."""
+    """What was not checked and why, and which commands print more."""
     lines: List[str] = []
     for reason, codes in not_checked(report).items():
         lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
@@ -121,11 +120,11 @@ def _import(report: Report) -> List[str]:
 def _findings(findings: Sequence[Finding]) -> List[str]:
     """The groups: a cause in full, what follows from it further in; no fix twice."""
     lines: List[str] = []
-    said: Set[str] = set()
+    printed: Set[str] = set()
 
     def part(finding: Finding, width: int = WIDTH) -> List[str]:
-        known = "\n" in finding.fix and finding.fix in said
-        said.add(finding.fix)
+        known = "\n" in finding.fix and finding.fix in printed
+        printed.add(finding.fix)
         return _finding(finding, "as above" if known else finding.fix, width)
 
     for group in grouped(findings):
@@ -138,7 +137,7 @@ def _findings(findings: Sequence[Finding]) -> List[str]:
 
 
 def facts(report: Report) -> List[str]:
-    """Drift at the last look, and how the rules ended, in a few lines."""
+    """Drift at the last check, and how the rules ended, in a few lines."""
     lines: List[str] = _import(report)
     if report.weights is not None:
         lines += _hang(_weights(report.weights))
@@ -166,17 +165,17 @@ def _weights(counts: WeightCounts) -> str:
 
 
 def mode_table(report: Report) -> str:
-    """Every BN: frozen or live, what it is meant to run as, what it will run as here."""
+    """Every BN: its flag, the mode it should run in, and the mode it will run in here."""
     return _table(report, fold=False)
 
 
 def mode_cells(mode: Mode) -> Sequence[str]:
-    """What a row of the mode table says behind the path."""
+    """The cells of a row of the mode table after the path."""
     return (
-        "live" if mode.trainable else "frozen",
+        "trainable" if mode.trainable else "frozen",
         mode.expected.value,
-        ("held " if mode.forced_inference else "")
-        + mode.will.value
+        mode.will.value
+        + (" (forced)" if mode.forced_inference else "")
         + ("" if mode.agrees else " <--"),
         "-" if mode.momentum is None else f"{mode.momentum:g}",
         {True: "default", False: "trained", None: "not built"}[mode.at_default],
@@ -199,12 +198,12 @@ def _table(report: Report, fold: bool) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     ]
     if not all(mode.agrees for mode in report.modes):
-        lines.append("<-- is not what is expected")
+        lines.append("<-- differs from what is expected")
     return "\n".join(lines)
 
 
 def shorten(path: str, width: int) -> str:
-    """The end of a path, which tells layers apart, where it is too long."""
+    """The end of a path, where the path is too long: layers differ there."""
     return path if len(path) <= width else "..." + path[-(width - 3) :]
 
 

@@ -19,7 +19,6 @@ from typing import (
     Union,
 )
 
-from keras_bnguard.errors import SettingError
 from keras_bnguard.records import (
     AUDIT,
     FACT_DESCRIPTIONS,
@@ -35,6 +34,7 @@ from keras_bnguard.records import (
 from keras_bnguard.rules import ALL_RULES, BY_CODE
 from keras_bnguard.rules.base import ExpensiveFact, Repair, Rule, Violation, parameters
 from keras_bnguard.selectors import path_matches
+from keras_bnguard.settings import check_codes
 
 Ignore = Union[None, str, Sequence[str], Mapping[str, Union[str, Sequence[str]]]]
 Select = Union[None, str, Sequence[str]]
@@ -70,8 +70,7 @@ class RuleFilter:
             )
         else:
             ignored = tuple((code, ()) for code in ([] if ignore is None else _names(ignore)))
-        for name in (*(chosen or ()), *(code for code, _ in ignored)):
-            _check_code(name)
+        check_codes((*(chosen or ()), *(code for code, _ in ignored)))
         return cls(chosen, ignored)
 
     def selects(self, rule: Type[Rule]) -> bool:
@@ -255,13 +254,3 @@ def _names(value: Union[str, Sequence[str]]) -> Tuple[str, ...]:
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
     return tuple(value)
-
-
-def _check_code(name: str) -> None:
-    if name == "ALL" or any(rule.code.startswith(name) for rule in ALL_RULES):
-        return
-    codes = ", ".join(rule.code for rule in ALL_RULES)
-    raise SettingError(
-        f"{name!r} is no rule code and no prefix of one. Expected 'ALL', a prefix such as "
-        f"'BNG2', or one of: {codes}."
-    )

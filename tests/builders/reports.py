@@ -45,7 +45,7 @@ MOVED = Finding(
     "frozen-statistics-updated",
     "error",
     ("backbone/block1_bn",),
-    "moving statistics changed in 1 BN layer that must stand still, by up to 0.3 standard "
+    "moving statistics changed in 1 BN layer that must not be updated, by up to 0.3 standard "
     "deviations in 10 steps.",
     "load the pretrained statistics again:\n    bng.force_inference(model)",
     evidence={"shift": np.float32(0.3), "nan": float("nan"), "steps": np.int64(10)},
@@ -56,7 +56,13 @@ FAR = Finding(
 )
 NEWS = Finding("BNG103", "trains-on-purpose", "info", ("tail/bn",), "By the way.", "")
 MENDED = Finding(
-    "BNG101", "frozen-runs-live", "error", ("mended/bn",), "Ran live.", "hold it", repaired="held"
+    "BNG101",
+    "frozen-runs-in-training-mode",
+    "error",
+    ("mended/bn",),
+    "Ran in training mode.",
+    "force it",
+    repaired="forced",
 )
 
 OUTCOMES = (
@@ -120,12 +126,12 @@ def looks(layers: int = 8, count: int = 6) -> Tuple[DriftSnapshot, ...]:
 
 
 def mode_rows() -> Tuple[Mode, ...]:
-    """One BN that runs as meant, one that does not, one held, one not built."""
+    """One BN that runs as expected, one that does not, one forced, one not built."""
     return modes(
         inventory(
             norm("backbone/block1_bn", frozen_ancestors=("backbone",), momentum=0.9),
             norm("head/bn", at_default=True),
-            norm("held/bn", forced_inference=True),
+            norm("forced/bn", forced_inference=True),
             norm("late/bn", trainable=False, momentum=None, at_default=None),
         )
     )
@@ -145,7 +151,7 @@ def faulty(name: str = "net") -> Report:
         OUTCOMES,
         mode_rows(),
         looks(),
-        ("BNG101: mended/bn held in inference mode",),
+        ("BNG101: mended/bn forced into inference mode",),
         ("the guard could not read 1 layer",),
         60,
     )

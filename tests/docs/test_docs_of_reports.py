@@ -26,7 +26,7 @@ def test_every_key_of_a_report_and_of_a_finding_is_described():
     assert rows("JSON") == expected
 
 
-@pytest.mark.parametrize("part", ["outcome", "mode", "look", "stack"])
+@pytest.mark.parametrize("part", ["outcome", "mode", "drift_snapshot", "stack"])
 def test_every_key_of_the_parts_is_named(part):
     for key in schema()["$defs"][part]["properties"]:
         assert f"`{key}`" in PAGE, key

@@ -1,4 +1,4 @@
-"""`bnguard audit`: exit code 0, 1 or 2, and one clear line for a file that cannot be looked at."""
+"""`bnguard audit`: exit code 0, 1 or 2, and one clear line for a file that cannot be read."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_as_annotations(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "line"),
     [
         ("nowhere.keras", "does not exist."),
         ("notes.keras", "is a folder and no SavedModel; expected a .keras or .h5 file, or"),
@@ -155,10 +155,10 @@ def test_as_annotations(folder, capsys):
         ("outside.keras", "is refused: /x is kept in another file."),
     ],
 )
-def test_what_cannot_be_looked_at_gets_one_line_and_2(name, said, folder, capsys):
+def test_what_cannot_be_read_gets_one_line_and_2(name, line, folder, capsys):
     path = folder / name
     assert main(["audit", str(path)]) == 2
-    assert one_line(capsys).startswith(f"bnguard: {path} {said}")
+    assert one_line(capsys).startswith(f"bnguard: {path} {line}")
 
 
 def test_a_name_cannot_write_on_the_terminal(capsys):
@@ -175,27 +175,27 @@ def archive(path, config, version, **members):
     return str(path)
 
 
-def test_a_file_of_another_keras_says_whose_it_is(tmp_path, capsys):
+def test_a_file_of_another_keras_gets_a_line_that_names_it(tmp_path, capsys):
     module = "keras.src.models.functional" if not IS_KERAS3 else "keras.src.engine.functional"
     config = {"module": module, "class_name": "Functional", "config": {}}
     path = archive(tmp_path / "other.keras", config, "2.15.0" if IS_KERAS3 else "3.15.1")
     assert main(["audit", path]) == 2
-    said = one_line(capsys)
+    line = one_line(capsys)
     if IS_KERAS3:
-        assert "was saved by keras 2.15.0 and cannot be loaded by " in said
-        assert "run bnguard audit where keras 2 is installed" in said
+        assert "was saved by keras 2.15.0 and cannot be loaded by " in line
+        assert "run bnguard audit where keras 2 is installed" in line
     else:
-        assert "was saved by keras 3.15.1; here is " in said
-        assert "Run bnguard audit where Keras 3 is installed." in said
+        assert "was saved by keras 3.15.1; here is " in line
+        assert "Run bnguard audit where Keras 3 is installed." in line
 
 
 @pytest.mark.skipif(STACK in ("tfk", "k3-tf"), reason="tf_keras is installed beside them")
-def test_a_file_of_tf_keras_where_it_is_not_installed_says_so(tmp_path, capsys):
+def test_a_file_of_tf_keras_where_it_is_not_installed_gets_a_clear_line(tmp_path, capsys):
     config = {"module": "tf_keras.src.engine.functional", "class_name": "Functional", "config": {}}
     assert main(["audit", archive(tmp_path / "tfk.keras", config, "2.21.0")]) == 2
-    said = one_line(capsys)
-    assert "is a file of tf_keras 2.21.0; keras " in said
-    assert "pip install tf_keras" in said
+    line = one_line(capsys)
+    assert "is a file of tf_keras 2.21.0; keras " in line
+    assert "pip install tf_keras" in line
 
 
 def test_a_class_of_your_own_is_refused(tmp_path, capsys):
@@ -253,7 +253,7 @@ def message(*fields):
 
 
 def test_a_saved_model_is_refused_or_named_on_every_stack(tmp_path, capsys):
-    """Also where Keras 3 has no reader for it: what is wrong with it is said first."""
+    """Also where Keras 3 has no reader for it: what is wrong with it comes first."""
     (tmp_path / "saved_model.pb").write_bytes(b"")
     assert main(["audit", str(tmp_path)]) == 2
     assert "a SavedModel without keras_metadata.pb" in one_line(capsys)
@@ -269,12 +269,12 @@ def test_a_saved_model_is_refused_or_named_on_every_stack(tmp_path, capsys):
     assert "is refused: Lambda brings code of its own." in one_line(capsys)
     described({"class_name": "Dense", "config": {"units": 1}})
     assert main(["audit", str(tmp_path)]) == 2
-    said = one_line(capsys)
+    line = one_line(capsys)
     if STACK in ("k3-jax", "k3-torch"):
-        assert "is a SavedModel of Keras 2; keras 3" in said
-        assert "pip install tf_keras" in said
+        assert "is a SavedModel of Keras 2; keras 3" in line
+        assert "pip install tf_keras" in line
     else:
-        assert " cannot be loaded by " in said  # Its values are missing.
+        assert " cannot be loaded by " in line  # Its values are missing.
 
 
 def test_a_zip_cut_in_the_middle_of_its_weights_is_broken(folder, tmp_path, capsys):

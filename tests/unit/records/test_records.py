@@ -94,7 +94,7 @@ def test_the_total_drift_is_that_of_the_bn_that_drifted_most():
         assert math.isnan(DriftSnapshot(epoch_end(0), 0, 1, values).total)
 
 
-def test_a_report_lists_codes_once_and_what_could_not_look():
+def test_a_report_lists_codes_once_and_which_rules_were_skipped():
     def finding(code):
         return Finding(code, "x", "error", (), "m", "f")
 

@@ -46,8 +46,8 @@ def test_the_level_follows_the_severity_until_it_is_repaired(finding, level):
     assert read(annotation(finding))[0] == level
 
 
-def test_a_repaired_finding_says_what_was_done():
-    assert read(annotation(MENDED))[2] == "Ran live.\nrepaired: held\nfix: hold it"
+def test_a_repaired_finding_shows_what_was_done():
+    assert read(annotation(MENDED))[2] == "Ran in training mode.\nrepaired: forced\nfix: force it"
 
 
 def test_per_cent_and_line_ends_are_escaped_in_the_message():
@@ -72,7 +72,7 @@ def test_one_line_a_finding_causes_first():
     assert codes == ["BNG201", "BNG404", "BNG406", "BNG103", "BNG101"]
 
 
-def test_nothing_found_says_nothing():
+def test_nothing_found_prints_nothing():
     assert render(plain()) == ""
 
 

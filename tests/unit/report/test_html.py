@@ -45,7 +45,7 @@ def page(report, phases=()):
     [
         ((), "nothing found", "clear"),
         ((NEWS,), "nothing found", "clear"),
-        ((FAR,), "look before you trust this run: 1 warning", "warning"),
+        ((FAR,), "check the findings before you trust this run: 1 warning", "warning"),
         ((FAR, MOVED), "do not trust this run: 1 error, 1 warning", "error"),
         ((MENDED,), "nothing found, 1 repaired", "clear"),
     ],
@@ -71,7 +71,7 @@ def test_a_page_needs_nothing_from_anywhere():
 
 
 @needs_extra
-def test_the_browser_is_told_to_run_this_script_and_no_other():
+def test_the_browser_may_run_this_script_and_no_other():
     text = html.render(faulty())
     (script,) = re.findall("<script>(.*?)</script>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -128,10 +128,10 @@ def test_what_follows_from_a_finding_stands_under_it():
 
 
 @needs_extra
-def test_a_repaired_finding_says_so():
+def test_a_repaired_finding_is_marked():
     shown = page(plain(MENDED))
     assert "repaired error" in shown.inside("h3")
-    assert "Repaired: held" in shown.text
+    assert "Repaired: forced" in shown.text
     assert ("article", {"class": "finding clear"}) in shown.tags
 
 
@@ -142,7 +142,7 @@ def test_the_mode_table_has_a_row_for_every_layer():
     for mode in mode_rows():
         assert mode.path in shown.inside("tbody")
         assert mode.why in shown.inside("tbody")
-    assert "held inference" in shown.inside("tbody")
+    assert "inference (forced)" in shown.inside("tbody")
     assert "not built" in shown.inside("tbody")
     assert "<--" not in shown.text
 
@@ -158,7 +158,7 @@ def test_only_rows_that_differ_are_marked_and_not_by_colour_alone():
 
 
 @needs_extra
-def test_drift_of_200_layers_has_a_row_each_and_as_many_looks_as_fit():
+def test_drift_of_200_layers_has_a_row_each_and_as_many_checks_as_fit():
     text = html.render(plain(drift=looks(200, 60)))
     shown = Page(text)
     assert "24 of 60 looks are shown." in shown.text
@@ -184,7 +184,7 @@ def test_the_shade_of_drift_follows_the_number():
 
 
 @needs_extra
-def test_what_was_not_checked_says_why():
+def test_what_was_not_checked_is_listed_with_its_reason():
     shown = page(faulty())
     assert "Not checked: BNG501, BNG502" in shown.inside("dt")
     assert "BNGuard(data=...)" in shown.inside("dd")
@@ -196,7 +196,7 @@ def test_what_was_not_checked_says_why():
 @needs_extra
 def test_nothing_found_is_not_the_same_as_everything_checked():
     shown = page(plain(outcomes=(Outcome("BNG601", OutcomeStatus.SKIPPED, "needs O"),)))
-    assert "Nothing found; 1 rule could not look" in shown.inside("h1")
+    assert "Nothing found; 1 rule not checked" in shown.inside("h1")
     assert "None. See below for what was not checked." in shown.text
     assert "Nothing is known of any rule" in page(plain()).text
 
@@ -215,20 +215,20 @@ def test_phases_are_shown_epoch_by_epoch():
 def test_notes_and_repairs_are_shown():
     shown = page(faulty())
     assert "the guard could not read 1 layer" in shown.inside("pre")
-    assert "BNG101: mended/bn held in inference mode" in shown.inside("li")
+    assert "BNG101: mended/bn forced into inference mode" in shown.inside("li")
 
 
 @needs_extra
 @given(reports)
 @settings(max_examples=60)
-def test_any_report_becomes_a_page_that_holds_together(report):
+def test_any_report_becomes_a_page_that_is_well_formed(report):
     text = html.render(report, PHASES)
     text.encode("utf-8")
     assert Page(text).count("script") == 1
     assert Page(html.fragment(report)).count("script") == 0
 
 
-def test_without_jinja2_the_error_says_what_to_install(monkeypatch):
+def test_without_jinja2_the_error_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'keras_bnguard\[report\]'"):
         html.render(plain())

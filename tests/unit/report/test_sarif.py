@@ -25,9 +25,9 @@ def check(log):
         assert rule["shortDescription"]["text"]
     (invocation,) = run["invocations"]
     assert invocation["executionSuccessful"] is True
-    for said in invocation["toolExecutionNotifications"]:
-        assert said["level"] in ("note", "warning")
-        assert isinstance(said["message"]["text"], str)
+    for note in invocation["toolExecutionNotifications"]:
+        assert note["level"] in ("note", "warning")
+        assert isinstance(note["message"]["text"], str)
     for result in run["results"]:
         assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
         assert result["level"] in ("error", "warning", "note")
@@ -108,7 +108,7 @@ def test_a_file_name_becomes_a_uri(source, expected):
     assert uri(source) == expected
 
 
-def test_fingerprints_tell_findings_apart_and_stay_the_same():
+def test_fingerprints_differ_between_findings_and_stay_the_same():
     prints = [
         r["partialFingerprints"]["layers/v1"] for r in as_sarif(faulty())["runs"][0]["results"]
     ]
@@ -119,11 +119,11 @@ def test_fingerprints_tell_findings_apart_and_stay_the_same():
 
 def test_what_was_not_checked_is_a_notification():
     (invocation,) = as_sarif(faulty())["runs"][0]["invocations"]
-    said = [n["message"]["text"] for n in invocation["toolExecutionNotifications"]]
-    assert said[0] == "repaired: BNG101: mended/bn held in inference mode"
-    assert said[1] == "the guard could not read 1 layer"
-    assert said[2].startswith("not checked BNG501, BNG502: needs batches")
-    assert len(said) == 3
+    notes = [n["message"]["text"] for n in invocation["toolExecutionNotifications"]]
+    assert notes[0] == "repaired: BNG101: mended/bn forced into inference mode"
+    assert notes[1] == "the guard could not read 1 layer"
+    assert notes[2].startswith("not checked BNG501, BNG502: needs batches")
+    assert len(notes) == 3
 
 
 def test_where_no_training_was_seen_no_stack_is_named():

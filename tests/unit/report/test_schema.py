@@ -16,7 +16,7 @@ PARTS = {
     "finding": Finding,
     "outcome": Outcome,
     "mode": Mode,
-    "look": DriftSnapshot,
+    "drift_snapshot": DriftSnapshot,
     "stack": Stack,
 }
 

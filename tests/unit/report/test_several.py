@@ -56,11 +56,11 @@ def test_two_runs_of_one_model_keep_its_paths_and_the_last_drift():
     assert both.model == "net"
 
 
-def test_repairs_and_notes_are_said_once():
-    reports = [replace(faulty(), notes=("fit 1", "stood down")) for _ in range(3)]
+def test_repairs_and_notes_are_listed_once():
+    reports = [replace(faulty(), notes=("fit 1", "one layer could not be read")) for _ in range(3)]
     both = merged(reports)
     assert both.repairs == faulty().repairs
-    assert both.notes == ("stood down",)
+    assert both.notes == ("one layer could not be read",)
 
 
 def test_the_stack_is_that_of_the_first_run_that_knew_it():

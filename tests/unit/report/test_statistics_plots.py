@@ -21,7 +21,7 @@ def report(drift):
     return Report("net", None, drift=tuple(drift))
 
 
-def test_the_heat_map_has_a_cell_for_each_layer_and_look(tmp_path):
+def test_the_heat_map_has_a_cell_for_each_layer_and_check(tmp_path):
     drift = looks(3, 5)
     figure = bng.plot_drift(report(drift), path=str(tmp_path / "drift.png"))
     axes, bar = figure.axes

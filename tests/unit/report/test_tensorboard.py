@@ -69,7 +69,7 @@ def test_each_layer_has_a_curve_over_the_steps(tmp_path):
 
 
 @pytest.mark.needs_extra
-def test_a_file_says_its_version_first(tmp_path):
+def test_a_file_starts_with_its_version(tmp_path):
     writer = DriftWriter(str(tmp_path / "a" / "b"))
     writer.write(looks()[0])
     writer.close()
@@ -78,7 +78,7 @@ def test_a_file_says_its_version_first(tmp_path):
 
 
 @pytest.mark.needs_extra
-def test_nothing_is_written_before_the_first_look(tmp_path):
+def test_nothing_is_written_before_the_first_check(tmp_path):
     writer = DriftWriter(tmp_path / "logs")
     writer.close()
     assert not list(tmp_path.iterdir())
@@ -96,7 +96,7 @@ def test_a_killed_run_has_all_it_saw(tmp_path):
 
 
 @pytest.mark.needs_extra
-def test_two_looks_at_one_step_are_both_kept(tmp_path):
+def test_two_checks_at_one_step_are_both_kept(tmp_path):
     writer = DriftWriter(tmp_path)
     for shift in (0.25, 0.5):
         writer.write(DriftSnapshot(epoch_end(0), 0, 10, {"bn": shift}))

@@ -73,7 +73,7 @@ def test_a_pipe_that_knows_few_characters_gets_the_rest_escaped():
     assert raw.getvalue().endswith(b"Schicht f\\xfcr Schicht\n")
 
 
-def test_what_cannot_say_whether_it_is_a_terminal_is_none():
+def test_an_object_without_isatty_is_no_terminal():
     closed = io.StringIO()
     closed.close()
     assert not is_terminal(closed)
@@ -89,7 +89,7 @@ def test_a_terminal_without_rich_gets_the_plain_text(monkeypatch):
 
 
 @needs_extra
-def test_colour_only_repeats_what_the_words_say(coloured):
+def test_colour_only_repeats_what_is_written(coloured):
     written = coloured(faulty())
     assert "\x1b[" in written
     assert sorted(bare(written).split()) == sorted(text.render(faulty()).split())

@@ -27,14 +27,14 @@ ERROR = Finding(
     "frozen-statistics-updated",
     "error",
     ("base/bn",),
-    "moving statistics changed in 1 BN layer that must stand still: base/bn, by up to 0.3 "
+    "moving statistics changed in 1 BN layer that must not be updated: base/bn, by up to 0.3 "
     "standard deviations in 10 steps with keras 3.15.1 on jax.",
     "load the pretrained statistics again:\n    bng.force_inference(model)",
     source="train.py:41",
 )
 WARNING = Finding("BNG406", "statistics-drifted", "warning", ("bn",), "Far.", "freeze it")
 INFO = Finding("BNG103", "info", "info", ("bn",), "By the way.", "nothing")
-MENDED = Finding("BNG201", "ignored", "error", ("bn",), "Ignored.", "hold", repaired="held")
+MENDED = Finding("BNG201", "ignored", "error", ("bn",), "Ignored.", "force it", repaired="forced")
 BLIND = (
     Outcome("BNG101", OutcomeStatus.PASSED),
     Outcome("BNG601", OutcomeStatus.SKIPPED, "needs the optimizer"),
@@ -50,7 +50,7 @@ def report(*findings, **settings):
     [
         ((), "nothing found"),
         ((INFO,), "nothing found"),
-        ((WARNING,), "look before you trust this run: 1 warning"),
+        ((WARNING,), "check the findings before you trust this run: 1 warning"),
         ((ERROR, WARNING), "do not trust this run: 1 error, 1 warning"),
         ((MENDED,), "nothing found, 1 repaired"),
         ((ERROR, MENDED), "do not trust this run: 1 error, 1 repaired"),
@@ -60,23 +60,23 @@ def test_the_verdict_counts_what_is_open(findings, first):
     assert verdict(report(*findings)) == first
 
 
-def test_the_verdict_says_that_rules_could_not_look():
-    assert verdict(report(outcomes=BLIND)) == "nothing found; 1 rule could not look"
+def test_the_verdict_counts_the_rules_that_were_not_checked():
+    assert verdict(report(outcomes=BLIND)) == "nothing found; 1 rule not checked"
 
 
 def test_a_finding_has_code_severity_source_message_and_fix():
     assert finding_text(ERROR) == (
         "BNG404 frozen-statistics-updated [error]\n"
         "  at train.py:41\n"
-        "  moving statistics changed in 1 BN layer that must stand still: base/bn, by up\n"
-        "  to 0.3 standard deviations in 10 steps with keras 3.15.1 on jax.\n"
+        "  moving statistics changed in 1 BN layer that must not be updated: base/bn, by\n"
+        "  up to 0.3 standard deviations in 10 steps with keras 3.15.1 on jax.\n"
         "  fix: load the pretrained statistics again:\n"
         "      bng.force_inference(model)"
     )
 
 
-def test_a_repaired_finding_says_what_was_done():
-    assert "\n  repaired: held\n" in finding_text(MENDED)
+def test_a_repaired_finding_shows_what_was_done():
+    assert "\n  repaired: forced\n" in finding_text(MENDED)
 
 
 def test_a_whole_report_reads_from_verdict_to_notes():
@@ -104,7 +104,7 @@ def test_a_whole_report_reads_from_verdict_to_notes():
     )
     lines = text.splitlines()
     assert lines[:4] == [
-        "keras_bnguard: do not trust this run: 1 error; 1 rule could not look",
+        "keras_bnguard: do not trust this run: 1 error; 1 rule not checked",
         "model net, keras 3.15.1 on jax",
         "",
         "BNG404 frozen-statistics-updated [error]",
@@ -122,14 +122,14 @@ def test_the_mode_table_lines_up_and_marks_what_differs():
     known = inventory(
         norm("base/bn", frozen_ancestors=("base",), momentum=0.9, at_default=True),
         norm("head/bn", trainable=False, momentum=None, at_default=None),
-        norm("held/bn", forced_inference=True),
+        norm("forced/bn", forced_inference=True),
     )
     assert mode_table(report(modes=modes(known))).splitlines() == [
-        "BN layer  flag    expected   runs here       momentum  statistics",
-        "base/bn   live    inference  training <--    0.9       default",
-        "head/bn   frozen  inference  inference       -         not built",
-        "held/bn   live    inference  held inference  0.99      trained",
-        "<-- is not what is expected",
+        "BN layer   flag       expected   runs here           momentum  statistics",
+        "base/bn    trainable  inference  training <--        0.9       default",
+        "head/bn    frozen     inference  inference           -         not built",
+        "forced/bn  trainable  inference  inference (forced)  0.99      trained",
+        "<-- differs from what is expected",
     ]
 
 
@@ -144,25 +144,34 @@ def test_long_paths_keep_their_end():
     assert "nested/block7_bn " in row
 
 
-@pytest.mark.parametrize("held", [False, True])
-def test_text_stays_within_80_columns(held):
+@pytest.mark.parametrize("forced", [False, True])
+def test_text_stays_within_80_columns(forced):
     long = "base/" + "very_long_block_name_" * 4 + "bn"
     row = Mode(
-        long, True, True, ExpectedMode.INFERENCE, "why", RunMode.TRAINING, False, 0.999, False, held
+        long,
+        True,
+        True,
+        ExpectedMode.INFERENCE,
+        "why",
+        RunMode.TRAINING,
+        False,
+        0.999,
+        False,
+        forced,
     )
     finding = Finding("BNG404", "frozen-statistics-updated", "error", (), "word " * 60, "do it")
     text = render(report(finding, modes=(row,), outcomes=BLIND, repairs=("a " * 60,)))
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
-def test_a_report_without_any_look_can_be_printed():
+def test_a_report_without_any_check_can_be_printed():
     assert str(Report("net", None)) == "keras_bnguard: nothing found\nmodel net\n"
 
 
 def test_a_run_ends_with_causes_and_what_to_type():
     lines = brief(report(ERROR, WARNING, outcomes=BLIND), 3, ("not seen: a loop",)).splitlines()
     assert lines[:3] == [
-        "keras_bnguard: do not trust this run: 1 error, 1 warning; 1 rule could not look",
+        "keras_bnguard: do not trust this run: 1 error, 1 warning; 1 rule not checked",
         "3 runs of model net, keras 3.15.1 on jax",
         "",
     ]
@@ -173,7 +182,7 @@ def test_a_run_ends_with_causes_and_what_to_type():
     assert max(map(len, lines)) <= 80
 
 
-def test_a_run_with_nothing_found_is_told_in_two_lines():
+def test_a_run_with_nothing_found_takes_two_lines():
     assert brief(report(), 1) == (
         "keras_bnguard: nothing found\n1 run of model net, keras 3.15.1 on jax\n"
     )
