@@ -22,6 +22,7 @@ from keras_bnguard.records import (
     RunMode,
     SkipKind,
 )
+from keras_bnguard.records.moments import TRAIN_START
 from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
 
@@ -174,7 +175,7 @@ def hostile() -> Report:
     row = Mode(
         SCRIPT, True, True, ExpectedMode.INFERENCE, SCRIPT, RunMode.TRAINING, False, 0.99, None
     )
-    look = DriftSnapshot(SCRIPT, 0, 1, {SCRIPT: 0.5}, {SCRIPT: 0.5})
+    look = DriftSnapshot(TRAIN_START, 0, 1, {SCRIPT: 0.5}, {SCRIPT: 0.5})
     outcomes = (Outcome("BNG501", OutcomeStatus.SKIPPED, SCRIPT),)
     return Report(
         SCRIPT, None, (finding, mended), outcomes, (row,), (look,), (SCRIPT,), (SCRIPT,), 1
@@ -246,6 +247,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
     max_leaves=4,
 )
+moments = st.builds(Moment, st.sampled_from(MomentKind), st.none() | st.integers(0, 99))
 findings = st.builds(
     Finding,
     codes,
@@ -255,7 +257,7 @@ findings = st.builds(
     words,
     words,
     st.dictionaries(words, values, max_size=2),
-    words,
+    moments,
     st.none() | words | st.just("train.py:41"),
     st.none() | words,
 )
@@ -275,9 +277,9 @@ any_mode = st.builds(
     st.none() | st.booleans(),
     st.booleans(),
 )
-any_look = st.builds(
+any_snapshot = st.builds(
     DriftSnapshot,
-    words,
+    moments,
     st.none() | st.integers(0, 9),
     st.integers(0, 99),
     st.dictionaries(words, st.floats(), max_size=3),
@@ -296,7 +298,7 @@ reports = st.builds(
     tuples(findings, 4),
     tuples(outcomes),
     tuples(any_mode),
-    tuples(any_look),
+    tuples(any_snapshot),
     tuples(words, 2),
     tuples(words, 2),
     st.integers(0, 99),

@@ -109,7 +109,7 @@ def test_a_finding_has_its_numbers_its_layers_and_its_fix():
     assert "goes on with the flags of the first step." in shown.text
     assert 'model.compile(optimizer="adam", loss="mse")' in shown.inside("pre")
     assert "at train.py:41" in shown.text
-    assert "Found at epoch 1 end" in shown.text
+    assert "Found at end of epoch 1" in shown.text
     for path in IGNORED.layers:
         assert path in shown.inside("ul")
     assert "4 more layers" in shown.inside("summary")
@@ -161,7 +161,7 @@ def test_only_rows_that_differ_are_marked_and_not_by_colour_alone():
 def test_drift_of_200_layers_has_a_row_each_and_as_many_checks_as_fit():
     text = html.render(plain(drift=looks(200, 60)))
     shown = Page(text)
-    assert "24 of 60 looks are shown." in shown.text
+    assert "24 of 60 checks are shown." in shown.text
     cells = re.findall(r'<td class="h[0-4]">', text)
     assert len(cells) == 3 * 200 * 24
     assert "end of epoch 0" in shown.inside("thead")
@@ -188,7 +188,7 @@ def test_what_was_not_checked_is_listed_with_its_reason():
     shown = page(faulty())
     assert "Not checked: BNG501, BNG502" in shown.inside("dt")
     assert "BNGuard(data=...)" in shown.inside("dd")
-    assert "Not asked for: BNG103" in shown.inside("dt")
+    assert "Not selected: BNG103" in shown.inside("dt")
     assert "BNG405" in shown.inside("dd")
     assert "BNG102" in shown.inside("dd")
 

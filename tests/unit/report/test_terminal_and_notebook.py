@@ -116,7 +116,7 @@ def test_code_to_type_can_be_copied_whole(coloured):
 def test_rows_that_differ_are_marked(coloured):
     lines = coloured(plain(modes=mode_rows())).splitlines()
     (marked,) = [line for line in lines if "block1_bn" in line and "<--" in line]
-    assert bare(marked).startswith("backbone/block1_bn")
+    assert "inference" in bare(marked)
     assert "\x1b[31m" in marked
 
 
