@@ -11,7 +11,6 @@ from keras_bnguard.advice.trials import Length, Trials, cut_folds
 from keras_bnguard.data.batch import Batch, check_shapes, join
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.errors import DataError, SettingError
-from keras_bnguard.inference.selection import choose_norms
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import Advice, NormKind, Policy
 from keras_bnguard.selectors import Selectors
@@ -140,7 +139,7 @@ def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple
         if norm.built and norm.kind is not NormKind.VARIABLES
     }
     if layers is not None:
-        return tuple(path for path in choose_norms(snapshot, layers) if path in usable)
+        return tuple(path for path in snapshot.select_norms(layers) if path in usable)
     trained = tuple(path for path, norm in usable.items() if not norm.at_default)
     if not trained:
         raise SettingError(

@@ -8,11 +8,11 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.backends.values.probe import Probe
-from keras_bnguard.backends.values.trial_training import TrialTraining, ForcedTraining
+from keras_bnguard.backends.values.trial_training import ForcedTraining, TrialTraining
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.population import assign_moments, population_moments
-from keras_bnguard.inference.selection import make_forced_inference
+from keras_bnguard.inference.contexts import make_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import NormKind, Policy
 from keras_bnguard.statistics.moments import InputMoments

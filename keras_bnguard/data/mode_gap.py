@@ -12,8 +12,8 @@ from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.scores import Metric, scores
 from keras_bnguard.errors import DataError
-from keras_bnguard.inference.selection import forced_paths
 from keras_bnguard.model.expected_mode import will_run
+from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import NormKind, RunMode
 from keras_bnguard.statistics.uncertainty import standard_error
@@ -95,7 +95,8 @@ def mode_gap(
             read or can be read only once.
         UnsupportedModelError: `model` is no Keras model.
     """
-    snapshot = take_snapshot(model, forced_inference=forced_paths(model))
+    snapshot = take_snapshot(model)
+    mark_forced_inference(snapshot)
     snapshot.backend.values.sync(model)
     stack = snapshot.inventory.stack
     trainable = frozenset(

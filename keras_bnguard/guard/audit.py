@@ -10,9 +10,9 @@ from keras_bnguard.data.measure import measure
 from keras_bnguard.data.sample import sample
 from keras_bnguard.guard.data_sampling import find_other_trainers
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
-from keras_bnguard.inference.selection import forced_paths, forces_in_step
 from keras_bnguard.model.blocks.flags import add_blocks
 from keras_bnguard.model.expected_mode import modes
+from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.optimizer import take_optimizer
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.model.trainable_changes import flag_changes
@@ -43,12 +43,10 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
     """
     rule_filter = RuleFilter.of(select, ignore)
     backend_for(model)
-    snapshot = take_snapshot(
-        model,
-        forced_inference=forced_paths(model),
-        guarded=forces_in_step(model),
-        look_for_others=rule_filter.names("BNG106"),
-    )
+    snapshot = take_snapshot(model)
+    mark_forced_inference(snapshot)
+    if rule_filter.names("BNG106"):
+        snapshot.shared_norms()
     if snapshot.inventory.built and rule_filter.names("BNG107"):
         add_blocks(snapshot)
     watch = StatisticsTracker(snapshot)

@@ -11,7 +11,7 @@ from keras_bnguard.data.measure import SECONDS, is_built, measure, replicas_of
 from keras_bnguard.data.sample import DataSample, SampleLimits, sample
 from keras_bnguard.guard.run import GuardRun
 from keras_bnguard.model.expected_mode import expected_mode
-from keras_bnguard.model.snapshot import ModelSnapshot, find_shared
+from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import TRAIN_START, DataFacts, DataPart, ExpectedMode, Moment, MomentKind
 from keras_bnguard.rules.predicates import does_not_fit
 
@@ -167,6 +167,5 @@ def find_other_trainers(snapshot: ModelSnapshot, facts: DataFacts) -> None:
         for norm in snapshot.inventory.norms
         if expected_mode(norm)[0] is ExpectedMode.INFERENCE
     }
-    suspicious = any(does_not_fit(item) for item in facts.norms if item.path in frozen)
-    if suspicious and snapshot.inventory.shared is None:
-        snapshot.replace_inventory(shared=find_shared(snapshot))
+    if any(does_not_fit(item) for item in facts.norms if item.path in frozen):
+        snapshot.shared_norms()

@@ -15,9 +15,9 @@ from keras_bnguard.backends.patches.fit_scope import fit_arguments
 from keras_bnguard.backends.values.readers import LiveReader
 from keras_bnguard.guard.phase_history import PhaseHistory
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
-from keras_bnguard.inference.selection import forced_paths, forces_in_step
 from keras_bnguard.model.blocks.flags import add_blocks
 from keras_bnguard.model.expected_mode import modes
+from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.optimizer import LearningRateSetters, learning_rate_setters, take_optimizer
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.model.trainable_changes import explained_changes, flag_changes
@@ -159,14 +159,10 @@ class RunState:
         self.chapter = PhaseHistory(self.snapshot, self.phase) if self._in_fit else None
 
     def _taken(self, model: Any, flags: Mapping[int, bool]) -> ModelSnapshot:
-        snapshot = take_snapshot(
-            model,
-            flags=flags,
-            compiled=self.compiled,
-            forced_inference=forced_paths(model),
-            guarded=forces_in_step(model),
-            look_for_others=self._rule_filter.names("BNG106"),
-        )
+        snapshot = take_snapshot(model, flags=flags, compiled=self.compiled)
+        mark_forced_inference(snapshot)
+        if self._rule_filter.names("BNG106"):
+            snapshot.shared_norms()
         built = snapshot.inventory.built
         return add_blocks(snapshot) if built and self._rule_filter.names("BNG107") else snapshot
 
@@ -191,13 +187,10 @@ class RunState:
 
     def _note_late_defaults(self) -> None:
         """After a late survey: what counts is how a BN began, not what a step made of it."""
-        norms = self.snapshot.inventory.norms
         if self._grown:
-            self.snapshot.replace_inventory(
-                norms=tuple(
-                    replace(norm, at_default=self.stats.started_at_default(norm.path))
-                    for norm in norms
-                )
+            paths = [norm.path for norm in self.snapshot.inventory.norms]
+            self.snapshot.set_initial_defaults(
+                {path: self.stats.started_at_default(path) for path in paths}
             )
 
     def flags_pending(self) -> bool:
@@ -294,8 +287,8 @@ class RunState:
             corrupts=self._corrupts,
         )
 
-    def repaired(self, done: Mapping[str, str], held: Tuple[str, ...]) -> None:
-        """Note what was repaired; BN held since are surveyed as such from now on."""
+    def repaired(self, done: Mapping[str, str]) -> None:
+        """Note what was repaired, and the BN that are forced into inference mode since."""
         self.repairs += [f"{code}: {how}" for code, how in sorted(done.items())]
         self.findings = [
             replace(f, repaired=done[f.code]) if f.code in done else f for f in self.findings
@@ -303,12 +296,7 @@ class RunState:
         model = self._model()
         self.compiled = self.backend.flags.compiled(model)
         self._surveyed, self._pending = True, None
-        stopped = set(held)
-        norms = tuple(
-            replace(norm, forced_inference=norm.forced_inference or norm.path in stopped)
-            for norm in self.snapshot.inventory.norms
-        )
-        self.snapshot.replace_inventory(norms=norms, guarded=True)
+        mark_forced_inference(self.snapshot)
 
     def report(self) -> Report:
         """What is known so far."""

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Sequence
 
 from keras_bnguard.guard.run import GuardRun
 from keras_bnguard.inference.force_inference import force_inference
-from keras_bnguard.inference.selection import forced_paths, forces_in_step
+from keras_bnguard.model.forced_inference import forces_in_step
 from keras_bnguard.phases.trainable_flags import put_flags_into_effect
 from keras_bnguard.records import Finding
 
@@ -46,7 +46,7 @@ class Repairs:
             return done
         if not self._run.backend.step.has_train_function(self._model):
             self._run.backend.step.rebuild_train_function(self._model)
-        self._run.repaired(done, forced_paths(self._model))
+        self._run.repaired(done)
         return done
 
     def undo(self) -> None:

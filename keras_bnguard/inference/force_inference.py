@@ -7,17 +7,19 @@ from typing import Any, Optional, Tuple
 from keras_bnguard.backends.patches.inference_mode import ForcedInference
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import UnsupportedModelError
-from keras_bnguard.inference.selection import (
-    IN_BLOCK,
-    IN_STEP,
-    ForcedInStep,
-    choose_norms,
+from keras_bnguard.inference.contexts import (
+    StepContext,
     forced_in_step,
-    forces_in_step,
     make_forced_inference,
-    step_forced_inference,
+    step_context,
 )
 from keras_bnguard.model.expected_mode import norms_to_force
+from keras_bnguard.model.forced_inference import (
+    ForcedInferenceState,
+    ForcesInStep,
+    forces_in_step,
+)
+from keras_bnguard.model.kept import find_kept, forget, kept_with
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.selectors import Selectors
 
@@ -66,14 +68,13 @@ class force_inference:
                 "Pass the model that is trained, not a layer."
             )
         if layers is not None and getattr(model, "built", True):
-            choose_norms(take_snapshot(model), layers)
+            take_snapshot(model).select_norms(layers)
         self._model = model
         self._backend = backend
         self._layers = layers
-        self._key = object()
         self._block: Optional[ForcedInference] = None
-        self._block_paths: Tuple[str, ...] = ()
-        self._put_on_step()
+        kept_with(model, ForcedInferenceState).add_request(self, layers)
+        self._trace_again()
 
     @property
     def paths(self) -> Tuple[str, ...]:
@@ -82,54 +83,73 @@ class force_inference:
     def release(self) -> None:
         """End what this call forces; what other calls force on the model stays. No-op when
         released already."""
-        state = IN_STEP.get(self._model)
-        if state is None or state.requests.pop(self._key, _MISSING) is _MISSING:
+        state = find_kept(self._model, ForcedInferenceState)
+        if state is None or not state.withdraw_request(self):
             return
-        state.signature = None
-        if not state.requests:
-            IN_STEP.pop(self._model, None)
-            if self._model.__dict__.pop("_bng_step", None):
-                object.__delattr__(self._model, "train_step")
-        self._backend.step.drop_train_function(self._model)
+        self._trace_again()
+        if state.empty:
+            forget(self._model, ForcedInferenceState)
 
     def __enter__(self) -> force_inference:
         snapshot = take_snapshot(self._model)
-        self._block_paths = (
+        paths = (
             norms_to_force(snapshot.inventory.norms, {})
             if self._layers is None
-            else choose_norms(snapshot, self._layers)
+            else snapshot.select_norms(self._layers)
         )
-        self._block = make_forced_inference(
-            snapshot, self._block_paths, obey_graph=False, stop_leaks=False
-        )
-        self._block.__enter__()
+        block = make_forced_inference(snapshot, paths, obey_graph=False, stop_leaks=False)
+        block.__enter__()
+        self._block = block
         self._backend.step.drop_train_function(self._model)
-        IN_BLOCK.setdefault(self._model, []).append(self._block_paths)
+        kept_with(self._model, ForcedInferenceState).open_block(self, paths)
         return self
 
     def __exit__(self, *exception: Any) -> None:
         block, self._block = self._block, None
         if block is not None:
-            IN_BLOCK[self._model].remove(self._block_paths)
+            ForcedInferenceState.of(self._model).close_block(self)
             block.__exit__(*exception)
             self._backend.step.drop_train_function(self._model)
         self.release()
 
-    def _put_on_step(self) -> None:
+    def _trace_again(self) -> None:
+        """Let the next step decide anew, and trace it anew."""
         model = self._model
-        state = IN_STEP.setdefault(model, ForcedInStep())
-        state.requests[self._key] = self._layers
-        state.signature = None
-        if not forces_in_step(model):
-            own = model.train_step
-
-            def train_step(*args: Any, **kwargs: Any) -> Any:
-                with step_forced_inference(model):
-                    return own(*args, **kwargs)
-
-            object.__setattr__(model, "_bng_step", True)
-            object.__setattr__(model, "train_step", train_step)
+        forget(model, StepContext)
+        if not isinstance(model, ForcesInStep):
+            if forces_in_step(model):
+                _wrap_train_step(model)
+            else:
+                _unwrap_train_step(model)
         self._backend.step.drop_train_function(model)
 
 
-_MISSING = object()
+class _OwnStep:
+    """The `train_step` of a model before it was wrapped; kept with the model."""
+
+    train_step: Any = None
+    on_instance = False
+
+
+def _wrap_train_step(model: Any) -> None:
+    """Put a new function around the model's own step, as JAX keeps the trace of an old one."""
+    own = find_kept(model, _OwnStep)
+    if own is None:
+        own = kept_with(model, _OwnStep)
+        own.train_step, own.on_instance = model.train_step, "train_step" in vars(model)
+    step = own.train_step
+
+    def train_step(*args: Any, **kwargs: Any) -> Any:
+        with step_context(model):
+            return step(*args, **kwargs)
+
+    object.__setattr__(model, "train_step", train_step)
+
+
+def _unwrap_train_step(model: Any) -> None:
+    own = kept_with(model, _OwnStep)
+    forget(model, _OwnStep)
+    if own.on_instance:
+        object.__setattr__(model, "train_step", own.train_step)
+    else:
+        object.__delattr__(model, "train_step")

@@ -1,6 +1,6 @@
 """A training step in which BN that should run in inference mode does run in it.
 
-The framework-free half: which BN is decided in `inference.selection`; how the mode is forced
+The framework-free half: which BN is decided in `model.forced_inference`; how the mode is forced
 for the length of a trace is `backends.patches.inference_mode`.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_bnguard.inference.selection import ForcesInStep, step_forced_inference
+from keras_bnguard.inference.contexts import step_context
+from keras_bnguard.model.forced_inference import ForcesInStep
 
 
 class GuardedTrainStep(ForcesInStep):
@@ -28,5 +29,5 @@ class GuardedTrainStep(ForcesInStep):
     """
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
-        with step_forced_inference(self):
+        with step_context(self):
             return super().train_step(*args, **kwargs)  # type: ignore[misc]

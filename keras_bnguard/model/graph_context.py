@@ -1,140 +1,171 @@
-"""What lies around every BN in the graphs that call it: convolutions, masks, time, call sites."""
+"""What surrounds every BN in the graphs that call it: convolutions, masks, time, call sites."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
+import numpy as np
+
 from keras_bnguard.backends.base import Backend
-from keras_bnguard.records import Convolution, LostMask, TimeSteps
+from keras_bnguard.model.layer_tree import LayerTree
+from keras_bnguard.records import Convolution, GraphContext, LostMask, TimeSteps
+from keras_bnguard.records.ids import LayerId, layer_id
+
+_MAX_DEPTH = 20
 
 
-@dataclass
-class Found:
-    """By id(layer): what was found around it. A layer that is missing has nothing there."""
-
-    convolutions: Dict[int, Convolution]
-    lost_masks: Dict[int, LostMask]
-    time_steps: Dict[int, TimeSteps]
-    call_sites: Dict[int, int]
-
-
-def find_graph_context(
-    backend: Backend, model: Any, layers: Sequence[Tuple[str, Any]], norms: Mapping[int, Any]
-) -> Found:
-    """Look around every BN of a model.
+class GraphContexts:
+    """The graph context of every BN of a model.
 
     Graphs are followed node by node only where a layer could matter: a convolution with its
     channels first, a BN along another axis than the last, a layer that makes masks.
 
     Args:
-        layers: every layer below the model with its path. norms: id(layer) -> axis of each BN.
+        backend: the backend of the model.
+        tree: the layers of the model.
+        axes: the axis of every BN that is a Keras layer.
     """
-    path = {id(layer): name for name, layer in layers}
-    path[id(model)] = ""
-    found = Found({}, {}, {}, _call_sites(backend, model, path))
-    convolutions = any(backend.graph.channels_first(layer) for _, layer in layers) or any(
-        axis not in (None, -1) and _ndim(layer) != axis + 1
-        for _, layer in layers
-        if (axis := norms.get(id(layer))) is not None
-    )
-    masks = any(backend.graph.makes_mask(layer) for _, layer in layers)
-    wrappers = [layer for _, layer in layers if backend.graph.wraps_time(layer)]
-    if not (convolutions or masks or wrappers):
-        return found
-    for _, holder in [("", model), *layers]:
-        nodes = backend.graph.nodes(holder)
-        if nodes and convolutions:
-            _follow(backend, nodes, norms, found.convolutions, _Convolutions(backend, path))
-        if nodes and masks:
-            _follow(backend, nodes, norms, found.lost_masks, _Masks(backend, path))
-    for wrapper in wrappers:
-        _time_steps(backend, wrapper, path, norms, found.time_steps)
-    return found
+
+    def __init__(
+        self, backend: Backend, tree: LayerTree, axes: Mapping[LayerId, Optional[int]]
+    ) -> None:
+        self._convolutions: Dict[LayerId, Convolution] = {}
+        self._lost_masks: Dict[LayerId, LostMask] = {}
+        self._time_steps: Dict[LayerId, TimeSteps] = {}
+        self._call_sites = _count_call_sites(backend, tree)
+        layers = [layer for _, layer in tree.layers]
+        convolutions = any(backend.graph.channels_first(layer) for layer in layers) or any(
+            axis not in (None, -1) and _dims(layer) != axis + 1
+            for layer in layers
+            if (axis := axes.get(layer_id(layer))) is not None
+        )
+        masks = any(backend.graph.makes_mask(layer) for layer in layers)
+        if convolutions or masks:
+            for holder in [tree.model, *layers]:
+                nodes = backend.graph.nodes(holder)
+                if nodes and convolutions:
+                    nearest = _NearestConvolution(backend, tree.paths)
+                    _carry(backend, nodes, axes, nearest, self._convolutions)
+                if nodes and masks:
+                    _carry(backend, nodes, axes, _MaskMaker(backend, tree.paths), self._lost_masks)
+        for layer in layers:
+            if backend.graph.wraps_time(layer):
+                _note_time_steps(backend, layer, tree.paths, axes, self._time_steps)
+
+    def of(self, layer: Any, axis: Optional[int], *, positions: bool) -> GraphContext:
+        """The graph context of one BN.
+
+        Args:
+            layer: the BN.
+            axis: the axis it normalises along, None where it is not one.
+            positions: also count the positions of the map that it sees.
+        """
+        key = layer_id(layer)
+        return GraphContext(
+            axis=axis,
+            convolution=self._convolutions.get(key),
+            lost_mask=self._lost_masks.get(key),
+            time_steps=self._time_steps.get(key),
+            call_sites=self._call_sites.get(key, 1),
+            positions=_count_positions(layer) if positions else None,
+        )
 
 
-def _ndim(layer: Any) -> Optional[int]:
+def _dims(layer: Any) -> Optional[int]:
     return getattr(getattr(layer, "input_spec", None), "ndim", None)
 
 
-def _call_sites(backend: Backend, model: Any, path: Mapping[int, str]) -> Dict[int, int]:
-    """How often one call of the model calls each layer, as far as graphs say."""
-    times: Dict[int, int] = {}
-    direct: Dict[int, List[Tuple[Any, int]]] = {}
+def _count_positions(layer: Any) -> Optional[int]:
+    """Positions of the map a BN with four axes sees, None where there is none or it varies."""
+    try:
+        shape = list(layer.input.shape)
+        axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
+        channels = int(shape[int(axis)])
+        size = int(np.prod([int(d) for d in shape[1:]]))
+        return size // channels if len(shape) == 4 else None
+    except Exception:  # called in no graph, or in several, or on varying sizes
+        return None
 
-    def callees(holder: Any) -> List[Tuple[Any, int]]:
-        if id(holder) not in direct:
+
+def _count_call_sites(backend: Backend, tree: LayerTree) -> Dict[LayerId, int]:
+    """How often one call of the model calls each layer, as far as graphs show."""
+    times: Dict[LayerId, int] = {}
+    direct: Dict[LayerId, List[Tuple[Any, int]]] = {}
+
+    def called_by(holder: Any) -> List[Tuple[Any, int]]:
+        key = layer_id(holder)
+        if key not in direct:
             called = [c for _, c in backend.graph.nodes(holder)] or backend.graph.children(holder)
-            counts: Dict[int, List[Any]] = {}
+            counts: Dict[LayerId, Tuple[Any, int]] = {}
             for each in called:
-                if id(each) in path:
-                    counts.setdefault(id(each), [each, 0])[1] += 1
-            direct[id(holder)] = [(each, number) for each, number in counts.values()]
-        return direct[id(holder)]
+                if layer_id(each) in tree.paths:
+                    before = counts.get(layer_id(each), (each, 0))[1]
+                    counts[layer_id(each)] = (each, before + 1)
+            direct[key] = list(counts.values())
+        return direct[key]
 
     def call(holder: Any, number: int, depth: int) -> None:
-        for each, often in callees(holder):
-            times[id(each)] = times.get(id(each), 0) + number * often
-            if depth < 20:
+        for each, often in called_by(holder):
+            times[layer_id(each)] = times.get(layer_id(each), 0) + number * often
+            if depth < _MAX_DEPTH:
                 call(each, number * often, depth + 1)
 
-    call(model, 1, 0)
+    call(tree.model, 1, 0)
     return times
 
 
 # ------------------------------------------------------------------ along a graph
-def _follow(
+def _carry(
     backend: Backend,
     nodes: Sequence[Tuple[Any, Any]],
-    norms: Mapping[int, Any],
-    found: Dict[int, Any],
-    step: Union[_Convolutions, _Masks],
+    norms: Mapping[LayerId, Any],
+    step: Union[_NearestConvolution, _MaskMaker],
+    found: Dict[LayerId, Any],
 ) -> None:
-    """Carry what `step` makes of each node along a graph; note what arrives at each BN."""
+    """Carry what `step` returns for each node along a graph; note what arrives at each BN."""
     after: Dict[int, Any] = {}
     for node, layer in nodes:
         arrived = [after.get(id(each)) for each in backend.graph.node_inputs(node)]
-        if id(layer) in norms and any(arrived):
+        if layer_id(layer) in norms and any(arrived):
             at_norm = step.at_norm(arrived)
             if at_norm is not None:
-                found.setdefault(id(layer), at_norm)
-        after[id(node)] = step(node, layer, arrived)
+                found.setdefault(layer_id(layer), at_norm)
+        after[id(node)] = step.after(node, layer, arrived)
 
 
-class _Convolutions:
+class _NearestConvolution:
     """The nearest convolution, through layers that leave every axis in its place."""
 
-    def __init__(self, backend: Backend, path: Mapping[int, str]) -> None:
-        self.backend, self.path = backend, path
+    def __init__(self, backend: Backend, paths: Mapping[LayerId, str]) -> None:
+        self._backend, self._paths = backend, paths
 
-    def __call__(self, node: Any, layer: Any, arrived: List[Any]) -> Optional[Convolution]:
-        first = self.backend.graph.channels_first(layer)
+    def after(self, node: Any, layer: Any, arrived: List[Any]) -> Optional[Convolution]:
+        first = self._backend.graph.channels_first(layer)
         if first is None:
-            kept = self.backend.graph.keeps_axes(layer)
-            return next((each for each in arrived if each is not None), None) if kept else None
-        dims = len(self.backend.graph.tensors_of(node)[1][0].shape)
-        return Convolution(self.path.get(id(layer), "?"), 1 if first else dims - 1, dims)
+            return self.at_norm(arrived) if self._backend.graph.keeps_axes(layer) else None
+        dims = len(self._backend.graph.tensors_of(node)[1][0].shape)
+        return Convolution(self._paths.get(layer_id(layer), "?"), 1 if first else dims - 1, dims)
 
     def at_norm(self, arrived: List[Any]) -> Optional[Convolution]:
         return next((each for each in arrived if each is not None), None)
 
 
-class _Masks:
-    """(who makes the mask, who lost it): nobody lost it while it is still there."""
+class _MaskMaker:
+    """(path of the layer that made the mask, path of the one that dropped it or "")."""
 
-    def __init__(self, backend: Backend, path: Mapping[int, str]) -> None:
-        self.backend, self.path = backend, path
+    def __init__(self, backend: Backend, paths: Mapping[LayerId, str]) -> None:
+        self._backend, self._paths = backend, paths
 
-    def __call__(self, node: Any, layer: Any, arrived: List[Any]) -> Optional[Tuple[str, str]]:
-        name = self.path.get(id(layer), "?")
+    def after(self, node: Any, layer: Any, arrived: List[Any]) -> Optional[Tuple[str, str]]:
+        path = self._paths.get(layer_id(layer), "?")
         before = arrived[0] if arrived else None
-        output = self.backend.graph.tensors_of(node)[1][0]
-        if self.backend.graph.has_mask(output):
-            return (before[0] if before else name), ""
+        output = self._backend.graph.tensors_of(node)[1][0]
+        if self._backend.graph.has_mask(output):
+            return (before[0] if before else path), ""
         # With its time axis gone, a mask has done its work.
         if before is None or len(output.shape) < 3:
             return None
-        return before[0], before[1] or name
+        return before[0], before[1] or path
 
     def at_norm(self, arrived: List[Any]) -> Optional[LostMask]:
         lost = arrived[0]
@@ -142,21 +173,21 @@ class _Masks:
 
 
 # ------------------------------------------------------------------------- time
-def _time_steps(
+def _note_time_steps(
     backend: Backend,
     wrapper: Any,
-    path: Mapping[int, str],
-    norms: Mapping[int, Any],
-    found: Dict[int, TimeSteps],
+    paths: Mapping[LayerId, str],
+    norms: Mapping[LayerId, Any],
+    found: Dict[LayerId, TimeSteps],
 ) -> None:
-    steps = None
+    """Note the time steps of a TimeDistributed layer for every BN inside it."""
     try:
         steps = wrapper.input.shape[1]
     except Exception:  # called in no graph, or in several
         steps = None
-    inner = backend.graph.children(wrapper)
-    graph = any(backend.graph.is_functional(layer) for layer in inner)
-    record = TimeSteps(path.get(id(wrapper), "?"), None if steps is None else int(steps), graph)
+    graph = any(backend.graph.is_functional(layer) for layer in backend.graph.children(wrapper))
+    path = paths.get(layer_id(wrapper), "?")
+    record = TimeSteps(path, None if steps is None else int(steps), graph)
     for layer in backend.graph.all_layers(wrapper):
-        if id(layer) in norms:
-            found[id(layer)] = record
+        if layer_id(layer) in norms:
+            found[layer_id(layer)] = record

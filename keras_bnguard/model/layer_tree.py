@@ -1,143 +1,94 @@
-"""Every layer of a model once, with its path, and every call that its graphs wrote down."""
+"""Every layer of a model once, with its path and what is frozen above it."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Set, Tuple
 
 from keras_bnguard.backends.base import Backend
-from keras_bnguard.backends.patches import source_lines
-from keras_bnguard.backends.refs import NormHandle
-from keras_bnguard.records import GraphCall, LayerFlag, NormKind, TrainingDefault
+from keras_bnguard.records.ids import LayerId, layer_id
+
+Flag = Callable[[Any], bool]
 
 
-class Walk:
-    """Depth-first walk that gives every layer its path and its frozen ancestors."""
+class LayerTree:
+    """The layers below a model, found depth first, each once.
 
-    def __init__(
-        self, backend: Backend, model: Any, flags: Mapping[int, bool], compiled: Mapping[int, bool]
-    ) -> None:
-        self.backend, self.model = backend, model
-        self.flags, self.compiled = flags, compiled
+    Attributes:
+        model: the model; it is not among `layers`, its path is "".
+        layers: (path, layer) in walking order. Two layers of one name get `name` and `name#2`.
+        paths: path of every layer and of the model.
+        containers: path of the layer that holds a layer.
+        aliases: the other paths of a layer that is reached more than once.
+    """
+
+    def __init__(self, backend: Backend, model: Any) -> None:
+        self.model = model
         self.layers: List[Tuple[str, Any]] = []
-        self.paths: Dict[int, str] = {id(model): ""}
-        self.container: Dict[int, str] = {}
-        self.aliases: Dict[int, List[str]] = {}
-        self.frozen_above: Dict[int, Tuple[str, ...]] = {}
-        self.norms: List[Tuple[Any, str, NormHandle]] = []
-        self.records: List[LayerFlag] = []
-        self.unreadable: List[str] = []
-        self.position: Dict[int, int] = {}
+        self.paths: Dict[LayerId, str] = {layer_id(model): ""}
+        self.containers: Dict[LayerId, str] = {layer_id(model): ""}
+        self.aliases: Dict[LayerId, List[str]] = {}
+        self._children: Dict[LayerId, List[Any]] = {}
         self._taken: Dict[str, int] = {}
+        self._add_children(backend, model, "")
 
-    def flag(self, layer: Any) -> bool:
-        known = self.flags.get(id(layer))
-        return bool(layer.trainable) if known is None else known
-
-    def run(self) -> None:
-        model = self.model
-        above = () if self.flag(model) else (str(getattr(model, "name", "model")),)
-        self._add_handles(model, str(getattr(model, "name", "model")), "")
-        self.records.append(self._record(model, "", "", False))
-        self._children(model, "", above)
-
-    def _children(self, layer: Any, prefix: str, above: Tuple[str, ...]) -> None:
-        for child in self.backend.graph.children(layer):
+    def _add_children(self, backend: Backend, layer: Any, prefix: str) -> None:
+        self._children[layer_id(layer)] = children = list(backend.graph.children(layer))
+        for child in children:
             path = f"{prefix}/{child.name}" if prefix else str(child.name)
-            if id(child) in self.paths:
-                self._seen_again(child, path, above)
+            key = layer_id(child)
+            if key in self.paths:
+                if child is not self.model and path != self.paths[key]:
+                    self.aliases.setdefault(key, []).append(path)
                 continue
             path = self._unique(path)
-            self.paths[id(child)] = path
-            self.container[id(child)] = prefix
-            self.frozen_above[id(child)] = above
+            self.paths[key] = path
+            self.containers[key] = prefix
             self.layers.append((path, child))
-            is_norm = self._add_handles(child, path, prefix)
-            self.records.append(self._record(child, path, prefix, is_norm))
-            self._children(child, path, above if self.flag(child) else (*above, path))
-
-    def _seen_again(self, child: Any, path: str, above: Tuple[str, ...]) -> None:
-        if child is self.model:
-            return
-        if path != self.paths[id(child)]:
-            self.aliases.setdefault(id(child), []).append(path)
-        if not above:
-            # One way to it on which nothing is frozen: then no parent freezes it.
-            self._unfreeze_below(child, set())
-
-    def _unfreeze_below(self, layer: Any, done: set[int]) -> None:
-        if id(layer) in done:
-            return
-        done.add(id(layer))
-        self.frozen_above[id(layer)] = ()
-        if self.flag(layer):
-            for child in self.backend.graph.children(layer):
-                self._unfreeze_below(child, done)
+            self._add_children(backend, child, path)
 
     def _unique(self, path: str) -> str:
         number = self._taken.get(path, 0) + 1
         self._taken[path] = number
         return path if number == 1 else f"{path}#{number}"
 
-    def _add_handles(self, layer: Any, path: str, container: str) -> bool:
-        try:
-            found = self.backend.graph.handles(layer, path)
-        except Exception:
-            self.unreadable.append(path)
-            return False
-        for handle in found:
-            self.norms.append((layer, container, handle))
-        return any(handle.kind is NormKind.KERAS for handle in found)
+    def frozen_ancestors(self, flag: Flag) -> Dict[LayerId, Tuple[str, ...]]:
+        """Paths of the frozen layers above every layer, outermost first.
 
-    def _record(self, layer: Any, path: str, container: str, is_norm: bool) -> LayerFlag:
-        self.position[id(layer)] = len(self.records)
-        return LayerFlag(
-            path=path,
-            class_name=type(layer).__name__,
-            container=container,
-            position=len(self.records),
-            trainable=self.flag(layer),
-            compiled=self.compiled.get(id(layer)),
-            weighted=self.backend.graph.owns_weights(layer),
-            is_norm=is_norm,
-        )
+        Empty for a layer that is reached on one way without a frozen layer: then no parent
+        freezes it.
 
+        Args:
+            flag: returns the `trainable` of a layer that counts.
+        """
+        above: Dict[LayerId, Tuple[str, ...]] = {}
+        name = str(getattr(self.model, "name", "model"))
+        root = () if flag(self.model) else (name,)
+        self._spread(self.model, root, above, flag)
+        return above
 
-def graph_calls(
-    backend: Backend, model: Any, walk: Walk
-) -> Tuple[Dict[int, List[GraphCall]], Tuple[TrainingDefault, ...]]:
-    """Calls of every layer as graphs wrote them, in execution order; nearest value wins."""
-    calls: Dict[int, List[GraphCall]] = {}
-    training_defaults: List[TrainingDefault] = []
-    seen: set[Tuple[int, Optional[bool], str]] = set()
-    counter = [0]
+    def _spread(
+        self, layer: Any, frozen: Tuple[str, ...], above: Dict[LayerId, Tuple[str, ...]], flag: Flag
+    ) -> None:
+        for child in self._children[layer_id(layer)]:
+            key = layer_id(child)
+            if child is self.model:
+                continue
+            if key in above:
+                if not frozen:
+                    self._unfreeze_below(child, above, flag, set())
+                continue
+            above[key] = frozen
+            inside = frozen if flag(child) else (*frozen, self.paths[key])
+            self._spread(child, inside, above, flag)
 
-    def visit(layer: Any, training: Optional[bool], owner: str, line: Optional[str]) -> None:
-        counter[0] += 1
-        calls.setdefault(id(layer), []).append(GraphCall(training, owner, counter[0], line))
-        if backend.graph.defaults_to_training(layer):
-            path = walk.paths.get(id(layer), str(layer.name))
-            training_defaults.append(TrainingDefault(path, type(layer).__name__, counter[0]))
-        inside(layer, training, owner, line)
-
-    def inside(layer: Any, training: Optional[bool], owner: str, line: Optional[str]) -> None:
-        key = (id(layer), training, owner)
-        if key in seen:
+    def _unfreeze_below(
+        self, layer: Any, above: Dict[LayerId, Tuple[str, ...]], flag: Flag, done: Set[LayerId]
+    ) -> None:
+        key = layer_id(layer)
+        if key in done:
             return
-        seen.add(key)
-        nodes = backend.graph.nodes(layer)
-        if nodes:
-            for node, called in nodes:
-                if not backend.graph.is_layer(called):
-                    continue
-                written = backend.graph.node_training(node)
-                path = walk.paths.get(id(called), str(called.name))
-                if written is None:
-                    visit(called, training, owner, line)
-                else:
-                    visit(called, written, path, source_lines.called_at(backend, node))
-        else:
-            for child in backend.graph.children(layer):
-                visit(child, training, owner, line)
-
-    inside(model, None, "", None)
-    return calls, tuple(training_defaults)
+        done.add(key)
+        above[key] = ()
+        if flag(layer):
+            for child in self._children[key]:
+                self._unfreeze_below(child, above, flag, done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from keras_bnguard.model.snapshot import ModelSnapshot, find_shared
+from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import BEFORE_FIT, ChangeOutcome, Moment, TrainableChange
 
 
@@ -81,8 +81,7 @@ def _excuses(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -> Dict[int, s
     compiled: right where the compiled flags are what runs, and only there. A model that was
     compiled earlier and merely shares layers is no excuse.
     """
-    if snapshot.inventory.shared is None:
-        snapshot.replace_inventory(shared=find_shared(snapshot))
+    snapshot.shared_norms()
     found: Dict[int, str] = {}
     for other in snapshot.backend.step.other_models(snapshot.model):
         flags: Mapping[int, Any] = snapshot.backend.flags.compiled(other) or {}

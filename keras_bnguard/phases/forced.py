@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any, Collection
+from typing import Any, Collection, Optional
 
 from keras_bnguard.inference.force_inference import force_inference
+from keras_bnguard.model.kept import find_kept, forget, kept_with
 
-_HANDLES: weakref.WeakKeyDictionary[Any, force_inference] = weakref.WeakKeyDictionary()
+
+class _PhaseForcing:
+    """The handle of the phase that runs on a model; kept with the model."""
+
+    handle: Optional[force_inference] = None
 
 
 def force_for_phase(model: Any, layers: Collection[int]) -> None:
@@ -17,11 +21,13 @@ def force_for_phase(model: Any, layers: Collection[int]) -> None:
     """
     release_phase(model)
     if layers:
-        _HANDLES[model] = force_inference(model, layers=lambda layer: id(layer) in layers)
+        handle = force_inference(model, layers=lambda layer: id(layer) in layers)
+        kept_with(model, _PhaseForcing).handle = handle
 
 
 def release_phase(model: Any) -> None:
     """Release what `force_for_phase` forces; no-op without it."""
-    handle = _HANDLES.pop(model, None)
-    if handle is not None:
-        handle.release()
+    forcing = find_kept(model, _PhaseForcing)
+    if forcing is not None and forcing.handle is not None:
+        forcing.handle.release()
+        forget(model, _PhaseForcing)

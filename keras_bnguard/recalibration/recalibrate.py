@@ -17,8 +17,8 @@ from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.population import assign_moments, population_moments
 from keras_bnguard.errors import SettingError
-from keras_bnguard.inference.selection import choose_norms, forced_paths
 from keras_bnguard.model.expected_mode import expected_mode
+from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import ExpectedMode, NormKind, NormState
 from keras_bnguard.selectors import Selectors
@@ -185,7 +185,9 @@ def run_plan(
         SelectorError: the plan's layers match no BN.
         DataError: data that can be read only once, is empty or has another shape.
     """
-    snapshot = take_snapshot(model, forced_inference={*forced_inference, *forced_paths(model)})
+    snapshot = take_snapshot(model)
+    mark_forced_inference(snapshot)
+    snapshot.mark_forced(forced_inference)
     snapshot.backend.values.sync(model)
     chosen = _chosen_paths(snapshot, plan.layers)
     source = Batches(data, batch_size=plan.batch_size, limit=plan.max_batches)
@@ -212,7 +214,7 @@ def run_plan(
 
 def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple[str, ...]:
     if layers is not None:
-        return choose_norms(snapshot, layers)
+        return snapshot.select_norms(layers)
     return tuple(
         norm.path
         for norm in snapshot.inventory.norms

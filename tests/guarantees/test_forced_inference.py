@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.backends.patches.attribute_patches import open_patches
+from keras_bnguard.model.forced_inference import forces_in_step
 from tests import ROOT
 from tests.builders.models import (
     BN,
@@ -44,6 +48,10 @@ def held_and_live(model, train, held="base/bn", live="head_bn"):
     train(model)
     assert open_patches() == 0
     return statistics(still) == before[0], statistics(moving) != before[1]
+
+
+def _graph_of(model):
+    return model.input, model.output
 
 
 def walk(model):
@@ -417,6 +425,38 @@ def test_force_inference_refuses_what_cannot_be_trained_and_what_matches_nothing
         bng.force_inference(transfer(), layers="head_bm")
     with pytest.raises(bng.SelectorError, match="matches no BN"):
         bng.force_inference(transfer(), "Dense")
+
+
+def test_a_model_is_freed_while_its_bn_are_forced():
+    models = frozen_parent(), bng.GuardedModel(*_graph_of(frozen_parent()))
+    bng.force_inference(models[0], layers="head_bn")
+    for model in models:
+        model.compile(sgd(), "mse", run_eagerly=True)
+        fit(model)
+    dead = [weakref.ref(model) for model in models]
+    del models, model
+    keras.backend.clear_session()
+    gc.collect()
+    assert [ref() for ref in dead] == [None, None]
+
+
+def test_a_copy_of_a_model_is_not_forced():
+    model = frozen_parent()
+    handle = bng.force_inference(model, layers="head_bn")
+    for copied in (keras.models.clone_model(model), copy.deepcopy(model)):
+        assert not forces_in_step(copied)
+        copied.compile(sgd(), "mse")
+        assert held_and_live(copied, fit, held="base/bn", live="head_bn")[1]
+    handle.release()
+
+
+def test_the_users_own_train_step_comes_back_when_all_is_released():
+    model = frozen_parent()
+    own = model.train_step
+    object.__setattr__(model, "train_step", own)
+    with bng.force_inference(model):
+        assert model.train_step is not own
+    assert vars(model)["train_step"] is own
 
 
 def test_every_handle_releases_what_it_forced_and_no_more():

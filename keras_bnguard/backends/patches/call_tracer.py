@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from keras_bnguard.backends.patches.attribute_patches import unwrap_all, wrap_all
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.signatures import training_position
 from keras_bnguard.errors import FaultBarrier, fail_safe
 from keras_bnguard.records import CallSite
+from keras_bnguard.records.ids import LayerId, layer_id
 
 _LOCK = threading.RLock()
 
@@ -46,7 +47,7 @@ class CallTracer:
     """
 
     def __init__(
-        self, backend: Any, model: Any, handles: Sequence[NormHandle], paths: Dict[int, str]
+        self, backend: Any, model: Any, handles: Sequence[NormHandle], paths: Mapping[LayerId, str]
     ) -> None:
         self._backend = backend
         self._model = model
@@ -198,11 +199,11 @@ class CallTracer:
         if wanted is not False and not arrived:
             for frame in reversed(stack[:-1]):
                 if frame.passed_false is not None:
-                    return self._paths.get(id(frame.passed_false), "?"), None
+                    return self._paths.get(layer_id(frame.passed_false), "?"), None
         if not wanted and arrived is True:
             for frame in reversed(stack[:-1]):
                 if frame.switched_by is not None:
-                    return None, self._paths.get(id(frame.switched_by), "?")
+                    return None, self._paths.get(layer_id(frame.switched_by), "?")
         return None, None
 
 

@@ -20,5 +20,5 @@ def add_blocks(snapshot: ModelSnapshot) -> ModelSnapshot:
                 frozen=tuple(layer.path for layer in layers if not layer.trainable),
             )
         )
-    snapshot.replace_inventory(blocks=tuple(found))
+    snapshot.set_blocks(found)
     return snapshot

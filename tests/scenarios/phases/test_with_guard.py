@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.inference.selection import IN_STEP, forced_in_step, forces_in_step
+from keras_bnguard.inference.contexts import forced_in_step
+from keras_bnguard.model.forced_inference import ForcedInferenceState, forces_in_step
+from keras_bnguard.model.kept import find_kept
 from tests.builders import schedules as r
 
 
@@ -24,7 +26,7 @@ def test_nothing_of_ours_stays_on_the_model():
     model = r.compiled(r.transfer())
     r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1))])
     assert not forces_in_step(model)
-    assert model not in IN_STEP
+    assert find_kept(model, ForcedInferenceState) is None
 
 
 def test_what_the_user_forces_is_forced_through_all_phases_and_stays():

@@ -197,11 +197,28 @@ def test_flags_that_are_handed_in_are_believed():
     assert norms(model)["head_bn"].trainable
 
 
-def test_held_paths_and_guarded_are_noted():
-    snapshot = take_snapshot(nested(), forced_inference=("head_bn",), guarded=True)
+def test_bn_are_marked_as_forced_and_stay_marked():
+    snapshot = take_snapshot(nested())
+    snapshot.mark_forced(("head_bn",), in_step=True)
     assert snapshot.inventory.norm("head_bn").forced_inference
     assert not snapshot.inventory.norm("backbone/bn").forced_inference
     assert snapshot.inventory.guarded
+    snapshot.mark_forced(("backbone/bn",))
+    assert all(norm.forced_inference for norm in snapshot.inventory.norms)
+    assert snapshot.inventory.guarded
+
+
+def test_the_flags_of_now_are_read_from_the_layers_not_from_the_snapshot():
+    model = nested()
+    backbone = model.get_layer("backbone")
+    snapshot = take_snapshot(model, flags={id(backbone): False})
+    assert snapshot.inventory.norm("backbone/bn").frozen_ancestors == ("backbone",)
+    now = {norm.path: norm for norm in snapshot.norms_with_current_flags()}
+    assert now["backbone/bn"].frozen_ancestors == ()
+    model.get_layer("head_bn").trainable = False
+    now = {norm.path: norm for norm in snapshot.norms_with_current_flags()}
+    assert not now["head_bn"].trainable
+    assert snapshot.inventory.norm("head_bn").trainable
 
 
 @pytest.mark.parametrize("written", [True, False, None])
@@ -302,7 +319,7 @@ def test_other_compiled_models_that_share_bn_are_found():
     base.compile("sgd", "mse")
     base.trainable = False
     other.compile("sgd", "mse")
-    shared = take_snapshot(base, look_for_others=True).inventory.shared
+    shared = take_snapshot(base).shared_norms()
     known = {s.other for s in shared}
     if take_snapshot(base).inventory.compiled_flags_known:
         assert "other" in known
@@ -330,7 +347,7 @@ def test_looking_changes_nothing():
     attributes = [set(vars(layer)) for layer in model.layers]
     layers.Dense(1)
     name = layers.Dense(1).name
-    take_snapshot(model, look_for_others=True)
+    take_snapshot(model).shared_norms()
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
     assert [set(vars(layer)) for layer in model.layers] == attributes
     first, second = int(name.rsplit("_", 1)[1]), int(layers.Dense(1).name.rsplit("_", 1)[1])
