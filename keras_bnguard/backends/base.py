@@ -6,10 +6,10 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Type
 
-from keras_bnguard.backends.flags import Flags
-from keras_bnguard.backends.graph import Graph
-from keras_bnguard.backends.optimizer import Optimizer
-from keras_bnguard.backends.step import Step
+from keras_bnguard.backends.parts.flags import Flags
+from keras_bnguard.backends.parts.graph import Graph
+from keras_bnguard.backends.parts.optimizer import Optimizer
+from keras_bnguard.backends.parts.step import Step
 from keras_bnguard.backends.values.base import Values
 from keras_bnguard.records import Stack
 

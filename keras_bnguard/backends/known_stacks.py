@@ -1,6 +1,6 @@
 """The names of all stacks, backends and frameworks: the one place that has them as literals.
 
-A new backend is one row here and one module with the five classes of `interface.py`.
+A new backend is one row here and one module in `adapters/` with the five classes of `interface.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class KnownStack:
         package: the import name of the Keras.
         generation: the major version of the Keras.
         backend: what computes, as `keras.backend.backend()` returns it.
-        adapter: the module of this package that has its five classes, as `PARTS`.
+        adapter: the module in `adapters/` that has its five classes, as `PARTS`.
     """
 
     name: str

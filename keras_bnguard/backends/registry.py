@@ -92,7 +92,7 @@ def _assembled(keras: Any) -> Backend:
     same_keras = [k for k in KNOWN_STACKS if (k.package, k.generation) == (package, generation)]
     for known in same_keras:
         if known.backend == running:
-            adapter = importlib.import_module(f"{__package__}.{known.adapter}")
+            adapter = importlib.import_module(f"{__package__}.adapters.{known.adapter}")
             return assemble(keras, known.name, known.backend, adapter.PARTS)
     raise UnsupportedModelError(
         f"Keras {keras.__version__} runs on the {running!r} backend; keras_bnguard knows "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional, Sequence, Tuple
 
 from keras_bnguard.backends.base import Backend
-from keras_bnguard.backends.optimizer_renewal import inner_optimizer
+from keras_bnguard.backends.optimizers.renewal import inner_optimizer
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import NormKind, OptimizerFacts
 

@@ -8,13 +8,17 @@ from enum import Enum
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from keras_bnguard.backends.callback_base import Hooks
+from keras_bnguard.backends.optimizers.averages import (
+    after_swaps,
+    assign_averages,
+    assigns_averages,
+)
 from keras_bnguard.backends.patches.fit_scope import (
     callback_list,
     come_after,
     named,
     when_fit_is_left,
 )
-from keras_bnguard.backends.values.averages import after_swaps, assign_averages, assigns_averages
 from keras_bnguard.data.containers.registry import rereadable_container
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.contexts import forced_paths

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Optional, Sequence
 
 from keras_bnguard.backends.base import Backend
-from keras_bnguard.backends.values.averages import averaging, distance, keeper
+from keras_bnguard.backends.optimizers.averages import averaging, distance, keeper
 from keras_bnguard.records import Averaging
 
 

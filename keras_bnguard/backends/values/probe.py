@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Sequence, Set, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.array_operations import ArrayOperations
+from keras_bnguard.backends.interface import ArrayOperations
 from keras_bnguard.backends.patches.attribute_patches import Target, unwrap_all, wrap_all
 from keras_bnguard.backends.patches.inference_mode import inference_forward
 from keras_bnguard.backends.refs import NormHandle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Sequence
 
-from keras_bnguard.backends.array_operations import ArrayOperations
+from keras_bnguard.backends.interface import ArrayOperations
 
 
 class KerasOps(ArrayOperations):

@@ -7,13 +7,9 @@ import math
 import sys
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from keras_bnguard.backends.array_operations import ArrayOperations
-from keras_bnguard.backends.flags import Flags
-from keras_bnguard.backends.graph import Graph
-from keras_bnguard.backends.learning_rates import move_factors
-from keras_bnguard.backends.norms import variable_handle
-from keras_bnguard.backends.optimizer import Optimizer
-from keras_bnguard.backends.optimizer_renewal import (
+from keras_bnguard.backends.interface import ArrayOperations
+from keras_bnguard.backends.optimizers.learning_rates import move_factors
+from keras_bnguard.backends.optimizers.renewal import (
     carry_slots,
     fresh_optimizer,
     inner_optimizer,
@@ -21,9 +17,13 @@ from keras_bnguard.backends.optimizer_renewal import (
     tell_saved_config,
     trained_variables,
 )
+from keras_bnguard.backends.parts.flags import Flags
+from keras_bnguard.backends.parts.graph import Graph
+from keras_bnguard.backends.parts.norms import variable_handle
+from keras_bnguard.backends.parts.optimizer import Optimizer
+from keras_bnguard.backends.parts.step import Step
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.signatures import call_parameters, has_own_train_step
-from keras_bnguard.backends.step import Step
 from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import KerasOps
 from keras_bnguard.records import OptimizerFacts

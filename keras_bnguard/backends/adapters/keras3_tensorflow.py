@@ -6,14 +6,14 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from keras_bnguard.backends.base import Parts
-from keras_bnguard.backends.keras3 import (
+from keras_bnguard.backends.adapters.keras3 import (
     Keras3Flags,
     Keras3Graph,
     Keras3Optimizer,
     Keras3Step,
     Keras3Values,
 )
+from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
 from keras_bnguard.records import ChangeOutcome, FlagTiming
 

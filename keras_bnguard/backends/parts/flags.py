@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from keras_bnguard.backends.graph import Graph
 from keras_bnguard.backends.interface import FlagsInterface
-from keras_bnguard.backends.optimizer import Optimizer
+from keras_bnguard.backends.parts.graph import Graph
+from keras_bnguard.backends.parts.optimizer import Optimizer
 from keras_bnguard.backends.values.base import Values
 
 

@@ -7,7 +7,7 @@ import inspect
 from typing import Any, Dict, List, Optional, Tuple
 
 from keras_bnguard.backends.interface import GraphInterface
-from keras_bnguard.backends.norms import keras_handle, named_statistics, variable_handle
+from keras_bnguard.backends.parts.norms import keras_handle, named_statistics, variable_handle
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.signatures import call_parameters
 

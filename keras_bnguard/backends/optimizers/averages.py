@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.optimizer_renewal import AVERAGES, inner_optimizer
+from keras_bnguard.backends.optimizers.renewal import AVERAGES, inner_optimizer
 from keras_bnguard.backends.patches.fit_scope import named
 from keras_bnguard.records import Averaging
 

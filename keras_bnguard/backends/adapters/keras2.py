@@ -10,13 +10,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.array_operations import ArrayOperations
 from keras_bnguard.backends.base import Parts
-from keras_bnguard.backends.flags import Flags
-from keras_bnguard.backends.graph import Graph
-from keras_bnguard.backends.learning_rates import innermost, move_factors
-from keras_bnguard.backends.optimizer import Optimizer
-from keras_bnguard.backends.optimizer_renewal import (
+from keras_bnguard.backends.interface import ArrayOperations
+from keras_bnguard.backends.optimizers.learning_rates import innermost, move_factors
+from keras_bnguard.backends.optimizers.renewal import (
     carry_slots,
     fresh_optimizer,
     inner_optimizer,
@@ -24,8 +21,11 @@ from keras_bnguard.backends.optimizer_renewal import (
     strategy_scope,
     tell_saved_config,
 )
+from keras_bnguard.backends.parts.flags import Flags
+from keras_bnguard.backends.parts.graph import Graph
+from keras_bnguard.backends.parts.optimizer import Optimizer
+from keras_bnguard.backends.parts.step import Step
 from keras_bnguard.backends.signatures import has_own_train_step
-from keras_bnguard.backends.step import Step
 from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import TensorFlowOps
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy

@@ -6,14 +6,14 @@ from typing import Any, Callable, List, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.base import Parts
-from keras_bnguard.backends.keras3 import (
+from keras_bnguard.backends.adapters.keras3 import (
     Keras3Flags,
     Keras3Graph,
     Keras3Optimizer,
     Keras3Step,
     Keras3Values,
 )
+from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.signatures import takes_training
 from keras_bnguard.records import ChangeOutcome, FlagTiming, NormKind, ReplicaStatistics

@@ -8,11 +8,11 @@ from typing import Any, Callable, Iterator, List
 
 import numpy as np
 
-from keras_bnguard.backends import losses
-from keras_bnguard.backends.graph import Graph
 from keras_bnguard.backends.interface import StepInterface
 from keras_bnguard.backends.live_objects import living_models
-from keras_bnguard.backends.optimizer import Optimizer
+from keras_bnguard.backends.parts import losses
+from keras_bnguard.backends.parts.graph import Graph
+from keras_bnguard.backends.parts.optimizer import Optimizer
 from keras_bnguard.backends.self_test import keras_tensor, measure_behaviour
 from keras_bnguard.backends.signatures import has_own_train_step
 from keras_bnguard.backends.values.base import Values

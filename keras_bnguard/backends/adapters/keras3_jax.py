@@ -6,8 +6,7 @@ from typing import Any, Callable, List, Sequence
 
 import numpy as np
 
-from keras_bnguard.backends.base import Parts
-from keras_bnguard.backends.keras3 import (
+from keras_bnguard.backends.adapters.keras3 import (
     Keras3Flags,
     Keras3Graph,
     Keras3Optimizer,
@@ -15,7 +14,8 @@ from keras_bnguard.backends.keras3 import (
     Keras3Values,
     steps_taken,
 )
-from keras_bnguard.backends.optimizer_renewal import inner_optimizer
+from keras_bnguard.backends.base import Parts
+from keras_bnguard.backends.optimizers.renewal import inner_optimizer
 from keras_bnguard.backends.signatures import takes_training
 from keras_bnguard.backends.values.readers import JaxLiveReader, LiveReader, jax_joined
 from keras_bnguard.records import ChangeOutcome, FlagTiming

@@ -8,8 +8,8 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.backends.interface import OptimizerInterface
-from keras_bnguard.backends.learning_rates import Factors, put_factors, take_factors
-from keras_bnguard.backends.optimizer_renewal import (
+from keras_bnguard.backends.optimizers.learning_rates import Factors, put_factors, take_factors
+from keras_bnguard.backends.optimizers.renewal import (
     delayed,
     fresh_optimizer,
     inner_optimizer,

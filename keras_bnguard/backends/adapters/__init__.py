@@ -1,0 +1,1 @@
+"""One module for each Keras on each backend: the five classes that `registry` puts together."""

@@ -1,0 +1,1 @@
+"""The optimizer objects of Keras: what they keep, and how to re-create them."""

@@ -1,0 +1,1 @@
+"""What all backends share of the interfaces: graph, flags, optimizer and step."""
