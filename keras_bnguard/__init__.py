@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from keras_bnguard.inference.force_inference import force_inference as force_inference
     from keras_bnguard.inference.guarded_model import GuardedModel as GuardedModel
     from keras_bnguard.inference.train_step import GuardedTrainStep as GuardedTrainStep
+    from keras_bnguard.phases.conditions import Plateau as Plateau
+    from keras_bnguard.phases.conditions import Threshold as Threshold
+    from keras_bnguard.phases.learning_rates import RelativeRate as RelativeRate
+    from keras_bnguard.phases.train_selectors import LastBlocks as LastBlocks
+    from keras_bnguard.phases.train_selectors import LastLayers as LastLayers
     from keras_bnguard.phases.phase import Phase as Phase
-    from keras_bnguard.phases.phase import Plateau as Plateau
-    from keras_bnguard.phases.phase import Threshold as Threshold
-    from keras_bnguard.phases.phase import blocks as blocks
-    from keras_bnguard.phases.phase import last as last
-    from keras_bnguard.phases.phase import times as times
     from keras_bnguard.phases.scheduler import PhaseScheduler as PhaseScheduler
     from keras_bnguard.recalibration.callback import Recalibrate as Recalibrate
     from keras_bnguard.recalibration.recalibrate import recalibrate as recalibrate
@@ -61,33 +61,33 @@ _MODULES = {
     "FindingError": "errors",
     "GuardedModel": "inference.guarded_model",
     "GuardedTrainStep": "inference.train_step",
+    "LastBlocks": "phases.train_selectors",
+    "LastLayers": "phases.train_selectors",
     "MissingExtraError": "errors",
     "MissingKerasError": "errors",
     "Phase": "phases.phase",
     "PhaseScheduler": "phases.scheduler",
-    "Plateau": "phases.phase",
+    "Plateau": "phases.conditions",
     "Policy": "records",
     "Recalibrate": "recalibration.callback",
+    "RelativeRate": "phases.learning_rates",
     "Report": "report.report",
     "ScheduleError": "errors",
     "SelectorError": "errors",
     "SettingError": "errors",
-    "Threshold": "phases.phase",
+    "Threshold": "phases.conditions",
     "UnsupportedModelError": "errors",
     "advise": "advice.advise",
     "audit": "guard.audit",
-    "blocks": "phases.phase",
     "disable_warnings": "auto",
     "enable_warnings": "auto",
     "force_inference": "inference.force_inference",
-    "last": "phases.phase",
     "mode_gap": "data.mode_gap",
     "plot_drift": "report.statistics_plots",
     "plot_mode_gap": "report.statistics_plots",
     "plot_recalibration": "report.statistics_plots",
     "precompute_features": "features.precompute",
     "recalibrate": "recalibration.recalibrate",
-    "times": "phases.phase",
 }
 """Public name -> the module below this package that defines it."""
 
@@ -101,6 +101,8 @@ __all__ = [
     "FindingError",
     "GuardedModel",
     "GuardedTrainStep",
+    "LastBlocks",
+    "LastLayers",
     "MissingExtraError",
     "MissingKerasError",
     "Phase",
@@ -108,6 +110,7 @@ __all__ = [
     "Plateau",
     "Policy",
     "Recalibrate",
+    "RelativeRate",
     "Report",
     "ScheduleError",
     "SelectorError",
@@ -117,18 +120,15 @@ __all__ = [
     "__version__",
     "advise",
     "audit",
-    "blocks",
     "disable_warnings",
     "enable_warnings",
     "force_inference",
-    "last",
     "mode_gap",
     "plot_drift",
     "plot_mode_gap",
     "plot_recalibration",
     "precompute_features",
     "recalibrate",
-    "times",
 ]
 
 if not TYPE_CHECKING:  # A type checker must see an unknown name as an error.

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Sequence
 from keras_bnguard.guard.run import GuardRun
 from keras_bnguard.inference.force_inference import force_inference
 from keras_bnguard.model.forced_inference import forces_in_step
-from keras_bnguard.phases.trainable_flags import put_flags_into_effect
+from keras_bnguard.phases.transition import put_flags_into_effect
 from keras_bnguard.records import Finding
 
 HELD = {

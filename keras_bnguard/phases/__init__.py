@@ -1,1 +1,1 @@
-"""Freezing and unfreezing in phases: `PhaseScheduler` and all it consists of."""
+"""Freezing and unfreezing in phases: `PhaseScheduler` and what it consists of."""

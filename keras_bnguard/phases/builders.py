@@ -1,4 +1,4 @@
-"""Schedules made from the architecture: thaw from the top, a block at a time."""
+"""Schedules made from the architecture: unfreeze from the top, some blocks at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.model.blocks.finder import Block, find_blocks
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
-from keras_bnguard.phases.phase import Phase, Plateau, times
+from keras_bnguard.phases.conditions import Plateau
+from keras_bnguard.phases.fields import BatchNormMode
+from keras_bnguard.phases.learning_rates import RelativeRate
+from keras_bnguard.phases.phase import Phase
 
 Epochs = Union[int, Sequence[int], None]
 
@@ -19,16 +22,16 @@ def gradual(
     epochs: Epochs = 5,
     head_learning_rate: float = 1e-3,
     learning_rate: float = 1e-4,
-    decay: Union[times, float] = times(0.5),  # noqa: B008 - frozen, shared on purpose
+    decay: Union[RelativeRate, float] = 0.5,
     patience: Optional[int] = None,
     monitor: str = "val_loss",
-    batch_norm: str = "inference",
+    batch_norm: str = BatchNormMode.INFERENCE,
     layer_decay: float = 1.0,
 ) -> List[Phase]:
-    """A schedule that trains the head, then thaws the backbone from the top in stages.
+    """A schedule that trains the head, then unfreezes the backbone from the top in stages.
 
-    The backbone is cut at blocks (`block_finder.find_blocks`), never inside one, so that
-    the stages thaw about equally many parameters each. The last phase trains everything.
+    The backbone is cut at blocks (`find_blocks`), never inside one, so that the stages unfreeze
+    about equally many parameters each. The last phase trains everything.
 
     Args:
         model: a built model.
@@ -36,14 +39,17 @@ def gradual(
             holds most of the parameters; in a model without one (a network with its head put
             on top in one graph) all blocks up to the last that has a BN with trained
             statistics; where no BN has any (weights=None, or no BN), all but the last block.
-        stages: into how many steps the backbone is thawed. Fewer blocks make fewer.
+        stages: in how many steps the backbone is unfrozen. Fewer blocks make fewer.
         epochs: how many epochs per phase, or a list with one entry per phase; None leaves the
             end to `patience`.
-        head_learning_rate: rate of the first phase. learning_rate: rate of the second.
-        decay: rate of each later phase, as a factor of the one before. Defaults to half.
-        patience: end a phase (but for the last) also when `monitor` is flat for so many
-            epochs. Defaults to None: never.
-        monitor: see `keras_bnguard.phases.phase.Plateau`. batch_norm, layer_decay: see `Phase`.
+        head_learning_rate: learning rate of the first phase.
+        learning_rate: learning rate of the second phase.
+        decay: learning rate of each later phase, as a factor of the one before.
+        patience: ends a phase, except the last, also when `monitor` has not improved for so
+            many epochs. Defaults to None: never.
+        monitor: see `Plateau`.
+        batch_norm: see `Phase`.
+        layer_decay: see `Phase`.
 
     Returns:
         stages + 1 phases. Their `train` lists paths and nothing else, so they can be printed,
@@ -58,7 +64,7 @@ def gradual(
         raise ScheduleError(f"stages={stages!r}, expected a positive integer.")
     if epochs is None and patience is None:
         raise ScheduleError("epochs=None and patience=None: no phase would end. Give one of them.")
-    factor = decay if isinstance(decay, times) else times(float(decay))
+    factor = decay if isinstance(decay, RelativeRate) else RelativeRate(float(decay))
     cuts = _balanced_cuts([block.parameters for block in body], stages)
     many = _per_phase(epochs, len(cuts) + 1)
 
@@ -92,22 +98,27 @@ def fine_tune(
     epochs: Optional[int] = None,
     backbone: str = "",
     factor: float = 0.1,
-    batch_norm: str = "inference",
+    batch_norm: str = BatchNormMode.INFERENCE,
     layer_decay: float = 1.0,
 ) -> List[Phase]:
     """The classic in two phases: the head at `base_lr`, then all at `base_lr` times `factor`.
 
     Args:
         model: a built model.
-        head_epochs: epochs of the first phase. epochs: of the second, None for all that fit has.
-        base_lr: rate of the first phase.
+        head_epochs: epochs of the first phase.
+        base_lr: learning rate of the first phase.
+        epochs: epochs of the second phase, None for all that `fit` has.
         backbone: as in `gradual`.
-        factor: what the second rate is of the first, at most 0.1. Defaults to 0.1.
-        batch_norm: see `Phase`. layer_decay: of the second phase, see `Phase`.
+        factor: second learning rate as a factor of the first, at most 0.1. Defaults to 0.1.
+        batch_norm: see `Phase`.
+        layer_decay: of the second phase, see `Phase`.
+
+    Returns:
+        Two phases.
 
     Raises:
-        ScheduleError: nothing lies outside the backbone, or `factor` is above 0.1: a thawed
-            backbone at the rate of a new head forgets what it knew.
+        ScheduleError: nothing lies outside the backbone, or `factor` is above 0.1: a pretrained
+            backbone that trains at the learning rate of a new head loses what it had learnt.
     """
     if not 0 < factor <= 0.1:
         raise ScheduleError(f"factor={factor!r}, expected more than 0 and at most 0.1.")

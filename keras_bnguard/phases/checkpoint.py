@@ -1,61 +1,96 @@
-"""Where a scheduled run is, on disk: written at each epoch end, read when it is started again."""
+"""The state of a scheduled run on disk: written after each epoch, read when it is resumed."""
 
 from __future__ import annotations
 
 import json
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.phases.cursor import Tracker
+from keras_bnguard.phases.cursor import PhaseCursor
 
-FORMAT = 1
+FORMAT = 2
 
 
-@dataclass
+@dataclass(frozen=True)
+class LearningRateState:
+    """The learning rate, and what decides how it goes on.
+
+    Attributes:
+        value: the learning rate, None under a schedule.
+        warmup_start: the optimizer's iteration count when the warm-up began.
+        warmup_target: the learning rate the warm-up arrives at, None when none is under way.
+        schedule_start: the iteration count when the `LearningRateSchedule` in use began.
+    """
+
+    value: Optional[float]
+    warmup_start: int = 0
+    warmup_target: Optional[float] = None
+    schedule_start: int = 0
+
+
+@dataclass(frozen=True)
 class SavedState:
-    """What a file holds: the state after `epoch` was finished.
+    """What a file holds: the state after an epoch.
 
-    optimizer: its variables in its own order. random: states of the layers' seed generators,
-    which Keras 3 does not back up. best: weights of the phase's best epoch.
-    rate: the learning rate, None for a schedule. names: the phases, to refuse another schedule.
+    Attributes:
+        epoch: the epoch that was finished.
+        cursor: the place in the schedule.
+        learning_rate: with what decides how it goes on.
+        names: of the phases, so that the state of another schedule is refused.
+        pretrained: paths of BN with trained statistics at the start of training.
+        optimizer: the optimizer's variables, in its own order.
+        random: states of the seed generators of layers, which Keras 3 does not back up.
+        best: weights of the best epoch of the phase; empty where none are kept.
     """
 
     epoch: int
-    tracker: Tracker
+    cursor: PhaseCursor
+    learning_rate: LearningRateState
     names: Tuple[str, ...]
     pretrained: Tuple[str, ...]
-    learning_rate: Optional[float]
     optimizer: List[np.ndarray]
     random: List[np.ndarray]
     best: List[np.ndarray]
 
 
 class StateFile:
-    """The state of a scheduled run at its last two epoch ends, in one folder.
+    """The state of a scheduled run after its last two epochs, in one folder.
 
     Two, because a run can be killed after this file was written and before Keras wrote its
     own backup of the same epoch.
+
+    Args:
+        folder: a path; made when it is first needed.
+        keep: the files stay when the run ends as planned. Defaults to True.
+
+    Attributes:
+        folder: as given.
     """
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: Any, keep: bool = True) -> None:
         self.folder = Path(os.fspath(folder))
+        self._keep = keep
 
     def write(self, state: SavedState) -> None:
-        """Write the state after an epoch; the file appears whole or not at all."""
+        """Write the state after an epoch; the file appears whole or not at all.
+
+        Args:
+            state: to write.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         head = {
             "format": FORMAT,
             "epoch": state.epoch,
-            "tracker": state.tracker.as_dict(),
+            "cursor": state.cursor.as_dict(),
+            "learning_rate": asdict(state.learning_rate),
             "names": list(state.names),
             "pretrained": list(state.pretrained),
-            "rate": state.learning_rate,
         }
         arrays = {f"optimizer_{i}": value for i, value in enumerate(state.optimizer)}
         arrays.update({f"random_{i}": value for i, value in enumerate(state.random)})
@@ -70,17 +105,37 @@ class StateFile:
         for old in self._files()[:-2]:
             old.unlink(missing_ok=True)
 
-    def after(self, epoch: int) -> Optional[SavedState]:
-        """The state after a given epoch, None where it was not kept."""
-        path = self._path(epoch)
-        return self._read(path) if path.exists() else None
+    def read(self, epoch: int, names: Sequence[str]) -> Optional[SavedState]:
+        """The state after an epoch, None where it was not kept.
+
+        Args:
+            epoch: the epoch that was finished.
+            names: of the phases of this schedule.
+
+        Raises:
+            ScheduleError: the file is broken, or is that of a schedule with other phases.
+        """
+        if not self.has(epoch):
+            return None
+        state = self._read(self._path(epoch))
+        if state.names != tuple(names):
+            raise ScheduleError(
+                f"{self.folder} holds the state of another schedule: {', '.join(state.names)}; "
+                f"this one is {', '.join(names)}. Use another folder, or remove that one."
+            )
+        return state
 
     def has(self, epoch: int) -> bool:
         """Whether the state after an epoch was kept."""
         return self._path(epoch).exists()
 
+    def finish(self) -> None:
+        """Remove the files once the run has ended as planned, unless they are to stay."""
+        if not self._keep:
+            self.clear()
+
     def clear(self) -> None:
-        """Remove the files, once the run has ended as planned."""
+        """Remove the files, and the folder where it is empty then."""
         for path in [*self._files(), *self.folder.glob("phases-*.partial")]:
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
@@ -100,10 +155,10 @@ class StateFile:
                     raise ValueError(f"format {head['format']}, expected {FORMAT}")
                 return SavedState(
                     epoch=int(head["epoch"]),
-                    tracker=Tracker(**head["tracker"]),
+                    cursor=PhaseCursor(**head["cursor"]),
+                    learning_rate=LearningRateState(**head["learning_rate"]),
                     names=tuple(head["names"]),
                     pretrained=tuple(head["pretrained"]),
-                    learning_rate=head["rate"],
                     optimizer=_numbered(stored, "optimizer"),
                     random=_numbered(stored, "random"),
                     best=_numbered(stored, "best"),
@@ -118,16 +173,3 @@ class StateFile:
 def _numbered(stored: Any, name: str) -> List[np.ndarray]:
     count = sum(key.startswith(f"{name}_") for key in stored.files)
     return [stored[f"{name}_{i}"] for i in range(count)]
-
-
-def check_same_schedule(state: SavedState, names: Sequence[str], folder: Path) -> None:
-    """Refuse a state that another schedule left behind.
-
-    Raises:
-        ScheduleError: the phases have other names.
-    """
-    if state.names != tuple(names):
-        raise ScheduleError(
-            f"{folder} holds the state of another schedule: {', '.join(state.names)}; this one is "
-            f"{', '.join(names)}. Use another folder, or remove that one."
-        )

@@ -1,18 +1,24 @@
-"""Whether a model can be scheduled."""
+"""What must hold before a schedule starts: of the model, and of the arguments of `fit`."""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, Collection, Optional, Sequence
 
-from keras_bnguard.errors import ScheduleError
+from keras_bnguard.backends.patches.fit_scope import FitArguments
+from keras_bnguard.errors import BNGuardWarning, ScheduleError
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
+from keras_bnguard.phases.fields import OptimizerState
+from keras_bnguard.phases.phase import Phase
+from keras_bnguard.phases.plan import PlannedPhase
 
 
 def ready_model(model: Any) -> ModelSnapshot:
-    """The survey of a model that can be trained at once.
+    """The snapshot of a model that can be trained at once.
 
     Raises:
-        ScheduleError: it is not compiled, or not built.
+        ScheduleError: it is not compiled or not built, or its optimizer has no learning rate of
+            its own.
     """
     if getattr(model, "optimizer", None) is None:
         raise ScheduleError(
@@ -24,7 +30,7 @@ def ready_model(model: Any) -> ModelSnapshot:
 
 
 def built_model(model: Any) -> ModelSnapshot:
-    """The survey of a model that has its weights.
+    """The snapshot of a model that has its weights.
 
     Raises:
         ScheduleError: it is not built.
@@ -35,3 +41,108 @@ def built_model(model: Any) -> ModelSnapshot:
             "PhaseScheduler needs a built model: call it on one batch, or model.build(...), first."
         )
     return snapshot
+
+
+def check_fit(snapshot: ModelSnapshot, phases: Sequence[Phase], arguments: FitArguments) -> None:
+    """Find before the first step what would fail later.
+
+    Args:
+        snapshot: a compiled model.
+        phases: with their own `optimizer_state`.
+        arguments: of the running `fit`.
+
+    Raises:
+        ScheduleError: a phase monitors a validation value and there is no validation data; its
+            learning rate does not go with that of the phases before; an optimizer cannot be made
+            from the config of the one in use.
+    """
+    backend, model = snapshot.backend, snapshot.model
+    for phase in phases:
+        if phase.monitor and phase.monitor.startswith("val_") and not arguments.has_validation:
+            raise ScheduleError(
+                f"phase {phase.name!r} ends by {phase.monitor!r}, but fit has no validation data. "
+                "Pass validation_data= or validation_split= to fit, or monitor a training value."
+            )
+    schedules = [phase.rate_change.schedule for phase in phases]
+    given = [schedule for schedule in schedules if schedule is not None]
+    scheduled = bool(backend.optimizer.rate_is_schedule(model))
+    check_learning_rates(
+        phases,
+        scheduled=scheduled,
+        # A schedule that a phase of an earlier fit left on the optimizer may be replaced.
+        replaceable=not scheduled or bool(backend.optimizer.has_rate_of(model, given)),
+        learning_rate=backend.optimizer.learning_rate(model),
+    )
+    resets = any(phase.optimizer_state is OptimizerState.RESET for phase in phases)
+    backend.optimizer.check_renewable(model, given, resets)
+
+
+def check_learning_rates(
+    phases: Sequence[Phase],
+    *,
+    scheduled: bool,
+    replaceable: bool,
+    learning_rate: Optional[float],
+) -> None:
+    """Check the learning rates of the phases against that of `compile` and each other.
+
+    Args:
+        phases: of the schedule.
+        scheduled: the model was compiled with a `LearningRateSchedule` or a function.
+        replaceable: a phase may put a number in the place of that learning rate.
+        learning_rate: the compiled one, None where it is no number.
+
+    Raises:
+        ScheduleError: a number or a warm-up meets a compiled schedule; a warm-up would rise to
+            the schedule of a phase before; a `RelativeRate` has nothing to start from.
+    """
+    for phase in phases:
+        change = phase.rate_change
+        if not replaceable and (change.sets_number or phase.warmup):
+            raise ScheduleError(
+                f"phase {phase.name!r} sets a learning rate, but the model was compiled with a "
+                "LearningRateSchedule or a function, which would override it. Compile with a "
+                "number, or give each phase a schedule of its own."
+            )
+        if phase.warmup and scheduled and not change.sets_number:
+            raise ScheduleError(
+                f"phase {phase.name!r} has a warm-up and no learning rate, and the learning rate "
+                "it would rise to is a LearningRateSchedule of a phase before. Give it a number."
+            )
+        scheduled = change.uses_schedule(scheduled)
+    if phases[0].rate_change.needs_previous and learning_rate is None:
+        raise ScheduleError(
+            f"phase {phases[0].name!r}: {phases[0].learning_rate!r} needs a learning rate to start "
+            "from, and the compiled one is no number. Give the phase a number."
+        )
+
+
+def warn_of_unreached_phases(plan: Sequence[PlannedPhase], epochs: Optional[int]) -> None:
+    """Warn where plain epoch counts put a phase behind the end of `fit`."""
+    done = 0
+    for planned, following in zip(plan, plan[1:]):
+        if planned.phase.condition is not None or epochs is None:
+            return
+        done += planned.phase.epochs or 0
+        if done >= epochs:
+            warnings.warn(
+                f"fit ends after {epochs} epochs, before phase {following.phase.name!r} begins "
+                f"at epoch {done}. Pass epochs={done + 1} or more to fit.",
+                BNGuardWarning,
+                stacklevel=2,
+            )
+            return
+
+
+def warn_of_missing_metrics(phases: Sequence[Phase], logs: Collection[str]) -> None:
+    """Warn of phases to come that monitor what the first epoch did not log."""
+    validated = any(key.startswith("val_") for key in logs)
+    for phase in phases:
+        key = phase.monitor
+        if key and key not in logs and (validated or not key.startswith("val_")):
+            warnings.warn(
+                f"phase {phase.name!r} will monitor {key!r}, which is not in the logs of the "
+                f"first epoch: {', '.join(sorted(logs))}.",
+                BNGuardWarning,
+                stacklevel=2,
+            )

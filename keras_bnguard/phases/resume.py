@@ -1,25 +1,103 @@
-"""What a `fit` that begins in mid-schedule finds: a backup, an optimizer that was loaded."""
+"""Where a `fit` begins in its schedule: from the start, from a saved state, or from a count."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional, Sequence
 
 from keras_bnguard.backends.patches.fit_scope import FitArguments, find_backup
 from keras_bnguard.backends.values.keras_backup import Backup, read_backup
+from keras_bnguard.phases.checkpoint import SavedState
+from keras_bnguard.phases.cursor import PhaseCursor, count_epochs
+from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.phase import Phase
 
 
-def backup_of(arguments: FitArguments) -> Optional[Backup]:
-    """What the `BackupAndRestore` of this `fit` will restore, None where there is nothing."""
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a `fit` begins in its schedule. It reads neither model nor disk.
+
+    Attributes:
+        epoch: the first epoch.
+        midway: the weights were backed up inside that epoch, which is repeated with them.
+        cursor: the place in the schedule before that epoch.
+        saved: the state after the epoch before, None where none was kept.
+        phases: of the schedule.
+    """
+
+    epoch: int
+    midway: bool
+    cursor: PhaseCursor
+    saved: Optional[SavedState]
+    phases: Sequence[Phase]
+
+    @classmethod
+    def find(
+        cls,
+        phases: Sequence[Phase],
+        backup: Backup,
+        saved: Optional[SavedState],
+        missing: str = "",
+    ) -> ResumePoint:
+        """Find the place of an epoch in a schedule.
+
+        Args:
+            phases: with their own `optimizer_state`.
+            backup: the epoch that begins, and whether its weights come from inside it.
+            saved: the state after the epoch before, None where none was kept.
+            missing: a sentence about where a state was looked for, for errors.
+
+        Raises:
+            ScheduleError: without a saved state the place cannot be known.
+        """
+        cursor = count_epochs(phases, backup.epoch, missing) if saved is None else saved.cursor
+        return cls(backup.epoch, backup.midway, cursor.copy(), saved, phases)
+
+    def start_of(self, index: int, steps: int) -> Optional[int]:
+        """The optimizer's iteration count when a phase began, None for what it counts now.
+
+        Without a saved state it is computed as if all epochs had equally many steps.
+
+        Args:
+            index: of the phase, up to that of the cursor.
+            steps: what the optimizer that came with the model counts; 0 for a new one.
+        """
+        if self.saved is not None:
+            return self.saved.learning_rate.schedule_start
+        if not steps:
+            return None
+        begins = [0]
+        for phase in self.phases[:-1]:
+            begins.append(begins[-1] + (phase.epochs or 0))
+        reset = [
+            begin
+            for begin, phase in zip(begins, self.phases)
+            if begin < self.epoch and phase.optimizer_state is OptimizerState.RESET
+        ]
+        zero = max(reset, default=0)
+        return round(steps * max(begins[index] - zero, 0) / max(self.epoch - zero, 1))
+
+
+def backup_of(arguments: FitArguments) -> Backup:
+    """Where the running `fit` will begin: at its backup, else at its `initial_epoch`.
+
+    Raises:
+        ScheduleError: the backup is broken.
+    """
     callback = find_backup(arguments.callbacks)
-    return None if callback is None else read_backup(callback)
+    found = None if callback is None else read_backup(callback)
+    return Backup(arguments.initial_epoch, False) if found is None else found
 
 
 class KeptOptimizer:
     """The optimizer a model comes with, as after `load_model` or an earlier `fit`.
 
-    Going through the phases up to the one training goes on in leaves it without the slots of
-    what the first phase freezes; this puts them back.
+    Going through the phases up to the one training goes on in leaves it without the state
+    variables of what the first phase freezes; this puts them back.
+
+    Args:
+        backend: of the model.
+        model: before any phase was entered.
 
     Attributes:
         steps: how many it has taken with the variables that trained then; 0 for a new one.
@@ -27,15 +105,16 @@ class KeptOptimizer:
 
     def __init__(self, backend: Any, model: Any) -> None:
         self._backend, self._model = backend, model
-        self.steps = (
-            backend.optimizer.iterations(model) if backend.optimizer.knows_exactly(model) else 0
-        )
+        self.steps: int = backend.optimizer.iterations(model) if backend.optimizer.knows_exactly(model) else 0
         self._state = backend.optimizer.state(model) if self.steps else []
         self._trained = [id(v) for v in model.trainable_variables]
 
     def put_back(self) -> bool:
-        """Whether it was made for what trains now; then all but the rate, which the phase sets,
-        is as it was."""
+        """Put its state back, but for the learning rate, which the phase sets.
+
+        Returns:
+            Whether that was possible: it was made for the variables that train now.
+        """
         backend, model = self._backend, self._model
         if not self.steps or self._trained != [id(v) for v in model.trainable_variables]:
             return False
@@ -45,20 +124,3 @@ class KeptOptimizer:
         if learning_rate is not None:
             backend.optimizer.set_learning_rate(model, learning_rate)
         return True
-
-
-def steps_before(
-    phases: Sequence[Phase], index: int, epoch: int, steps: int, state: Callable[[int], str]
-) -> int:
-    """The iteration count at which a phase began, if all epochs had equally many steps.
-
-    Args:
-        phases: with epoch counts up to `epoch`. steps: what the optimizer counts before it.
-        state: index -> "carry" or "reset", where counting begins anew.
-    """
-    begins = [0]
-    for phase in phases[:-1]:
-        begins.append(begins[-1] + (phase.epochs or 0))
-    entered = [i for i in range(len(phases)) if begins[i] < epoch]
-    zero = max((begins[i] for i in entered if state(i) == "reset"), default=0)
-    return round(steps * max(begins[index] - zero, 0) / max(epoch - zero, 1))

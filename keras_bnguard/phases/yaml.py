@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, Dict, List, NoReturn, Sequence, Tuple, Union
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 from keras_bnguard.errors import MissingExtraError, ScheduleError
-from keras_bnguard.phases.phase import Phase, Plateau, Threshold, blocks, check_phases, last, times
+from keras_bnguard.phases.fields import Choice
+from keras_bnguard.phases.phase import Phase, check_phases
+from keras_bnguard.phases.train_selectors import CountingSelector
 from keras_bnguard.phases.yaml_reader import Reader
 from keras_bnguard.selectors import as_list
 
@@ -19,9 +20,12 @@ def to_yaml(phases: Sequence[Phase]) -> str:
     Values that are at their default are left out. Selectors given as a tuple or a set come
     back as a list.
 
+    Args:
+        phases: as for `PhaseScheduler`.
+
     Raises:
         ScheduleError: a phase holds what cannot be written (a function, a class, a predicate,
-            a `LearningRateSchedule`); says what to use instead.
+            a `LearningRateSchedule`); the error names what to use instead.
         MissingExtraError: PyYAML is not installed.
     """
     yaml = _yaml()
@@ -37,8 +41,8 @@ def from_yaml(source: Union[str, Path]) -> List[Phase]:
 
         phases:
         - name: head
-          train: head*                     # or a list; {last: 20}; {blocks: 2}
-          learning_rate: 1e-3              # or {times: 0.1}
+          train: head*                     # or a list; {last_layers: 20}; {last_blocks: 2}
+          learning_rate: 1e-3              # or {relative_rate: 0.1}
           until: {plateau: {monitor: val_loss, patience: 3}}   # or {threshold: {...}}
 
     Only plain values are read: no tag in the text can make a Python object.
@@ -49,7 +53,7 @@ def from_yaml(source: Union[str, Path]) -> List[Phase]:
 
     Raises:
         ScheduleError: a key is unknown or there twice, a value is of the wrong type, or the
-            phases cannot follow one another; names the file and the line.
+            phases cannot follow one another; the error names the file and the line.
         MissingExtraError: PyYAML is not installed.
     """
     yaml = _yaml()
@@ -91,74 +95,39 @@ def _read(source: Union[str, Path]) -> Tuple[str, str]:
 
 # --------------------------------------------------------------------- writing
 def _phase_as_plain(phase: Phase) -> Dict[str, Any]:
-    plain: Dict[str, Any] = {"name": str(phase.name), "train": _train(phase)}
+    written: Dict[str, Any] = {"name": str(phase.name), "train": _train(phase)}
     for each in fields(Phase):
         value = getattr(phase, each.name)
-        if each.name in plain or (each.default is not MISSING and value == each.default):
-            continue
-        if each.name == "learning_rate":
-            plain[each.name] = _learning_rate(phase, value)
-        elif each.name == "until":
-            plain[each.name] = _until(phase, value)
-        else:
-            plain[each.name] = value
-    return plain
+        if each.name not in written and (each.default is MISSING or value != each.default):
+            written[each.name] = value.value if isinstance(value, Choice) else value
+    try:
+        if "learning_rate" in written:
+            written["learning_rate"] = phase.rate_change.as_plain()
+        if phase.condition is not None:
+            written["until"] = {phase.condition.key: phase.condition.as_dict()}
+    except ScheduleError as error:
+        raise ScheduleError(f"phase {phase.name!r}: {error}") from None
+    return written
 
 
 def _train(phase: Phase) -> Any:
-    written = []
-    for one in as_list(phase.train):
-        if isinstance(one, str):
-            written.append(str(one))
-        elif isinstance(one, (last, blocks)):
-            written.append({type(one).__name__: int(one.count)})
-        elif isinstance(one, type):
-            _cannot(phase, f"the class {one.__name__} in train", "a glob or 're:...' on paths")
-        else:
-            _cannot(phase, f"the predicate {_called(one)} in train", "a glob or 're:...' on paths")
+    written = [_selector(phase, one) for one in as_list(phase.train)]  # type: ignore[arg-type]
     if not written:
         raise ScheduleError(f"phase {phase.name!r}: train is empty, so it selects nothing.")
-    several = isinstance(phase.train, (list, tuple, set, frozenset))
     if isinstance(phase.train, (set, frozenset)):
         written.sort(key=str)
+    several = isinstance(phase.train, (list, tuple, set, frozenset))
     return written if several else written[0]
 
 
-def _learning_rate(phase: Phase, value: Any) -> Any:
-    if isinstance(value, times):
-        return {"times": _number(value.factor)}
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return _number(value)
-    _cannot(phase, f"the learning rate {_called(value)}", "a number, or times(...)")
-
-
-def _until(phase: Phase, value: Any) -> Any:
-    if isinstance(value, (Plateau, Threshold)):
-        return {
-            type(value).__name__.lower(): {
-                each.name: _plain(getattr(value, each.name))
-                for each in fields(value)
-                if each.default is MISSING or getattr(value, each.name) != each.default
-            }
-        }
-    _cannot(phase, f"the function {_called(value)} in until", "Plateau(...) or Threshold(...)")
-
-
-def _cannot(phase: Phase, what: str, instead: str) -> NoReturn:
+def _selector(phase: Phase, selector: Any) -> Any:
+    if isinstance(selector, str):
+        return str(selector)
+    if isinstance(selector, CountingSelector):
+        return selector.as_dict()
+    what = "class" if isinstance(selector, type) else "predicate"
+    name = getattr(selector, "__name__", None) or type(selector).__name__
     raise ScheduleError(
-        f"phase {phase.name!r}: {what} cannot be written as YAML. Use {instead} instead, "
-        "or keep this schedule in Python."
+        f"phase {phase.name!r}: the {what} {name} in train cannot be written as YAML. Use a glob "
+        "or 're:...' on paths instead, or keep this schedule in Python."
     )
-
-
-def _called(thing: Any) -> str:
-    return str(getattr(thing, "__name__", None) or type(thing).__name__)
-
-
-def _plain(value: Any) -> Any:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return _number(value) if number else value
-
-
-def _number(value: Any) -> Union[int, float]:
-    return int(value) if isinstance(value, numbers.Integral) else float(value)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Union
+from dataclasses import fields
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Type, Union
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.phases.phase import Phase, Plateau, Threshold, blocks, check_phases, last, times
+from keras_bnguard.phases.conditions import CONDITIONS, Argument, arguments_of
+from keras_bnguard.phases.fields import Choice
+from keras_bnguard.phases.learning_rates import RelativeRate
+from keras_bnguard.phases.phase import Phase, check_phases
+from keras_bnguard.phases.train_selectors import SELECTORS
 
 
 class Reader:
-    """Turns YAML nodes into phases; every complaint names the line."""
+    """Turns YAML nodes into phases; every error names the line.
+
+    Args:
+        where: the file, or "<text>".
+        yaml: the module of PyYAML.
+    """
 
     def __init__(self, where: str, yaml: Any) -> None:
         self.where = where
         self.yaml = yaml
-        self.made = yaml.SafeLoader("")
+        self.loader = yaml.SafeLoader("")
 
     def refuse(self, node: Any, text: str) -> NoReturn:
         line = f":{node.start_mark.line + 1}" if node is not None else ""
@@ -38,7 +47,7 @@ class Reader:
             at = items[len(names) - 1 - names[::-1].index(again[0])] if again else top["phases"]
             self.refuse(at, str(error) if found else "there are no phases.")
 
-    def phase(self, node: Any) -> Phase:
+    def phase(self, node: Any) -> Any:
         keys = tuple(each.name for each in fields(Phase))
         found = self.mapping(node, "a phase", keys, ("name", "train"))
         read: Dict[str, Callable[[Any, str], Any]] = {
@@ -58,8 +67,12 @@ class Reader:
             if key not in ("name", "train") and self.is_null(value):
                 continue
             values[key] = read[key](value, repr(key))
+        return self.made(node, Phase, **values)
+
+    def made(self, node: Any, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What `make` returns; its errors get the line of `node`."""
         try:
-            return Phase(**values)
+            return make(*args, **kwargs)
         except ScheduleError as error:
             self.refuse(node, str(error))
 
@@ -72,35 +85,39 @@ class Reader:
         return [self.selector(each, f"an entry of {what}") for each in node.value]
 
     def selector(self, node: Any, what: str) -> Any:
-        if isinstance(node, self.yaml.MappingNode):
-            kind, value = self.one_of(node, what, ("last", "blocks"))
-            return {"last": last, "blocks": blocks}[kind](self.whole(value, repr(kind)))
-        return self.text(node, what)
+        if not isinstance(node, self.yaml.MappingNode):
+            return self.text(node, what)
+        known = {each.key: each for each in SELECTORS}
+        key, value = self.one_of(node, what, tuple(known))
+        return self.made(node, known[key], self.whole(value, repr(key)))
 
     def learning_rate(self, node: Any, what: str) -> Any:
-        if isinstance(node, self.yaml.MappingNode):
-            return times(self.number(self.one_of(node, what, ("times",))[1], "'times'"))
-        return self.number(node, what)
+        if not isinstance(node, self.yaml.MappingNode):
+            return self.number(node, what)
+        key, value = self.one_of(node, what, (RelativeRate.key,))
+        return self.made(node, RelativeRate, self.number(value, repr(key)))
 
     def until(self, node: Any, what: str) -> Any:
-        kind, value = self.one_of(node, what, ("plateau", "threshold"))
-        read: Dict[str, Callable[[Any, str], Any]] = {
-            "monitor": self.text,
-            "mode": self.text,
-            "patience": self.whole,
-            "min_delta": self.number,
-            "value": self.number,
+        known = {each.key: each for each in CONDITIONS}
+        key, value = self.one_of(node, what, tuple(known))
+        arguments = {each.name: each for each in arguments_of(known[key])}
+        needed = tuple(each.name for each in arguments.values() if each.needed)
+        found = self.mapping(value, repr(key), tuple(arguments), needed)
+        values = {name: self.argument(each, arguments[name]) for name, each in found.items()}
+        return self.made(value, known[key].from_dict, values)
+
+    def argument(self, node: Any, argument: Argument) -> Any:
+        """The value of one argument of an end condition."""
+        what = repr(argument.name)
+        if argument.choices is not None:
+            return self.choice(node, what, argument.choices)
+        read: Dict[type, Callable[[Any, str], Any]] = {
+            str: self.text,
+            int: self.whole,
+            float: self.number,
+            bool: self.yes_or_no,
         }
-        cls: Any = Plateau if kind == "plateau" else Threshold
-        needed = tuple(f.name for f in fields(cls) if f.default is MISSING)
-        found = self.mapping(value, repr(kind), tuple(f.name for f in fields(cls)), needed)
-        mode = found.get("mode")
-        if mode is not None and self.text(mode, "'mode'") not in ("min", "max", "auto"):
-            self.refuse(mode, f"'mode' is {mode.value!r}, expected min, max or auto.")
-        try:
-            return cls(**{key: read[key](each, repr(key)) for key, each in found.items()})
-        except ScheduleError as error:
-            self.refuse(value, str(error))
+        return read[argument.type](node, what)
 
     # ------------------------------------------------------------------- nodes
     def mapping(
@@ -142,7 +159,7 @@ class Reader:
             self.refuse(node, f"{what} is a list or mapping, expected {expected}.")
         self.tag(node)
         try:
-            return self.made.construct_object(node)
+            return self.loader.construct_object(node)
         except (self.yaml.YAMLError, ValueError):
             self.refuse(node, f"{what} is {node.value!r}, expected {expected}.")
 
@@ -150,6 +167,13 @@ class Reader:
         value = self.plain(node, what, "text")
         if not isinstance(value, str):
             self.refuse(node, f"{what} is {node.value!r}, expected text: put it in quotes.")
+        return value
+
+    def choice(self, node: Any, what: str, choices: Type[Choice]) -> str:
+        value = self.text(node, what)
+        known = [each.value for each in choices]
+        if value not in known:
+            self.refuse(node, f"{what} is {value!r}, expected {', '.join(known)}.")
         return value
 
     def number(self, node: Any, what: str) -> Union[int, float]:

@@ -1,4 +1,4 @@
-"""A picture of a scheduled run: phases, rate, trainable share and losses over epochs."""
+"""A plot of a scheduled run: phases, losses, learning rate and trainable share by epoch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from keras_bnguard.errors import MissingExtraError
 
 
 def plot_phases(rows: Sequence[Mapping[str, Any]], path: Optional[str] = None) -> Any:
-    """Draw the rows of `PhaseScheduler.history`; one column of pictures, one epoch axis.
+    """Draw the rows of `PhaseScheduler.history` above each other, with one axis of epochs.
 
     Args:
-        rows: one mapping per epoch: epoch, phase, rate (None for a schedule),
-            trainable_share (0 to 1), logs.
-        path: where to save it, None for nowhere.
+        rows: one mapping per epoch, as `PhaseScheduler.history` describes.
+        path: where to save it. Defaults to None: nowhere.
 
     Returns:
-        The `matplotlib.figure.Figure`; it belongs to no window.
+        The `matplotlib.figure.Figure`; no window is opened.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -40,7 +39,7 @@ def plot_phases(rows: Sequence[Mapping[str, Any]], path: Optional[str] = None) -
         losses.legend(loc="upper right")
     known = [float("nan") if row["learning_rate"] is None else row["learning_rate"] for row in rows]
     learning_rates.step(epochs, known, where="mid")
-    learning_rates.set_ylabel("rate at epoch end")
+    learning_rates.set_ylabel("learning rate")
     if any(value > 0 for value in known):
         learning_rates.set_yscale("log")
     shares.step(epochs, [100.0 * row["trainable_share"] for row in rows], where="mid")

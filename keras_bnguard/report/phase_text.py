@@ -1,4 +1,4 @@
-"""A scheduled run in words: one line per phase."""
+"""A scheduled run as text: one line per phase."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from typing import Any, Mapping, Sequence
 
 
 def phase_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of `PhaseScheduler.history`, one line per phase, begun or not."""
+    """The rows of `PhaseScheduler.history`, one line per phase.
+
+    Args:
+        names: of all phases, in order.
+        rows: one mapping per epoch, as `PhaseScheduler.history` describes.
+    """
     lines = []
     for name in names:
         epochs = [row for row in rows if row["phase"] == name]
         if not epochs:
-            lines.append(f"{name}: not begun")
+            lines.append(f"{name}: not started")
             continue
         first, final = epochs[0], epochs[-1]
         loss, decay = final["logs"].get("loss"), final["layer_decay"]
         shown = "schedule" if final["learning_rate"] is None else f"{final['learning_rate']:.4g}"
         lines.append(
-            f"{name}: epochs {first['epoch']}-{final['epoch']}, rate {shown}"
+            f"{name}: epochs {first['epoch']}-{final['epoch']}, learning rate {shown}"
             + ("" if decay == 1.0 else f" x {decay:g} per block")
             + f", {100 * final['trainable_share']:.0f} % trains"
             + ("" if loss is None else f", loss {loss:.4g}")

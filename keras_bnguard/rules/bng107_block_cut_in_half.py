@@ -30,7 +30,7 @@ class BlockCutInHalf(Rule):
             layer.trainable = False
 
     Fix:
-        Thaw by block: `Phase(train=[bng.blocks(2), "head*"])`.
+        Thaw by block: `Phase(train=[bng.LastBlocks(2), "head*"])`.
 
     Known limits:
         Silent in a model without a graph, unless its parts are models themselves. BN are left
@@ -63,7 +63,7 @@ class BlockCutInHalf(Rule):
             ),
             fix=(
                 "freeze or thaw whole blocks:\n"
-                '    phase = bng.Phase("top", train=[bng.blocks(2), "head*"], learning_rate=1e-4)'
+                '    phase = bng.Phase("top", train=[bng.LastBlocks(2), "head*"], learning_rate=1e-4)'
             ),
             evidence={
                 block.name: {"trains": block.trains, "frozen": block.frozen} for block in cut

@@ -55,7 +55,7 @@ def phases(case: str) -> List[bng.Phase]:
         bng.Phase(
             "top",
             train=["head*", "backbone/dense2", "backbone/bn2"],
-            learning_rate=bng.times(0.5),
+            learning_rate=bng.RelativeRate(0.5),
             until=bng.Plateau("val_loss", patience=2, min_delta=0.5),
             warmup=5,
             restore_best=True,

@@ -337,7 +337,7 @@ def test_a_schedule_of_a_phase_goes_on_where_it_was(tmp_path):
     phases = [
         bng.Phase("head", train="head*", learning_rate=1e-2, epochs=1),
         bng.Phase("all", train="*", learning_rate=decay, epochs=2),
-        bng.Phase("end", train="*", learning_rate=bng.times(0.1)),
+        bng.Phase("end", train="*", learning_rate=bng.RelativeRate(0.1)),
     ]
     ends = []
     for listed in ([stop_at(2, 1)], [], None):
@@ -358,7 +358,7 @@ def test_a_factor_of_a_schedule_needs_the_state():
     decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
     phases = [
         bng.Phase("head", train="head", learning_rate=decay, epochs=1),
-        bng.Phase("all", train="*", learning_rate=bng.times(0.1)),
+        bng.Phase("all", train="*", learning_rate=bng.RelativeRate(0.1)),
     ]
     with pytest.raises(bng.ScheduleError, match=r"'all' is a factor of where.*state=folder"):
         r.fit(small(), 3, [r.scheduler(phases)], initial_epoch=2)

@@ -43,7 +43,7 @@ def test_a_warm_up_that_would_rise_to_a_schedule():
         bng.Phase("top", train="head*", learning_rate=decay, epochs=1),
         bng.Phase("all", train="*", warmup=3),
     ]
-    fails(bng.ScheduleError, "phase 'all' warms up to the rate it finds", phases)
+    fails(bng.ScheduleError, "phase 'all' has a warm-up and no learning rate", phases)
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -84,7 +84,7 @@ def test_a_later_phase_that_watches_what_nobody_logs_is_warned_of_after_one_epoc
         def on_epoch_end(self, epoch: int, logs: object = None) -> None:
             self.model.stop_training = True
 
-    with pytest.warns(bng.BNGuardWarning, match=r"phase 'all' will watch 'val_acc'.*val_loss"):
+    with pytest.warns(bng.BNGuardWarning, match=r"phase 'all' will monitor 'val_acc'.*val_loss"):
         r.fit(r.compiled(r.transfer()), 2, [r.scheduler(phases), Stops()], validation_data=r.data())
 
 

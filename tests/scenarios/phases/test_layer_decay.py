@@ -11,8 +11,8 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.model.snapshot import take_snapshot
-from keras_bnguard.phases.layer_decay import block_depths, rate_factors
-from keras_bnguard.phases.trainable_flags import enter_step
+from keras_bnguard.phases.learning_rates import block_depths, learning_rate_factors
+from keras_bnguard.phases.transition import Transition
 from tests.builders import schedules as r
 from tests.builders.schedules import IS_KERAS3, STACK, keras
 
@@ -63,8 +63,9 @@ def test_weights_of_the_model_itself_count_with_the_first_block():
     model.compile(r.optimizer("SGD", RATE, momentum=0.0), "mse")
     backend = backend_for(model)
     snapshot = take_snapshot(model)
-    enter_step(snapshot, carry=True, schedule=None, learning_rate=None, inside=False,
-               factors=rate_factors(snapshot, DECAY))  # fmt: skip
+    transition = Transition(snapshot)
+    transition.make_optimizer(carry=True, learning_rate=None, schedule=None)
+    transition.set_learning_rate(None, learning_rate_factors(snapshot, DECAY))
     before = r.to_numpy(model.token)
     variables = list(model.trainable_variables)
     ones = [r.tensor(np.ones(v.shape, "float32")) for v in variables]
@@ -165,7 +166,7 @@ def test_without_decay_the_optimizer_is_as_keras_made_it():
     seen = r.At(begin=lambda model, epoch: ours(model))
     r.fit(r.compiled(r.transfer()), 2, [r.scheduler(r.head_then_all(1, 1)), seen])
     assert seen.seen == [False, False]
-    assert rate_factors(take_snapshot(r.transfer()), 1.0) == {}
+    assert learning_rate_factors(take_snapshot(r.transfer()), 1.0) == {}
 
 
 def ours(model: Any) -> bool:

@@ -17,8 +17,8 @@ def test_a_dry_run_prints_the_table_and_changes_nothing():
     before = r.weights(model), r.trainable_names(model)
     table = bng.PhaseScheduler(r.head_then_all()).plan(model)
     lines = table.splitlines()
-    assert lines[0].split() == ["phase", "trains", "parameters", "BN", "inference", "BN", "live",
-                                "rate", "ends"]  # fmt: skip
+    assert lines[0].split() == ["phase", "trains", "parameters", "BN", "inference", "BN",
+                                "training", "learning", "rate", "ends"]  # fmt: skip
     assert lines[1].split()[:3] == ["head", "3", "layers"]
     assert "100 %" in lines[2]
     assert max(map(len, lines)) <= 100
@@ -29,7 +29,7 @@ def test_a_dry_run_prints_the_table_and_changes_nothing():
 
 def test_fit_prints_the_plan_and_each_transition(capsys):
     schedule = bng.PhaseScheduler(r.head_then_all(1, 1))
-    assert schedule.summary() == "head: not begun\nall: not begun"
+    assert schedule.summary() == "head: not started\nall: not started"
     r.fit(r.compiled(r.transfer()), 2, [schedule])
     said = capsys.readouterr().out
     assert "BN inference" in said

@@ -98,7 +98,7 @@ def test_a_transition_costs_one_trace():
 def test_the_rate_of_each_phase_is_set(state):
     phases = [
         bng.Phase("a", train="head*", learning_rate=1e-2, epochs=1),
-        bng.Phase("b", train="*", learning_rate=bng.times(0.5), epochs=1),
+        bng.Phase("b", train="*", learning_rate=bng.RelativeRate(0.5), epochs=1),
         bng.Phase("c", train="*", epochs=1),
     ]
     seen = r.At(begin=lambda model, epoch: r.rate(model))
@@ -132,7 +132,7 @@ def test_a_rate_of_any_kind_follows_one_of_any_other(kind):
     phases = [
         bng.Phase("a", train="head*", learning_rate=Halves(1e-1), epochs=1),
         bng.Phase("b", train="*", epochs=1),
-        bng.Phase("c", train="*", learning_rate=bng.times(0.1), epochs=1),
+        bng.Phase("c", train="*", learning_rate=bng.RelativeRate(0.1), epochs=1),
         bng.Phase("d", train="*", learning_rate=Halves(1e-1), epochs=1),
         bng.Phase("e", train="*", learning_rate=1e-7, warmup=2),
     ]

@@ -10,7 +10,9 @@ from keras_bnguard.errors import ScheduleError, SelectorError
 from keras_bnguard.model.blocks.finder import find_blocks
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.phases.builders import _balanced_cuts, escape, fine_tune, gradual
-from keras_bnguard.phases.phase import Plateau, check_phases, times
+from keras_bnguard.phases.conditions import Plateau
+from keras_bnguard.phases.learning_rates import RelativeRate
+from keras_bnguard.phases.phase import check_phases
 from keras_bnguard.phases.plan import make_plan
 from keras_bnguard.selectors import path_matches, select
 from tests.stack import STACK, keras
@@ -83,15 +85,17 @@ def test_each_stage_trains_what_the_one_before_did_and_whole_blocks():
         before = now
 
 
-def test_rates_go_down_from_stage_to_stage():
+def test_learning_rates_go_down_from_stage_to_stage():
     rates = [p.learning_rate for p in gradual(nested(), stages=3)]
-    assert rates == [1e-3, 1e-4, times(0.5), times(0.5)]
+    assert rates == [1e-3, 1e-4, RelativeRate(0.5), RelativeRate(0.5)]
     rates = [
         p.learning_rate
         for p in gradual(nested(), stages=2, head_learning_rate=0.1, learning_rate=0.01, decay=0.25)
     ]
-    assert rates == [0.1, 0.01, times(0.25)]
-    assert gradual(nested(), stages=2, decay=times(0.3))[2].learning_rate == times(0.3)
+    assert rates == [0.1, 0.01, RelativeRate(0.25)]
+    assert gradual(nested(), stages=2, decay=RelativeRate(0.3))[2].learning_rate == RelativeRate(
+        0.3
+    )
 
 
 def test_epochs_are_one_number_or_one_a_phase():
@@ -169,7 +173,7 @@ def test_the_classic_trains_the_head_then_all_at_a_tenth():
 
 
 @pytest.mark.parametrize("factor", [0, 0.5, -0.1])
-def test_the_classic_refuses_to_thaw_at_a_high_rate(factor):
+def test_the_classic_refuses_to_unfreeze_at_a_high_learning_rate(factor):
     with pytest.raises(ScheduleError, match="factor="):
         fine_tune(nested(), factor=factor)
 
@@ -198,14 +202,14 @@ def test_an_escaped_path_matches_itself_and_nothing_beside_it(path, other):
 
 # ------------------------------------------------------------- keras.applications
 APPLICATIONS = [name for name in dir(keras.applications) if name[0].isupper()]
-if STACK == "k3-torch":  # Keras says it does not build them there.
+if STACK == "k3-torch":  # Keras does not build them there.
     APPLICATIONS = [name for name in APPLICATIONS if not name.startswith("NASNet")]
 HERE = APPLICATIONS if STACK in ("k3-torch", "tfk") else ["MobileNetV2"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
-def test_every_application_is_thawed_in_whole_blocks_flat_and_nested(name):
+def test_every_application_is_unfrozen_in_whole_blocks_flat_and_nested(name):
     """The head alone, then more of the backbone in each stage, never half a block, then all."""
     base = build(name)
     pooled = layers.GlobalAveragePooling2D()(base.output)

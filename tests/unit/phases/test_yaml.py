@@ -1,4 +1,4 @@
-"""Schedules written as YAML and read back; what cannot be, is refused with a place."""
+"""Schedules written as YAML and read back; what cannot be is refused with its line."""
 
 from __future__ import annotations
 
@@ -10,16 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_bnguard.errors import MissingExtraError, ScheduleError
-from keras_bnguard.phases.phase import (
-    BATCH_NORM,
-    OPTIMIZER_STATE,
-    Phase,
-    Plateau,
-    Threshold,
-    blocks,
-    last,
-    times,
-)
+from keras_bnguard.phases.conditions import Plateau, Threshold
+from keras_bnguard.phases.fields import BatchNormMode, OptimizerState
+from keras_bnguard.phases.learning_rates import RelativeRate
+from keras_bnguard.phases.phase import Phase
+from keras_bnguard.phases.train_selectors import LastBlocks, LastLayers
 from keras_bnguard.phases.yaml import from_yaml, to_yaml
 
 pytestmark = pytest.mark.needs_extra
@@ -30,7 +25,7 @@ def read(text):
 
 
 def refused(text):
-    """The complaint about a text, in full."""
+    """The error about a text."""
     with pytest.raises(ScheduleError) as caught:
         from_yaml(text)
     return str(caught.value)
@@ -46,8 +41,8 @@ TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029", codec="utf-8
 SELECTOR = st.one_of(
     TEXT,
     st.sampled_from(["*", "re:block[67]_.*", "backbone/*", "yes", "1", "null", "a: b", "[x]"]),
-    st.builds(last, st.integers(1, 99)),
-    st.builds(blocks, st.integers(1, 99)),
+    st.builds(LastLayers, st.integers(1, 99)),
+    st.builds(LastBlocks, st.integers(1, 99)),
 )
 MODES = st.sampled_from(["min", "max", "auto"])
 PLATEAU = st.builds(Plateau, TEXT, st.integers(1, 20), ANY_FLOAT, MODES)
@@ -60,12 +55,12 @@ def phase(draw, name):
     return Phase(
         name,
         train=draw(st.one_of(SELECTOR, st.lists(SELECTOR, min_size=1, max_size=4))),
-        learning_rate=draw(st.one_of(st.none(), NUMBERS, st.builds(times, NUMBERS))),
+        learning_rate=draw(st.one_of(st.none(), NUMBERS, st.builds(RelativeRate, NUMBERS))),
         epochs=draw(st.integers(1, 500)),
         until=until,
-        batch_norm=draw(st.sampled_from(BATCH_NORM)),
+        batch_norm=draw(st.sampled_from([each.value for each in BatchNormMode])),
         warmup=draw(st.integers(0, 1000)),
-        optimizer_state=draw(st.sampled_from((None, *OPTIMIZER_STATE))),
+        optimizer_state=draw(st.sampled_from((None, *OptimizerState))),
         restore_best=isinstance(until, Plateau) and draw(st.booleans()),
     )
 
@@ -89,7 +84,12 @@ def test_the_text_is_one_to_edit():
     text = to_yaml(
         [
             Phase("head", "head*", 1e-3, epochs=5),
-            Phase("top", ["top*", last(3)], times(0.1), until=Plateau("val_acc", patience=2)),
+            Phase(
+                "top",
+                ["top*", LastLayers(3)],
+                RelativeRate(0.1),
+                until=Plateau("val_acc", patience=2),
+            ),
         ]
     )
     assert text == (
@@ -101,9 +101,9 @@ def test_the_text_is_one_to_edit():
         "- name: top\n"
         "  train:\n"
         "  - top*\n"
-        "  - last: 3\n"
+        "  - last_layers: 3\n"
         "  learning_rate:\n"
-        "    times: 0.1\n"
+        "    relative_rate: 0.1\n"
         "  until:\n"
         "    plateau:\n"
         "      monitor: val_acc\n"
@@ -115,19 +115,19 @@ def test_a_schedule_by_hand():
     phases = read(
         "- {name: head, train: 'head*', learning_rate: 1e-3, epochs: 5}\n"
         "- name: top\n"
-        "  train: {blocks: 2}\n"
-        "  learning_rate: {times: 1E-1}\n"
+        "  train: {last_blocks: 2}\n"
+        "  learning_rate: {relative_rate: 1E-1}\n"
         "  until: {threshold: {monitor: val_acc, value: 1}}\n"
         "- name: all\n"
-        "  train: ['*', last: 20]\n"
+        "  train: ['*', last_layers: 20]\n"
         "  until: {plateau: {}}\n"
         "  restore_best: true\n"
         "  optimizer_state: null\n"
     )
     assert phases == [
         Phase("head", "head*", 1e-3, epochs=5),
-        Phase("top", blocks(2), times(0.1), until=Threshold("val_acc", 1)),
-        Phase("all", ["*", last(20)], until=Plateau(), restore_best=True),
+        Phase("top", LastBlocks(2), RelativeRate(0.1), until=Threshold("val_acc", 1)),
+        Phase("all", ["*", LastLayers(20)], until=Plateau(), restore_best=True),
     ]
 
 
@@ -168,7 +168,10 @@ class ExponentialDecay(LearningRateSchedule):
     [
         ({"train": Layer}, r"'p': the class Layer in train.* Use a glob"),
         ({"train": ["*", lambda layer: True]}, r"'p': the predicate <lambda> in train.* Use a gl"),
-        ({"learning_rate": ExponentialDecay()}, r"'p': the learning rate ExponentialDecay.*times"),
+        (
+            {"learning_rate": ExponentialDecay()},
+            r"'p': the learning rate ExponentialDecay.*Relative",
+        ),
         ({"until": lambda epochs, logs: True}, r"'p': the function <lambda> in until.*Plateau"),
     ],
 )
@@ -198,8 +201,18 @@ def test_an_empty_train_and_an_endless_schedule_are_not_written():
         ("- name: a\n  train: null\n", 3, "expected text"),
         ("- name: a\n  train: []\n", 3, "empty list"),
         ("- name: a\n  train:\n  - x\n  - [y]\n", 5, "an entry of 'train' is a list or mapping"),
-        ("- name: a\n  train: {last: 2.5}\n", 3, "'last' is '2.5', expected a whole number"),
-        ("- name: a\n  train: {last: 2, blocks: 1}\n", 3, "exactly one of last, blocks"),
+        (
+            "- name: a\n  train: {last_layers: 2.5}\n",
+            3,
+            "'last_layers' is '2.5', expected a whole number",
+        ),
+        (
+            "- name: a\n  train: {last_layers: 2, last_blocks: 1}\n",
+            3,
+            "exactly one of last",
+        ),
+        ("- name: a\n  train: {last_layers: 0}\n", 3, "LastLayers(0) selects nothing"),
+        ("- name: a\n  train: x\n  learning_rate: {relative_rate: 0}\n", 4, "RelativeRate(0)"),
         ("- name: a\n  train: {first: 2}\n", 3, "unknown key 'first' in 'train'"),
         ("- name: a\n  train: x\n  epochs: '3'\n", 4, "'epochs' is '3', expected a whole number"),
         ("- name: a\n  train: x\n  epochs: true\n", 4, "expected a whole number"),
@@ -214,7 +227,11 @@ def test_an_empty_train_and_an_endless_schedule_are_not_written():
         ("- name: a\n  train: x\n  until: {plateau: 3}\n", 4, "'plateau' is no mapping"),
         ("- name: a\n  train: x\n  until:\n    plateau: {wait: 3}\n", 5, "unknown key 'wait'"),
         ("- name: a\n  train: x\n  until:\n    threshold: {value: 3}\n", 5, "lacks the key 'mon"),
-        ("- name: a\n  train: x\n  until:\n    plateau: {mode: up}\n", 5, "min, max or auto"),
+        (
+            "- name: a\n  train: x\n  until:\n    plateau: {mode: up}\n",
+            5,
+            "expected min, max, auto",
+        ),
         ("- name: a\n  train: x\n- name: b\n  train: x\n", 2, "'a' never ends"),
         (
             "- &a {name: a, train: x, epochs: 1}\n- *a\n",
@@ -291,7 +308,7 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path):
     assert refused(str(file)).startswith(f"{file}:2: unknown key 'trian'")
 
 
-def test_a_file_that_cannot_be_read_is_said_so(tmp_path):
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     missing = str(tmp_path / "none.yaml")
     assert refused(missing).startswith(f"{missing}: cannot be read")
     binary = tmp_path / "b.yaml"
@@ -299,7 +316,7 @@ def test_a_file_that_cannot_be_read_is_said_so(tmp_path):
     assert refused(str(binary)) == f"{binary}: is not UTF-8 text."
 
 
-def test_without_pyyaml_the_error_says_what_to_install(monkeypatch):
+def test_without_pyyaml_the_error_names_what_to_install(monkeypatch):
     original = builtins.__import__
 
     def no_yaml(name, *rest, **named):

@@ -1,0 +1,104 @@
+"""Values a schedule is written with: choices of a few names, numbers, and their checks."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import field
+from enum import Enum
+from typing import Any, Type, TypeVar
+
+from keras_bnguard.errors import ScheduleError
+
+AnyChoice = TypeVar("AnyChoice", bound="Choice")
+
+
+class Choice(str, Enum):
+    """One of a few names. Each member equals its plain string, which is what users write."""
+
+    @classmethod
+    def parse(cls: Type[AnyChoice], value: Any, where: str) -> AnyChoice:
+        """The member with this value.
+
+        Args:
+            value: a string, or a member.
+            where: what the value was given for, as it stands at the start of the error.
+
+        Raises:
+            ScheduleError: there is no such member; lists those there are.
+        """
+        for member in cls:
+            if isinstance(value, str) and value == member.value:
+                return member
+        known = ", ".join(repr(member) for member in cls)
+        raise ScheduleError(f"{where}={value!r}, expected one of {known}.")
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class BatchNormMode(Choice):
+    """How BN runs in a phase; `Phase` explains each."""
+
+    INFERENCE = "inference"
+    TRAIN = "train"
+    AFFINE_ONLY = "affine-only"
+    FOLLOW = "follow"
+
+
+class OptimizerState(Choice):
+    """What becomes of the optimizer's state variables when a phase begins."""
+
+    CARRY = "carry"
+    RESET = "reset"
+
+
+class Mode(Choice):
+    """Which values of a monitored metric are better."""
+
+    MIN = "min"
+    MAX = "max"
+    AUTO = "auto"
+
+    def larger_is_better(self, monitor: str) -> bool:
+        """Whether larger values are better; "auto" decides by the name of the metric.
+
+        Args:
+            monitor: a key of `logs`.
+        """
+        if self is not Mode.AUTO:
+            return self is Mode.MAX
+        endings = ("acc", "accuracy", "auc", "f1", "score", "precision", "recall")
+        return monitor.lower().endswith(endings)
+
+
+def choice(default: Choice) -> Any:
+    """A dataclass field that holds a member of the class of its default."""
+    return field(default=default, metadata={"choices": type(default)})
+
+
+def plain(value: Any) -> Any:
+    """A NumPy number as Python's own; anything else as it is."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a Python number; a bool is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a Python integer; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_positive(value: Any) -> bool:
+    """Whether it is a positive finite number."""
+    return is_number(value) and math.isfinite(value) and value > 0

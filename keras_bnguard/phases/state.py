@@ -1,0 +1,137 @@
+"""`ScheduleState`: all that changes while a schedule runs, and how phases change it."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+from keras_bnguard.errors import ScheduleError
+from keras_bnguard.model.snapshot import ModelSnapshot
+from keras_bnguard.phases.best_weights import BestWeights
+from keras_bnguard.phases.checkpoint import LearningRateState, SavedState
+from keras_bnguard.phases.cursor import PhaseCursor
+from keras_bnguard.phases.phase import Phase
+from keras_bnguard.phases.plan import Plan
+from keras_bnguard.phases.transition import Transition
+from keras_bnguard.phases.warmup import Warmup
+
+
+class ScheduleState:
+    """Where a schedule is, what it keeps of its phase, and the model it runs on.
+
+    Args:
+        snapshot: the model, built and compiled.
+        plan: the phases resolved against the model.
+        pretrained: paths of BN with trained statistics at the start of training.
+
+    Attributes:
+        plan: as given.
+        cursor: the place in the schedule.
+        best: weights of the best epoch of the phase.
+        warmup: the warm-up of the phase.
+        transition: what puts phases into effect on the model.
+    """
+
+    def __init__(self, snapshot: ModelSnapshot, plan: Plan, pretrained: Sequence[str]) -> None:
+        self._snapshot = snapshot
+        self._pretrained = tuple(pretrained)
+        self._schedule_start = 0
+        self.plan = plan
+        self.cursor = PhaseCursor()
+        self.best = BestWeights(snapshot)
+        self.warmup = Warmup(snapshot)
+        self.transition = Transition(snapshot)
+
+    @property
+    def phase(self) -> Phase:
+        """The phase under way."""
+        return self.plan[self.cursor.phase].phase
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no phase follows the one under way."""
+        return self.cursor.phase + 1 == len(self.plan)
+
+    @property
+    def next_is_due(self) -> bool:
+        """Whether the next epoch begins another phase."""
+        return self.cursor.over and not self.is_last
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last phase is over."""
+        return self.cursor.over and self.is_last
+
+    def enter(self, index: int, *, inside: bool, start: Optional[int] = None) -> str:
+        """Begin a phase.
+
+        Args:
+            index: of the phase.
+            inside: training is under way.
+            start: the optimizer's iteration count when the phase began, None where that is now.
+
+        Returns:
+            One line for the user.
+        """
+        planned = self.plan[index]
+        entered = self.transition.apply(
+            planned,
+            warmup_target=self.warmup.target,
+            schedule_start=self._schedule_start,
+            start=start,
+            inside=inside,
+        )
+        self.cursor.enter(index)
+        self._schedule_start = entered.schedule_start
+        self.best.take(())
+        if planned.phase.warmup:
+            self.warmup.begin(entered.start, entered.learning_rate)
+        else:
+            self.warmup.begin(0, None)
+        return entered.describe(planned)
+
+    def move_to(self, cursor: PhaseCursor) -> None:
+        """Be at this place of the phase that was entered."""
+        self.cursor = cursor.copy()
+
+    def capture(self, epoch: int) -> SavedState:
+        """What is needed to go on after an epoch."""
+        backend, model = self._snapshot.backend, self._snapshot.model
+        return SavedState(
+            epoch=epoch,
+            cursor=self.cursor,
+            learning_rate=LearningRateState(
+                value=backend.optimizer.learning_rate(model),
+                warmup_start=self.warmup.start,
+                warmup_target=self.warmup.target,
+                schedule_start=self._schedule_start,
+            ),
+            names=tuple(planned.phase.name for planned in self.plan),
+            pretrained=self._pretrained,
+            optimizer=backend.optimizer.state(model),
+            random=[backend.values.to_numpy(v) for v in backend.values.random_variables(model)],
+            best=self.best.arrays,
+        )
+
+    def restore(self, saved: SavedState) -> None:
+        """Be in a saved state of the phase that was entered; the weights are the user's to load.
+
+        Raises:
+            ScheduleError: the optimizer state is that of another optimizer or model.
+        """
+        backend, model = self._snapshot.backend, self._snapshot.model
+        self.move_to(saved.cursor)
+        self.best.take(saved.best)
+        rates = saved.learning_rate
+        self.warmup.begin(rates.warmup_start, rates.warmup_target)
+        self._schedule_start = rates.schedule_start
+        if not backend.optimizer.load_state(model, saved.optimizer):
+            raise ScheduleError(
+                f"the optimizer state after epoch {saved.epoch} does not fit this model's "
+                "optimizer. Compile as the run was started, or remove the state folder."
+            )
+        seeds = backend.values.random_variables(model)
+        if [tuple(v.shape) for v in seeds] == [value.shape for value in saved.random]:
+            for variable, value in zip(seeds, saved.random):
+                variable.assign(value)
+        if rates.value is not None:
+            backend.optimizer.set_learning_rate(model, rates.value)

@@ -1,0 +1,128 @@
+"""Which layers a phase trains: selectors that count from the end of the model, and all others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Dict, List, Sequence, Set, Tuple, Type, Union
+
+from keras_bnguard.errors import ScheduleError, SelectorError
+from keras_bnguard.model.blocks.finder import find_blocks
+from keras_bnguard.model.snapshot import ModelSnapshot
+from keras_bnguard.phases.fields import is_whole, plain
+from keras_bnguard.selectors import Selector, as_list, select
+
+
+@dataclass(frozen=True)
+class CountingSelector(ABC):
+    """Selects a number of parts from the end of the model.
+
+    Args:
+        count: how many, 1 or more.
+
+    Attributes:
+        key: its name in YAML.
+
+    Raises:
+        ScheduleError: `count` is not a whole number of 1 or more.
+    """
+
+    key: ClassVar[str] = ""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", plain(self.count))
+        if not is_whole(self.count) or self.count < 1:
+            raise ScheduleError(
+                f"{type(self).__name__}({self.count!r}) selects nothing, expected 1 or more."
+            )
+
+    @abstractmethod
+    def paths(self, snapshot: ModelSnapshot) -> Sequence[str]:
+        """Paths of the layers it selects in a model."""
+
+    def as_dict(self) -> Dict[str, int]:
+        """Its form in YAML."""
+        return {self.key: self.count}
+
+
+@dataclass(frozen=True)
+class LastLayers(CountingSelector):
+    """Selects the last `count` layers with weights, in the order of the model.
+
+    A BN counts as a layer; layers without weights do not.
+
+    Args:
+        count: how many layers, 1 or more.
+
+    Raises:
+        ScheduleError: `count` is not a whole number of 1 or more.
+    """
+
+    key: ClassVar[str] = "last_layers"
+
+    def paths(self, snapshot: ModelSnapshot) -> Sequence[str]:
+        return [path for path, _ in layers_with_weights(snapshot)][-self.count :]
+
+
+@dataclass(frozen=True)
+class LastBlocks(CountingSelector):
+    """Selects the last `count` blocks of the model.
+
+    A block is a residual block, or a run of layers whose names share a prefix; a convolution and
+    its BN are in the same block. See `keras_bnguard.model.blocks.finder`.
+
+    Args:
+        count: how many blocks, 1 or more.
+
+    Raises:
+        ScheduleError: `count` is not a whole number of 1 or more.
+    """
+
+    key: ClassVar[str] = "last_blocks"
+
+    def paths(self, snapshot: ModelSnapshot) -> Sequence[str]:
+        return [path for block in find_blocks(snapshot)[-self.count :] for path in block.paths]
+
+
+SELECTORS: Tuple[Type[CountingSelector], ...] = (LastLayers, LastBlocks)
+"""Every selector of this module that can be written by name, in Python and in YAML."""
+
+TrainSelector = Union[Selector, CountingSelector]
+TrainSelectors = Union[TrainSelector, Sequence[TrainSelector]]
+
+
+def layers_with_weights(snapshot: ModelSnapshot) -> List[Tuple[str, Any]]:
+    """(path, layer) of every layer that owns weights, in the order of the model."""
+    backend = snapshot.backend
+    return [(path, layer) for path, layer in snapshot.layers if backend.graph.owns_weights(layer)]
+
+
+def choose_layers(snapshot: ModelSnapshot, train: Any, phase: str) -> Set[str]:
+    """Paths of the layers that `train` selects, with everything inside them.
+
+    Args:
+        snapshot: a built model.
+        train: what `Phase` takes.
+        phase: its name, for errors.
+
+    Raises:
+        SelectorError: a selector matches no layer; lists near misses.
+    """
+    tops: Set[str] = set()
+    for selector in as_list(train):
+        if isinstance(selector, CountingSelector):
+            tops.update(selector.paths(snapshot))
+            continue
+        try:
+            tops.update(select(selector, snapshot.layers, model=snapshot.inventory.model))
+        except SelectorError as error:
+            raise SelectorError(f"phase {phase!r}: {error}") from None
+    return tops | {path for path, _ in snapshot.layers if not tops.isdisjoint(_around(path))}
+
+
+def _around(path: str) -> List[str]:
+    """The path, and the paths of the layers it is in."""
+    parts = path.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]

@@ -1,0 +1,56 @@
+"""Warm-up: the learning rate rises linearly over the first steps of a phase."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from keras_bnguard.model.snapshot import ModelSnapshot
+
+
+class Warmup:
+    """The warm-up of the phase under way, if it has one.
+
+    Args:
+        snapshot: the model in training.
+
+    Attributes:
+        start: the optimizer's iteration count when the phase began.
+        target: the learning rate to arrive at, None when no warm-up is under way.
+    """
+
+    def __init__(self, snapshot: ModelSnapshot) -> None:
+        self._snapshot = snapshot
+        self.start: int = 0
+        self.target: Optional[float] = None
+        self._steps_before_epoch: Optional[int] = None
+
+    def begin(self, start: int, target: Optional[float]) -> None:
+        """Begin, or go on with, a warm-up; without a target, none is under way.
+
+        Args:
+            start: the optimizer's iteration count when the phase began.
+            target: the learning rate to arrive at.
+        """
+        self.start, self.target = start, target
+
+    def epoch_begins(self) -> None:
+        """Count steps anew from the optimizer's iterations: batches count from 0 again."""
+        self._steps_before_epoch = None
+
+    def before_batch(self, batch: int, steps: int) -> None:
+        """Set the learning rate of the next step.
+
+        Args:
+            batch: index of the batch in its epoch.
+            steps: over how many steps the learning rate rises.
+        """
+        if self.target is None:
+            return
+        backend, model = self._snapshot.backend, self._snapshot.model
+        if self._steps_before_epoch is None:
+            # Asked once an epoch: reading the optimizer waits for the device.
+            self._steps_before_epoch = backend.optimizer.iterations(model) - self.start - batch
+        step = self._steps_before_epoch + batch + 1
+        backend.optimizer.set_learning_rate(model, self.target * min(1.0, step / steps))
+        if step >= steps:
+            self.target = None
