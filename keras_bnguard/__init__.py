@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from keras_bnguard.phases.conditions import Plateau as Plateau
     from keras_bnguard.phases.conditions import Threshold as Threshold
     from keras_bnguard.phases.learning_rates import RelativeRate as RelativeRate
-    from keras_bnguard.phases.train_selectors import LastBlocks as LastBlocks
-    from keras_bnguard.phases.train_selectors import LastLayers as LastLayers
     from keras_bnguard.phases.phase import Phase as Phase
     from keras_bnguard.phases.scheduler import PhaseScheduler as PhaseScheduler
+    from keras_bnguard.phases.train_selectors import LastBlocks as LastBlocks
+    from keras_bnguard.phases.train_selectors import LastLayers as LastLayers
     from keras_bnguard.recalibration.callback import Recalibrate as Recalibrate
     from keras_bnguard.recalibration.recalibrate import recalibrate as recalibrate
     from keras_bnguard.records import Advice as Advice

@@ -103,7 +103,9 @@ def _plan_one(snapshot: ModelSnapshot, phase: Phase, pretrained: FrozenSet[str])
             {handle.path: True for handle in snapshot.handles if handle.kind is NormKind.KERAS}
         )
     _check_nothing_frozen_from_outside(phase, weighted, flags)
-    parameters = sum(backend.flags.trainable_count(layer) for path, layer in weighted if flags[path])
+    parameters = sum(
+        backend.flags.trainable_count(layer) for path, layer in weighted if flags[path]
+    )
     if not parameters:
         raise ScheduleError(
             f"phase {phase.name!r} trains nothing: train={phase.train!r} selects layers without "

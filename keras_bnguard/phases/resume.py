@@ -105,7 +105,9 @@ class KeptOptimizer:
 
     def __init__(self, backend: Any, model: Any) -> None:
         self._backend, self._model = backend, model
-        self.steps: int = backend.optimizer.iterations(model) if backend.optimizer.knows_exactly(model) else 0
+        self.steps: int = (
+            backend.optimizer.iterations(model) if backend.optimizer.knows_exactly(model) else 0
+        )
         self._state = backend.optimizer.state(model) if self.steps else []
         self._trained = [id(v) for v in model.trainable_variables]
 

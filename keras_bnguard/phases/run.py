@@ -55,7 +55,9 @@ class PhaseRun:
         saved = self._resume.saved
         pretrained = saved.pretrained if saved else tuple(sorted(pretrained_norms(snapshot)))
         self.state = ScheduleState(snapshot, make_plan(snapshot, phases, pretrained), pretrained)
-        self.learning_rate_before: Optional[float] = snapshot.backend.optimizer.learning_rate(snapshot.model)
+        self.learning_rate_before: Optional[float] = snapshot.backend.optimizer.learning_rate(
+            snapshot.model
+        )
         check_fit(snapshot, phases, arguments)
         self._messages: List[str] = []
         self._first_epoch_due = True
@@ -152,7 +154,10 @@ class PhaseRun:
                 self._resume = self._find(Backup(epoch, False))
                 self._go_to_resume_point(inside=True)
         elif resume.saved is not None and not resume.midway:
-            if self._snapshot.backend.optimizer.iterations(self._snapshot.model) > self._resumed_iterations:
+            if (
+                self._snapshot.backend.optimizer.iterations(self._snapshot.model)
+                > self._resumed_iterations
+            ):
                 warnings.warn(
                     f"the backup holds weights that are newer than epoch {epoch}, at which it "
                     "begins, as after a kill between its two files. That epoch is trained again, "

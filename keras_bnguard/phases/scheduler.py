@@ -346,7 +346,9 @@ class PhaseScheduler(Hooks):
         """
         snapshot = built_model(model)
         optimizer = getattr(model, "optimizer", None)
-        learning_rate = None if optimizer is None else snapshot.backend.optimizer.learning_rate(model)
+        learning_rate = (
+            None if optimizer is None else snapshot.backend.optimizer.learning_rate(model)
+        )
         return plan_table(make_plan(snapshot, self.phases), learning_rate)
 
     def summary(self) -> str:

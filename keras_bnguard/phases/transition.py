@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, Optional, Tuple
+from typing import Any, Iterator, Mapping, Optional, Set, Tuple
 
 from keras_bnguard.backends.patches.model_hooks import announce_phase
 from keras_bnguard.inference.force_inference import force_inference
+from keras_bnguard.model.kept import find_kept, forget, kept_with
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.plan import PlannedPhase
 
-# Per model and not per scheduler: an exception inside `fit` runs no hook, so what a phase forced
-# is released by the next scheduled `fit`, which may be that of another scheduler.
-_FORCED: weakref.WeakKeyDictionary[Any, force_inference] = weakref.WeakKeyDictionary()
+
+class _PhaseForcing:
+    """What the present phase forces; kept with the model and not with the scheduler.
+
+    An exception inside `fit` runs no hook, so the next scheduled `fit` releases it, which may be
+    that of another scheduler.
+    """
+
+    def __init__(self) -> None:
+        self._handle: Optional[force_inference] = None
+
+    def force(self, model: Any, layers: Set[int]) -> None:
+        """Force the layers with these ids."""
+        self._handle = force_inference(model, layers=lambda layer: id(layer) in layers)
+
+    def release(self) -> None:
+        """Release them; no-op where nothing is forced."""
+        if self._handle is not None:
+            self._handle.release()
+            self._handle = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +113,9 @@ class Transition:
         self.set_learning_rate(learning_rate, planned.factors)
         self.make_train_function(inside)
         announce_phase(backend, model, phase.name)
-        return Entered(start, schedule_start, backend.optimizer.learning_rate(model), carried, fresh)
+        return Entered(
+            start, schedule_start, backend.optimizer.learning_rate(model), carried, fresh
+        )
 
     def set_flags(self, flags: Mapping[str, bool]) -> None:
         """Set the own `trainable` of every layer that is named by path.
@@ -121,7 +140,7 @@ class Transition:
         layers = {id(handle.layer) for handle in self._snapshot.handles if handle.path in paths}
         if layers:
             model = self._snapshot.model
-            _FORCED[model] = force_inference(model, layers=lambda layer: id(layer) in layers)
+            kept_with(model, _PhaseForcing).force(model, layers)
 
     def make_optimizer(
         self, carry: bool, learning_rate: Optional[float], schedule: Optional[Any]
@@ -183,9 +202,10 @@ class Transition:
             self._snapshot.backend.step.drop_train_function(self._snapshot.model)
 
     def _release(self) -> None:
-        handle = _FORCED.pop(self._snapshot.model, None)
-        if handle is not None:
-            handle.release()
+        forcing = find_kept(self._snapshot.model, _PhaseForcing)
+        if forcing is not None:
+            forcing.release()
+            forget(self._snapshot.model, _PhaseForcing)
 
     def _by_variable(self, factors: Mapping[str, float]) -> Iterator[Tuple[Any, float]]:
         for path, layer in [("", self._snapshot.model), *self._snapshot.layers]:

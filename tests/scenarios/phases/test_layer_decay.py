@@ -257,6 +257,6 @@ def test_an_optimizer_with_several_rates_is_refused_before_the_first_step():
         )
     model.compile(several, "binary_crossentropy")
     before = r.weights(model)
-    with pytest.raises(bng.ScheduleError, match="cannot set the rate of a MultiOptimizer"):
+    with pytest.raises(bng.ScheduleError, match="cannot set the learning rate of a MultiOptimizer"):
         r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1))])
     assert r.same(before, r.weights(model))

@@ -10,7 +10,7 @@ from keras_bnguard import Policy
 from keras_bnguard.advice.code import code_for
 from keras_bnguard.advice.decision import decide
 from keras_bnguard.backends.patches.attribute_patches import open_patches
-from keras_bnguard.backends.values.trial_training import TrialTraining, ForcedTraining
+from keras_bnguard.backends.values.trial_training import ForcedTraining, TrialTraining
 from keras_bnguard.model.snapshot import take_snapshot
 from tests.builders.models import (
     BN,
