@@ -67,7 +67,7 @@ def make_forced_inference(
     """A context manager that forces some BN of a model.
 
     Args:
-        snapshot: the model and its live layers.
+        snapshot: the model.
         paths: paths of the BN to force.
         obey_graph: also make every `training=False` of a graph call count.
         stop_leaks: also keep such a False from layers that are called later.

@@ -113,7 +113,7 @@ class force_inference:
         self.release()
 
     def _trace_again(self) -> None:
-        """Let the next step decide anew, and trace it anew."""
+        """Let the next step decide again which BN to force, and be traced again."""
         model = self._model
         forget(model, StepContext)
         if not isinstance(model, ForcesInStep):

@@ -40,8 +40,8 @@ def guarded_model_class() -> type:
     if cls is None:
         namespace: Dict[str, Any] = {
             "__doc__": (
-                "A `keras.Model` whose training step holds every BN that is meant to stand "
-                "still. Use it as you use keras.Model, functional or subclassed."
+                "A `keras.Model` whose training step forces every BN that should run in "
+                "inference mode. Use it as you use keras.Model, functional or subclassed."
             ),
             "__module__": "keras_bnguard",
         }

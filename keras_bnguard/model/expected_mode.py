@@ -1,4 +1,4 @@
-"""Stage two: what each BN is meant to do, what this stack will make it do, and why."""
+"""The mode each BN should run in and why, the one it will run in here, the one it ran in."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from keras_bnguard.records import (
 def expected_mode(
     norm: NormLayer, sites: Optional[Sequence[CallSite]] = None
 ) -> Tuple[ExpectedMode, str]:
-    """What a BN is meant to do, and the fact that says so.
+    """The mode a BN should run in, and the fact that decides it.
 
-    The first that applies: its own flag, a frozen layer around it, a hold of this package,
+    The first that applies: its own flag, a frozen layer around it, forced inference,
     `training=False` at every call of a graph, `training=False` at every observed call.
 
     Args:
         norm: the BN.
-        sites: its calls in a real step, where one was observed.
+        sites: its calls in a real step. Defaults to None: no step was observed.
 
     Returns:
         (mode, reason in a few words).
@@ -37,7 +37,7 @@ def expected_mode(
     if norm.frozen_ancestors:
         return ExpectedMode.INFERENCE, f"{norm.frozen_ancestors[-1]} around it is frozen"
     if norm.forced_inference:
-        return ExpectedMode.INFERENCE, "held by keras_bnguard"
+        return ExpectedMode.INFERENCE, "forced by keras_bnguard"
     if norm.calls and all(call.training is False for call in norm.calls):
         return ExpectedMode.INFERENCE, f"called with training=False at {norm.calls[0].owner}"
     if sites and all(site.explicit is False for site in sites):
@@ -46,7 +46,12 @@ def expected_mode(
 
 
 def will_run(norm: NormLayer, stack: Stack) -> RunMode:
-    """The mode a BN will really run in during `fit` here."""
+    """The mode a BN will run in during `fit` on a stack; never UNKNOWN.
+
+    Args:
+        norm: the BN.
+        stack: the Keras and backend it belongs to.
+    """
     if norm.forced_inference:
         return RunMode.INFERENCE
     behaviour = norm.behaviour
@@ -67,7 +72,12 @@ def will_run(norm: NormLayer, stack: Stack) -> RunMode:
 
 
 def did_run(norm: NormLayer, sites: Optional[Sequence[CallSite]]) -> RunMode:
-    """The mode a BN ran in, from the calls of a real step."""
+    """The mode a BN ran in.
+
+    Args:
+        norm: the BN.
+        sites: its calls in a real step; without any the mode is UNKNOWN.
+    """
     if not sites:
         return RunMode.UNKNOWN
     behaviour = norm.behaviour
@@ -92,17 +102,17 @@ def modes(inventory: Inventory) -> Tuple[Mode, ...]:
     """The mode table: one row per BN."""
     rows = []
     for norm in inventory.norms:
-        want, why = expected_mode(norm)
+        expected, why = expected_mode(norm)
         will = will_run(norm, inventory.stack)
         rows.append(
             Mode(
                 path=norm.path,
                 trainable=norm.trainable,
                 frozen=norm.frozen,
-                expected=want,
+                expected=expected,
                 why=why,
                 will=will,
-                agrees=(want is ExpectedMode.TRAINING) == (will is RunMode.TRAINING),
+                agrees=(expected is ExpectedMode.TRAINING) == (will is RunMode.TRAINING),
                 momentum=norm.momentum,
                 at_default=norm.at_default,
                 forced_inference=norm.forced_inference,
@@ -114,13 +124,17 @@ def modes(inventory: Inventory) -> Tuple[Mode, ...]:
 def norms_to_force(
     norms: Iterable[NormLayer], calls: Mapping[str, Sequence[CallSite]]
 ) -> Tuple[str, ...]:
-    """Paths of BN that are meant to stand still but would not by themselves.
+    """Paths of BN that should run in inference mode but would not by themselves.
 
-    A stock BN whose own flag is False needs no hold: every Keras runs it in inference mode.
+    Built-in BN whose own flag is False is not among them: every Keras runs it in inference mode.
+
+    Args:
+        norms: the BN.
+        calls: path -> calls in a real step.
     """
     paths = []
     for norm in norms:
-        want, _ = expected_mode(norm, calls.get(norm.path))
-        if want is ExpectedMode.INFERENCE and (norm.trainable or not norm.builtin):
+        expected, _ = expected_mode(norm, calls.get(norm.path))
+        if expected is ExpectedMode.INFERENCE and (norm.trainable or not norm.builtin):
             paths.append(norm.path)
     return tuple(paths)

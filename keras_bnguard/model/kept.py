@@ -1,7 +1,7 @@
 """Objects of this package that live as long as a model.
 
 A `WeakKeyDictionary` keeps a model alive for good as soon as one of its values refers to that
-model, as every object with live layers does. In the model's own `__dict__` the same reference
+model, as every object with layers in it does. In the model's own `__dict__` the same reference
 is a cycle, which the garbage collector frees. The entry is written past Keras's
 `__setattr__`, so Keras does not track, save or count it; a copy of the model starts without.
 """

@@ -17,7 +17,7 @@ class LayerTree:
         model: the model; it is not among `layers`, its path is "".
         layers: (path, layer) in walking order. Two layers of one name get `name` and `name#2`.
         paths: path of every layer and of the model.
-        containers: path of the layer that holds a layer.
+        containers: path of the layer around each layer.
         aliases: the other paths of a layer that is reached more than once.
     """
 
@@ -63,10 +63,10 @@ class LayerTree:
         above: Dict[LayerId, Tuple[str, ...]] = {}
         name = str(getattr(self.model, "name", "model"))
         root = () if flag(self.model) else (name,)
-        self._spread(self.model, root, above, flag)
+        self._walk(self.model, root, above, flag)
         return above
 
-    def _spread(
+    def _walk(
         self, layer: Any, frozen: Tuple[str, ...], above: Dict[LayerId, Tuple[str, ...]], flag: Flag
     ) -> None:
         for child in self._children[layer_id(layer)]:
@@ -79,7 +79,7 @@ class LayerTree:
                 continue
             above[key] = frozen
             inside = frozen if flag(child) else (*frozen, self.paths[key])
-            self._spread(child, inside, above, flag)
+            self._walk(child, inside, above, flag)
 
     def _unfreeze_below(
         self, layer: Any, above: Dict[LayerId, Tuple[str, ...]], flag: Flag, done: Set[LayerId]

@@ -1,4 +1,4 @@
-"""The optimizer as rules see it: what it knows, its rate and who assigns it, its decay."""
+"""The optimizer as rules see it: its variables, learning rate, who assigns it, weight decay."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from keras_bnguard.records import NormKind, OptimizerFacts
 
 @dataclass(frozen=True)
 class LearningRateSetters:
-    """writers: classes of the callbacks of a `fit` that assign the learning rate; settled:
-    none can before the first step is taken."""
+    """The callbacks of one `fit` that assign the learning rate.
+
+    Attributes:
+        writers: their classes.
+        settled: none of them can assign it before the first step is taken.
+    """
 
     writers: Tuple[str, ...]
     settled: bool
 
 
 def learning_rate_setters(backend: Backend, callbacks: Sequence[Any]) -> LearningRateSetters:
-    """Who among the callbacks of a `fit` may assign the rate; the callbacks are not kept."""
+    """Which callbacks of a `fit` may assign the learning rate; the callbacks are not kept."""
     return LearningRateSetters(
         backend.optimizer.learning_rate_writers(callbacks),
         backend.optimizer.rate_is_settled(callbacks),
@@ -36,9 +40,10 @@ def take_optimizer(
     """Describe the optimizer of a model.
 
     Args:
-        survey: the model.
-        setters: who may assign the rate in the `fit` under way, None outside of one.
-        look_for_decay: also find the BN that weight decay reaches.
+        snapshot: the model.
+        setters: the callbacks that may assign the learning rate in the `fit` under way.
+            Defaults to None: outside of `fit`.
+        look_for_decay: also find the BN that weight decay reaches. Defaults to False.
 
     Returns:
         The facts, None for a model without an optimizer.

@@ -1,4 +1,4 @@
-"""Flags that differ from those a model was compiled with, and what this backend makes of it."""
+"""Flags that differ from those a model was compiled with, and what this backend does then."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ def flag_changes(
     """One record per layer whose flag is not the one it was compiled with.
 
     Args:
-        survey: the model. wanted: id(layer) -> flag the user set last.
-        compiled: id(layer) -> flag at `compile()`, None where unknown: then nothing is said.
-        where: the moment, for the report. sources: id(layer) -> "file.py:41".
-        compiled_at: "file.py:30" of the last `compile()`, where known.
-        corrupts: the backend holds the values in positional lists right now.
+        snapshot: the model.
+        wanted: id of a layer -> flag the user set last.
+        compiled: id of a layer -> flag at `compile()`; None where unknown: no change is found.
+        where: the moment, for the report. Defaults to before `fit`.
+        sources: id of a layer -> "file.py:41" of the last change. Defaults to None: unknown.
+        corrupts: the backend has the values in positional lists right now. Defaults to False.
+        compiled_at: "file.py:30" of the last `compile()`. Defaults to None: unknown.
     """
     if not compiled:
         return ()
@@ -39,7 +41,7 @@ def flag_changes(
     backend = snapshot.backend
     facts = backend.optimizer.facts(snapshot.model)
     outcome = backend.flags.change_outcome(snapshot.model, bool(facts and facts.unknown))
-    excuses = _excuses(snapshot, wanted) if outcome is ChangeOutcome.IGNORED else {}
+    explained = _explained_by(snapshot, wanted) if outcome is ChangeOutcome.IGNORED else {}
     return tuple(
         TrainableChange(
             path=path,
@@ -50,7 +52,7 @@ def flag_changes(
             source=(sources or {}).get(id(layer)),
             compiled_at=compiled_at,
             is_norm=backend.graph.is_norm(layer),
-            explained_by=excuses.get(id(layer)),
+            explained_by=explained.get(id(layer)),
         )
         for path, layer in changed
     )
@@ -59,27 +61,31 @@ def flag_changes(
 def explained_changes(
     snapshot: ModelSnapshot, wanted: Mapping[int, bool], compiled: Optional[Mapping[int, bool]]
 ) -> Dict[int, bool]:
-    """id(layer) -> the compiled flag, where another model's use of the layer explains why it
-    differs now, and the compiled one is what runs."""
+    """The compiled flags of layers whose change another model's use of them explains.
+
+    Args:
+        snapshot: the model.
+        wanted: id of a layer -> flag the user set last.
+        compiled: id of a layer -> flag at `compile()`, None where unknown.
+
+    Returns:
+        id of a layer -> its compiled flag, which is the one that runs.
+    """
     compiled = compiled or {}
     if not any(wanted.get(key, flag) != flag for key, flag in compiled.items()):
         return {}
-    trainable_changes = flag_changes(snapshot, wanted, compiled)
-    explained = {
-        trainable_change.path
-        for trainable_change in trainable_changes
-        if trainable_change.explained_by is not None
-    }
+    changes = flag_changes(snapshot, wanted, compiled)
+    explained = {change.path for change in changes if change.explained_by is not None}
     layers = [("", snapshot.model), *snapshot.layers]
     return {id(layer): compiled[id(layer)] for path, layer in layers if path in explained}
 
 
-def _excuses(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -> Dict[int, str]:
-    """Layers another compiled model holds with just these flags, which contains this model.
+def _explained_by(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -> Dict[int, str]:
+    """id of a layer -> the model around this one that was compiled with just its present flag.
 
     A GAN freezes its discriminator for the combined model and goes on training it as it was
     compiled: right where the compiled flags are what runs, and only there. A model that was
-    compiled earlier and merely shares layers is no excuse.
+    compiled earlier and merely shares layers explains nothing.
     """
     snapshot.shared_norms()
     found: Dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""How many values of a model train in `fit` as its flags are, which a summary may not say."""
+"""How many values of a model train in `fit` as its flags are, which `summary()` need not show."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ def count_weights(
     Keras 3 trains by each layer's own flag as it is now. A layer that is shared counts once.
 
     Args:
-        backend: the adapter. model: the model in `fit`.
-        flag: gives a layer's `trainable` as it is now. compiled: id(layer) -> at `compile()`.
+        backend: the backend of the model.
+        model: the model.
+        flag: returns the `trainable` of a layer as it is now.
+        compiled: id of a layer -> its flag at `compile()`.
     """
     by_compile = backend.flags.timing is FlagTiming.COMPILE
     open_: Dict[int, bool] = {}

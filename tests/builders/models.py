@@ -13,7 +13,7 @@ BN = layers.BatchNormalization
 
 
 def data(rows=32, width=4, seed=0):
-    """Inputs far from the default statistics, so that live BN moves at the first step."""
+    """Inputs far from the default statistics, so that the first step updates BN."""
     rng = np.random.default_rng(seed)
     x = rng.normal(3.0, 2.0, (rows, width)).astype("float32")
     return x, x[:, :1] * 0.5 + 1.0
@@ -38,7 +38,7 @@ def transfer(training=None, base=None):
 
 
 def frozen_parent():
-    """The backbone says frozen, its BN says live: the BN moves without a guard."""
+    """The backbone is frozen, its BN is trainable: the BN is updated unless it is forced."""
     model = transfer()
     base = model.get_layer("base")
     base.trainable = False
@@ -62,7 +62,7 @@ class Net(keras.Model):
 
 
 class Leaky(Net):
-    """A subclassed model that holds its first BN by an explicit False."""
+    """A subclassed model that calls its first BN with an explicit False."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

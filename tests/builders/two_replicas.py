@@ -25,8 +25,8 @@ def main() -> None:
     model.fit(*data(64), batch_size=32, epochs=2, verbose=0, callbacks=[guard])
     after = [[w.tobytes() for w in norm.get_weights()[2:]] for norm in norms]
     print(
-        f"replicas {strategy.num_replicas_in_sync}, held {after[0] == before[0]}, "
-        f"live moved {after[1] != before[1]}, patches {open_patches()}, "
+        f"replicas {strategy.num_replicas_in_sync}, forced {after[0] == before[0]}, "
+        f"other changed {after[1] != before[1]}, patches {open_patches()}, "
         f"found {[(each.code, *each.layers) for each in said]}"
     )
 

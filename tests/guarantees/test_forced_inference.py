@@ -1,4 +1,4 @@
-"""Held means held: the statistics of a held BN stay bit-identical, in every style of training."""
+"""Forced inference is exact: statistics stay bit-identical, in every style of training."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def fit(model, **settings):
     model.fit(x, y, batch_size=8, verbose=0, epochs=2, **settings)
 
 
-def held_and_live(model, train, held="base/bn", live="head_bn"):
-    """Train, and say whether the held BN stood still and whether the live one moved."""
+def same_and_changed(model, train, forced="base/bn", other="head_bn"):
+    """Train; whether the forced BN is bit-identical, and whether the other one changed."""
     find = {path.rsplit("/", 1)[-1]: layer for path, layer in walk(model)}
-    still, moving = find[held.rsplit("/", 1)[-1]], find[live]
-    before = statistics(still), statistics(moving)
+    first, second = find[forced.rsplit("/", 1)[-1]], find[other]
+    before = statistics(first), statistics(second)
     train(model)
     assert open_patches() == 0
-    return statistics(still) == before[0], statistics(moving) != before[1]
+    return statistics(first) == before[0], statistics(second) != before[1]
 
 
 def _graph_of(model):
@@ -74,26 +74,26 @@ if BACKEND == "jax":
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_frozen_parent_holds_the_bn_below_it(style):
+def test_bn_below_a_frozen_parent_is_forced(style):
     bng.force_inference(model := frozen_parent())
     model.compile(sgd(), "mse", **STYLES[style])
-    assert held_and_live(model, fit) == (True, True)
+    assert same_and_changed(model, fit) == (True, True)
 
 
-def test_without_the_guard_the_same_bn_moves():
+def test_without_forced_inference_the_same_bn_is_updated():
     model = frozen_parent()
     model.compile(sgd(), "mse")
-    assert held_and_live(model, fit) == (False, True)
+    assert same_and_changed(model, fit) == (False, True)
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_the_training_false_of_a_graph_is_obeyed(style):
     bng.force_inference(model := transfer(training=False))
     model.compile(sgd(), "mse", **STYLES[style])
-    assert held_and_live(model, fit) == (True, True)
+    assert same_and_changed(model, fit) == (True, True)
 
 
-def test_the_training_false_of_a_graph_holds_dropout_too():
+def test_the_training_false_of_a_graph_reaches_dropout_too():
     bng.force_inference(model := transfer(training=False))
     model.get_layer("head_bn").trainable = False
     model.compile(keras.optimizers.SGD(0.0), "mse")
@@ -104,13 +104,13 @@ def test_the_training_false_of_a_graph_holds_dropout_too():
     assert first == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_selector_holds_what_nothing_else_would():
+def test_a_selector_forces_what_nothing_else_would():
     bng.force_inference(model := transfer(), layers="base/*")
     model.compile(adam(), "mse")
-    assert held_and_live(model, fit) == (True, True)
+    assert same_and_changed(model, fit) == (True, True)
 
 
-def test_gamma_and_beta_of_a_held_bn_still_train():
+def test_gamma_and_beta_of_a_forced_bn_train():
     bng.force_inference(model := transfer(), layers="base/*")
     model.compile(sgd(), "mse")
     bn = model.get_layer("base").get_layer("bn")
@@ -119,36 +119,36 @@ def test_gamma_and_beta_of_a_held_bn_still_train():
     assert not any(np.array_equal(a, b) for a, b in zip(before, bn.get_weights()))
 
 
-def test_a_watched_run_holds_as_well_as_one_that_is_not():
+def test_bn_is_forced_in_a_monitored_run_as_in_any_other():
     for every in ("epoch", 1):
         guard = bng.BNGuard(every=every, on_finding="raise", ignore="BNG401")
         bng.force_inference(model := frozen_parent())
         model.compile(sgd(), "mse")
-        assert held_and_live(model, lambda m, g=guard: fit(m, callbacks=[g])) == (True, True)
+        assert same_and_changed(model, lambda m, g=guard: fit(m, callbacks=[g])) == (True, True)
         assert guard.report.steps == 6
 
 
-def test_a_hold_around_a_watched_run_holds_too():
+def test_a_block_around_a_monitored_run_forces_too():
     def train(model):
         with bng.force_inference(model, "base/*"):
             fit(model, callbacks=[bng.BNGuard(on_finding="raise", ignore="BNG401")])
 
     model = transfer()
     model.compile(sgd(), "mse")
-    assert held_and_live(model, train) == (True, True)
+    assert same_and_changed(model, train) == (True, True)
 
 
-def test_guarded_model_holds_as_functional_and_as_subclass():
+def test_guarded_model_forces_as_functional_model():
     base = backbone()
     inputs = keras.Input((4,))
     outputs = layers.Dense(1)(BN(name="head_bn")(base(inputs, training=False)))
     model = bng.GuardedModel(inputs, outputs)
     assert isinstance(model, keras.Model)
     model.compile(sgd(), "mse")
-    assert held_and_live(model, fit) == (True, True)
+    assert same_and_changed(model, fit) == (True, True)
 
 
-def test_the_mixin_holds_around_the_users_own_train_step():
+def test_the_mixin_forces_around_the_users_own_train_step():
     called = []
 
     class Own(Net):
@@ -156,7 +156,7 @@ def test_the_mixin_holds_around_the_users_own_train_step():
             called.append(1)
             return super().train_step(*args, **kwargs)
 
-    class Held(bng.GuardedTrainStep, Own):
+    class Forced(bng.GuardedTrainStep, Own):
         def __init__(self):
             super().__init__()
             self.late = BN(name="late")
@@ -164,11 +164,11 @@ def test_the_mixin_holds_around_the_users_own_train_step():
         def call(self, x, training=None):
             return self.late(super().call(x, training=training), training=training)
 
-    model = Held()
+    model = Forced()
     model.compile(sgd(), "mse")
     model.train_on_batch(*data(8))
     bng.force_inference(model, layers="bn")
-    assert held_and_live(model, fit, held="bn", live="late") == (True, True)
+    assert same_and_changed(model, fit, forced="bn", other="late") == (True, True)
     assert called
 
 
@@ -188,7 +188,7 @@ def test_a_users_own_compute_loss_is_used():
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights()))
 
 
-def test_train_on_batch_holds():
+def test_train_on_batch_forces():
     x, y = data(8)
 
     def train(model):
@@ -197,10 +197,10 @@ def test_train_on_batch_holds():
 
     bng.force_inference(model := frozen_parent())
     model.compile(sgd(), "mse")
-    assert held_and_live(model, train) == (True, True)
+    assert same_and_changed(model, train) == (True, True)
 
 
-def test_mixed_precision_holds():
+def test_mixed_precision_forces():
     mixed = keras.mixed_precision
     setter = getattr(mixed, "set_global_policy", None) or mixed.set_dtype_policy
     name = "mixed_bfloat16"
@@ -211,29 +211,29 @@ def test_mixed_precision_holds():
         setter("float32")
     bng.force_inference(model)
     model.compile(sgd(), "mse")
-    assert held_and_live(model, fit) == (True, True)
+    assert same_and_changed(model, fit) == (True, True)
 
 
-def test_an_explicit_false_in_a_call_holds_its_bn_and_no_later_one():
+def test_an_explicit_false_in_a_call_counts_for_its_bn_and_no_later_one():
     bng.force_inference(model := Leaky())
     model.compile(sgd(), "mse")
     model(data(8)[0])
-    assert held_and_live(model, fit, held="bn", live="late") == (True, True)
+    assert same_and_changed(model, fit, forced="bn", other="late") == (True, True)
 
 
 def test_flags_that_change_are_read_again_after_compile():
     bng.force_inference(model := transfer())
     model.compile(sgd(), "mse")
-    assert held_and_live(model, fit, live="head_bn") == (False, True)
+    assert same_and_changed(model, fit, other="head_bn") == (False, True)
     model.get_layer("base").trainable = False
     model.get_layer("base").get_layer("bn").trainable = True
     model.compile(sgd(), "mse")
-    assert held_and_live(model, fit) == (True, True)
+    assert same_and_changed(model, fit) == (True, True)
 
 
-def test_a_bn_that_updates_though_frozen_is_held():
+def test_a_bn_that_updates_though_frozen_is_forced():
     class Stubborn(BN):
-        """Updates its mean whatever its flag says."""
+        """Updates its mean whatever its flag is."""
 
         def call(self, x, training=None, **kwargs):
             if training:
@@ -250,12 +250,12 @@ def test_a_bn_that_updates_though_frozen_is_held():
         model.compile(sgd(), "mse")
         return model
 
-    assert held_and_live(fresh(), fit, held="bn") == (False, True)
+    assert same_and_changed(fresh(), fit, forced="bn") == (False, True)
     bng.force_inference(model := fresh())
-    assert held_and_live(model, fit, held="bn") == (True, True)
+    assert same_and_changed(model, fit, forced="bn") == (True, True)
 
 
-def test_renorm_statistics_are_held_too():
+def test_renorm_statistics_are_bit_identical_too():
     if not KERAS2 and "renorm" not in BN.__init__.__code__.co_varnames:
         pytest.skip("this Keras has no batch renormalisation")
     inputs = keras.Input((4,))
@@ -264,12 +264,12 @@ def test_renorm_statistics_are_held_too():
     bng.force_inference(model, layers="bn")
     model.compile(sgd(), "mse")
     assert len(statistics(model.get_layer("bn"))) == 4
-    assert held_and_live(model, fit, held="bn") == (True, True)
+    assert same_and_changed(model, fit, forced="bn") == (True, True)
 
 
-# ------------------------------------------------------------------- own loops
-def own_loop(model):
-    """A step of the backend's own kind, traced inside of whatever hold is open."""
+# ------------------------------------------------------------------- custom training loops
+def custom_loop(model):
+    """A step of the backend's own kind, traced inside whatever block is open."""
     x, y = data(16)
     if TF:
         import tensorflow as tf
@@ -318,19 +318,19 @@ def own_loop(model):
             optimizer.step()
 
 
-def test_a_loop_of_ones_own_is_held_inside_the_block_and_only_there():
+def test_a_custom_training_loop_is_forced_inside_the_block_and_only_there():
     model = transfer()
 
     def train(model):
         with bng.force_inference(model, "base/*") as handle:
             assert handle.paths == ("base/bn",)
-            own_loop(model)
+            custom_loop(model)
 
-    assert held_and_live(model, train) == (True, True)
-    assert held_and_live(model, own_loop) == (False, True)
+    assert same_and_changed(model, train) == (True, True)
+    assert same_and_changed(model, custom_loop) == (False, True)
 
 
-def test_a_block_forces_fit_and_train_on_batch_and_lets_go_after():
+def test_a_block_forces_fit_and_train_on_batch_and_nothing_after_it():
     model = transfer()
     model.compile(sgd(), "mse")
     fit(model)
@@ -340,11 +340,11 @@ def test_a_block_forces_fit_and_train_on_batch_and_lets_go_after():
             fit(model)
             model.train_on_batch(*data(8))
 
-    assert held_and_live(model, train) == (True, True)
-    assert held_and_live(model, fit) == (False, True)
+    assert same_and_changed(model, train) == (True, True)
+    assert same_and_changed(model, fit) == (False, True)
 
 
-def test_holds_inside_each_other_each_hold_their_own():
+def test_nested_blocks_each_force_their_own_bn():
     model = transfer()
     model.compile(sgd(), "mse")
     x, y = data(8)
@@ -354,11 +354,11 @@ def test_holds_inside_each_other_each_hold_their_own():
             model.train_on_batch(x, y)
             after = model.get_layer("head_bn").get_weights()[2:]
             assert all(np.array_equal(a, b) for a, b in zip(before, after))
-        assert held_and_live_inside(model, x, y) == (True, True)
+        assert same_and_changed_inside(model, x, y) == (True, True)
     assert open_patches() == 0
 
 
-def held_and_live_inside(model, x, y):
+def same_and_changed_inside(model, x, y):
     bn, head = model.get_layer("base").get_layer("bn"), model.get_layer("head_bn")
     before = statistics(bn), statistics(head)
     model.train_on_batch(x, y)
@@ -372,10 +372,10 @@ def test_everything_is_put_back_when_the_block_raises():
         raise ZeroDivisionError(open_patches())
     assert before == 0
     assert open_patches() == 0
-    assert held_and_live(model, own_loop) == (False, True)
+    assert same_and_changed(model, custom_loop) == (False, True)
 
 
-def test_a_held_bn_normalises_by_its_moving_statistics():
+def test_a_forced_bn_normalises_with_its_moving_statistics():
     layer = BN(name="bn")
     model = keras.Sequential([keras.Input((3,)), layer])
     x = data(8, 3)[0]
@@ -387,18 +387,18 @@ def test_a_held_bn_normalises_by_its_moving_statistics():
 
 # ----------------------------------------------------------------- distribution
 @pytest.mark.skipif(not TF, reason="logical devices are TensorFlow's")
-def test_two_replicas_hold():
+def test_two_replicas_force():
     # Devices have to be split before TensorFlow starts, so in a process of their own.
     command = [sys.executable, "-m", "tests.builders.two_replicas"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.strip().endswith(
-        "replicas 2, held True, live moved True, patches 0, found [('BNG701', 'head_bn')]"
+        "replicas 2, forced True, other changed True, patches 0, found [('BNG701', 'head_bn')]"
     )
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="torch modules can only be wrapped on torch")
-def test_bn_in_a_torch_module_is_held_and_keeps_its_own_mode():
+def test_bn_in_a_torch_module_is_forced_and_keeps_its_own_mode():
     import torch
 
     net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
@@ -446,7 +446,7 @@ def test_a_copy_of_a_model_is_not_forced():
     for copied in (keras.models.clone_model(model), copy.deepcopy(model)):
         assert not forces_in_step(copied)
         copied.compile(sgd(), "mse")
-        assert held_and_live(copied, fit, held="base/bn", live="head_bn")[1]
+        assert same_and_changed(copied, fit, forced="base/bn", other="head_bn")[1]
     handle.release()
 
 

@@ -1,4 +1,4 @@
-"""Blocks of a model: the pieces that a partial thaw must not cut through."""
+"""Blocks of a model: the pieces that must be frozen or unfrozen as a whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_bnguard.model.snapshot import ModelSnapshot
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a model that is frozen or thawed as a whole.
+    """A piece of a model that is frozen or unfrozen as a whole.
 
     Attributes:
         name: what its layers are called together, with the path of the sub-model in front.
@@ -26,7 +26,7 @@ class Block:
     parameters: int
 
 
-def find_blocks(snapshot: ModelSnapshot, within: str = "") -> Tuple[Block, ...]:
+def find_blocks(snapshot: ModelSnapshot, path: str = "") -> Tuple[Block, ...]:
     """Cut a model into blocks, in execution order.
 
     The graph is cut only where one tensor carries everything, so that a residual, inception,
@@ -41,28 +41,31 @@ def find_blocks(snapshot: ModelSnapshot, within: str = "") -> Tuple[Block, ...]:
     blocks.
 
     Args:
-        survey: of a built model.
-        within: path of the sub-model to cut. Defaults to "": the whole model.
+        snapshot: of a built model.
+        path: path of the sub-model to cut. Defaults to "": the whole model.
+
+    Returns:
+        The blocks; names and paths start at the whole model.
 
     Raises:
-        SelectorError: there is no layer at `within`.
+        SelectorError: there is no layer at `path`.
     """
     finder = _Finder(snapshot)
-    if within:
+    if path:
         layers = dict(snapshot.layers)
-        if within not in layers:
+        if path not in layers:
             raise SelectorError(
-                f"within={within!r}: the model has no layer at that path. The first are: "
-                f"{', '.join(path for path, _ in snapshot.layers[:3])}."
+                f"path={path!r}: the model has no layer at that path. The first are: "
+                f"{', '.join(each for each, _ in snapshot.layers[:3])}."
             )
-        pieces = finder.pieces(layers[within], within)
+        pieces = finder.pieces(layers[path], path)
     else:
         pieces = finder.pieces(snapshot.model, "")
     return _named(join(pieces))
 
 
 class _Finder:
-    """The survey with what the search asks of it again and again."""
+    """The snapshot of a model with what the search needs again and again."""
 
     def __init__(self, snapshot: ModelSnapshot) -> None:
         self.backend = snapshot.backend
@@ -99,7 +102,7 @@ class _Finder:
         return self._child_pieces(container, path)
 
     def opens(self, layer: Any) -> bool:
-        """Whether a layer is a model to look into, when it is one step of its own."""
+        """Whether a layer is a model that is cut in turn, when it is one step of a graph."""
         if not self.backend.graph.is_layer(layer):
             return False
         if self.backend.graph.nodes(layer):

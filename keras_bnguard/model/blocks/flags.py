@@ -8,7 +8,7 @@ from keras_bnguard.records import BlockFlags
 
 
 def add_blocks(snapshot: ModelSnapshot) -> ModelSnapshot:
-    """The same survey with the blocks of its model; some milliseconds for a hundred layers."""
+    """The same snapshot with the blocks of its model; some milliseconds for a hundred layers."""
     flags = {layer.path: layer for layer in snapshot.inventory.layers}
     found = []
     for block in find_blocks(snapshot):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Sequence, Set, Tuple
 
-# A piece larger than this (in weighted layers) that is also most of the graph is no block but a
+# A piece larger than this (in layers with weights) that is also most of the graph is no block but a
 # network whose frontier never narrows: a U-Net, or cells that pass on two tensors.
 KNOT = 24
 # A tensor kept for longer than this part of such a piece is a long skip, no part of a block.
@@ -16,7 +16,7 @@ def cut(parents: Sequence[Sequence[int]], weights: Sequence[int]) -> List[List[i
 
     Args:
         parents: per node, in topological order, the indices of the nodes it takes from.
-        weights: per node, how many weighted layers it stands for.
+        weights: per node, how many layers with weights it stands for.
 
     Returns:
         Lists of node indices. A branch structure (residual, inception, squeeze-excite) is in
@@ -120,7 +120,7 @@ def _reach(n: int, used_by: Dict[int, List[int]], position: Dict[int, int]) -> i
 
 
 def _longest_path(nodes: List[int], up: Dict[int, List[int]], weights: Sequence[int]) -> List[int]:
-    """The path with most weighted layers, then most nodes."""
+    """The path with most layers that own weights, then most nodes."""
     best: Dict[int, Tuple[int, int]] = {}
     came: Dict[int, int] = {}
     for n in nodes:

@@ -14,7 +14,14 @@ _MOST_BY_WORDS = 16
 
 @dataclass(frozen=True)
 class Part:
-    """A layer that owns weights. norm: it normalizes. parameters: values that can train."""
+    """A layer that owns weights.
+
+    Attributes:
+        path: its path.
+        class_name: the name of its class.
+        norm: it normalizes.
+        parameters: how many values of it can train.
+    """
 
     path: str
     class_name: str
@@ -26,9 +33,13 @@ class Part:
 class Piece:
     """Layers that one cut left together.
 
-    container: path of the sub-model they are in. hint: a name where their own give none.
-    before, with_next: the pieces this one must not be parted from. title: the block that the
-    names of the layers give.
+    Attributes:
+        parts: the layers, in execution order.
+        container: path of the sub-model they are in.
+        hint: a name where their own give none.
+        before: the piece before, if this one must stay with it.
+        with_next: whether this piece must stay with the one after it.
+        title: the block that the names of the layers give.
     """
 
     parts: List[Part]

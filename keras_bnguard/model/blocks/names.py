@@ -1,4 +1,4 @@
-"""Which block a layer says it belongs to, read from the way its model names layers."""
+"""Which block the name of a layer gives, read from the way its model names layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NO_NUMBER = re.compile(r"\d+x\d+|(conv|maxpool|avgpool|pool|dropout|sepconv)?[1
 
 
 class Names:
-    """The names of the weighted layers of one container.
+    """The names of the layers with weights of one container.
 
     Nothing is looked up: what the names share throughout is the model's own prefix, what comes
     before the last number that is not the end of a name is the block.

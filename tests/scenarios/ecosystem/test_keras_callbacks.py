@@ -20,7 +20,7 @@ X, Y = r.data()
 
 
 def raising(**settings):
-    """Statistics of twelve steps are still on their way: said by BNG407, and meant here."""
+    """Statistics of twelve steps have not converged yet, as expected: BNG407."""
     return bng.BNGuard(on_finding="raise", **{"ignore": "BNG407", **settings})
 
 

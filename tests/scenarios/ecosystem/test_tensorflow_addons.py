@@ -25,21 +25,21 @@ ONE_HOT = np.concatenate([1 - Y, Y], axis=1)
 
 
 def raising(**settings):
-    """Statistics of twelve steps are still on their way: said by BNG407, and meant here."""
+    """Statistics of twelve steps have not converged yet, as expected: BNG407."""
     return bng.BNGuard(on_finding="raise", **{"ignore": "BNG407", **settings})
 
 
 def discriminative(model):
-    """The backbone at a tenth of the head's rate, as in discriminative layer training."""
+    """The backbone at a tenth of the head's learning rate, as in discriminative layer training."""
     head = [layer for layer in model.layers if layer.name.startswith("head")]
     pairs = [(old.SGD(1e-3), model.get_layer("backbone")), (old.SGD(1e-2), head)]
     model.compile(tfa.optimizers.MultiOptimizer(pairs), "binary_crossentropy")
     return model
 
 
-def averaged(kind, rate=0.5, trained=False):
+def averaged(kind, learning_rate=0.5, trained=False):
     model = r.transfer(trained=trained)
-    inner = old.SGD(rate)
+    inner = old.SGD(learning_rate)
     wrapped = {
         "SWA": lambda: tfa.optimizers.SWA(inner, start_averaging=0, average_period=2),
         "MovingAverage": lambda: tfa.optimizers.MovingAverage(inner, average_decay=0.9),
@@ -94,7 +94,7 @@ def test_a_score_per_class_is_kept_as_a_list_and_cannot_end_a_phase():
 
 
 # -------------------------------------------------------------------- optimizers
-def test_a_multi_optimizer_is_no_fault_frozen_or_thawed():
+def test_a_multi_optimizer_is_no_fault_frozen_or_unfrozen():
     model = discriminative(r.transfer())
     guard = raising()
     r.fit(model, 2, [guard])
@@ -107,7 +107,7 @@ def test_a_multi_optimizer_is_no_fault_frozen_or_thawed():
     model.compile(model.optimizer, "binary_crossentropy")
     assert bng.audit(model).codes == ()
     before = r.weights(base)
-    # That pretrained BN thaws is told, and is another matter.
+    # BNG104 reports that pretrained BN is unfrozen, which is another matter.
     r.fit(model, 1, [raising(ignore="BNG104,BNG407")])
     assert not r.same(before, r.weights(base))
 
@@ -130,14 +130,14 @@ def test_a_schedule_in_a_legacy_optimizer_is_refused_like_any_other():
 
 # ---------------------------------------------------------------------- averages
 @pytest.mark.parametrize("kind", ["SWA", "MovingAverage"])
-def test_the_guard_says_that_averages_need_statistics_of_their_own(kind):
+def test_the_guard_reports_that_averages_need_statistics_of_their_own(kind):
     guard = bng.BNGuard(on_finding="log")
     model = averaged(kind)
     r.fit(model, 4, [guard])
     (finding,) = [f for f in guard.report.findings if f.code == "BNG603"]
     assert finding.evidence["keeper"] == kind
     assert "to be assigned" in finding.message
-    # What its fix says, typed by hand.
+    # Its fix, typed by hand.
     model.optimizer.assign_average_vars(model.trainable_variables)
     assert not belongs(model)
     bng.recalibrate(model, X)
@@ -180,8 +180,8 @@ def test_files_of_average_model_checkpoint_hold_statistics_that_belong(update, f
         assert r.same(*trained)
 
 
-def test_averages_of_weights_that_a_phase_thaws_begin_at_the_weights():
-    model = averaged("SWA", rate=1e-4, trained=True)
+def test_averages_of_weights_that_a_phase_unfreezes_begin_at_the_weights():
+    model = averaged("SWA", learning_rate=1e-4, trained=True)
     r.fit(model, 4, [r.scheduler(r.head_then_all(2, 2))])
     for variable in model.get_layer("backbone").trainable_variables:
         average = model.optimizer.get_slot(variable, "average").numpy()
@@ -200,7 +200,7 @@ guard = bng.BNGuard(on_finding="raise")
 again = bng.Recalibrate(r.data()[0], at="swaps", assign_averages=True)
 model = r.compiled(r.transfer())
 r.fit(model, 2, [guard, r.scheduler(r.head_then_all(1, 1)), again])
-print(guard.report.steps, again.result is not None or "held")
+print(guard.report.steps, again.result is not None or "recalibrated")
 """
 
 

@@ -1,6 +1,6 @@
 """Tools that people put around `fit`: progress bars, tuners, model zoos, experiment trackers.
 
-Each runs on the stacks it can run on; docs/ecosystem.md says which, and why not on the others.
+Each runs on the stacks it can run on; docs/ecosystem.md lists which, and why not on the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ X, Y = r.data()
 
 
 def raising():
-    """Statistics of twelve steps are still on their way: said by BNG407, and meant here."""
+    """Statistics of twelve steps have not converged yet, as expected: BNG407."""
     return bng.BNGuard(on_finding="raise", ignore="BNG407")
 
 
@@ -70,7 +70,7 @@ def test_every_trial_of_a_tuner_has_a_guard_and_phases_of_its_own(tmp_path):
 @pytest.mark.skipif(
     STACK not in ("k3-jax", "k3-torch"), reason="Keras 3 alone; with TensorFlow it needs TF Text"
 )
-def test_a_backbone_of_keras_hub_is_audited_and_thawed_in_phases():
+def test_a_backbone_of_keras_hub_is_audited_and_unfrozen_in_phases():
     import keras_hub
 
     backbone = keras_hub.models.ResNetBackbone(

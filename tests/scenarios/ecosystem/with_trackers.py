@@ -19,8 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def fit(tracker):
     guard = bng.BNGuard(on_finding="raise", ignore="BNG407")
     r.fit(r.compiled(r.transfer()), 4, [guard, r.scheduler(r.head_then_all(2, 2)), tracker])
-    looks = guard.report.drift
-    return [look.total for look in looks if look.moment.kind is MomentKind.EPOCH_END]
+    snapshots = guard.report.drift
+    return [each.total for each in snapshots if each.moment.kind is MomentKind.EPOCH_END]
 
 
 def test_mlflow_logs_the_drift_of_every_epoch(tmp_path, monkeypatch):

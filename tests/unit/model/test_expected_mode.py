@@ -1,4 +1,4 @@
-"""What a BN is meant to do, what it will do here and what it did: one table each."""
+"""The mode a BN should run in, will run in here and ran in: one table each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DROPS = NormBehaviour(trainable_updates=False, frozen_updates=False, frozen_uses
             ExpectedMode.INFERENCE,
             "a/b around it is frozen",
         ),
-        ({"forced_inference": True}, None, ExpectedMode.INFERENCE, "held by keras_bnguard"),
+        ({"forced_inference": True}, None, ExpectedMode.INFERENCE, "forced by keras_bnguard"),
         (
             {"calls": (call(False, "base"),)},
             None,
@@ -56,7 +56,7 @@ DROPS = NormBehaviour(trainable_updates=False, frozen_updates=False, frozen_uses
         ),
     ],
 )
-def test_what_a_bn_is_meant_to_do_and_why(settings, sites, mode, why):
+def test_the_mode_a_bn_should_run_in_and_why(settings, sites, mode, why):
     assert expected_mode(norm("bn", **settings), sites) == (mode, why)
 
 
@@ -79,7 +79,7 @@ def test_what_a_bn_is_meant_to_do_and_why(settings, sites, mode, why):
         ({"trainable": False, "behaviour": NORMALISES}, "tfk", RunMode.TRAINING),
         ({"trainable": False, "behaviour": None}, "tfk", RunMode.INFERENCE),
         ({"behaviour": DROPS}, "tfk", RunMode.INFERENCE),
-        # A torch module does not look at Keras's flag.
+        # A torch module ignores Keras's flag.
         (
             {"kind": NormKind.TORCH, "trainable": False, "behaviour": ALWAYS_BATCH},
             "k3-torch",
@@ -118,7 +118,7 @@ def test_what_a_bn_did_in_an_observed_step(settings, sites, mode):
 
 
 @pytest.mark.parametrize(
-    ("settings", "sites", "held"),
+    ("settings", "sites", "forced"),
     [
         ({}, (), False),
         ({"trainable": False}, (), False),
@@ -129,16 +129,16 @@ def test_what_a_bn_did_in_an_observed_step(settings, sites, mode):
         ({}, (site(explicit=False),), True),
     ],
 )
-def test_held_is_what_should_stand_still_and_would_not(settings, sites, held):
-    assert norms_to_force([norm("bn", **settings)], {"bn": sites}) == (("bn",) if held else ())
+def test_bn_is_forced_that_should_run_in_inference_mode_and_would_not(settings, sites, forced):
+    assert norms_to_force([norm("bn", **settings)], {"bn": sites}) == (("bn",) if forced else ())
 
 
-def test_the_mode_table_says_where_meant_and_done_differ():
+def test_the_mode_table_shows_where_expected_and_actual_mode_differ():
     frozen = norm("base/bn", frozen_ancestors=("base",), momentum=0.9, at_default=True)
     good = norm("head/bn")
-    held = norm("held/bn", forced_inference=True)
-    rows = {mode.path: mode for mode in modes(inventory(frozen, good, held))}
-    assert [rows[p].agrees for p in ("base/bn", "head/bn", "held/bn")] == [False, True, True]
+    forced = norm("forced/bn", forced_inference=True)
+    rows = {mode.path: mode for mode in modes(inventory(frozen, good, forced))}
+    assert [rows[p].agrees for p in ("base/bn", "head/bn", "forced/bn")] == [False, True, True]
     row = rows["base/bn"]
     assert (row.expected, row.will, row.why) == (
         ExpectedMode.INFERENCE,
@@ -146,4 +146,4 @@ def test_the_mode_table_says_where_meant_and_done_differ():
         "base around it is frozen",
     )
     assert (row.trainable, row.frozen, row.momentum, row.at_default) == (True, True, 0.9, True)
-    assert rows["held/bn"].forced_inference
+    assert rows["forced/bn"].forced_inference

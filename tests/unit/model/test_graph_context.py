@@ -140,10 +140,10 @@ def test_time_distributed(kind: str) -> None:
     steps = graph_context(model, path).time_steps
     assert (steps.path, steps.steps, steps.graph) == ("td", 5, kind == "functional")
     (finding,) = bng.audit(model, select="BNG207").findings
-    said = finding.evidence["updates"][path]
+    updated = finding.evidence["updates"][path]
     x = np.zeros((4, 5, 4), "float32")
     x[:2] = 1.0
-    expected = {"5 times": 5, "once, over all frames": 1, "twice": 2}[said]
+    expected = {"5 times": 5, "once, over all frames": 1, "twice": 2}[updated]
     assert updates(model, x) == pytest.approx(expected, abs=0.01)
     assert (expected == 5) == IS_KERAS3
 
@@ -181,7 +181,7 @@ def test_a_file_of_keras_2_with_few_values_per_channel(tmp_path: Any) -> None:
         if version.startswith("3") and not IS_KERAS3:
             continue
         if version.startswith("2") and IS_KERAS3 and find_spec("tf_keras"):
-            continue  # read as what it says it is, by the Keras 2 that is there
+            continue  # read as a file of Keras 2, by the Keras 2 that is there
         report = bng.audit(load(path), select="BNG704")
         assert bool(report.findings) == (IS_KERAS3 and version.startswith("2"))
 

@@ -165,7 +165,7 @@ def test_two_layers_of_one_name_get_two_paths():
     assert paths(Twins()) == ["bn", "bn#2", "bn#3"]
 
 
-def test_paths_are_the_same_for_every_copy_and_every_look():
+def test_paths_are_the_same_for_every_copy_and_every_snapshot():
     model = nested()
     assert paths(model) == paths(model) == paths(nested()) == paths(keras.models.clone_model(model))
 
@@ -190,7 +190,7 @@ def test_frozen_ancestors_name_everything_above_that_is_frozen():
     assert norms(model)["backbone/bn"].frozen_ancestors == ("net", "backbone")
 
 
-def test_flags_that_are_handed_in_are_believed():
+def test_given_flags_count_instead_of_the_layers_own():
     model = nested()
     bn = model.get_layer("head_bn")
     assert not norms(model, flags={id(bn): False})["head_bn"].trainable
@@ -269,10 +269,10 @@ def test_a_layer_that_switches_training_on_is_listed_in_execution_order():
     x = Noisy(name="noisy")(x)
     model = keras.Model(inputs, BN(name="after")(x))
     inventory = take_snapshot(model).inventory
-    (switch,) = inventory.training_defaults
-    assert (switch.path, switch.class_name) == ("noisy", "Noisy")
+    (default,) = inventory.training_defaults
+    assert (default.path, default.class_name) == ("noisy", "Noisy")
     order = {n.path: n.calls[0].order for n in inventory.norms}
-    assert order["before"] < switch.order < order["after"]
+    assert order["before"] < default.order < order["after"]
 
 
 def test_a_subclass_of_bn_is_measured_and_keras_own_is_not():
@@ -332,7 +332,7 @@ def test_other_compiled_models_that_share_bn_are_found():
         )
 
 
-def test_other_models_are_looked_for_only_where_it_matters():
+def test_other_models_are_searched_only_where_it_matters():
     base = backbone()
     base.compile("sgd", "mse")
     assert take_snapshot(base).inventory.shared is None
@@ -340,7 +340,7 @@ def test_other_models_are_looked_for_only_where_it_matters():
     assert take_snapshot(base).inventory.shared is not None
 
 
-def test_looking_changes_nothing():
+def test_a_snapshot_changes_nothing_on_the_model():
     model = nested()
     model.compile("adam", "mse")
     before = [np.array(w) for w in model.get_weights()]

@@ -35,7 +35,7 @@ def test_a_flag_changed_after_compile_counts_only_where_it_is_obeyed():
     assert counts(model)[0] == trains
 
 
-def test_a_live_bn_below_a_frozen_base_trains_on_keras_3_only():
+def test_a_trainable_bn_below_a_frozen_base_trains_on_keras_3_only():
     model = transfer()
     model.get_layer("base").trainable = False
     model.get_layer("base").get_layer("bn").trainable = True
@@ -49,7 +49,7 @@ def test_a_shared_layer_counts_once_and_is_open_if_one_way_to_it_is():
     assert counts(model)[1] == BASE
 
 
-def test_a_report_of_a_run_says_it_too():
+def test_a_report_of_a_run_has_the_counts_too():
     model = transfer()
     model.get_layer("base").trainable = False
     model.compile("sgd", "mse")

@@ -46,8 +46,8 @@ def build(name):
     return build_one(weights=None, include_top=False, input_shape=(size, size, 3), **extra)
 
 
-def blocks_of(model, within=""):
-    return find_blocks(take_snapshot(model), within)
+def blocks_of(model, path=""):
+    return find_blocks(take_snapshot(model), path)
 
 
 def check(model, blocks):
@@ -64,9 +64,9 @@ def check(model, blocks):
         assert block.parameters == sum(counts[path] for path in block.paths) > 0
     producers, place = _wires(backend, model)
     by_layer = {id(layer): home[path] for path, layer in at.items() if path in home}
-    for layer, feeds in producers:
-        if backend.graph.is_norm(layer) and len(feeds) == 1 and id(feeds[0]) in by_layer:
-            assert by_layer[id(layer)] == by_layer[id(feeds[0])], layer.name
+    for layer, inputs in producers:
+        if backend.graph.is_norm(layer) and len(inputs) == 1 and id(inputs[0]) in by_layer:
+            assert by_layer[id(layer)] == by_layer[id(inputs[0])], layer.name
     order = [min(place[id(at[p])] for p in block.paths if id(at[p]) in place) for block in blocks]
     return order
 
@@ -77,8 +77,8 @@ def _wires(backend, model):
     for i, (node, layer) in enumerate(backend.graph.nodes(model)):
         layer_of[id(node)] = layer
         place.setdefault(id(layer), i)
-        feeds = [layer_of[id(n)] for n in backend.graph.node_inputs(node) if id(n) in layer_of]
-        producers.append((layer, feeds))
+        inputs = [layer_of[id(n)] for n in backend.graph.node_inputs(node) if id(n) in layer_of]
+        producers.append((layer, inputs))
     return producers, place
 
 
@@ -158,7 +158,7 @@ def test_a_nested_backbone_is_cut_like_a_flat_one():
 
 def test_a_path_that_is_not_there_is_named():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="only")])
-    with pytest.raises(SelectorError, match=r"within='bakbone'.*only"):
+    with pytest.raises(SelectorError, match=r"path='bakbone'.*only"):
         blocks_of(model, "bakbone")
 
 
@@ -323,7 +323,7 @@ def test_a_model_without_a_graph_has_its_children_as_blocks():
     assert blocks[0].paths == ("stem", "norm")
 
 
-def test_a_model_inside_time_distributed_is_looked_into():
+def test_a_model_inside_time_distributed_is_cut_in_turn():
     base = keras.Sequential(
         [keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Conv2D(4, 3), layers.Flatten()]
     )

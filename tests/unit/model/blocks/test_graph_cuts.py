@@ -130,7 +130,7 @@ def test_pieces_are_in_an_order_in_which_they_can_run(graph):
         ("dense", "Conv2D", False),
     ],
 )
-def test_names_that_keras_made_are_told_from_others(name, kind, automatic):
+def test_names_that_keras_made_are_recognised(name, kind, automatic):
     assert is_automatic(name, kind) == automatic
 
 
