@@ -35,6 +35,8 @@ CLEAN = (
     "keras_bnguard/advice",
     "keras_bnguard/data",
     "keras_bnguard/features",
+    "keras_bnguard/inference",
+    "keras_bnguard/model",
     "keras_bnguard/settings.py",
     "keras_bnguard/selectors.py",
 )
