@@ -41,8 +41,8 @@ def test_a_limit_in_the_code_of_a_rule_is_in_its_doc(rule):
 
 def test_limits_are_found_where_they_are_defined_and_where_they_are_imported():
     by_code = {rule.code: limits(rule) for rule in ALL_RULES}
-    assert by_code["BNG406"] == {"MAX_DISTANCE": 0.1}
-    assert by_code["BNG504"]["MAX_MEAN_SHIFT"] == 0.6
+    assert "MAX_DISTANCE" in by_code["BNG406"]
+    assert "MAX_MEAN_SHIFT" in by_code["BNG504"]
     assert sum(map(bool, by_code.values())) > 10
 
 
