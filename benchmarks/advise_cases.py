@@ -116,7 +116,7 @@ class Bench:
         self.models: Dict[Tuple[int, float, str], Any] = {}
 
     def model(self, case: Dict[str, Any], policy: str = "trainable") -> Any:
-        """The net of a case with the weights it was trained to, ready for `fit` at its learning rate."""
+        """The net of a case with its trained weights, ready for `fit` at its learning rate."""
         import keras_bnguard as bng
 
         key = (case["depth"], case["momentum"], policy)

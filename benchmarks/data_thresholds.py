@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=torch python benchmarks/data_thresholds.py            # some minutes on a CPU
     KERAS_BACKEND=jax python benchmarks/data_thresholds.py --seeds 1
-    python benchmarks/data_thresholds.py --first 10 --out thresholds.jsonl --only short_runs   # a piece
-    python benchmarks/data_thresholds.py --table thresholds.jsonl                     # all pieces of it
+    python benchmarks/data_thresholds.py --first 10 --out cases.jsonl --only short_runs  # a part
+    python benchmarks/data_thresholds.py --table cases.jsonl  # all parts of it
 
 Digits of scikit-learn, several small models. A case is *faulty* where recalibration gains more
 than 0.1 of held_out-out accuracy. It is *clean* where recalibration gains less than 0.02, and, for

@@ -188,8 +188,8 @@ TRUE_USES = (
     r"\brandom[ -]?flips?\b|\bflip(?:s|ped)? (?:of )?(?:images?|horizontally|left|x|axis)\b",
     # Names of this package, and other rates than the learning rate.
     r"\brelative ?rates?\b|\bfine[ -]tuning[ -]rate\b|\b(?:decay|error|sampling) rates?\b",
-    # Keras: hooks, and `__slots__` of Python.
-    r"\bon train (?:begin|end)\b|\bon_train_(?:begin|end)\b|__slots__",
+    # Keras: hooks, a module of Keras 2, and `__slots__` of Python.
+    r"\bsrc\.engine\b|\bon train (?:begin|end)\b|\bon_train_(?:begin|end)\b|__slots__",
     # People speak.
     r"\b(?:you|we|people|users?) (?:says?|tells?|said|told)\b",
 )

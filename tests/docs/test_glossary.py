@@ -16,31 +16,34 @@ ROWS = [
 ]
 REPLACED = [word.strip() for old, _ in ROWS for word in old.split(";")]
 
-CLEAN = (
-    "tools",
-    "Makefile",
-    "setup.cfg",
-    "tox.ini",
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "RELEASING.md",
-    "SECURITY.md",
-    "docs/architecture.md",
-    "docs/ecosystem.md",
-    "docs/data-rules.md",
-    "docs/examples",
-    "examples",
-    "benchmarks",
-    "keras_bnguard/advice",
-    "keras_bnguard/data",
-    "keras_bnguard/features",
-    "keras_bnguard/inference",
-    "keras_bnguard/model",
-    "keras_bnguard/settings.py",
-    "keras_bnguard/selectors.py",
-)
-"""The parts of the repository without an offence; in the end all of `CHECKED`."""
+NOT_YET = {
+    "docs/phases.md",
+    "keras_bnguard/auto",
+    "keras_bnguard/backends",
+    "keras_bnguard/guard",
+    "keras_bnguard/phases",
+    "keras_bnguard/recalibration",
+    "keras_bnguard/records",
+    "keras_bnguard/report",
+    "keras_bnguard/rules",
+    "keras_bnguard/statistics",
+    "tests/builders",
+    "tests/conftest.py",
+    "tests/contract",
+    "tests/guarantees",
+    "tests/scenarios",
+    "tests/unit",
+}
+"""Parts that still have words of the left column; remove a part when it has none left."""
+
+
+def parts():
+    """Every file and folder of the first level in what is checked."""
+    for name in CHECKED:
+        children = (ROOT / name).iterdir() if (ROOT / name).is_dir() else [ROOT / name]
+        for child in sorted(children):
+            if child.name != "__pycache__":
+                yield child.relative_to(ROOT).as_posix()
 
 
 def found(phrase):
@@ -113,7 +116,10 @@ def test_a_list_of_renames_is_left_out(tmp_path, monkeypatch):
     assert [offence.line for offence in offences([file])] == [4]
 
 
-@pytest.mark.parametrize("part", CLEAN)
+@pytest.mark.parametrize("part", sorted(set(parts()) - NOT_YET))
 def test_a_part_of_the_repository_follows_the_glossary(part):
-    assert part.split("/")[0] in CHECKED
     assert "\n".join(map(str, offences([ROOT / part]))) == ""
+
+
+def test_the_parts_that_are_left_out_exist():
+    assert set(parts()) >= NOT_YET
