@@ -22,6 +22,7 @@ from keras_bnguard.report.grouping import (
 )
 from keras_bnguard.report.json import as_dict
 from keras_bnguard.report.report import Report
+from keras_bnguard.statistics.drift import MAX_DISTANCE
 
 TEMPLATES = Path(__file__).with_name("templates")
 # Columns of a heat map; a run with more checks shows evenly spaced ones, the first and the last.
@@ -29,7 +30,7 @@ COLUMNS = 24
 # Layers a finding names before the rest is folded away.
 LAYERS = 4
 # Upper ends of the colour steps of the heat maps; docs/statistics.md has what goes with them.
-DISTANCE_STEPS = (0.001, 0.01, 0.03, 0.1)
+DISTANCE_STEPS = (0.001, 0.01, 0.03, MAX_DISTANCE)
 SHIFT_STEPS = (0.01, 0.1, 0.3, 1.0)
 RATIO_STEPS = (0.01, 0.1, 0.3, 1.0)
 MARKS = {"error": "✖", "warning": "▲", "info": "ℹ", "clear": "✔"}  # noqa: RUF001

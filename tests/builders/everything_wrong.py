@@ -76,6 +76,7 @@ def a_run_full_of_faults() -> Facts:
         norm("back_at_start"),
         norm("moved_far"),
         norm("frozen_moved", trainable=False),
+        # A BN for each rule that was just started: tools/new_rule.py adds it here.
         on=stack("k3-jax", graph_true_at_inference=True),
         replicas=2,
         functional=True,

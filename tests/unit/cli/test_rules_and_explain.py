@@ -64,7 +64,7 @@ def test_explain_takes_any_case_and_names(wanted, capsys):
 @pytest.mark.parametrize(
     ("wanted", "near"),
     [
-        ("BNG210", "Nearest: BNG201 training-false-ignored, "),
+        ("BNG291", "Nearest: BNG201 training-false-ignored, "),
         ("BNG2", "Nearest: BNG201"),
         ("frozen-stat", "Nearest: BNG404 frozen-statistics-updated"),
         ("BNG2O1", "BNG201"),
