@@ -4,7 +4,7 @@ python tools/new_rule.py BNG210 some-name    write the rule, its test, its facts
 python tools/new_rule.py --check             list what is unfinished; write nothing
 
 The files pass lint and tests as they are written: until you change it, the rule fires on a BN that
-is named after the rule. Each place to fill in says TODO.
+is named after the rule. TODO marks each place to fill in.
 """
 
 from __future__ import annotations
