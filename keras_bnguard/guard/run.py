@@ -89,7 +89,7 @@ class GuardRun(ListeningRun):
                 self._note_in_chapter(self.chapter, model, done, loss)
         self.stats.look(values)
         if model is not None and moment.kind is MomentKind.EPOCH_END:
-            self._averages.look(self.backend, model)
+            self._averages.measure(self.backend, model)
         self._note_late_defaults()
         drift = self.stats.drift(moment, epoch, self.steps)
         self._keep(drift)

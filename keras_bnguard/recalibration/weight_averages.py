@@ -1,4 +1,4 @@
-"""What a guard learns about averages of the weights: their distance, and what became of them."""
+"""Averages of the weights in a run: how far they are from the weights, and who recalibrates."""
 
 from __future__ import annotations
 
@@ -11,21 +11,30 @@ from keras_bnguard.records import Averaging
 
 
 class WeightAverageTracker:
-    """The averages of one run. Costs nothing where the optimizer keeps none."""
+    """Tracks the averages of one run; costs nothing where the optimizer keeps none."""
 
     def __init__(self) -> None:
         self._distance: Optional[float] = None
 
-    def look(self, backend: Backend, model: Any) -> None:
-        """At an epoch end, the values being in the model: how far averages and weights are.
+    def measure(self, backend: Backend, model: Any) -> None:
+        """Measure the distance of averages and weights at the end of an epoch.
 
-        0 is no answer: where `SwapEMAWeights` ran before, both are the averages.
+        A distance of 0 is ignored: where `SwapEMAWeights` ran before, both are the averages.
+
+        Args:
+            backend: the backend of the model.
+            model: the model, with its values in place.
         """
         if keeper(model) is not None:
             self._distance = distance(backend, model) or self._distance
 
     def at_end(self, model: Any, callbacks: Sequence[Any]) -> Optional[Averaging]:
-        """What is known when training has ended; None where no averages are kept."""
+        """Describe the averages at the end of training; None where the optimizer keeps none.
+
+        Args:
+            model: the model.
+            callbacks: all callbacks of this `fit`.
+        """
         found = averaging(model, callbacks, self._distance)
         if found is None:
             return None
@@ -33,7 +42,7 @@ class WeightAverageTracker:
 
 
 def _covered(callbacks: Sequence[Any], assigned: bool) -> bool:
-    """Whether a callback gives averages statistics of their own; see `Recalibrate.covers`."""
+    """Whether a callback recalibrates for averages; see `Recalibrate.covers_averages`."""
     return any(getattr(each, "covers_averages", _never)(assigned) for each in callbacks)
 
 

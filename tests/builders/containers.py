@@ -61,7 +61,7 @@ def unseeded_loader():
     return torch.utils.data.DataLoader(pairs, batch_size=8, shuffle=True)
 
 
-FEEDS = {
+CONTAINERS = {
     "arrays": lambda: (X, Y),
     "indexed": Indexed,
     "generator": batches,
@@ -69,13 +69,13 @@ FEEDS = {
     "list": lambda: list(batches()),
 }
 if BACKEND == "tensorflow":
-    FEEDS.update({"tf.data": tf_data, "tf.data with noise": lambda: tf_data(augment=True)})
+    CONTAINERS.update({"tf.data": tf_data, "tf.data with noise": lambda: tf_data(augment=True)})
 if BACKEND == "torch":
-    FEEDS.update({"loader": loader, "unseeded loader": unseeded_loader})
+    CONTAINERS.update({"loader": loader, "unseeded loader": unseeded_loader})
 
 
 def fit(model, data, **settings):
-    """`fit` on any of the feeds."""
+    """`fit` on any of the containers."""
     settings.setdefault("verbose", 0)
     if isinstance(data, tuple):
         return model.fit(data[0], data[1], batch_size=8, **settings)

@@ -1,4 +1,4 @@
-"""Real digits, and small models whose BN have statistics worth a look."""
+"""Real digits, and small models whose BN have trained statistics."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def dense(momentum=0.5, rescale=None, dropout=0.0, width=64, classes=10):
     return keras.Model(inputs, outputs, name="net")
 
 
-def compiled(model, rate=0.01, metrics=True):
+def compiled(model, learning_rate=0.01, metrics=True):
     model.compile(
-        keras.optimizers.Adam(rate),
+        keras.optimizers.Adam(learning_rate),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"] if metrics else [],
     )
@@ -59,7 +59,7 @@ def on_top(base, classes=10):
 
 
 def trained_base(rescale=None, scale=1.0):
-    """A base called `base` with BN `bn1` and `bn2` that know the digits."""
+    """A base called `base` with BN `bn1` and `bn2` that fit the digits."""
     model = compiled(dense(rescale=rescale))
     x, y = flat(640)
     model.fit(x * scale, y, batch_size=64, epochs=3, verbose=0)

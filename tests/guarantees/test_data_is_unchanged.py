@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from tests.builders.containers import FEEDS, X, Y, fit
+from tests.builders.containers import CONTAINERS, X, Y, fit
 from tests.builders.models import BN, layers, optimizer_state, random_state, seed_states
 from tests.conftest import SEED
 from tests.stack import keras
@@ -26,13 +26,13 @@ def net(width=6):
     return keras.Model(inputs, layers.Dense(1, activation="sigmoid", name="out")(x), name="net")
 
 
-def run(make_model, feed, guard, epochs=1):
+def run(make_model, make_data, guard, epochs=1):
     keras.backend.clear_session()
     keras.utils.set_random_seed(SEED)
     random.seed(SEED)
     model = make_model()
     model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"])
-    data = feed()
+    data = make_data()
     callbacks = [guard(data)] if guard else []
     history = fit(model, data, epochs=epochs, callbacks=callbacks).history
     history.pop("bn_drift", None)
@@ -48,16 +48,19 @@ def run(make_model, feed, guard, epochs=1):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(f, marks=pytest.mark.slow) if f in ("list", "function") else f for f in FEEDS],
+    [
+        pytest.param(f, marks=pytest.mark.slow) if f in ("list", "function") else f
+        for f in CONTAINERS
+    ],
 )
 def test_fit_ends_as_without_data(name):
     epochs = 1 if name in ("generator", "function", "list") else 2
-    alone, _ = run(net, FEEDS[name], None, epochs)
+    plain, _ = run(net, CONTAINERS[name], None, epochs)
     guarded, (guard,) = run(
-        net, FEEDS[name], lambda data: bng.BNGuard(data=data, on_finding="log"), epochs
+        net, CONTAINERS[name], lambda data: bng.BNGuard(data=data, on_finding="log"), epochs
     )
-    for part in alone:
-        assert guarded[part] == alone[part], part
+    for part in plain:
+        assert guarded[part] == plain[part], part
     assert not guard.report.notes
     skipped = {o.code: o.reason for o in guard.report.skipped}
     if name == "generator":
@@ -74,14 +77,14 @@ def test_several_inputs_are_read_as_the_model_takes_them(kind):
         taken = inputs if kind == "dict" else list(inputs.values())
         return keras.Model(taken, layers.Dense(1, activation="sigmoid")(both), name="two")
 
-    def feed():
+    def make_data():
         parts = {"a": X, "b": X[:, :3] * 100}
         return (parts if kind == "dict" else list(parts.values())), Y
 
-    alone, _ = run(make, feed, None)
-    guarded, (guard,) = run(make, feed, lambda data: bng.BNGuard(data=data, on_finding="log"))
-    for part in alone:
-        assert guarded[part] == alone[part], part
+    plain, _ = run(make, make_data, None)
+    guarded, (guard,) = run(make, make_data, lambda data: bng.BNGuard(data=data, on_finding="log"))
+    for part in plain:
+        assert guarded[part] == plain[part], part
     assert "BNG501" not in {o.code for o in guard.report.skipped}
 
 
@@ -101,7 +104,7 @@ class Busy(keras.Model):
         return self.out(self.bn(x, training=True))
 
 
-def test_audit_with_data_puts_back_what_a_call_assigns():
+def test_audit_with_data_restores_what_a_call_assigns():
     model = Busy(name="busy")
     model.compile("sgd", "mse", metrics=["mae"])
     model.fit(X, Y, batch_size=8, verbose=0)

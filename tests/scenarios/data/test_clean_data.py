@@ -208,7 +208,7 @@ if BACKEND == "tensorflow":
 if BACKEND == "torch":
     PIPELINES["a DataLoader"] = (lambda: compiled(dense()), loader, {})
 
-QUIET = ("BNG301", "BNG407", "BNG5")
+DATA_RULES = ("BNG301", "BNG407", "BNG5")
 
 
 FAST = (
@@ -224,9 +224,11 @@ FAST = (
 )
 
 
-def said(report):
-    """Findings of the rules on data, but for what is only noted."""
-    return [str(f) for f in report.findings if f.code.startswith(QUIET) and f.severity != "info"]
+def findings_on_data(report):
+    """Findings of the rules on data, except infos."""
+    return [
+        str(f) for f in report.findings if f.code.startswith(DATA_RULES) and f.severity != "info"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -234,18 +236,18 @@ def said(report):
     [p if p in FAST else pytest.param(p, marks=pytest.mark.slow) for p in PIPELINES],
 )
 def test_a_correct_pipeline_is_silent(name):
-    make, feed, settings = PIPELINES[name]
-    model, data = make(), feed()
+    make, make_data, settings = PIPELINES[name]
+    model, data = make(), make_data()
     guard = bng.BNGuard(data=data)
     x, y = data if isinstance(data, tuple) else (data() if inspect.isfunction(data) else data, None)
     if y is not None:
         settings = {"epochs": 2, "batch_size": 32, **settings}
     run = fit(model, x, y, guard=guard, **settings)
-    assert not said(run.guard.report)
+    assert not findings_on_data(run.guard.report)
     assert not run.messages
     skipped = {o.code: o.reason for o in run.guard.report.skipped}
     assert "BNG501" not in skipped, skipped
-    assert not said(bng.audit(model, data))
+    assert not findings_on_data(bng.audit(model, data))
 
 
 @pytest.mark.slow
@@ -257,7 +259,7 @@ def test_a_list_of_batches_is_silent_in_an_audit():
 
 
 @pytest.mark.slow
-def test_zero_touch_is_silent_for_correct_fine_tuning():
+def test_enable_warnings_is_silent_for_correct_fine_tuning():
     model = on_top(still(trained_base()))
     bng.enable_warnings()
     try:

@@ -36,7 +36,7 @@ def test_a_short_run_at_a_slow_momentum_is_found_without_data():
     assert "20 steps at momentum 0.99 leave 82 %" in run.finding("BNG301").message
 
 
-def test_with_data_it_is_told_before_training_and_the_gap_after():
+def test_with_data_it_is_found_before_training_and_the_gap_afterwards():
     x, y = slow()
     model = compiled(dense(momentum=0.99))
     run = fit(model, x, y, guard=guard((x, y)), batch_size=32, epochs=2)
@@ -133,13 +133,13 @@ def test_a_sequence_whose_batches_have_one_class_each():
     assert "have one label only (10 in all)" in run.finding("BNG505").message
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_batches_of_a_few_rows(asked):
+@pytest.mark.parametrize("with_data", [True, False])
+def test_batches_of_a_few_rows(with_data):
     x, y = flat(32)
-    run = fit(compiled(dense()), x, y, guard=guard((x, y) if asked else None), batch_size=4)
+    run = fit(compiled(dense()), x, y, guard=guard((x, y) if with_data else None), batch_size=4)
     assert run.layers("BNG502") == ["bn1", "bn2"]
     assert run.finding("BNG502").severity == "warning"
-    assert (run.finding("BNG502").moment == TRAIN_START) == asked
+    assert (run.finding("BNG502").moment == TRAIN_START) == with_data
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_a_bn_that_is_wired_to_training_mode():
     assert not bng.audit(right, (x, y), select="BNG507").findings
 
 
-def test_zero_touch_looks_at_the_arrays_of_fit_without_being_asked():
+def test_enable_warnings_measures_on_the_arrays_of_fit():
     x, y = flat(128)
     model = on_top(still(trained_base(1 / 255, 255.0)))
     bng.enable_warnings()
@@ -192,7 +192,7 @@ def test_zero_touch_looks_at_the_arrays_of_fit_without_being_asked():
         bng.disable_warnings()
 
 
-# --------------------------------------------------------------------- cannot look
+# --------------------------------------------------------------------- skipped
 class NoCall(keras.Model):
     """A custom step only."""
 
@@ -216,23 +216,23 @@ def test_what_cannot_be_run_is_skipped_with_its_reason_and_never_raises():
         "can be read only once": (compiled(dense()), iter([(x, y)])),
         "gave no batch": (compiled(dense()), []),
     }
-    for said, (model, data) in cases.items():
+    for reason, (model, data) in cases.items():
         report = bng.audit(model, data)
-        assert said in reasons(report)["BNG501"], (said, reasons(report)["BNG501"])
+        assert reason in reasons(report)["BNG501"], (reason, reasons(report)["BNG501"])
         assert not [f for f in report.findings if f.code.startswith("BNG5")]
     assert "no compiled loss" in reasons(bng.audit(dense(), (x, y)))["BNG506"]
     assert "no labels" in reasons(bng.audit(compiled(dense()), x))["BNG506"]
-    assert "needs P" in reasons(bng.audit(NoCall(), x))["BNG501"]
+    assert "not built" in reasons(bng.audit(NoCall(), x))["BNG501"]
 
 
-def test_a_generator_is_left_to_training_and_the_report_says_what_to_pass():
+def test_a_generator_is_left_to_training_and_the_report_names_what_to_pass():
     x, y = flat(64)
     guard = bng.BNGuard(data=FROM_FIT)
     batches = ((x[i : i + 32], y[i : i + 32]) for i in 100 * [0, 32])
     compiled(dense()).fit(batches, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=[guard])
-    said = reasons(guard.report)["BNG504"]
-    assert "generator can be read only once and is left to training" in said
-    assert "function that returns a new one" in said
+    reason = reasons(guard.report)["BNG504"]
+    assert "generator can be read only once and is left to training" in reason
+    assert "function that returns a new one" in reason
 
 
 def test_a_loss_that_cannot_be_computed_is_skipped():

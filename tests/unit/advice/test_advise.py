@@ -1,4 +1,4 @@
-"""`advise`: what it measures, what it says, and that nothing of the model is left changed."""
+"""`advise`: what it measures and recommends, and that it leaves no change in the model."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def quick(model, rows=None, **settings):
     return bng.advise(model, data(rows=16) if rows is None else rows, **settings)
 
 
-def test_every_bit_of_the_model_is_put_back_and_training_goes_on_as_if_nothing_had_been():
+def test_every_bit_of_the_model_is_restored_and_training_continues_as_without_advise():
     ends = []
-    for asked in (False, True):
+    for advised in (False, True):
         model = trained()
         step, optimizer, before = model.train_function, model.optimizer, everything(model)
         keras.utils.set_random_seed(11)
-        if asked:
+        if advised:
             quick(model)
             assert model.train_function is step
             assert model.optimizer is optimizer
@@ -73,32 +73,32 @@ def test_every_bit_of_the_model_is_put_back_and_training_goes_on_as_if_nothing_h
     assert ends[0] == ends[1]
 
 
-def test_a_model_that_never_took_a_step_ends_as_it_began():
+def test_a_model_without_a_step_ends_as_it_started():
     ends = []
-    for asked in (False, True):
+    for advised in (False, True):
         model = trained(fit=False)
         flags = [layer.trainable for _, layer in take_snapshot(model).layers]
-        if asked:
+        if advised:
             quick(model)
             assert flags == [layer.trainable for _, layer in take_snapshot(model).layers]
             assert model.train_function is None
         keras.utils.set_random_seed(12)
         model.fit(*data(rows=16), batch_size=8, epochs=1, verbose=0)
-        weights, slots, _, _ = everything(model)
-        ends.append((weights, slots))
+        weights, optimizer_variables, _, _ = everything(model)
+        ends.append((weights, optimizer_variables))
     assert ends[0] == ends[1]
 
 
-def test_an_error_in_the_middle_puts_everything_back_too():
+def test_after_an_error_everything_is_restored_too():
     model = trained()
     before = everything(model)
     with pytest.raises(bng.SettingError, match="one number a row"):
         quick(model, metric=lambda y, outputs: 1.0)
-    kept = TrialTraining(take_snapshot(model).backend, model)
-    live = ForcedTraining([model.get_layer("head_bn")])
+    trial = TrialTraining(take_snapshot(model).backend, model)
+    training_mode = ForcedTraining([model.get_layer("head_bn")])
 
     def fail_after_a_step():
-        with kept, kept.step("live", live) as train:
+        with trial, trial.step("training mode", training_mode) as train:
             train(*data(rows=8))
             raise ZeroDivisionError
 
@@ -108,7 +108,7 @@ def test_an_error_in_the_middle_puts_everything_back_too():
     assert open_patches() == 0
 
 
-def test_a_live_trial_moves_even_frozen_bn_and_a_held_one_none():
+def test_a_trial_in_training_mode_updates_frozen_bn_and_one_in_inference_mode_updates_none():
     model = transfer()
     model.get_layer("base").trainable = False
     model.compile(adam(), "mse")
@@ -116,22 +116,22 @@ def test_a_live_trial_moves_even_frozen_bn_and_a_held_one_none():
     snapshot = take_snapshot(model)
     start, affine = statistics(norm), as_array(norm.gamma)
     changed = {}
-    with TrialTraining(snapshot.backend, model) as kept:
-        for name, held in (
-            ("held", bng.force_inference(model, "*")),
-            ("live", ForcedTraining([norm])),
+    with TrialTraining(snapshot.backend, model) as trial:
+        for name, mode in (
+            ("inference mode", bng.force_inference(model, "*")),
+            ("training mode", ForcedTraining([norm])),
         ):
-            kept.rewind()
-            with kept.step(name, held) as train:
+            trial.rewind()
+            with trial.step(name, mode) as train:
                 train(*data(rows=8))
                 train(*data(rows=8))
             changed[name] = statistics(norm) != start
             assert np.array_equal(as_array(norm.gamma), affine)
-    assert changed == {"held": False, "live": True}
+    assert changed == {"inference mode": False, "training mode": True}
     assert statistics(norm) == start
 
 
-# -------------------------------------------------------------------- what it says
+# -------------------------------------------------------------------- the recommendation
 def blobs(rows, seed, shift):
     """Two classes that a plane parts; `shift` moves the domain across the plane."""
     rng = np.random.default_rng(seed)
@@ -156,7 +156,7 @@ def classifier():
     return model
 
 
-def test_on_a_shifted_domain_it_says_not_frozen_and_the_shift_is_in_the_table():
+def test_on_a_shifted_domain_frozen_is_not_recommended_and_the_table_shows_the_shift():
     model = classifier()
     advice = bng.advise(
         model, blobs(96, 1, 3.0), epochs=3, batch_size=16, folds=2, n_repeats=1, steps=6
@@ -175,7 +175,7 @@ def test_on_a_shifted_domain_it_says_not_frozen_and_the_shift_is_in_the_table():
     assert "bng." in text or "trainable" in text
 
 
-def test_where_nothing_differs_it_says_so_and_leaves_the_statistics_as_they_are():
+def test_where_nothing_differs_frozen_is_recommended():
     model = classifier()
     for name in ("bn0", "bn1"):
         model.get_layer(name).momentum = 0.9999
@@ -199,7 +199,7 @@ def rows(frozen, recalibrated, trainable):
     return {policy: value + np.roll(NOISE, i) for i, (policy, value) in enumerate(found)}
 
 
-def test_the_best_score_wins_where_it_is_clear():
+def test_a_significantly_better_score_wins():
     decision = decide(rows(0.5, 0.9, 0.6), rows(1, 1, 1))
     assert decision[:2] == (Policy.RECALIBRATED, True)
     assert "better than frozen" in decision.reason
@@ -211,14 +211,14 @@ def test_among_equal_scores_the_lower_loss_wins():
     assert "loss" in decision.reason
 
 
-def test_without_a_difference_it_is_frozen_and_it_says_so():
+def test_without_a_difference_the_policy_is_frozen():
     same = np.ones(50)
     decision = decide(*[dict.fromkeys(Policy, same)] * 2)
     assert decision[:3] == (Policy.FROZEN, False, False)
     assert "no difference" in decision.reason
 
 
-def test_a_lead_within_noise_is_said_to_be_unsure_and_a_smaller_one_to_be_none():
+def test_a_lead_within_noise_is_unsure_and_a_smaller_one_is_no_difference():
     score = np.zeros(100)
     score[:2] = 1.0
     scores = dict(zip(Policy, (np.zeros(100), score, np.zeros(100))))

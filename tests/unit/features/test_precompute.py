@@ -1,4 +1,4 @@
-"""`precompute_features`: the trunk once, and a refusal where that would not be the same."""
+"""`precompute_features`: runs the backbone once, and raises where features would differ later."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ IMAGES = RNG.normal(size=(37, 6, 6, 3)).astype("float32")
 LABELS = np.arange(37) % 3
 
 
-def trunk(extra=None, training=None):
+def backbone(extra=None, training=None):
     inputs = keras.Input((6, 6, 3))
     x = layers.Conv2D(4, 3, name="conv")(inputs)
     bn = layers.BatchNormalization(name="bn")
     x = bn(x) if training is None else bn(x, training=training)
     x = extra(x) if extra is not None else x
-    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x), name="trunk")
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x), name="backbone")
     mean, variance = np.array([0.5, -1, 2, 0]), np.array([2.0, 0.5, 1, 3])
     model.get_layer("bn").set_weights([np.ones(4), np.zeros(4), mean, variance])
     model.trainable = False
@@ -28,7 +28,7 @@ def trunk(extra=None, training=None):
 
 
 def test_features_are_those_of_predict_in_the_order_of_the_data():
-    model = trunk()
+    model = backbone()
     features = bng.precompute_features(model, (IMAGES, LABELS), batch_size=8)
     assert features.x.shape == (37, 4)
     assert features.x.dtype == np.float32
@@ -39,7 +39,7 @@ def test_features_are_those_of_predict_in_the_order_of_the_data():
 
 
 def test_labels_and_weights_stay_with_rows_that_are_shuffled_at_every_pass():
-    model, order = trunk(), np.random.default_rng(1)
+    model, order = backbone(), np.random.default_rng(1)
 
     def batches():
         rows = order.permutation(37)
@@ -69,8 +69,8 @@ def test_several_inputs_and_outputs_keep_their_names():
     assert features.y is None
 
 
-def test_a_head_on_features_learns_what_it_learns_behind_the_trunk():
-    model = trunk()
+def test_a_head_on_features_learns_what_it_learns_behind_the_backbone():
+    model = backbone()
     head = layers.Dense(3, name="head")
     whole_input = keras.Input((6, 6, 3))
     whole = keras.Model(whole_input, head(model(whole_input)))
@@ -82,31 +82,31 @@ def test_a_head_on_features_learns_what_it_learns_behind_the_trunk():
     trained = [w.copy() for w in head.get_weights()]
     features = bng.precompute_features(model, (IMAGES, target))
     head.set_weights(start)
-    alone_input = keras.Input((4,))
-    alone = keras.Model(alone_input, head(alone_input))
-    alone.compile(keras.optimizers.SGD(0.1), "mse")
-    alone.fit(features.x, features.y, **settings)
+    head_input = keras.Input((4,))
+    head_model = keras.Model(head_input, head(head_input))
+    head_model.compile(keras.optimizers.SGD(0.1), "mse")
+    head_model.fit(features.x, features.y, **settings)
     for one, other in zip(trained, head.get_weights()):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
-def test_a_trunk_that_trains_is_refused():
-    model = trunk()
+def test_a_backbone_that_trains_is_refused():
+    model = backbone()
     model.get_layer("conv").trainable = True
     model.trainable = True
     with pytest.raises(bng.UnsupportedModelError, match="conv, bn would train"):
         bng.precompute_features(model, IMAGES)
 
 
-def test_a_live_bn_in_a_frozen_trunk_is_refused():
-    model = trunk()
+def test_a_trainable_bn_in_a_frozen_backbone_is_refused():
+    model = backbone()
     model.get_layer("bn").trainable = True
     with pytest.raises(bng.UnsupportedModelError, match="bn"):
         bng.precompute_features(model, IMAGES)
 
 
-def test_a_trunk_compiled_before_it_was_frozen_is_taken():
-    model = trunk()
+def test_a_backbone_compiled_before_it_was_frozen_is_taken():
+    model = backbone()
     model.trainable = True
     model.compile("sgd", "mse")
     model.trainable = False
@@ -114,8 +114,8 @@ def test_a_trunk_compiled_before_it_was_frozen_is_taken():
 
 
 @pytest.mark.parametrize("layer", ["Dropout", "GaussianNoise"])
-def test_dropout_in_the_trunk_is_refused_unless_it_is_to_be_off(layer):
-    model = trunk(getattr(layers, layer)(0.5, name="random"))
+def test_dropout_in_the_backbone_is_refused_unless_it_is_to_be_off(layer):
+    model = backbone(getattr(layers, layer)(0.5, name="random"))
     states = [as_array(v).tobytes() for v in model.variables]
     with pytest.raises(bng.UnsupportedModelError, match=r"in training mode.*random"):
         bng.precompute_features(model, IMAGES)
@@ -140,8 +140,8 @@ class Noisy(layers.Layer):
         return x + tf.random.normal((1,))
 
 
-class ByTheBatch(layers.Layer):
-    """Takes the mean of the batch off, whatever mode it is called in."""
+class MinusBatchMean(layers.Layer):
+    """Subtracts the mean of the batch in every mode."""
 
     def call(self, x):
         if IS_KERAS3:
@@ -151,19 +151,20 @@ class ByTheBatch(layers.Layer):
         return x - tf.reduce_mean(x, axis=0, keepdims=True)
 
 
-def test_a_trunk_that_is_random_in_inference_is_refused_even_where_dropout_is_to_be_off():
+def test_a_backbone_that_is_random_in_inference_is_refused_even_where_dropout_is_to_be_off():
     with pytest.raises(bng.UnsupportedModelError, match="called again"):
-        bng.precompute_features(trunk(Noisy()), IMAGES, inference_only=True)
+        bng.precompute_features(backbone(Noisy()), IMAGES, inference_only=True)
 
 
-def test_a_trunk_that_mixes_rows_is_refused():
+def test_a_backbone_that_mixes_rows_is_refused():
     with pytest.raises(bng.UnsupportedModelError, match="other rows"):
-        bng.precompute_features(trunk(ByTheBatch()), IMAGES)
+        bng.precompute_features(backbone(MinusBatchMean()), IMAGES)
 
 
-def test_a_bn_called_with_training_true_is_judged_by_what_this_keras_does():
-    model = trunk(training=True)
-    assert bng.precompute_features(model, IMAGES).rows == 37  # frozen: it stands still everywhere
+def test_a_bn_called_with_training_true_is_refused_where_this_keras_updates_it():
+    model = backbone(training=True)
+    # No stack updates a frozen BN.
+    assert bng.precompute_features(model, IMAGES).rows == 37
     model.get_layer("bn").trainable = True
     before = statistics(model.get_layer("bn"))
     with pytest.raises(bng.UnsupportedModelError, match="bn"):
@@ -173,4 +174,4 @@ def test_a_bn_called_with_training_true_is_judged_by_what_this_keras_does():
 
 def test_data_of_another_shape_is_refused():
     with pytest.raises(bng.DataError, match="shape"):
-        bng.precompute_features(trunk(), IMAGES[..., :2])
+        bng.precompute_features(backbone(), IMAGES[..., :2])

@@ -1,4 +1,4 @@
-"""`Recalibrate` in `fit`: at train end, around swaps of averages, in any order of callbacks."""
+"""`Recalibrate` in `fit`: when training ends, when averages are swapped, in any order."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def model_with(optimizer=None, frozen=False, **settings):
     return model
 
 
-def averaging(rate=0.05, momentum=0.9):
-    return keras.optimizers.Adam(rate, use_ema=True, ema_momentum=momentum)
+def averaging(learning_rate=0.05, momentum=0.9):
+    return keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=momentum)
 
 
 def fit(model, *callbacks, **settings):
@@ -67,9 +67,9 @@ class Keeps(C.Callback):
         self.final = [np.array(w) for w in self.model.get_weights()]
 
 
-# --------------------------------------------------------------------- train end
+# --------------------------------------------------------------------- end of training
 @pytest.mark.parametrize("guard_first", [True, False])
-def test_averaged_weights_get_their_own_statistics_and_the_report_says_so(guard_first, tmp_path):
+def test_averaged_weights_get_their_own_statistics_and_the_report_lists_it(guard_first, tmp_path):
     guard = bng.BNGuard(report=str(tmp_path / "r.json"))
     again = bng.Recalibrate(X)
     model = model_with()
@@ -82,7 +82,7 @@ def test_averaged_weights_get_their_own_statistics_and_the_report_says_so(guard_
     assert again.result.paths == ("bn",)
 
 
-def test_without_it_the_statistics_are_of_other_weights_and_the_guard_says_so():
+def test_without_it_the_statistics_are_of_other_weights_and_the_guard_reports_that():
     guard = bng.BNGuard(on_finding="log")
     model = model_with()
     fit(model, guard)
@@ -94,7 +94,7 @@ def test_without_it_the_statistics_are_of_other_weights_and_the_guard_says_so():
     assert finding.moment == Moment(MomentKind.TRAIN_END)
 
 
-def test_the_handle_puts_the_statistics_of_training_back():
+def test_undo_restores_the_statistics_of_training():
     plain, recalibrated, again = model_with(), None, bng.Recalibrate(X)
     weights = plain.get_weights()
     fit(plain)
@@ -106,7 +106,7 @@ def test_the_handle_puts_the_statistics_of_training_back():
     assert same(plain.get_weights(), recalibrated.get_weights())
 
 
-def test_plain_training_is_recalibrated_too_and_frozen_layers_are_left_alone():
+def test_plain_training_is_recalibrated_too_and_frozen_layers_are_not():
     model = model_with(keras.optimizers.SGD(0.01))
     fit(model, bng.Recalibrate(X))
     assert belongs(model)
@@ -120,7 +120,7 @@ def test_plain_training_is_recalibrated_too_and_frozen_layers_are_left_alone():
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_weights_that_early_stopping_puts_back_get_their_statistics(first):
+def test_weights_that_early_stopping_restores_get_their_statistics(first):
     stop = C.EarlyStopping("loss", patience=1, min_delta=1e9, restore_best_weights=True)
     again, kept = bng.Recalibrate(X), Keeps()
     model = model_with(keras.optimizers.SGD(0.05))
@@ -131,7 +131,7 @@ def test_weights_that_early_stopping_puts_back_get_their_statistics(first):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_bn_that_a_phase_holds_is_left_alone(first):
+def test_a_bn_that_a_phase_forces_into_inference_mode_is_not_recalibrated(first):
     model = model_with(keras.optimizers.SGD(0.01))
     model.get_layer("bn").set_weights([np.full(5, v, "float32") for v in (1, 0, 2, 3)])
     before = statistics(model)
@@ -142,7 +142,7 @@ def test_a_bn_that_a_phase_holds_is_left_alone(first):
     assert same(before, statistics(model))
 
 
-def test_everybody_is_called_once_per_hook_though_the_order_changes():
+def test_every_callback_is_called_once_per_hook_though_the_order_changes():
     calls = []
 
     class Notes(C.EarlyStopping):
@@ -164,7 +164,7 @@ if IS_KERAS3:
     def test_swapped_averages_get_statistics_while_training_goes_on_with_its_own(first, on_epoch):
         inside, outside = [], []
 
-        class Looks(C.Callback):
+        class Records(C.Callback):
             def on_test_end(self, logs=None):
                 inside.append(belongs(self.model))
 
@@ -177,11 +177,11 @@ if IS_KERAS3:
             fit(model, *listed, epochs=3, validation_data=(X, Y))
             return model
 
-        plain = run(Looks(), C.SwapEMAWeights(swap_on_epoch=on_epoch))
+        plain = run(Records(), C.SwapEMAWeights(swap_on_epoch=on_epoch))
         assert not any(inside)
         without, inside[:], outside[:] = list(outside), [], []
         swap, again = C.SwapEMAWeights(swap_on_epoch=on_epoch), bng.Recalibrate(X, at="swaps")
-        model = run(*([again, Looks(), swap] if first else [Looks(), swap, again]))
+        model = run(*([again, Records(), swap] if first else [Records(), swap, again]))
         assert inside == [True, True, True]
         if not on_epoch:
             assert all(same(a, b) for a, b in zip(outside, without))
@@ -210,7 +210,7 @@ def test_the_watch_on_swaps_ends_with_a_fit_that_raises():
 def test_the_guard_is_silent_where_nothing_is_stale():
     unchanged = {
         "no averages": (model_with(keras.optimizers.Adam(0.05)), ()),
-        "slow": (model_with(averaging(rate=1e-5)), ()),
+        "slow": (model_with(averaging(learning_rate=1e-5)), ()),
         "best epoch": (
             model_with(),
             (C.EarlyStopping("loss", min_delta=1e9, patience=1, restore_best_weights=True),),

@@ -1,4 +1,4 @@
-"""`recalibrate`: exact population statistics, and the way back."""
+"""`recalibrate`: exact population statistics, and how they are undone."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_sequential_is_exact_for_the_inference_that_follows():
         np.testing.assert_allclose(variance, seen.var((0, 1, 2)), rtol=1e-3)
 
 
-def test_nothing_but_the_chosen_statistics_changes_and_undo_brings_every_bit_back():
+def test_nothing_but_the_chosen_statistics_changes_and_undo_restores_every_bit():
     model = conv_model()
     before = weights(model)
     result = bng.recalibrate(model, IMAGES)
@@ -98,7 +98,7 @@ def test_nothing_but_the_chosen_statistics_changes_and_undo_brings_every_bit_bac
     assert same(before, weights(model))
 
 
-def test_a_bn_the_user_froze_is_left_alone_unless_it_is_named():
+def test_a_frozen_bn_is_recalibrated_only_where_it_is_named():
     model = conv_model()
     model.get_layer("bn1").trainable = False
     assert bng.recalibrate(model, IMAGES).paths == ("bn0", "bn2")
@@ -168,7 +168,7 @@ def test_a_mode_gap_changes_nothing_and_is_zero_without_bn():
     assert bng.mode_gap(plain, (X, np.zeros((50, 2), "float32"))).gap() == 0.0
 
 
-def test_a_held_bn_is_in_inference_mode_in_both_halves_of_a_mode_gap():
+def test_a_forced_bn_is_in_inference_mode_in_both_halves_of_a_mode_gap():
     model = dense_model()
     model.compile("sgd", "mse")
     data = (X, X[:, :1])
@@ -192,7 +192,7 @@ def test_bad_input_gets_one_clear_error():
         bng.mode_gap(model, X)
 
 
-def test_a_failure_in_the_middle_puts_everything_back():
+def test_after_an_error_everything_is_restored():
     model = dense_model()
     before = weights(model)
     with pytest.raises(ZeroDivisionError):
@@ -285,7 +285,7 @@ def test_a_mode_gap_leaves_metrics_optimizer_and_seeds_as_they_were():
     assert drawn != expected
 
 
-def test_held_bn_run_in_inference_mode_on_both_sides_of_a_mode_gap():
+def test_bn_forced_in_the_step_run_in_inference_mode_on_both_sides_of_a_mode_gap():
     model = conv_model(depth=1)
     model.compile("sgd", "mse")
     target = np.zeros((40, 4), "float32")

@@ -1,4 +1,4 @@
-"""A model that its first step builds: the rules on data look once more after it."""
+"""A model that its first step builds: the data rules are evaluated again after it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def base():
 
 @lru_cache(maxsize=1)
 def weights():
-    """Of a base whose BN know the digits."""
+    """Of a base whose BN fit the digits."""
     keras.utils.set_random_seed(2)
     model = base()
     bng.recalibrate(model, flat(128)[0])
@@ -30,7 +30,7 @@ def weights():
 
 
 class Unbuilt(keras.Model):
-    """A frozen base that knows digits from 0 to 1, under a head that is not built yet."""
+    """A frozen base that fits digits from 0 to 1, under a head that is not built yet."""
 
     def __init__(self):
         super().__init__()
@@ -59,7 +59,7 @@ def test_the_wrong_scale_is_seen_at_the_end_of_the_first_epoch():
     assert len([m for m in run.messages if "BNG501" in m]) == 1
 
 
-def test_arrays_are_looked_at_late_without_being_asked_too():
+def test_arrays_of_fit_are_measured_late_too():
     model, x, y = started(255.0)
     bng.enable_warnings()
     try:
@@ -76,7 +76,7 @@ def test_the_right_scale_is_silent_and_nothing_is_skipped():
     assert "BNG501" not in {o.code: o.reason for o in run.guard.report.skipped}
 
 
-def test_looking_late_changes_no_bit():
+def test_measuring_late_changes_no_bit():
     ends = []
     for guards in ([], [bng.BNGuard(data=flat(128))]):
         model, x, y = started()
