@@ -2,5 +2,5 @@
 
 Start at `registry.backend_for(model)`. `docs/backends.md` lists what a new backend has to write.
 Everything private that this package uses of a Keras is in this folder, and each such name has a
-test in `tests/contract/test_private_names.py` that fails when Keras renames it.
+test in `tests/contract/` that fails when Keras renames it.
 """

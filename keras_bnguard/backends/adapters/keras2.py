@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.interface import ArrayOperations
+from keras_bnguard.backends.known_stacks import TENSORFLOW
 from keras_bnguard.backends.optimizers.learning_rates import innermost, move_factors
 from keras_bnguard.backends.optimizers.renewal import (
     carry_slots,
@@ -198,7 +199,7 @@ class Keras2Step(Step):
         kept = getattr(model, "_steps_per_execution", None)
         if kept is None:
             return 1
-        with sys.modules["tensorflow"].init_scope():  # A guarded step asks while it is traced.
+        with sys.modules[TENSORFLOW].init_scope():  # A guarded step asks while it is traced.
             return int(kept.numpy())
 
 

@@ -8,6 +8,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.backends.interface import OptimizerInterface
+from keras_bnguard.backends.known_stacks import PACKAGES
 from keras_bnguard.backends.optimizers.learning_rates import Factors, put_factors, take_factors
 from keras_bnguard.backends.optimizers.renewal import (
     delayed,
@@ -115,7 +116,7 @@ class Optimizer(OptimizerInterface):
         )
         for each in callbacks:
             packages = [package_of(cls) for cls in type(each).__mro__]
-            if OURS not in packages and packages[0] not in ("keras", self._package):
+            if OURS not in packages and packages[0] not in PACKAGES:
                 return False
             if isinstance(each, open_to_users):
                 return False

@@ -1,0 +1,48 @@
+"""The flags interface: those of now, at `compile()`, and pending."""
+
+from __future__ import annotations
+
+from tests.builders.models import (
+    backbone,
+    transfer,
+)
+from tests.contract.models import BACKEND_OF, KERAS2, compiled, fit
+from tests.stack import IS_KERAS3, keras
+
+
+def test_the_own_flag_is_set_and_nothing_below():
+    base = backbone()
+    BACKEND_OF.flags.set_own(base, False)
+    assert base.trainable is False
+    assert base.get_layer("bn").trainable is True
+    bn = base.get_layer("bn")
+    BACKEND_OF.flags.set_own(bn, False)
+    assert len(bn.trainable_variables) == 0
+    BACKEND_OF.flags.set_own(base, True)
+    assert bn.trainable is False
+    BACKEND_OF.flags.set_own(bn, True)
+    assert len(bn.trainable_variables) == 2
+
+
+def test_compiled_and_pending_flags():
+    model = compiled(transfer())
+    head = model.get_layer("head_bn")
+    head.trainable = False
+    flags = BACKEND_OF.flags.compiled(model)
+    assert BACKEND_OF.flags.pending(model) == {}
+    if flags is None:
+        assert IS_KERAS3
+    else:
+        assert flags[id(head)] is True
+    seen = {}
+
+    class Look(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.update(BACKEND_OF.flags.pending(model))
+
+    if KERAS2:
+        fit(model, callbacks=[Look()])
+        assert seen[id(head)] is False
+        assert head.trainable is False
+        BACKEND_OF.flags.remember_compiled(model)
+        assert BACKEND_OF.flags.compiled(model)[id(head)] is False

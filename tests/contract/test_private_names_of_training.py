@@ -1,0 +1,164 @@
+"""Private names of callbacks, steps and random states mean what this package takes them for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_bnguard.backends.registry import backend_for
+from tests.builders.models import adam, as_array, backbone, data, sgd, transfer
+from tests.contract.models import KERAS2
+from tests.contract.private_names import compiled, private
+from tests.stack import BACKEND, IS_KERAS3, keras
+
+
+@private("_is_default", on=IS_KERAS3)
+def test_keras_3_marks_hooks_that_are_not_overridden():
+    assert keras.callbacks.Callback.on_train_batch_end._is_default is True
+
+    class Own(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            pass
+
+    hooks = keras.callbacks.CallbackList([keras.callbacks.Callback()])
+    # TensorFlow dispatches batches asynchronously by itself, so Keras does not.
+    assert hooks._async_train is (BACKEND != "tensorflow")
+    assert keras.callbacks.CallbackList([Own()])._async_train is False
+
+
+@private("_supports_tf_logs _chief_worker_only", on=KERAS2)
+def test_keras_2_asks_callbacks_these_private_things():
+    assert keras.callbacks.Callback()._supports_tf_logs is False
+    assert keras.callbacks.Callback()._chief_worker_only is None
+    assert callable(keras.callbacks.Callback()._implements_train_batch_hooks)
+
+
+@private("_training_metadata_path _weights_path", on=IS_KERAS3)
+@private("_prev_weights_path _prev_training_metadata_path", on=IS_KERAS3)
+def test_backup_and_restore_keeps_its_files_here(tmp_path):
+    backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+    assert str(backup._training_metadata_path).endswith(".json")
+    assert str(backup._weights_path).endswith(".weights.h5")
+    if hasattr(backup, "double_checkpoint"):
+        assert str(backup._prev_weights_path).endswith(".bkp")
+        assert str(backup._prev_training_metadata_path).endswith(".bkp")
+
+
+@private("_swap_variables", on=IS_KERAS3)
+def test_swap_ema_weights_swaps_by_this_method():
+    swap = keras.callbacks.SwapEMAWeights()
+    model = compiled(optimizer=sgd(use_ema=True))
+    model.fit(*data(8), epochs=1, verbose=0)
+    swap.set_model(model)
+    kept = model.optimizer._model_variables_moving_average[0]
+    kept.assign(kept * 0 + 3)
+    swap._swap_variables()
+    assert float(np.array(as_array(model.trainable_variables[0])).mean()) == 3.0
+
+
+@private("_initial_epoch", on=IS_KERAS3)
+def test_a_model_goes_on_from_the_epoch_of_its_backup():
+    model = compiled()
+    assert model._initial_epoch is None
+    model._initial_epoch = 2
+    assert len(model.fit(*data(8), epochs=3, verbose=0).history["loss"]) == 1
+
+
+@private("_loss_tracker", on=IS_KERAS3)
+def test_the_mean_of_the_loss_is_kept_by_this_metric():
+    model = compiled()
+    model.train_on_batch(*data(8))
+    assert model._loss_tracker.name == "loss"
+    assert model._loss_tracker in model.metrics
+
+
+@private("_create_all_weights", on=KERAS2)
+def test_legacy_optimizers_make_their_slots_when_asked():
+    optimizer = keras.optimizers.legacy.Adam()
+    model = backbone()
+    optimizer._create_all_weights(model.trainable_variables)
+    assert optimizer.get_slot(model.trainable_variables[0], "m") is not None
+
+
+@private("_create_hypers _hypers_created", on=KERAS2)
+def test_legacy_optimizers_make_a_variable_of_a_number_that_was_set_after_a_schedule():
+    optimizer = keras.optimizers.legacy.SGD(keras.optimizers.schedules.ExponentialDecay(1, 1, 0.5))
+    optimizer._create_hypers()
+    assert optimizer._hypers_created
+    optimizer.learning_rate = 0.25
+    optimizer._hypers_created = False
+    optimizer._create_hypers()
+    optimizer.learning_rate.assign(0.5)
+    assert float(optimizer.learning_rate) == 0.5
+
+
+@private("_compile_config")
+def test_a_saved_model_is_compiled_again_with_what_is_in_this_dict():
+    model = compiled()
+    model._compile_config.config["optimizer"] = adam()
+    again = model.get_compile_config()["optimizer"]
+    assert again["class_name"] == "Adam"
+
+
+@private("_iterations")
+def test_the_step_count_is_behind_a_private_name():
+    assert hasattr(sgd(), "_iterations") or IS_KERAS3
+
+
+# ------------------------------------------------------------------- what a step moves
+@private("_train_counter _test_counter _predict_counter", on=KERAS2)
+def test_keras_2_counts_steps_in_variables_of_the_model():
+    model = compiled()
+    model.fit(*data(8), batch_size=4, verbose=0)
+    assert int(model._train_counter.numpy()) == 2
+    assert hasattr(model._test_counter, "assign")
+    assert hasattr(model._predict_counter, "assign")
+
+
+@private("_compile_metrics _compile_loss", on=IS_KERAS3)
+def test_keras_3_builds_what_compile_was_given_at_the_first_step():
+    model = transfer()
+    model.compile(sgd(), "mse", metrics=["mae"])
+    parts = (model._compile_metrics, model._compile_loss)
+    assert [part.built for part in parts] == [False, False]
+    model.train_on_batch(*data(8))
+    assert [part.built for part in parts] == [True, True]
+
+
+@private("_SEED_GENERATOR", on=KERAS2)
+def test_keras_2_gives_operations_seeds_of_a_generator_once_a_seed_was_set():
+    import importlib
+
+    backend = backend_for(transfer())
+    module = importlib.import_module(f"{backend.package}.src.backend")
+    keras.utils.set_random_seed(1)
+    assert hasattr(module._SEED_GENERATOR.generator, "getstate")
+    assert len(backend.values.random_states()) == 1
+
+
+@private("_rng", on=BACKEND == "tensorflow")
+def test_eager_operations_take_their_seeds_from_the_context():
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    tf.random.set_seed(1)
+    generator = context.context()._rng
+    before = generator.getstate()
+    tf.random.uniform((2,))
+    assert generator.getstate() != before
+
+
+# ------------------------------------------------------------------------- JAX
+@private("_jax_state _jax_state_synced", on=BACKEND == "jax")
+def test_jax_keeps_the_state_of_an_epoch_outside_the_model():
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            model = self._model
+            seen.append((bool(model._jax_state), model._jax_state_synced))
+            model.jax_state_sync()
+            seen.append((bool(model._jax_state), model._jax_state_synced))
+
+    compiled().fit(*data(8), verbose=0, callbacks=[Look()])
+    assert seen[0] == (True, False)
+    assert seen[1][1] is True

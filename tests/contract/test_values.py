@@ -1,0 +1,56 @@
+"""The values interface: reading bit for bit, as copies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.builders.models import (
+    BN,
+)
+from tests.contract.models import BACKEND_OF, built
+from tests.stack import BACKEND
+
+
+def test_values_are_read_bit_for_bit_and_as_copies():
+    layer = built(BN())
+    values = np.array([[1, np.nan, -0.0], [3, 1e-42, np.inf], [5, 6, 7], [8, 9, 1e38]], np.float32)
+    layer.set_weights([values[2], values[3], values[0], values[1]])
+    stored = [w.tobytes() for w in layer.get_weights()]
+    (handle,) = BACKEND_OF.graph.handles(layer, "bn")
+    state, vectors = BACKEND_OF.values.state(handle), handle.vectors()
+    found = [state.gamma, state.beta, state.mean, state.variance]
+    assert [v.tobytes() for v in found] == stored
+    flat = BACKEND_OF.values.flat(vectors)
+    assert flat.tobytes() == b"".join([stored[2], stored[3], stored[0], stored[1]])
+    for array in (*found, flat, BACKEND_OF.values.to_numpy(vectors[0])):
+        array[...] = 0
+    assert [w.tobytes() for w in layer.get_weights()] == stored
+    state = BACKEND_OF.values.state(handle)
+    layer.set_weights([np.zeros(3, np.float32)] * 4)
+    assert state.mean.tobytes() == stored[2]
+    assert BACKEND_OF.values.state(handle, affine=False).gamma is None
+    assert len(BACKEND_OF.values.flat([])) == 0
+
+
+def test_a_reader_sees_what_is_there_each_time_and_keeps_nothing():
+    layer = built(BN())
+    (handle,) = BACKEND_OF.graph.handles(layer, "bn")
+    mean, variance, gamma, _ = handle.vectors()
+    read = BACKEND_OF.values.reader([variance, mean, gamma])
+    before = read()
+    layer.set_weights([np.full(3, value, np.float32) for value in (9, 0, 5, 7)])
+    assert before.tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1]
+    assert read().tolist() == [7, 7, 7, 5, 5, 5, 9, 9, 9]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_dtypes_are_read_too(dtype):
+    if BACKEND == "jax" and dtype == "float64":
+        dtype = "float32"  # JAX has no float64 unless it is told to.
+    layer = built(BN(dtype=dtype))
+    (handle,) = BACKEND_OF.graph.handles(layer, "bn")
+    mean, variance, _, _ = handle.vectors()
+    assert BACKEND_OF.values.dtype_of(mean) in (dtype, "float32")
+    assert BACKEND_OF.values.flat([mean, variance]).astype(float).tolist() == [0, 0, 0, 1, 1, 1]
+    assert BACKEND_OF.values.state(handle).variance.astype(float).tolist() == [1, 1, 1]
