@@ -93,19 +93,15 @@ def make_plan(
 
 
 def _plan_one(snapshot: ModelSnapshot, phase: Phase, pretrained: FrozenSet[str]) -> PlannedPhase:
-    backend = snapshot.backend
     weighted = layers_with_weights(snapshot)
     chosen = choose_layers(snapshot, phase.train, phase.name)
     flags = {path: True for path, _ in snapshot.layers}
     flags.update({path: path in chosen for path, _ in weighted})
     if phase.batch_norm is BatchNormMode.TRAIN:
-        flags.update(
-            {handle.path: True for handle in snapshot.handles if handle.kind is NormKind.KERAS}
-        )
+        flags.update({norm.path: True for norm in snapshot.handles if norm.kind is NormKind.KERAS})
     _check_nothing_frozen_from_outside(phase, weighted, flags)
-    parameters = sum(
-        backend.flags.trainable_count(layer) for path, layer in weighted if flags[path]
-    )
+    counts = {path: snapshot.backend.flags.trainable_count(layer) for path, layer in weighted}
+    parameters = sum(count for path, count in counts.items() if flags[path])
     if not parameters:
         raise ScheduleError(
             f"phase {phase.name!r} trains nothing: train={phase.train!r} selects layers without "
@@ -120,7 +116,7 @@ def _plan_one(snapshot: ModelSnapshot, phase: Phase, pretrained: FrozenSet[str])
         training=tuple(training),
         inference=len(snapshot.handles) - len(training),
         parameters=parameters,
-        total=sum(backend.flags.trainable_count(layer) for _, layer in weighted),
+        total=sum(counts.values()),
         factors=learning_rate_factors(snapshot, phase.layer_decay),
     )
 

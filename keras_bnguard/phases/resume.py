@@ -104,11 +104,10 @@ class KeptOptimizer:
     """
 
     def __init__(self, backend: Any, model: Any) -> None:
-        self._backend, self._model = backend, model
-        self.steps: int = (
-            backend.optimizer.iterations(model) if backend.optimizer.knows_exactly(model) else 0
-        )
-        self._state = backend.optimizer.state(model) if self.steps else []
+        self._optimizer, self._model = backend.optimizer, model
+        known = self._optimizer.knows_exactly(model)
+        self.steps: int = self._optimizer.iterations(model) if known else 0
+        self._state = self._optimizer.state(model) if self.steps else []
         self._trained = [id(v) for v in model.trainable_variables]
 
     def put_back(self) -> bool:
@@ -117,12 +116,12 @@ class KeptOptimizer:
         Returns:
             Whether that was possible: it was made for the variables that train now.
         """
-        backend, model = self._backend, self._model
+        optimizer, model = self._optimizer, self._model
         if not self.steps or self._trained != [id(v) for v in model.trainable_variables]:
             return False
-        learning_rate = backend.optimizer.learning_rate(model)
-        if not backend.optimizer.load_state(model, self._state):
+        learning_rate = optimizer.learning_rate(model)
+        if not optimizer.load_state(model, self._state):
             return False
         if learning_rate is not None:
-            backend.optimizer.set_learning_rate(model, learning_rate)
+            optimizer.set_learning_rate(model, learning_rate)
         return True

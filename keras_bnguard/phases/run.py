@@ -55,9 +55,8 @@ class PhaseRun:
         saved = self._resume.saved
         pretrained = saved.pretrained if saved else tuple(sorted(pretrained_norms(snapshot)))
         self.state = ScheduleState(snapshot, make_plan(snapshot, phases, pretrained), pretrained)
-        self.learning_rate_before: Optional[float] = snapshot.backend.optimizer.learning_rate(
-            snapshot.model
-        )
+        before = snapshot.backend.optimizer.learning_rate(snapshot.model)
+        self.learning_rate_before: Optional[float] = before
         check_fit(snapshot, phases, arguments)
         self._messages: List[str] = []
         self._first_epoch_due = True
@@ -154,10 +153,7 @@ class PhaseRun:
                 self._resume = self._find(Backup(epoch, False))
                 self._go_to_resume_point(inside=True)
         elif resume.saved is not None and not resume.midway:
-            if (
-                self._snapshot.backend.optimizer.iterations(self._snapshot.model)
-                > self._resumed_iterations
-            ):
+            if self._iterations() > self._resumed_iterations:
                 warnings.warn(
                     f"the backup holds weights that are newer than epoch {epoch}, at which it "
                     "begins, as after a kill between its two files. That epoch is trained again, "
@@ -185,12 +181,11 @@ class PhaseRun:
     def _go_to_resume_point(self, *, inside: bool) -> None:
         """Be in the state the run had before the first epoch."""
         resume, state = self._resume, self.state
-        backend, model = self._snapshot.backend, self._snapshot.model
         if not resume.epoch and resume.saved is None and self._file is not None:
             self._file.clear()
         kept = None
         if resume.epoch and resume.saved is None:
-            kept = KeptOptimizer(backend, model)
+            kept = KeptOptimizer(self._snapshot.backend, self._snapshot.model)
         for index in range(resume.cursor.phase + 1):
             # Through all of them: learning rates build on one another, as does the state of some
             # optimizers.
@@ -200,13 +195,16 @@ class PhaseRun:
         if resume.saved is not None:
             state.restore(resume.saved)
         goes_on = kept is not None and kept.put_back()
-        self._resumed_iterations = backend.optimizer.iterations(model)
+        self._resumed_iterations = self._iterations()
         if resume.epoch:
             known = resume.saved is not None or goes_on
             self._messages.append(
                 f"goes on at epoch {resume.epoch} after {resume.cursor.epochs} epochs of phase "
                 f"{state.phase.name!r}" + ("" if known else "; its optimizer state was not kept")
             )
+
+    def _iterations(self) -> int:
+        return int(self._snapshot.backend.optimizer.iterations(self._snapshot.model))
 
     def _write(self, epoch: int) -> None:
         if self._file is not None:
