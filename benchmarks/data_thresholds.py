@@ -211,7 +211,7 @@ def short_runs(rows: Rows, seeds: Sequence[int]) -> None:
 
 
 def ema_biases(rows: Rows, guard: Any, model: Any, x: Any, y: Any, few: slice, what: str) -> None:
-    found = guard._run._ema_biases
+    found = guard._run._evaluator.progress.ema_biases
     held_out = slice(480, None)
     facts = facts_of(model, (x[few], y[few]), batch_size=64)
     before = accuracy(model, x[held_out], y[held_out])

@@ -132,6 +132,7 @@ class Experiment:
         import keras_bnguard as bng
         from keras_bnguard.guard.statistics_tracker import StatisticsTracker
         from keras_bnguard.model.snapshot import take_snapshot
+        from keras_bnguard.records import Moment, MomentKind
 
         for shift, change in shifts().items():
             for strength in STRENGTHS:
@@ -148,8 +149,8 @@ class Experiment:
                         for name in ("mean", "variance"):
                             old, new = getattr(before, name), getattr(after, name)
                             getattr(layer, f"moving_{name}").assign(old + part * (new - old))
-                    watch.look()
-                    snapshot = watch.drift("now", None, 0)
+                    watch.update()
+                    snapshot = watch.drift(Moment(MomentKind.CHECK), None, 0)
                     yield {"shift": shift, "strength": strength, "part": part}, largest(snapshot)
 
     def fine_tuned(self, model: Any, weights: List[np.ndarray]) -> Iterator[Tuple[Any, Any]]:

@@ -66,8 +66,8 @@ class Timed(bng.BNGuard):
         self.shares: List[float] = []
         self.spent: List[float] = []
         self._hooks = 0.0
-        if self._every:
-            self.on_train_batch_begin = self._timed(self._before_batch)
+        if self._counter.every:
+            self.on_train_batch_begin = self._timed(self._on_batch_begin)
 
     def _timed(self, hook: Any) -> Any:
         def timed(*args: Any, **kwargs: Any) -> None:

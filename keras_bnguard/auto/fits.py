@@ -10,7 +10,7 @@ from keras_bnguard.errors import fail_safe
 
 
 class Fits:
-    """The `fit` calls under way."""
+    """The `fit` calls that are running."""
 
     def __init__(self, log: RunLog) -> None:
         self.log = log
@@ -56,5 +56,6 @@ class Fits:
     def _leave(self, model: Any, guard: Any, inserted: Any, line: Optional[str]) -> None:
         if inserted is not None:
             inserted()
-        guard._stop()  # Again where it has ended; not so where an exception ended the fit.
+        # The second time where it has ended; the first time where an exception ended the fit.
+        guard.stop_monitoring()
         self.log.collect(model, guard.report, "fit", line)

@@ -1,201 +1,218 @@
-"""Watch a loop that nobody announced: from a model's first step on, every so often, cheaply."""
+"""Monitors a custom training loop that nobody announced: from a model's first step on, cheaply."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
-from typing import Any, Callable, List, Optional, Set, Tuple
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Callable, ContextManager, FrozenSet, Iterable, List, Optional, Set, Tuple
 
-from keras_bnguard.backends.base import Backend
-from keras_bnguard.guard.run import GuardRun
-from keras_bnguard.records import Finding, Moment, MomentKind, Outcome, SkipKind, SkipReason
+from keras_bnguard.backends.patches.model_hooks import Listener
+from keras_bnguard.guard.run import MonitoredRun
+from keras_bnguard.guard.run_kinds import LoopRun
+from keras_bnguard.records import Finding, Moment, MomentKind
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import RuleFilter
 
 SELDOM = 1024
-"""From so many steps on, a look every so many steps; before that at 1, 2, 4, 8, ..."""
+"""From so many steps on, a check every so many steps; before that at 1, 2, 4, 8, ..."""
+LISTENS = 4
+"""So many steps of `train_on_batch` are listened to; after that the loop is left alone."""
 
-BLIND = ("BNG206", "BNG405")
-"""Rules about statistics that stand still. A loop may want that, and says so with
-`training=False` at its calls, which are not seen through an optimizer."""
 
-NOTES = {
-    "train_on_batch": "a loop of train_on_batch; looked at steps {looks}",
-    "optimizer": (
-        "a loop of your own, seen through its optimizer; looked at steps {looks}. How each BN "
-        "was called could not be seen: with bng.BNGuard().watch(model) around the loop it can"
-    ),
-    "stateless": (
-        "a stateless loop: its values live outside the model, so only what was written back "
-        "to the model could be seen (looked at steps {looks})"
-    ),
-}
+class LoopKind(Enum):
+    """How a loop is observed; the value is the note in its report."""
+
+    TRAIN_ON_BATCH = "a loop of train_on_batch; checked at steps {checks}"
+    OPTIMIZER = (
+        "a custom training loop, observed through its optimizer; checked at steps {checks}. How "
+        "each BN was called could not be observed: bng.BNGuard().watch(model) around the loop can"
+    )
+    STATELESS = (
+        "a stateless loop: its values are outside the model, so only what was written back to "
+        "the model could be observed (checked at steps {checks})"
+    )
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A custom training loop as its first step shows it.
+
+    Attributes:
+        kind: how it is observed.
+        line: "file.py:41", where its first step was taken, where known.
+        optimizer: the optimizer that takes the steps, None for `train_on_batch`.
+        anchor: ids of that optimizer and of a variable: they tell the steps of two loops apart.
+    """
+
+    kind: LoopKind
+    line: Optional[str] = None
+    optimizer: Any = None
+    anchor: Tuple[int, int] = (0, 0)
 
 
 class LoopMonitor:
-    """One model in a loop of the user's own.
+    """One model in a custom training loop.
 
     Args:
-        backend: the adapter. model: the model. kind: "train_on_batch", "optimizer" or
-        "stateless". every: look each so many steps, 0 for steps 1, 2, 4, 8, ...
-        anchor: what tells one step from the next: id of an optimizer and of a variable.
+        model: the model.
+        loop: the loop.
+        rule_filter: what the user selected and ignored.
+        safely: makes a context that keeps internal errors from the user.
+        every: a check every so many steps. Defaults to 0: at steps 1, 2, 4, 8, ...
+
+    Attributes:
+        model: see above.
+        loop: see above.
     """
 
     def __init__(
         self,
-        backend: Backend,
         model: Any,
-        kind: str,
+        loop: Loop,
         rule_filter: RuleFilter,
-        protect: Callable[[Callable[[], Any]], Any],
+        safely: Callable[[], ContextManager[Any]],
         every: int = 0,
-        optimizer: Any = None,
-        anchor: Tuple[int, int] = (0, 0),
     ) -> None:
-        self.kind = kind
-        self.anchor = anchor
-        self.backend = backend
         self.model = model
-        self.found: List[Finding] = []
-        self.line: Optional[str] = None  # where the loop's first step was taken
-        self.disturbed = False
-        self.recompiled = False
-        self.looks: List[int] = []
+        self.loop = loop
+        observable = loop.kind is LoopKind.TRAIN_ON_BATCH
+        self._run = MonitoredRun(model, LoopRun(observable), rule_filter, safely)
         self._every = every
-        self._count = 0
         self._next = every or 1
-        self._optimizer = optimizer
-        if kind != "train_on_batch":
-            rule_filter = replace(
-                rule_filter, ignore=(*rule_filter.ignore, *((code, ()) for code in BLIND))
-            )
-        self._run = GuardRun(
-            backend, model, rule_filter, emit=self.found.append, protect=protect, in_fit=False
-        )
-        self._rule_filter = rule_filter
-        self._elsewhere: Set[str] = set()
-        self._keys: Set[int] = {id(model), *(id(layer) for _, layer in self._run.snapshot.layers)}
+        self._count = 0
+        self._checks: List[int] = []
+        self._shared: Set[str] = set()
+        self._trained_elsewhere: FrozenSet[str] = frozenset()
+        self._compiled_again = False
+        self._flags_assigned = False
+        self._keys: Set[int] = {id(layer) for layer in self._layers()}
         self._flags = self._present_flags()
-        self._steps_before = self._iterations()
-        self._run.begin()
-        if kind == "train_on_batch":
+        self._iterations_before = self._iterations()
+        self._run.audit()
+        if observable:
             self._run.start()
 
     # ------------------------------------------------------------------ changes
-    def knows(self, keys: Any) -> bool:
-        """Whether one of these layers belongs to the model."""
-        return not self._keys.isdisjoint(keys)
-
-    def also_trained(self, keys: Set[int]) -> None:
-        """Another model that trains holds these layers: it may move what stands still here."""
-        shared = self._keys & keys
-        handles = self._run.snapshot.handles
-        self._elsewhere |= {each.path for each in handles if id(each.layer) in shared}
-
     @property
     def keys(self) -> Set[int]:
         """Ids of the model and its layers."""
         return self._keys
 
+    def owns(self, listener: Listener) -> bool:
+        """Whether a listener of `model_hooks` is that of this monitor."""
+        return listener is self._run.listener
+
+    def knows(self, keys: Iterable[int]) -> bool:
+        """Whether one of these layers belongs to the model."""
+        return not self._keys.isdisjoint(keys)
+
+    def note_other_model(self, keys: Set[int]) -> None:
+        """Another model that trains has these layers: it may update what is frozen here."""
+        shared = self._keys & keys
+        handles = self._run.trackers.snapshot.handles
+        self._shared |= {each.path for each in handles if id(each.layer) in shared}
+
+    def note_flags(self) -> None:
+        """Flags of the model were assigned."""
+        self._flags_assigned = True
+
+    def note_new_start(self) -> None:
+        """The model was compiled, or weights were loaded: what comes now is another run."""
+        self._flags_assigned = self._compiled_again = True
+
     def is_over(self) -> bool:
-        """Whether the model is not what it was when the watch began: a new one has to begin."""
-        if self.recompiled:
+        """Whether the model is not what it was at the start, so that a new monitor is needed."""
+        if self._compiled_again:
             return True
-        if self.disturbed:
-            self.disturbed = self._present_flags() != self._flags
-        return self.disturbed
+        if self._flags_assigned:
+            self._flags_assigned = self._present_flags() != self._flags
+        return self._flags_assigned
+
+    def _layers(self) -> List[Any]:
+        return [self.model, *(layer for _, layer in self._run.trackers.snapshot.layers)]
 
     def _present_flags(self) -> Tuple[bool, ...]:
-        layers = [self.model, *(layer for _, layer in self._run.snapshot.layers)]
-        return tuple(bool(layer.trainable) for layer in layers)
+        return tuple(bool(layer.trainable) for layer in self._layers())
 
-    # -------------------------------------------------------------------- looks
+    # -------------------------------------------------------------------- checks
     def step(self) -> None:
-        """A step was taken (or, seen through an optimizer, is about to be)."""
+        """A step was taken (or, observed through an optimizer, is about to be)."""
         self._count += 1
         if self._count >= self._next:
             self._next = self._count + (self._every or min(self._count, SELDOM))
-            self.look(Moment(MomentKind.STEP, self._count))
+            self._check(Moment(MomentKind.STEP, self._count))
 
-    def look(self, moment: Moment) -> None:
-        """Read the statistics and judge, unless no step can have moved them yet."""
+    def _check(self, moment: Moment) -> None:
+        """Check the model, unless no step can have updated its statistics yet."""
         steps = self._steps()
-        if steps < 1 or (self.looks and steps <= self.looks[-1]):
+        if steps < 1 or (self._checks and steps <= self._checks[-1]):
             return
-        self.looks.append(steps)
-        self._run.steps = max(self._run.steps, steps)
-        if self._elsewhere and not self._run.tracer.sites:
-            # Only a step that was seen tells whose training moved a shared BN.
-            changed = ("BNG404", tuple(sorted(self._elsewhere)))
-            self._run._rule_filter = replace(
-                self._rule_filter, ignore=(*self._rule_filter.ignore, changed)
-            )
-        if self.kind == "train_on_batch" or not _in_a_trace(self.backend):
-            self._run.look(moment)
+        self._checks.append(steps)
+        if not self._run.trackers.calls:
+            # Only a step that was observed shows whose training updated a shared BN.
+            self._trained_elsewhere = frozenset(self._shared)
+
+        def check() -> None:
+            self._run.check(moment, steps=steps, trained_elsewhere=self._trained_elsewhere)
+
+        observable = self.loop.kind is LoopKind.TRAIN_ON_BATCH
+        # While a graph is being traced, values can be read in a thread of its own only.
+        if observable or not self._run.trackers.snapshot.backend.step.traces:
+            check()
         else:
-            elsewhere(lambda: self._run.look(moment))
-        if self._count >= 4 or self.kind != "train_on_batch":
+            in_own_thread(check)
+        if self._count >= LISTENS or not observable:
             self._run.stop()
 
     def finish(self) -> Report:
-        """The last look, and what is known. No look at a model that was changed since."""
-        if not self.recompiled and not self.disturbed:
-            self.look(Moment(MomentKind.LOOP_END))
+        """Check once more, unless the model was changed since, and return what is known."""
+        if not self._compiled_again and not self._flags_assigned:
+            self._check(Moment(MomentKind.LOOP_END))
         self._run.stop()
         return self.report()
 
     def abandon(self) -> None:
-        """Stop listening, look no more."""
+        """Stop listening, make no more checks."""
         self._run.stop()
 
+    # -------------------------------------------------------------------- results
+    @property
+    def has_results(self) -> bool:
+        """Whether there was a check or a finding."""
+        return bool(self._checks) or bool(self._run.findings.all())
+
+    def take_new_findings(self) -> Tuple[Finding, ...]:
+        """The findings since the last call."""
+        return self._run.findings.take_new()
+
     def report(self) -> Report:
-        self._run.notes[:] = [
-            NOTES[self.kind].format(looks=", ".join(map(str, self.looks)) or "none")
-        ]
-        return _with_blind_rules(self._run.report(), self.kind)
+        """What is known so far."""
+        checks = ", ".join(map(str, self._checks)) or "none"
+        return replace(self._run.report(), notes=(self.loop.kind.value.format(checks=checks),))
 
     # -------------------------------------------------------------------- steps
     def _steps(self) -> int:
-        """Steps since the watch began. Seen through an optimizer, the first one's forward
-        pass was before it, so that one does not count."""
-        if self.kind == "train_on_batch":
+        """Steps since the start. Observed through an optimizer, the first one does not count:
+        its forward pass was before the start."""
+        if self.loop.kind is LoopKind.TRAIN_ON_BATCH:
             return self._count
         done = self._iterations()
-        if done is None or self._steps_before is None:
+        if done is None or self._iterations_before is None:
             return self._count - 1
-        return done - self._steps_before - 1
+        return done - self._iterations_before - 1
 
     def _iterations(self) -> Optional[int]:
-        counter = getattr(self._optimizer, "iterations", None)
+        counter = getattr(self.loop.optimizer, "iterations", None)
         if counter is None:
             return None
         try:
-            return int(self.backend.values.to_numpy(counter))
+            return int(self._run.trackers.snapshot.backend.values.to_numpy(counter))
         except Exception:
             return None
 
 
-def _with_blind_rules(report: Report, kind: str) -> Report:
-    if kind == "train_on_batch":
-        return report
-    outcomes = tuple(
-        Outcome.skipped(
-            o.code,
-            SkipReason(SkipKind.CALLS_NOT_OBSERVABLE, "how each BN was called could not be seen"),
-        )
-        if o.code in BLIND
-        else o
-        for o in report.outcomes
-    )
-    return replace(report, outcomes=outcomes)
-
-
-def _in_a_trace(backend: Backend) -> bool:
-    """Reading values needs a thread of its own while a graph is being traced."""
-    return backend.step.traces
-
-
-def elsewhere(work: Callable[[], Any]) -> Any:
+def in_own_thread(work: Callable[[], Any]) -> Any:
     """Run in a thread of its own, where no trace, scope or device of the caller is open."""
     result: List[Any] = []
     fault: List[BaseException] = []

@@ -1,37 +1,46 @@
-"""A watch on every training loop outside `fit`: which there are, and when they begin and end."""
+"""The custom training loops that are monitored: which there are, and when they start and end."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 from keras_bnguard.auto.fits import Fits
 from keras_bnguard.auto.run_log import RunLog
 from keras_bnguard.errors import fail_safe
 
+if TYPE_CHECKING:  # Loading the monitor loads NumPy, before the script has asked for it.
+    from keras_bnguard.auto.loop_monitor import Loop, LoopMonitor
+
 KEEP_LOOPS = 4
-"""A loop that is watched keeps its model alive; so many at most, the oldest goes first."""
+"""A monitored loop keeps its model alive; so many at most, the oldest ends first."""
 
 
 def nothing() -> None:
-    """To be called after what needs nothing after it."""
+    """Nothing is to be done afterwards."""
 
 
 class Loops:
-    """The loops that are watched. began: called after each begin of a watch."""
+    """The monitored loops.
+
+    Args:
+        log: where their results go.
+        fits: the `fit` calls that are running.
+        began: called after a loop has started.
+    """
 
     def __init__(self, log: RunLog, fits: Fits, began: Callable[[], None]) -> None:
         self.log = log
         self.barrier = log.barrier
         self._fits = fits
         self._began = began
-        self._watches: Dict[int, Any] = {}  # id(model) -> LoopMonitor
+        self._monitors: Dict[int, LoopMonitor] = {}  # by id(model)
         self._unknown: Dict[int, Any] = {}
         self._local = threading.local()
 
     def reports(self) -> List[Any]:
         """What is known of the loops under way."""
-        return [watch.report() for watch in self._watches.values()]
+        return [monitor.report() for monitor in self._monitors.values()]
 
     # -------------------------------------------------------------------- steps
     @fail_safe(lambda *args: (None, nothing))
@@ -39,22 +48,25 @@ class Loops:
         """Before a `train_on_batch`; returns (a context for it, what to call after it)."""
         if not self.log.on or model in self._fits or self._watched(model):
             return None, nothing
-        watch: Any = self._watches.get(id(model))
-        if watch is not None and (watch.kind != "train_on_batch" or watch.is_over()):
-            self._drop(watch)
-            watch = None
-        if watch is None:
-            from keras_bnguard.backends.call_stack import user_line
+        monitor = self._monitor_of_batches(model)
+        self._report(monitor)
+        return _Inside(self._local), lambda: self._after_batch(monitor)
 
-            watch = self._begin(model, "train_on_batch")
-            watch.line = user_line()
-        self._say(watch)
-        return _Inside(self._local), lambda: self._after_batch(watch)
+    def _monitor_of_batches(self, model: Any) -> LoopMonitor:
+        from keras_bnguard.auto.loop_monitor import Loop, LoopKind
+        from keras_bnguard.backends.call_stack import user_line
+
+        monitor = self._monitors.get(id(model))
+        if monitor is not None:
+            if monitor.loop.kind is LoopKind.TRAIN_ON_BATCH and not monitor.is_over():
+                return monitor
+            self._drop(monitor)
+        return self._begin(model, Loop(LoopKind.TRAIN_ON_BATCH, user_line()))
 
     @fail_safe()
-    def _after_batch(self, watch: Any) -> None:
-        watch.step()
-        self._say(watch)
+    def _after_batch(self, monitor: LoopMonitor) -> None:
+        monitor.step()
+        self._report(monitor)
 
     @fail_safe()
     def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None:
@@ -68,24 +80,24 @@ class Loops:
         if not variables:
             return
         anchor = (id(optimizer), id(variables[0]))
-        watches: List[Any] = list(self._watches.values())
-        watch = next((each for each in watches if each.anchor == anchor), None)
-        if watch is None or watch.is_over():
-            if watch is not None:
-                self._drop(watch)
+        monitors = list(self._monitors.values())
+        monitor = next((each for each in monitors if each.loop.anchor == anchor), None)
+        if monitor is None or monitor.is_over():
+            if monitor is not None:
+                self._drop(monitor)
             if self._unknown.get(anchor[0]) == anchor[1]:
                 return
-            watch = self._find(optimizer, variables, stateless, anchor)
-            if watch is None:
+            monitor = self._find(optimizer, variables, stateless, anchor)
+            if monitor is None:
                 self._unknown[anchor[0]] = anchor[1]
                 return
-        watch.step()
-        self._say(watch)
+        monitor.step()
+        self._report(monitor)
 
     # ----------------------------------------------------------------- begin, end
     def _find(self, optimizer: Any, variables: Any, stateless: bool, anchor: Any) -> Any:
-        """The watch on the model whose variables an optimizer was given, None where unknown."""
-        from keras_bnguard.auto.loop_monitor import elsewhere
+        """The monitor on the model whose variables an optimizer was given, None where unknown."""
+        from keras_bnguard.auto.loop_monitor import Loop, LoopKind, in_own_thread
         from keras_bnguard.backends.call_stack import user_line
         from keras_bnguard.backends.global_hooks import owners_of
         from keras_bnguard.backends.registry import loaded_backends
@@ -103,127 +115,117 @@ class Loops:
                     "are not those of one model for certain; they were not watched"
                 )
                 return None
-            other = self._watches.get(id(model))
+            other = self._monitors.get(id(model))
             if model in self._fits or self._watched(model):
                 return None
             if other is not None and not other.is_over():
                 return None  # A second optimizer of a model that is watched already.
             if other is not None:
                 self._drop(other)
-            kind = "stateless" if stateless else "optimizer"
-            return self._begin(model, kind, optimizer, anchor)
+            kind = LoopKind.STATELESS if stateless else LoopKind.OPTIMIZER
+            return self._begin(model, Loop(kind, line, optimizer, anchor))
 
-        watch = elsewhere(find)
-        if watch is not None:
-            watch.line = line
-        return watch
+        return in_own_thread(find)
 
-    def _begin(self, model: Any, kind: str, optimizer: Any = None, anchor: Any = (0, 0)) -> Any:
+    def _begin(self, model: Any, loop: Loop) -> LoopMonitor:
         from keras_bnguard.auto.loop_monitor import LoopMonitor
-        from keras_bnguard.backends.registry import backend_for
         from keras_bnguard.rules.evaluate import RuleFilter
 
         settings = self.log.settings
-        watch = LoopMonitor(
-            backend_for(model),
+        monitor = LoopMonitor(
             model,
-            kind,
+            loop,
             RuleFilter.of(settings.select, settings.ignore),
-            protect=self._protect,
+            safely=lambda: self.barrier,
             every=settings.every if isinstance(settings.every, int) else 0,
-            optimizer=optimizer,
-            anchor=anchor,
         )
         with self.log.lock:
-            for other in self._watches.values():
-                other.also_trained(watch.keys)
-                watch.also_trained(other.keys)
-            self._watches[id(model)] = watch
-            old = list(self._watches.values())[:-KEEP_LOOPS]
+            for other in self._monitors.values():
+                other.note_other_model(monitor.keys)
+                monitor.note_other_model(other.keys)
+            self._monitors[id(model)] = monitor
+            old = list(self._monitors.values())[:-KEEP_LOOPS]
         for each in old:
-            self._watches.pop(id(each.model), None)
+            self._monitors.pop(id(each.model), None)
             self._end(each)
         self._began()
-        return watch
-
-    def _protect(self, work: Callable[[], Any]) -> None:
-        try:
-            work()
-        except Exception as error:
-            self.barrier.note(error)
+        return monitor
 
     def before_fit(self, model: Any) -> None:
         """A model goes into `fit`: its loop has ended, and others may hold layers of it."""
-        for watch in self._take(model):
-            self._end(watch)
-        if self._watches:
+        for monitor in self._take(model):
+            self._end(monitor)
+        if self._monitors:
             from keras_bnguard.backends.registry import backend_for
 
             keys = {id(layer) for layer in backend_for(model).graph.all_layers(model)}
-            for other in list(self._watches.values()):
-                other.also_trained(keys)
+            for other in list(self._monitors.values()):
+                other.note_other_model(keys)
 
     def finish(self) -> None:
         """Last look at every loop; their reports are complete then."""
-        for watch in self._take():
-            self._end(watch)
+        for monitor in self._take():
+            self._end(monitor)
 
     def _take(self, model: Any = None) -> Iterator[Any]:
         with self.log.lock:
-            every = list(self._watches.values())
-            taken = [watch for watch in every if model is None or watch.model is model]
-            for watch in taken:
-                self._watches.pop(id(watch.model), None)
+            every = list(self._monitors.values())
+            taken = [monitor for monitor in every if model is None or monitor.model is model]
+            for monitor in taken:
+                self._monitors.pop(id(monitor.model), None)
         return iter(taken)
 
-    def _drop(self, watch: Any) -> None:
+    def _drop(self, monitor: LoopMonitor) -> None:
         with self.log.lock:
-            key = id(watch.model)
-            if key in self._watches and self._watches[key] is watch:
-                del self._watches[key]
-        watch.abandon()
-        if watch.looks or watch.found:
-            self.log.collect(watch.model, watch.report(), "loop", watch.line)
+            key = id(monitor.model)
+            if key in self._monitors and self._monitors[key] is monitor:
+                del self._monitors[key]
+        monitor.abandon()
+        if monitor.has_results:
+            self.log.collect(monitor.model, monitor.report(), "loop", monitor.loop.line)
 
-    def _end(self, watch: Any) -> None:
+    def _end(self, monitor: LoopMonitor) -> None:
         try:
-            report = watch.finish()
+            report = monitor.finish()
         except Exception as error:
             self.barrier.note(error)
-            watch.abandon()
-            report = watch.report()
-        self.log.collect(watch.model, report, "loop", watch.line)
-        self._say(watch)
+            monitor.abandon()
+            report = monitor.report()
+        self.log.collect(monitor.model, report, "loop", monitor.loop.line)
+        self._report(monitor)
 
-    def _say(self, watch: Any) -> None:
-        found, watch.found[:] = list(watch.found), []
-        for finding in found:
-            self.log.tell(watch.model, finding, watch.line)
+    def _report(self, monitor: LoopMonitor) -> None:
+        for finding in monitor.take_new_findings():
+            self.log.tell(monitor.model, finding, monitor.loop.line)
 
     def _watched(self, model: Any) -> bool:
         """Whether the user watches the model already, with `BNGuard().watch(model)`."""
         from keras_bnguard.backends.patches import model_hooks
 
-        watches: List[Any] = list(self._watches.values())
-        mine = {id(watch._run) for watch in watches}
-        return any(id(run) not in mine for run in model_hooks.runs_of(model))
+        monitors = list(self._monitors.values())
+        return any(
+            not any(monitor.owns(listener) for monitor in monitors)
+            for listener in model_hooks.runs_of(model)
+        )
 
     # ------------------------------------------------------------------ changes
     def changed(self, keys: Iterable[int], compiled: bool = False) -> None:
         """Flags were assigned, or a model was compiled: watches of it may have to begin anew."""
-        for watch in list(self._watches.values()):
-            if watch.knows(keys):
-                watch.disturbed = True
-                watch.recompiled = watch.recompiled or compiled
+        for monitor in list(self._monitors.values()):
+            if monitor.knows(keys):
+                if compiled:
+                    monitor.note_new_start()
+                else:
+                    monitor.note_flags()
         if compiled:
             self._unknown.clear()
 
     def after_load(self, layer: Any) -> None:
         """Weights were loaded: what moved since the start was not moved by training alone."""
-        if self._watches and not self._fits.open:
-            for watch in list(self._watches.values()):
-                if watch.knows({id(layer)}):
-                    watch.recompiled = True
+        if self._monitors and not self._fits.open:
+            for monitor in list(self._monitors.values()):
+                if monitor.knows({id(layer)}):
+                    monitor.note_new_start()
 
 
 class _Inside:

@@ -1,22 +1,17 @@
-"""The stages in one call: look at a model without training it."""
+"""`audit`: every rule that needs no training, in one call."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.data.containers.registry import readable_container
 from keras_bnguard.data.measure import measure
 from keras_bnguard.data.sample import sample
 from keras_bnguard.guard.data_sampling import find_other_trainers
-from keras_bnguard.guard.statistics_tracker import StatisticsTracker
-from keras_bnguard.model.blocks.flags import add_blocks
+from keras_bnguard.guard.fact_collector import FactCollector
+from keras_bnguard.guard.run_kinds import AuditRun
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.model.forced_inference import mark_forced_inference
-from keras_bnguard.model.optimizer import take_optimizer
-from keras_bnguard.model.snapshot import take_snapshot
-from keras_bnguard.model.trainable_changes import flag_changes
-from keras_bnguard.records import AUDIT, Facts, RunFacts
+from keras_bnguard.records import AUDIT, RunFacts
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select, evaluate
 
@@ -31,10 +26,10 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
             model on 16 batches in inference mode; nothing is used up, and weights, metrics and
             random states stay as they are. Defaults to None: the data rules are skipped.
         select: rule codes or prefixes to run, "ALL" for the info rules too.
-        ignore: rule codes or prefixes to mute, or a mapping from one to layer globs.
+        ignore: rule codes or prefixes to ignore, or a mapping from one to layer globs.
 
     Returns:
-        A `Report`: findings, the mode of every BN, and every rule that could not look.
+        A `Report`: findings, the mode of every BN, and how every rule ended.
 
     Raises:
         UnsupportedModelError: `model` is no Keras model.
@@ -42,30 +37,13 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
         DataError: `data` is nothing that batches can be read from.
     """
     rule_filter = RuleFilter.of(select, ignore)
-    backend_for(model)
-    snapshot = take_snapshot(model)
-    mark_forced_inference(snapshot)
-    if rule_filter.names("BNG106"):
-        snapshot.shared_norms()
-    if snapshot.inventory.built and rule_filter.names("BNG107"):
-        add_blocks(snapshot)
-    watch = StatisticsTracker(snapshot)
-    wanted = {id(layer): bool(layer.trainable) for _, layer in snapshot.layers}
-    run = RunFacts(
-        moment=AUDIT,
-        trainable_changes=flag_changes(snapshot, wanted, snapshot.backend.flags.compiled(model)),
-        statistics_changes=watch.statistics_changes({}, 0),
-    )
+    collector = FactCollector(model, AuditRun(), rule_filter)
+    snapshot = collector.trackers.snapshot
     measured = None
     if data is not None:
         measured = measure(snapshot, sample(readable_container(data).data))
         find_other_trainers(snapshot, measured)
-    facts = Facts(
-        inventory=snapshot.inventory,
-        optimizer=take_optimizer(snapshot, look_for_decay=rule_filter.names("BNG602")),
-        run=run,
-        data=measured,
-    )
+    facts = collector.collect(RunFacts(moment=AUDIT), data=measured)
     findings, outcomes = evaluate(facts, rule_filter=rule_filter)
     return Report(
         model=snapshot.inventory.model,

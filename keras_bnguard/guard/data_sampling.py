@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, FrozenSet, Mapping, Optional
+from typing import Any, FrozenSet, Optional
 
-from keras_bnguard.backends.patches.fit_scope import FitData, fit_arguments, fit_data
+from keras_bnguard.backends.patches.fit_scope import FitData, fit_data
 from keras_bnguard.data.containers.registry import container_of, readable_container
-from keras_bnguard.data.measure import SECONDS, is_built, measure, replicas_of
+from keras_bnguard.data.measure import SECONDS, is_built, measure
 from keras_bnguard.data.sample import DataSample, SampleLimits, sample
-from keras_bnguard.guard.run import GuardRun
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import TRAIN_START, DataFacts, DataPart, ExpectedMode, Moment, MomentKind
@@ -25,7 +24,7 @@ AFTER_TRAINING = frozenset({DataPart.NORMS, DataPart.GAP})
 UNASKED = SampleLimits(batches=8, seconds=5.0, max_bytes=64 * 2**20)
 
 
-class DataLook:
+class DataSampling:
     """Reads the data once, and measures on it before the first step and after the last.
 
     Unasked, only arrays are read, 8 batches of them: reading anything else runs code of the
@@ -44,58 +43,38 @@ class DataLook:
         self._seen: Optional[DataSample] = None
         self._late: FrozenSet[DataPart] = frozenset()
 
-    def hyper(self, model: Any, params: Mapping[str, Any]) -> Dict[str, Any]:
-        """The settings of `fit` that a callback is told, with what its arguments say besides.
-
-        batch_size, samples: of arrays; steps_per_epoch, shuffle: as given; replicas: how many
-        share a batch; recalibrates: a `Recalibrate` takes new statistics when training is over.
-        """
-        known: Dict[str, Any] = {**params, "replicas": replicas_of(model)}
-        arguments, feed = fit_arguments(model), fit_data(model)
-        if arguments is not None:
-            known["recalibrates"] = any(
-                getattr(callback, "recalibrates_when_training_ends", False)
-                for callback in arguments.callbacks
-            )
-        if feed is not None:
-            known["shuffle"] = feed.shuffle
-            known["steps_per_epoch"] = feed.steps_per_epoch
-            container = container_of(feed.x)
-            if container.is_in_memory:
-                known["batch_size"] = feed.batch_size or 32
-                known["samples"] = container.rows
-        return known
-
-    def begin(self, run: GuardRun, model: Any) -> Optional[DataFacts]:
+    def at_start(self, snapshot: ModelSnapshot) -> Optional[DataFacts]:
         """Read the data and measure what can be known before training."""
         self._seen, self._late = None, frozenset()
         if self._data is None:
             return None
-        feed = fit_data(model)
+        feed = fit_data(snapshot.model)
         in_order = feed is not None and not feed.shuffle
         size = feed.batch_size if feed is not None else None
         if self._asked:
             self._seen = sample(self._data, batch_size=size, in_order=in_order)
-            return self._measure(run, BEFORE_TRAINING, SECONDS)
-        return self._unasked(run, feed, in_order)
+            return self._measure(snapshot, BEFORE_TRAINING, SECONDS)
+        return self._unasked(snapshot, feed, in_order)
 
-    def _measure(self, run: GuardRun, parts: FrozenSet[DataPart], seconds: float) -> DataFacts:
+    def _measure(
+        self, snapshot: ModelSnapshot, parts: FrozenSet[DataPart], seconds: float
+    ) -> DataFacts:
         """What can be known now; what a model that is not built cannot tell is for `late`."""
         assert self._seen is not None
         facts = measure(
-            run.snapshot,
+            snapshot,
             self._seen,
             parts=parts,
             moment=TRAIN_START,
             seconds=seconds,
         )
-        find_other_trainers(run.snapshot, facts)
-        if self._seen.batches and not is_built(run.snapshot):
+        find_other_trainers(snapshot, facts)
+        if self._seen.batches and not is_built(snapshot):
             self._late = parts
         return facts
 
     def _unasked(
-        self, run: GuardRun, feed: Optional[FitData], in_order: bool
+        self, snapshot: ModelSnapshot, feed: Optional[FitData], in_order: bool
     ) -> Optional[DataFacts]:
         if feed is None:
             return None
@@ -110,11 +89,9 @@ class DataLook:
             in_order=in_order,
             limits=UNASKED,
         )
-        trained = any(
-            norm.built and norm.at_default is False for norm in run.snapshot.inventory.norms
-        )
+        trained = any(norm.built and norm.at_default is False for norm in snapshot.inventory.norms)
         parts = frozenset({DataPart.LABELS, DataPart.NORMS} if trained else {DataPart.LABELS})
-        facts = self._measure(run, parts, UNASKED.seconds)
+        facts = self._measure(snapshot, parts, UNASKED.seconds)
         if not self._late:
             self._seen = None
         if not trained:
@@ -123,7 +100,7 @@ class DataLook:
             )
         return facts
 
-    def late(self, run: GuardRun) -> Optional[DataFacts]:
+    def late(self, snapshot: ModelSnapshot) -> Optional[DataFacts]:
         """Once, as soon as a step has built a model that was not: what it could not tell before.
 
         Frozen BN still have the statistics they began with; live ones are one epoch further.
@@ -136,24 +113,24 @@ class DataLook:
             return None
         seconds = SECONDS if self._asked else UNASKED.seconds
         facts = measure(
-            run.snapshot, seen, parts=parts, moment=Moment(MomentKind.EPOCH_END, 0), seconds=seconds
+            snapshot, seen, parts=parts, moment=Moment(MomentKind.EPOCH_END, 0), seconds=seconds
         )
-        find_other_trainers(run.snapshot, facts)
+        find_other_trainers(snapshot, facts)
         return facts
 
-    def end(self, run: GuardRun) -> Optional[DataFacts]:
+    def at_end(self, snapshot: ModelSnapshot) -> Optional[DataFacts]:
         """Measure what only a trained model tells, on the batches that were read at its start."""
         seen, self._seen = self._seen, None
         if seen is None or not self._asked:
             return None
         facts = measure(
-            run.snapshot,
+            snapshot,
             seen,
             parts=AFTER_TRAINING,
             moment=Moment(MomentKind.TRAIN_END),
             seconds=SECONDS,
         )
-        find_other_trainers(run.snapshot, facts)
+        find_other_trainers(snapshot, facts)
         return facts
 
 

@@ -1,4 +1,4 @@
-"""What a run remembers of the phase it is in, for the phase or the `fit` after it."""
+"""The phases of a model: what a phase, or a `fit`, leaves for the one after it."""
 
 from __future__ import annotations
 
@@ -7,75 +7,84 @@ from dataclasses import replace
 from typing import Any, List, Optional, Tuple
 
 from keras_bnguard.model.snapshot import ModelSnapshot
-from keras_bnguard.records import Inventory, PastRun
+from keras_bnguard.records import Inventory, PastRun, RunFacts
 
 _PAST: weakref.WeakKeyDictionary[Any, PastRun] = weakref.WeakKeyDictionary()
 """The last phase that was seen of every model alive."""
 
 
 class PhaseHistory:
-    """One phase of one run; a `fit` without a scheduler is one.
+    """One phase of one run. A `fit` without a scheduler is one phase.
 
     Args:
-        survey: the model as the phase begins. phase: the scheduler's name for it.
-
-    Attributes:
-        before: the phase or the `fit` before, of the same model.
-        steps: training steps seen in it. losses: the logged loss of its epochs.
+        snapshot: the model as the phase begins.
+        phase: the scheduler's name for it. Defaults to None.
     """
 
     def __init__(self, snapshot: ModelSnapshot, phase: Optional[str] = None) -> None:
-        self._snapshot = snapshot
-        self._phase = phase
         backend, model = snapshot.backend, snapshot.model
-        self._began = backend.optimizer.iterations(model)
+        self._phase = phase
+        self._started = backend.optimizer.iterations(model)
         self._optimizer = type(getattr(model, "optimizer", None)).__name__
         self._learning_rate: Optional[float] = None
-        self.loss_function = backend.step.loss_name(model)
-        self.steps = 0
-        self.losses: List[float] = []
+        self._loss_function = backend.step.loss_name(model)
+        self._steps = 0
+        self._losses: List[float] = []
         past = _PAST.get(model)
-        self.before = past and replace(
+        self._before = past and replace(
             past, regularisation=_regularization_losses(snapshot, past.inventory)
         )
 
-    def look(
-        self,
-        model: Any,
-        inventory: Inventory,
-        iterations: int,
-        loss: Any,
-        learning_rate: Optional[float],
-    ) -> None:
-        """Note where the phase is; from the first step on it is what comes before the next."""
-        self.steps = max(iterations - self._began, self.steps)
+    def add_to(self, run: RunFacts) -> RunFacts:
+        """The facts of a run with those of its phases."""
+        return replace(
+            run,
+            phase=self._phase,
+            phase_steps=self._steps,
+            losses=tuple(self._losses),
+            loss_function=self._loss_function,
+            before=self._before,
+        )
+
+    def update(self, snapshot: ModelSnapshot, loss: Any) -> Optional[float]:
+        """Note where the phase is. From its first step on, it is the one before the next.
+
+        Args:
+            snapshot: the model now.
+            loss: what Keras logged for the epoch, None where nothing was logged.
+
+        Returns:
+            The learning rate now, None where it cannot be read.
+        """
+        backend, model = snapshot.backend, snapshot.model
+        learning_rate = backend.optimizer.learning_rate_now(model)
+        self._steps = max(backend.optimizer.iterations(model) - self._started, self._steps)
         if isinstance(loss, (int, float)) or hasattr(loss, "__float__"):
-            self.losses.append(float(loss))
-            self.steps = max(self.steps, 1)
+            self._losses.append(float(loss))
+            self._steps = max(self._steps, 1)
         if learning_rate is not None:
-            self._learning_rate = (
-                learning_rate
-                if self._learning_rate is None
-                else max(learning_rate, self._learning_rate)
-            )
-        if self.steps < 1:
-            return
+            self._learning_rate = max(learning_rate, self._learning_rate or learning_rate)
+        if self._steps >= 1:
+            _PAST[model] = self._as_past(snapshot.inventory)
+        return learning_rate
+
+    def _as_past(self, inventory: Inventory) -> PastRun:
         head = (self._learning_rate, self._optimizer)
-        if self.before is not None and self.before.head_learning_rate is not None:
-            head = (self.before.head_learning_rate, self.before.head_optimizer)
+        if self._before is not None and self._before.head_learning_rate is not None:
+            head = (self._before.head_learning_rate, self._before.head_optimizer)
         elif not any(norm.frozen and norm.at_default is False for norm in inventory.norms):
             head = (None, "")
-        _PAST[model] = PastRun(
+        return PastRun(
             inventory=inventory,
-            steps=self.steps,
+            steps=self._steps,
             phase=self._phase,
             optimizer=self._optimizer,
             learning_rate=self._learning_rate,
             head_learning_rate=head[0],
             head_optimizer=head[1],
-            loss=self.losses[-1] if self.losses else None,
-            first_loss=self.losses[0] if self.losses else None,
-            loss_function=self.loss_function,
+            loss=self._losses[-1] if self._losses else None,
+            first_loss=self._losses[0] if self._losses else None,
+            loss_function=self._loss_function,
         )
 
 

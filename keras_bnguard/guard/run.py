@@ -1,136 +1,266 @@
-"""One guarded run over one model: look at train begin, look again, say what was found."""
+"""One monitored run over one model: audit it, check it while it trains, report what was found."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, ContextManager, FrozenSet, List, Optional, Sequence
 
-from keras_bnguard.backends.values.readers import LiveReader
-from keras_bnguard.guard.fact_collector import AT_END, WHEN_QUIET, WHILE_TRAINING
-from keras_bnguard.guard.phase_history import PhaseHistory
-from keras_bnguard.guard.trainable_tracker import ListeningRun
-from keras_bnguard.records import TRAIN_START, DataFacts, DriftSnapshot, Finding, Moment, MomentKind
+from keras_bnguard.guard.data_sampling import DataSampling
+from keras_bnguard.guard.drift_history import DriftHistory
+from keras_bnguard.guard.finding_queue import FindingQueue
+from keras_bnguard.guard.live_reading import LiveReading
+from keras_bnguard.guard.repairs import Repairs
+from keras_bnguard.guard.run_evaluator import RunEvaluator
+from keras_bnguard.guard.run_kinds import RunKind
+from keras_bnguard.guard.trackers import Trackers
+from keras_bnguard.guard.training_listener import TrainingListener
+from keras_bnguard.model.expected_mode import modes
+from keras_bnguard.recalibration.weight_averages import WeightAverageTracker
+from keras_bnguard.records import (
+    TRAIN_START,
+    DataFacts,
+    DriftSnapshot,
+    Moment,
+    MomentKind,
+    Trigger,
+)
+from keras_bnguard.report.report import Report
+from keras_bnguard.rules.evaluate import RuleFilter
 
-_MANY_LOOKS = 2000
 
+class MonitoredRun:
+    """Wires what tracks a model, the rules, and what user code does to the model.
 
-class GuardRun(ListeningRun):
-    """A guarded run of one model: looks at train begin, between batches, at ends."""
+    `audit`, then `start`; while it trains `epoch_start` and `check`; then `finish` and `stop`.
 
-    def begin(self) -> Sequence[Finding]:
-        """Judge the model as it is at train begin."""
-        return self._judge(TRAIN_START)
+    Args:
+        model: the model.
+        kind: a run of `fit` or of a custom training loop.
+        rule_filter: what the user selected and ignored.
+        safely: makes a context that keeps internal errors from the user, and hands out findings
+            when it is left.
+        data: the data for the rules that need some. Defaults to None.
+        fix: whether to repair what can be repaired safely. Defaults to False.
 
-    def needs_check(self) -> bool:
-        """Between two batches: whether there is reason for a look.
+    Attributes:
+        model: see above.
+        listener: what `model_hooks` calls for this run.
+    """
 
-        There is one at each of the first 20 times, at every 128th after, which measures drift,
-        and whenever a BN moved or stood still that did not before, or lost its health. Where
-        the backend can be asked without waiting for it, the answer comes some batches later.
-        """
-        self._glances += 1
-        if self._glances <= 20 or self._glances % 128 == 0 or self.tracer.barrier.disabled:
-            return True
-        reader, screen = self._live_reader(), self.stats.screen()
-        passes = None if reader is None or screen is None else reader.ask(screen)
-        if passes is not None:
-            return not passes
-        values = None if reader is None else reader.read()
-        return values is None or not self.stats.quick_check(values)
-
-    def _live_reader(self) -> Optional[LiveReader]:
-        model = self._model()
-        if model is None or not self.snapshot.inventory.built:
-            return None
-        if self._reader is None:
-            self._reader = self.stats.live_reader(model)
-        return self._reader
-
-    def _note_in_chapter(self, chapter: PhaseHistory, model: Any, done: int, loss: Any) -> None:
-        learning_rate = self.backend.optimizer.learning_rate_now(model)
-        chapter.look(model, self.snapshot.inventory, done, loss, learning_rate)
-        if self._known_optimizer is not None:
-            self._known_optimizer = replace(self._known_optimizer, learning_rate=learning_rate)
-
-    def look(
+    def __init__(
         self,
-        moment: Moment,
-        epoch: Optional[int] = None,
-        live: bool = False,
-        loss: Any = None,
-    ) -> DriftSnapshot:
-        """Read the moving statistics and judge what happened since train begin.
+        model: Any,
+        kind: RunKind,
+        rule_filter: RuleFilter,
+        safely: Callable[[], ContextManager[Any]],
+        *,
+        data: Optional[DataSampling] = None,
+        fix: bool = False,
+    ) -> None:
+        self.model = model
+        self._evaluator = RunEvaluator(model, kind, rule_filter, self._before_step)
+        self._data = data
+        self._drift = DriftHistory()
+        self._averages = WeightAverageTracker()
+        self._reading = LiveReading()
+        self._repairs = Repairs(model) if fix else None
+        self._done: List[str] = []
+        self.listener = TrainingListener(
+            self._evaluator, self._reading, safely, self.stop_if_over, defer=fix
+        )
+
+    # ---------------------------------------------------------------- what is known
+    @property
+    def trackers(self) -> Trackers:
+        """What tracks the model in the present phase."""
+        return self._evaluator.trackers
+
+    @property
+    def findings(self) -> FindingQueue:
+        """What was found."""
+        return self._evaluator.rules.findings
+
+    def report(self) -> Report:
+        """What is known so far."""
+        inventory = self.trackers.snapshot.inventory
+        return Report(
+            model=inventory.model,
+            stack=inventory.stack,
+            findings=self.findings.all(),
+            outcomes=self._evaluator.rules.outcomes,
+            modes=modes(inventory),
+            weights=inventory.weights,
+            drift=self._drift.all(),
+            repairs=tuple(self._done),
+            steps=self._evaluator.progress.steps,
+        )
+
+    # ---------------------------------------------------------------- start and end
+    def audit(self) -> None:
+        """Evaluate every rule on the model as it is before the first step."""
+        data = None if self._data is None else self._data.at_start(self.trackers.snapshot)
+        self._evaluator.evaluate(Trigger.SNAPSHOT, TRAIN_START, data)
+
+    def start(self) -> None:
+        """Repair what was found, and listen to what user code does to the model."""
+        self.repair()
+        self.listener.start()
+        self._evaluator.kind.before_arming(self.trackers)
+        self.trackers.step.arm()
+
+    def stop(self) -> None:
+        """Take off every hook, and every repair that ends with the run; safe to call twice."""
+        self.listener.stop()
+        self.trackers.step.disarm()
+        if self._repairs is not None:
+            self._repairs.undo()
+
+    def stop_if_over(self) -> bool:
+        """Stop where `fit` was left without a hook being called, as by an exception."""
+        over = self._evaluator.kind.is_over()
+        if over:
+            self.stop()
+        return over
+
+    def finish(self, callbacks: Sequence[Any] = ()) -> None:
+        """Training has ended: evaluate the rules that need it to be over.
 
         Args:
-            moment: words for the report. epoch: from 0, None where unknown.
-            live: between two batches of `fit`, where an backend may keep the values elsewhere.
-            loss: what Keras logged for the epoch.
+            callbacks: the callbacks of `fit`. Defaults to ().
         """
-        if self.tracer.barrier.error is not None:
-            raise self.tracer.barrier.error
-        model = self._model()
-        self.epoch = epoch
-        # In a loop of one's own that looks often, a read that is compiled once is worth it too.
-        often = not self._in_fit and len(self.drift) >= 3
-        reader = self._live_reader() if live or often else None
-        values = None if reader is None else reader.read()
-        if model is not None:
-            if values is None:
-                self.backend.values.sync(model)
-            done = self.backend.optimizer.iterations(model)
-            self.steps = max(done - self._started, self.steps, 1 if self.tracer.outermost else 0)
-            self._survey_what_was_built(model)
-            if self._grown and not live and self.late_data is not None:
-                self.data, self.late_data = self.late_data(self), None
-            if not self._in_fit and not self._step_seen and self.wanted != self.compiled:
-                # No step of Keras's own: the flags count as they are.
-                self._survey_again(model, dict(self.wanted))
-            if self.chapter is not None and not live:
-                self._note_in_chapter(self.chapter, model, done, loss)
-        self.stats.look(values)
-        if model is not None and moment.kind is MomentKind.EPOCH_END:
-            self._averages.measure(self.backend, model)
-        self._note_late_defaults()
-        drift = self.stats.drift(moment, epoch, self.steps)
-        self._keep(drift)
-        # What does not change while training runs was judged when it was surveyed.
-        again = (
-            self._surveyed
-            or self.data is not None
-            or bool(self._step_flips)
-            or self.flags_pending()
-        )
-        unchanged = self.stats.unchanged(self.tracer.sites, self.steps)
-        if model is not None and (again or not unchanged):
-            self.backend.values.sync(model)
-        if again:
-            self._judge(moment)
-        else:
-            self._judge(moment, only=WHEN_QUIET if unchanged else WHILE_TRAINING)
-        self.data = None  # It tells of the model as it was at this look.
+        data = None if self._data is None else self._data.at_end(self.trackers.snapshot)
+        moment, trigger = self._evaluator.kind.end
+        if trigger is Trigger.TRAIN_END:
+            averaging = self._averages.at_end(self.model, callbacks)
+            self._evaluator.note(ended=True, averaging=averaging)
+            last = self._drift.last_steps()
+            if last is not None and self._evaluator.progress.steps > 0:
+                biases = self.trackers.statistics.ema_biases(*last, self.trackers.calls)
+                self._evaluator.note(ema_biases=biases)
+        self._evaluator.evaluate(trigger, moment, data)
+
+    # ---------------------------------------------------------------- checks
+    def epoch_start(self, epoch: int) -> None:
+        """An epoch begins: check and repair the flags."""
+        self._reading.renew()  # The backend may keep the values elsewhere from now on.
+        self._evaluator.check_flags(Moment(MomentKind.EPOCH_START, epoch))
+        self.repair()
+
+    def batch_start(self, batch: int) -> None:
+        """A batch begins: check and repair what other callbacks changed before its step."""
+        moment = Moment(MomentKind.BATCH_START, batch)
+        if self.trackers.trainable.pending:
+            self._evaluator.check_flags(moment)
+            self.repair()
+        if self._evaluator.rules.can_fire(Trigger.LEAK) and self.trackers.step.leaked:
+            self._evaluator.evaluate(Trigger.LEAK, moment)
+            self.repair()
+
+    def needs_check(self) -> bool:
+        """Whether a check between two batches can show anything new."""
+        return self._reading.needs_check(self.trackers)
+
+    def check(
+        self,
+        moment: Moment,
+        *,
+        loss: Any = None,
+        steps: int = 0,
+        trained_elsewhere: FrozenSet[str] = frozenset(),
+    ) -> DriftSnapshot:
+        """Read the moving statistics and evaluate the rules on what has happened.
+
+        Args:
+            moment: when. At `MomentKind.BATCH_END` the backend may keep the values elsewhere.
+            loss: what Keras logged for the epoch. Defaults to None.
+            steps: a lower bound of the steps since the start. Defaults to 0.
+            trained_elsewhere: paths of BN that another model may have updated. Defaults to none.
+
+        Returns:
+            The drift since the start.
+
+        Raises:
+            Exception: an internal error inside a step that was traced.
+        """
+        between = moment.kind is MomentKind.BATCH_END
+        evaluator, trackers = self._evaluator, self.trackers
+        trackers.step.raise_error()
+        often = evaluator.kind.reads_compiled(len(self._drift))
+        values = self._reading.read(trackers, between or often)
+        self._note_progress(moment, steps, trained_elsewhere)
+        data = self._note_built(between)
+        if trackers.history is not None and not between:
+            learning_rate = trackers.history.update(trackers.snapshot, loss)
+            evaluator.facts.optimizer.note_learning_rate(learning_rate)
+        trackers.statistics.update(values)
+        if moment.kind is MomentKind.EPOCH_END:
+            self._averages.measure(trackers.snapshot.backend, self.model)
+        trackers.snapshots.note_start(trackers.statistics.start_at_default())
+        progress = evaluator.progress
+        drift = trackers.statistics.drift(moment, progress.epoch, progress.steps)
+        self._drift.add(drift)
+        trigger = self._trigger(data)
+        if trigger is not Trigger.CHECK:
+            trackers.snapshot.backend.values.sync(self.model)
+        evaluator.evaluate(trigger, moment, data)
         return drift
 
-    def _keep(self, drift: DriftSnapshot) -> None:
-        """The history; of looks between batches every second is dropped before they are many."""
-        self.drift.append(drift)
-        if len(self.drift) > _MANY_LOOKS:
-            between = [look for look in self.drift if look.moment.kind is MomentKind.BATCH_END]
-            dropped = {id(look) for look in between[::2]}
-            self.drift = [look for look in self.drift if id(look) not in dropped]
+    def _note_progress(self, moment: Moment, steps: int, elsewhere: FrozenSet[str]) -> None:
+        before = self._evaluator.progress
+        epoch = moment.number if moment.kind is MomentKind.EPOCH_END else None
+        self._evaluator.note(
+            epoch=before.epoch if moment.kind is MomentKind.BATCH_END else epoch,
+            steps=max(
+                self._evaluator.facts.optimizer.steps(self.model),
+                steps,
+                before.steps,
+                int(self.trackers.step.has_run),
+            ),
+            trained_elsewhere=elsewhere,
+        )
 
-    def finish(self, callbacks: Sequence[Any] = (), data: Optional[DataFacts] = None) -> None:
-        """Training has ended: judge what only shows now, with what was measured on data."""
-        model = self._model()
-        if model is None:
+    def _note_built(self, between: bool) -> Optional[DataFacts]:
+        """Take the layers that the first step built; measure on data what had to wait for them."""
+        trackers, data = self.trackers, None
+        trackers.retake_when_built()
+        if trackers.snapshots.retaken_built and not between and self._data is not None:
+            data = self._data.late(trackers.snapshot)
+        self._evaluator.kind.before_check(trackers)
+        return data
+
+    def _trigger(self, data: Optional[DataFacts]) -> Trigger:
+        """What a check evaluates. What cannot change while training runs is evaluated once."""
+        trackers = self.trackers
+        steps = self._evaluator.progress.steps
+        unchanged = trackers.statistics.is_unchanged(trackers.calls, steps)
+        if (
+            trackers.snapshots.is_new
+            or data is not None
+            or self._evaluator.kind.has_new_changes()
+            or trackers.trainable.pending
+        ):
+            return Trigger.SNAPSHOT
+        return Trigger.CHECK if unchanged else Trigger.CHANGE
+
+    # ---------------------------------------------------------------- repairs
+    def repair(self) -> None:
+        """Repair what was found and can be repaired safely, where the user asked for that."""
+        if self._repairs is None:
             return
-        self.data = data
-        if not self._in_fit:
-            self._judge(Moment(MomentKind.LOOP_END), only=("BNG506",))
+        trackers = self.trackers
+        unrepaired = self.findings.unrepaired()
+        done = self._repairs.make(unrepaired, trackers.snapshot, trackers.trainable.wanted)
+        if not done:
             return
-        self.over = True
-        self._averaging = self._averages.at_end(model, callbacks)
-        judged = [look.steps for look in self.drift]
-        if judged and self.steps > 0:
-            since = judged[-1] - (judged[-2] if len(judged) > 1 else 0)
-            self._ema_biases = self.stats.ema_biases(judged[-1], since, self._calls())
-        self._judge(Moment(MomentKind.TRAIN_END), only=AT_END)
+        self._done += [f"{code}: {how}" for code, how in sorted(done.items())]
+        self.findings.mark_repaired(done)
+        compiled = trackers.snapshot.backend.flags.compiled(self.model)
+        trackers.trainable.compile(compiled)
+        trackers.snapshots.note_repair()
+
+    def note_recalibration(self, line: str) -> bool:
+        """Keep what a `Recalibrate` of the same `fit` did; return whether the run is over."""
+        self._done.append(line)
+        return self._evaluator.progress.ended
+
+    def _before_step(self) -> None:
+        self.listener.before_step()

@@ -1,9 +1,12 @@
-"""How far moving statistics are from where they started, per channel and per layer."""
+"""How far moving statistics are from where they started, per channel.
+
+`mean_shift`, `log_variance_ratio` and `bhattacharyya` are the definitions, in float64. `DriftMeter`
+is what the guard uses at every check; a test compares it with them.
+"""
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Callable, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,28 +15,7 @@ import numpy as np
 # docs/statistics.md more than five points of accuracy.
 MAX_DISTANCE = 0.1
 
-_BLOCK = 8192
 
-
-def _in_blocks(measure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """Work on 4096 channels at a time: the temporaries stay in the cache, which makes a look at
-    26,000 channels several times cheaper."""
-
-    @functools.wraps(measure)
-    def blockwise(*vectors: Any) -> np.ndarray:
-        size = len(vectors[0]) if np.ndim(vectors[0]) else 0
-        if size <= _BLOCK:
-            return measure(*vectors)
-        found = np.empty(size, np.float64)
-        for begin in range(0, size, _BLOCK):
-            here = slice(begin, begin + _BLOCK)
-            found[here] = measure(*(v[here] if np.ndim(v) else v for v in vectors))
-        return found
-
-    return blockwise
-
-
-@_in_blocks
 def mean_shift(
     mean: np.ndarray, mean0: np.ndarray, variance0: np.ndarray, epsilon: np.ndarray
 ) -> np.ndarray:
@@ -51,7 +33,6 @@ def mean_shift(
     return np.asarray(np.abs(mean.astype(wide) - mean0.astype(wide)) / scale)
 
 
-@_in_blocks
 def log_variance_ratio(
     variance: np.ndarray, variance0: np.ndarray, epsilon: np.ndarray
 ) -> np.ndarray:
@@ -70,7 +51,6 @@ def log_variance_ratio(
     return np.asarray(np.abs(np.log(now / start)))
 
 
-@_in_blocks
 def bhattacharyya(
     mean: np.ndarray,
     variance: np.ndarray,
@@ -108,131 +88,68 @@ def bhattacharyya(
     return np.asarray(0.25 * (shift * shift / both + np.log(standard_error)))
 
 
-class Start:
-    """The statistics that drift is measured from, with what is the same at every look.
+class Drift(NamedTuple):
+    """The three measures, each of the same shape.
+
+    Attributes:
+        mean_shift: see `mean_shift`.
+        log_variance_ratio: see `log_variance_ratio`.
+        distance: see `bhattacharyya`.
+    """
+
+    mean_shift: np.ndarray
+    log_variance_ratio: np.ndarray
+    distance: np.ndarray
+
+
+class DriftMeter:
+    """Measures drift from one start again and again.
+
+    It gives `mean_shift`, `log_variance_ratio` and `bhattacharyya` of all channels at once, in
+    float32 unless the statistics are wider, with what depends on the start computed once. With
+    s = v + eps, the distance is
+    (m - m0)^2 / (4 (s + s0)) + ln((s + s0) / 2) / 2 - (ln s + ln s0) / 4.
 
     Args:
-        mean, variance: shape `(channels,)`, any float dtype. A negative variance counts as 0.
-        epsilon: each channel's layer's own, shape `(channels,)`.
+        mean: moving mean at the start, shape `(channels,)`, any float dtype.
+        variance: moving variance at the start, the same shape. A negative one counts as 0.
+        epsilon: each channel's layer's own, the same shape.
     """
 
     def __init__(self, mean: np.ndarray, variance: np.ndarray, epsilon: np.ndarray) -> None:
-        # float32 unless the statistics are wider: a logarithm costs a fifth of a wide one, and
-        # equal statistics still give exactly 0.
+        # A logarithm of float32 costs a fifth of one of float64, and equal statistics still
+        # give exactly 0.
         self._dtype = np.result_type(mean.dtype, np.float32)
         self._epsilon = epsilon.astype(self._dtype)
         self._mean = mean.astype(self._dtype)
         with np.errstate(all="ignore"):
             self._variance = self._with_epsilon(variance)
-            self._scale = 1 / np.sqrt(self._variance)
             self._log = np.log(self._variance)
+
+    def measure(self, mean: np.ndarray, variance: np.ndarray) -> Drift:
+        """Measure the drift of every channel.
+
+        Args:
+            mean: moving mean now, shape `(channels,)`.
+            variance: moving variance now, the same shape.
+
+        Returns:
+            Arrays of shape `(channels,)`, within 1e-5 of the functions of the same names.
+        """
+        with np.errstate(all="ignore"):
+            now = self._with_epsilon(variance)
+            log = np.log(now)
+            shift = mean.astype(self._dtype) - self._mean
+            middle = 0.5 * (now + self._variance)
+            distance = 0.5 * (
+                np.log(middle) - 0.5 * (log + self._log) + 0.25 * shift * shift / middle
+            )
+            return Drift(
+                np.abs(shift) / np.sqrt(self._variance),
+                np.abs(log - self._log),
+                np.maximum(distance, 0),
+            )
 
     def _with_epsilon(self, variance: np.ndarray) -> np.ndarray:
         wide = variance.astype(self._dtype, copy=False)
         return np.asarray(np.maximum(wide, 0) + self._epsilon)
-
-    def measures(self, mean: np.ndarray, variance: np.ndarray) -> Tuple[np.ndarray, ...]:
-        """`mean_shift`, `log_variance_ratio` and `bhattacharyya` of all channels in one pass.
-
-        With ln s for the logarithm of a variance plus epsilon, the distance is
-        (m - m0)^2 / (4 (s + s0)) + ln((s + s0) / 2) / 2 - (ln s + ln s0) / 4.
-
-        Args:
-            mean, variance: shape `(channels,)`, of now.
-
-        Returns:
-            Three arrays of shape `(channels,)`, float32 or as wide as the statistics: within
-            1e-5 of the functions of those names.
-        """
-        found = tuple(np.empty(len(self._mean), self._dtype) for _ in range(3))
-        size = min(len(self._mean), _BLOCK)
-        scratch = tuple(np.empty(size, self._dtype) for _ in range(4))
-        with np.errstate(all="ignore"):
-            for begin in range(0, len(self._mean), _BLOCK):
-                here = slice(begin, begin + _BLOCK)
-                used = tuple(each[: len(self._mean) - begin] for each in scratch)
-                self._measure(here, mean[here], variance[here], used, found)
-        return found
-
-    def _measure(
-        self,
-        here: slice,
-        mean: np.ndarray,
-        variance: np.ndarray,
-        scratch: Tuple[np.ndarray, ...],
-        found: Tuple[np.ndarray, ...],
-    ) -> None:
-        """One block, in place: temporaries cost more than what is done with them."""
-        apart, log, shift, square = scratch
-        log0 = self._log[here]
-        shifts, ratios, distances = (each[here] for each in found)
-        np.maximum(variance, 0, out=apart)
-        apart += self._epsilon[here]
-        np.log(apart, out=log)
-        apart += self._variance[here]
-        apart *= 0.5
-        np.subtract(mean, self._mean[here], out=shift)
-        np.multiply(shift, shift, out=square)
-        square /= apart
-        square *= 0.25
-        np.log(apart, out=apart)
-        np.abs(shift, out=shifts)
-        shifts *= self._scale[here]
-        np.subtract(log, log0, out=ratios)
-        np.abs(ratios, out=ratios)
-        log += log0
-        log *= 0.5
-        apart -= log
-        apart += square
-        apart *= 0.5
-        np.maximum(apart, 0, out=distances)
-
-
-def layer_means(values: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Mean of the channel values of each layer of a joined array, summed in float64.
-
-    Args:
-        values: shape `(all channels,)`.
-        offsets: index where each layer begins, strictly increasing, first 0; shape `(layers,)`.
-        sizes: channels of each layer, shape `(layers,)`.
-
-    Returns:
-        Shape `(layers,)`, float64.
-    """
-    if not len(offsets):
-        return np.zeros(0)
-    return np.asarray(np.add.reduceat(values, offsets, dtype=np.float64) / sizes)
-
-
-def average_of_batches(
-    now: np.ndarray, start: np.ndarray, initial_weight: np.ndarray
-) -> np.ndarray:
-    """The average that batches alone would have left: (m_t - w m_0) / (1 - w).
-
-    An exponential moving average is m_t = w m_0 + (1 - w) a, where w = momentum ** updates is
-    what is left of the start and a is a weighted average of what the batches had.
-
-    Args:
-        now, start: shape `(channels,)`. initial_weight: w, the same shape, below 1.
-
-    Returns:
-        Shape `(channels,)`, float64.
-    """
-    w = np.minimum(initial_weight, 1.0 - 1e-9)
-    return np.asarray((now.astype(np.float64) - w * start.astype(np.float64)) / (1.0 - w))
-
-
-def remaining_change(now: np.ndarray, last: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """How far a moving average that nears a fixed value still has to go: d q / (1 - q).
-
-    In some updates it moved by d = now - last and q = momentum ** updates of the way was left,
-    so that d = (1 - q) of the way at `last` and q / (1 - q) of d is still to come.
-
-    Args:
-        now, last: shape `(channels,)`. left: q, the same shape, below 1.
-
-    Returns:
-        Shape `(channels,)`, float64, signed.
-    """
-    q = np.minimum(left, 1.0 - 1e-9)
-    return np.asarray((now.astype(np.float64) - last.astype(np.float64)) * q / (1.0 - q))

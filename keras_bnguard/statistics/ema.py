@@ -1,4 +1,4 @@
-"""How far moving statistics are behind the batches they average, from three looks at them."""
+"""EMA bias: how far moving statistics are behind the batches they average."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Tuple
 import numpy as np
 
 from keras_bnguard.records import EmaBias
-from keras_bnguard.statistics.drift import average_of_batches, remaining_change
 
 Pair = Tuple[np.ndarray, np.ndarray]
 TINY = 1e-12
@@ -26,9 +25,13 @@ def ema_bias(
     """The record of one BN.
 
     Args:
-        left: momentum ** updates since the start, and since the last look.
-        start, last, now: moving mean and variance, each of shape `(channels,)`.
-        epsilon: the layer's own. steps: training steps since the last look.
+        path: path of the BN.
+        left: momentum ** updates since the start, and since the check before.
+        start: moving mean and variance at the start, each of shape `(channels,)`.
+        last: the same at the check before.
+        now: the same at this check.
+        epsilon: the layer's own.
+        steps: training steps since the check before.
 
     Returns:
         Medians over channels; NaN where the statistics are not finite.
@@ -37,17 +40,55 @@ def ema_bias(
         w, q = (np.asarray(part) for part in left)
         mean, variance = (average_of_batches(n, s, w) for n, s in zip(now, start))
         variance = np.maximum(variance, TINY)
-        held = np.maximum(now[1].astype(np.float64), 0.0) + epsilon
+        variance_now = np.maximum(now[1].astype(np.float64), 0.0) + epsilon
         step = [remaining_change(n, la, q) for n, la in zip(now, last)]
         return EmaBias(
             path=path,
             initial_weight=float(w),
             start_shift=_median(np.abs(now[0] - mean) / np.sqrt(variance + epsilon)),
-            start_log_variance=_median(np.abs(np.log(held / (variance + epsilon)))),
-            shift=_median(np.abs(step[0]) / np.sqrt(held)),
-            log_variance=_median(np.abs(np.log(np.maximum(1.0 + step[1] / held, TINY)))),
+            start_log_variance=_median(np.abs(np.log(variance_now / (variance + epsilon)))),
+            shift=_median(np.abs(step[0]) / np.sqrt(variance_now)),
+            log_variance=_median(np.abs(np.log(np.maximum(1.0 + step[1] / variance_now, TINY)))),
             steps=steps,
         )
+
+
+def average_of_batches(
+    now: np.ndarray, start: np.ndarray, initial_weight: np.ndarray
+) -> np.ndarray:
+    """The average that batches alone would have left: (m_t - w m_0) / (1 - w).
+
+    An exponential moving average is m_t = w m_0 + (1 - w) a, where w = momentum ** updates is
+    what is left of the start and a is a weighted average of what the batches had.
+
+    Args:
+        now: the moving average, shape `(channels,)`.
+        start: its value at the start, the same shape.
+        initial_weight: w, the same shape, below 1.
+
+    Returns:
+        Shape `(channels,)`, float64.
+    """
+    w = np.minimum(initial_weight, 1.0 - 1e-9)
+    return np.asarray((now.astype(np.float64) - w * start.astype(np.float64)) / (1.0 - w))
+
+
+def remaining_change(now: np.ndarray, last: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """How far a moving average that nears a fixed value still has to go: d q / (1 - q).
+
+    In some updates it moved by d = now - last and q = momentum ** updates of the way was left,
+    so that d = (1 - q) of the way at `last` and q / (1 - q) of d is still to come.
+
+    Args:
+        now: the moving average, shape `(channels,)`.
+        last: its value some updates before, the same shape.
+        left: q, the same shape, below 1.
+
+    Returns:
+        Shape `(channels,)`, float64, signed.
+    """
+    q = np.minimum(left, 1.0 - 1e-9)
+    return np.asarray((now.astype(np.float64) - last.astype(np.float64)) * q / (1.0 - q))
 
 
 def _median(values: np.ndarray) -> float:

@@ -79,11 +79,12 @@ def test_legacy_optimizers_make_their_slots_when_asked():
     assert optimizer.get_slot(model.trainable_variables[0], "m") is not None
 
 
-@private("_create_hypers _hypers_created", on=KERAS2)
+@private("_create_hypers _hypers_created _hyper", on=KERAS2)
 def test_legacy_optimizers_make_a_variable_of_a_number_that_was_set_after_a_schedule():
     optimizer = keras.optimizers.legacy.SGD(keras.optimizers.schedules.ExponentialDecay(1, 1, 0.5))
     optimizer._create_hypers()
     assert optimizer._hypers_created
+    assert "learning_rate" in optimizer._hyper
     optimizer.learning_rate = 0.25
     optimizer._hypers_created = False
     optimizer._create_hypers()

@@ -17,9 +17,10 @@ import keras_bnguard as bng
 from keras_bnguard.backends.patches.attribute_patches import open_patches
 from keras_bnguard.backends.patches.call_tracer import CallTracer
 from keras_bnguard.errors import InternalErrorWarning
-from keras_bnguard.guard import fact_collector as run_state
+from keras_bnguard.guard import snapshot_keeper
+from keras_bnguard.guard.fact_collector import FactCollector
+from keras_bnguard.guard.run_evaluator import RunEvaluator
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
-from keras_bnguard.guard.trainable_tracker import ListeningRun
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules import ALL_RULES
 from tests.builders.models import (
@@ -247,15 +248,15 @@ def broken(*args, **kwargs):
 
 
 def break_inventory(patch):
-    patch.setattr(run_state, "take_snapshot", broken)
+    patch.setattr(snapshot_keeper, "take_snapshot", broken)
 
 
 def break_look(patch):
-    patch.setattr(StatisticsTracker, "look", broken)
+    patch.setattr(StatisticsTracker, "update", broken)
 
 
 def break_facts(patch):
-    patch.setattr(run_state.RunState, "facts", broken)
+    patch.setattr(FactCollector, "collect", broken)
 
 
 def break_spy_call(patch):
@@ -271,7 +272,7 @@ def break_spy_start(patch):
 
 
 def break_flags(patch):
-    patch.setattr(ListeningRun, "check_flags", broken)
+    patch.setattr(RunEvaluator, "check_flags", broken)
 
 
 def break_report(patch):

@@ -113,7 +113,7 @@ def test_what_could_not_be_seen_is_said(both):
     if BACKEND == "torch":
         assert "not seen:" not in run.stderr  # `model.parameters()` are those of one model.
     notes = " ".join(json.loads((folder / "all.json").read_text())["notes"])
-    seen = "a stateless loop" if BACKEND == "jax" else "a loop of your own, seen through"
+    seen = "a stateless loop" if BACKEND == "jax" else "a custom training loop, observed through"
     assert seen in notes
 
 

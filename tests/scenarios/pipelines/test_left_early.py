@@ -11,7 +11,7 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.backends.patches import model_hooks
-from keras_bnguard.guard.run import GuardRun
+from keras_bnguard.guard.training_listener import TrainingListener
 from tests.builders.harness import clean, fit, listening
 from tests.builders.pipelines import backbone, compiled, nested, norms, plain, rows
 from tests.stack import STACK, keras
@@ -106,7 +106,7 @@ def test_a_fault_while_flags_are_noted_stands_down_and_no_more(monkeypatch: Any)
 
     model = compiled(nested(backbone()))
     guard = bng.BNGuard()
-    monkeypatch.setattr(GuardRun, "_note_flips", broken)
+    monkeypatch.setattr(TrainingListener, "_note_flags", broken)
     # Keras 3 on TensorFlow does nothing where the flag is what it was.
     trainable_change = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: setattr(model.get_layer("backbone"), "trainable", False)

@@ -1,4 +1,4 @@
-"""`every=N`: most looks between batches are glances, and a glance misses nothing that matters."""
+"""`every=N`: most checks between batches are quick, and miss nothing that matters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.backends.values.readers import ASKED_EVERY
-from keras_bnguard.guard import run as guard_run
+from keras_bnguard.guard import drift_history
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import Moment, MomentKind
@@ -42,19 +42,19 @@ def test_between_batches_nothing_of_the_run_changes():
 
 
 @pytest.mark.parametrize("batch", [5, 27])
-def test_what_goes_bad_is_told_when_it_does(batch):
+def test_a_layer_that_becomes_invalid_is_reported_at_that_batch(batch):
     found = []
     trained(bng.BNGuard(every=1, on_finding=found.append), poison=batch)
     first = [finding for finding in found if finding.code == "BNG402"]
     assert len(first) == 1
-    told = first[0].moment.number
-    # After the first 20 looks JAX is asked without waiting for it.
+    found_at = first[0].moment.number
+    # After the first 20 checks JAX is asked without waiting for it.
     late = 20 if BACKEND == "jax" and batch > 20 else 0
-    assert batch <= told <= batch + late
+    assert batch <= found_at <= batch + late
     assert set(first[0].layers) == {"base/bn", "head_bn"}
 
 
-def test_drift_is_measured_at_the_first_looks_and_then_now_and_again():
+def test_drift_is_measured_at_the_first_checks_and_then_now_and_again():
     guard = bng.BNGuard(every=1, ignore=["BNG301", "BNG407"])
     trained(guard)
     between = [look for look in guard.report.drift if look.moment.kind is MomentKind.BATCH_END]
@@ -64,68 +64,78 @@ def test_drift_is_measured_at_the_first_looks_and_then_now_and_again():
 
 
 def test_a_long_run_keeps_a_bounded_history(monkeypatch):
-    monkeypatch.setattr(guard_run, "_MANY_LOOKS", 10)
+    monkeypatch.setattr(drift_history, "MOST", 10)
     guard = bng.BNGuard(every=1, ignore=["BNG301", "BNG407"])
     trained(guard)
     assert len(guard.report.drift) <= 11
     assert guard.report.drift[-1].moment == Moment(MomentKind.EPOCH_END, 0)
 
 
-# --------------------------------------------------------------------- a glance
+# ------------------------------------------------------------------- a quick check
 @pytest.fixture
-def watched():
-    """A watch of a frozen and a live BN, judged once after the live one has moved."""
+def tracked():
+    """A tracker of a frozen and a trainable BN, checked once after the latter was updated."""
     model = transfer()
     model.get_layer("base").trainable = False
-    watch = StatisticsTracker(take_snapshot(model))
-    live = model.get_layer("head_bn")
-    live.set_weights([w + 0.5 for w in live.get_weights()])
-    watch.look()
-    assert not watch.unchanged({}, 1)  # the first look has nothing to be compared with
-    return watch, watch.live_reader(model).read().copy()
+    tracker = StatisticsTracker(take_snapshot(model))
+    norm = model.get_layer("head_bn")
+    norm.set_weights([w + 0.5 for w in norm.get_weights()])
+    tracker.update()
+    assert not tracker.is_unchanged({}, 1)  # The first check has nothing to be compared with.
+    return tracker, tracker.live_reader(model).read().copy()
 
 
-def test_a_glance_is_content_with_a_live_layer_that_moves_on(watched):
-    watch, values = watched
-    assert watch.quick_check(values)
-    live = np.repeat([False, True, False, True], [5, 3, 5, 3])
-    assert watch.quick_check(np.where(live, values * np.float32(1.5), values))
+def test_a_trainable_layer_that_is_updated_further_needs_no_check(tracked):
+    tracker, values = tracked
+    assert tracker.screen.passes(values)
+    trainable = np.repeat([False, True, False, True], [5, 3, 5, 3])
+    assert tracker.screen.passes(np.where(trainable, values * np.float32(1.5), values))
 
 
 @pytest.mark.parametrize("index", [0, 4, 8, 12])
-def test_a_glance_sees_one_bit_of_a_frozen_layer(watched, index):
-    watch, values = watched
+def test_one_bit_of_a_frozen_layer_needs_a_check(tracked, index):
+    tracker, values = tracked
     values[index] = np.nextafter(values[index], np.float32(9))
-    assert not watch.quick_check(values)
+    assert not tracker.screen.passes(values)
 
 
 @pytest.mark.parametrize(("index", "value"), [(5, np.nan), (7, np.inf), (13, -1.0), (15, 1e-9)])
-def test_a_glance_sees_a_layer_that_loses_its_health(watched, index, value):
-    watch, values = watched
+def test_a_layer_that_becomes_invalid_needs_a_check(tracked, index, value):
+    tracker, values = tracked
     values[index] = value
-    assert not watch.quick_check(values)
+    assert not tracker.screen.passes(values)
 
 
-def test_a_glance_sees_a_live_layer_that_went_back_to_its_start(watched):
-    watch, values = watched
+def test_a_trainable_layer_that_went_back_to_its_start_needs_a_check(tracked):
+    tracker, values = tracked
     values[5:8], values[13:16] = 0.0, 1.0
-    assert not watch.quick_check(values)
+    assert not tracker.screen.passes(values)
 
 
-def test_a_glance_without_a_judged_look_or_at_other_vectors_asks_for_a_look(watched):
-    watch, values = watched
-    assert not watch.quick_check(values[:-1])
-    assert not StatisticsTracker(take_snapshot(transfer())).quick_check(values)
+def test_before_the_first_check_and_for_other_vectors_a_check_is_needed(tracked):
+    tracker, values = tracked
+    assert not tracker.screen.passes(values[:-1])
+    assert not StatisticsTracker(take_snapshot(transfer())).screen.passes(values)
 
 
-# --------------------------------------------- a screen: the glance that a device can be asked
+def test_a_check_is_unchanged_until_a_bit_of_a_frozen_layer_is(tracked):
+    tracker, values = tracked
+    tracker.update(values)
+    assert tracker.is_unchanged({}, 1)
+    assert not tracker.is_unchanged({}, 0)  # Whether a step was taken counts, too.
+    values[0] = 9.0
+    tracker.update(values)
+    assert not tracker.is_unchanged({}, 0)
+
+
+# --------------------------------- a screen: the quick check that a device can be asked for
 NAN, INF = float("nan"), float("inf")
 CHANGES = [
-    (0, 0.1),  # frozen: moves
+    (0, 0.1),  # frozen: updated
     (12, 1.5),
-    (5, 9.0),  # live: moves on
+    (5, 9.0),  # trainable: updated further
     (13, 0.5),
-    (5, NAN),  # live: loses its health
+    (5, NAN),  # trainable: becomes invalid
     (7, INF),
     (13, -1.0),
     (15, 1e-9),
@@ -134,38 +144,38 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("index", "value"), CHANGES)
-def test_a_screen_lets_pass_what_a_glance_is_content_with(watched, index, value):
-    watch, values = watched
-    screen = watch.screen()
+def test_a_screen_passes_what_a_quick_check_passes(tracked, index, value):
+    tracker, values = tracked
+    screen = tracker.screen.screen()
     assert screen.passes(values)
     values[index] = value
-    assert screen.passes(values) == watch.quick_check(values)
-    assert screen is watch.screen()
+    assert screen.passes(values) == tracker.screen.passes(values)
+    assert screen is tracker.screen.screen()
 
 
-def test_a_screen_does_not_ask_again_about_a_layer_known_to_be_sick(watched):
-    watch, values = watched
+def test_a_screen_does_not_ask_again_about_a_layer_that_was_invalid(tracked):
+    tracker, values = tracked
     values[13] = -1.0
-    watch.look(values)
-    watch.unchanged({}, 1)
-    assert watch.screen().passes(values)
+    tracker.update(values)
+    tracker.is_unchanged({}, 1)
+    assert tracker.screen.screen().passes(values)
     values[12] = 7.0
-    assert not watch.screen().passes(values)
+    assert not tracker.screen.screen().passes(values)
 
 
-def test_there_is_no_screen_before_the_first_judged_look():
-    assert StatisticsTracker(take_snapshot(transfer())).screen() is None
+def test_there_is_no_screen_before_the_first_check():
+    assert StatisticsTracker(take_snapshot(transfer())).screen.screen() is None
 
 
 if BACKEND == "jax":
 
     @pytest.mark.parametrize(("index", "value"), CHANGES)
-    def test_jax_answers_as_numpy_does(watched, index, value):
+    def test_jax_answers_as_numpy_does(tracked, index, value):
         import jax.numpy as jnp
 
-        watch, values = watched
-        screen, model = watch.screen(), watch._snapshot.model
-        reader, kept = watch.live_reader(model), model.non_trainable_variables
+        tracker, values = tracked
+        screen, model = tracker.screen.screen(), tracker._snapshot.model
+        reader, kept = tracker.live_reader(model), model.non_trainable_variables
 
         def answer(vectors):
             """As if these were in an epoch's positional lists."""

@@ -1,4 +1,4 @@
-"""The numbers: what moved, bit for bit, and which channels are sick."""
+"""The numbers: what changed, bit for bit, and which channels are not valid."""
 
 from __future__ import annotations
 
@@ -8,44 +8,13 @@ import pytest
 from keras_bnguard.guard.statistics_tracker import StatisticsTracker
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import ExpectedMode, Moment, MomentKind
-from keras_bnguard.statistics.channel_health import dead_channels
 from keras_bnguard.statistics.drift import bhattacharyya, log_variance_ratio, mean_shift
-
-GAMMA = np.ones(4, np.float32)
 
 
 def vector(*values):
     return np.array(values, np.float32)
 
 
-# ------------------------------------------------------------- dead channels
-@pytest.mark.parametrize(
-    ("mean", "variance", "gamma", "dead"),
-    [
-        # Something flows (the mean is not 0) and nothing varies.
-        (vector(1, 1, 1, 1), vector(1, 1, 1, 1e-9), GAMMA, [0, 0, 0, 1]),
-        (vector(1, 1, 1, 1), vector(1, 1, 1, 1e-9), None, [0, 0, 0, 1]),
-        # The threshold is 1e-6 of the layer's median.
-        (vector(1, 1, 1, 1), vector(2, 2, 2, 3e-6), GAMMA, [0, 0, 0, 0]),
-        (vector(1, 1, 1, 1), vector(2, 2, 2, 1e-6), GAMMA, [0, 0, 0, 1]),
-        # A pruned channel: its gamma is 0.
-        (vector(1, 1, 1, 1), vector(1, 1, 1, 0), vector(1, 1, 1, 0), [0, 0, 0, 0]),
-        # A channel of plain zeros after a ReLU that never fires.
-        (vector(1, 1, 1, 0), vector(1, 1, 1, 0), GAMMA, [0, 0, 0, 0]),
-        # But where the others still have their defaults, a 0 was written there.
-        (vector(0, 0, 0, 0), vector(1, 1, 1, 0), GAMMA, [0, 0, 0, 1]),
-        # Negative is told by another count, NaN is no number to compare with.
-        (vector(1, 1, 1, 1), vector(1, 1, 1, -1), GAMMA, [0, 0, 0, 0]),
-        (vector(1, 1, np.nan, 1), vector(1, 1, 1, 1e-9), GAMMA, [0, 0, 0, 1]),
-        (vector(1, 1, 1, 1), vector(*[np.nan] * 4), GAMMA, [0, 0, 0, 0]),
-        (vector(1, 1, 1, 1), vector(0, 0, 0, 0), GAMMA, [0, 0, 0, 0]),
-    ],
-)
-def test_a_dead_channel_has_collapsed_though_something_flows(mean, variance, gamma, dead):
-    assert dead_channels(mean, variance, gamma).tolist() == [bool(d) for d in dead]
-
-
-# ------------------------------------------------------------------ StatisticsTracker
 @pytest.fixture
 def model(keras):
     layers = keras.layers
@@ -72,18 +41,18 @@ def put(layer, mean=None, variance=None, first=()):
     layer.set_weights(weights)
 
 
-def watch_of(model):
+def tracker_of(model):
     return StatisticsTracker(take_snapshot(model))
 
 
-def by_path(watch, steps=1, calls=None):
-    return {m.path: m for m in watch.statistics_changes(calls or {}, steps)}
+def by_path(tracker, steps=1, calls=None):
+    return {m.path: m for m in tracker.changes(calls or {}, steps)}
 
 
-def test_nothing_moved_without_a_change(model):
-    watch = watch_of(model)
-    watch.look()
-    rows = by_path(watch)
+def test_nothing_is_changed_before_an_assignment(model):
+    tracker = tracker_of(model)
+    tracker.update()
+    rows = by_path(tracker)
     assert list(rows) == ["one", "two"]
     assert not any(m.changed or m.changed_since_last for m in rows.values())
     assert all(m.mean_shift == m.log_variance_ratio == 0.0 for m in rows.values())
@@ -95,31 +64,31 @@ def test_nothing_moved_without_a_change(model):
 
 
 @pytest.mark.parametrize("part", ["mean", "variance"])
-def test_one_bit_of_one_channel_is_a_movement(model, part):
+def test_one_bit_of_one_channel_is_a_change(model, part):
     layer = model.get_layer("two")
     put(layer, [1, 1], [1, 1])
-    watch = watch_of(model)
+    tracker = tracker_of(model)
     put(layer, **{part: [1, np.nextafter(np.float32(1), np.float32(2))]})
-    watch.look()
-    rows = by_path(watch)
+    tracker.update()
+    rows = by_path(tracker)
     assert rows["two"].changed
     assert not rows["one"].changed
 
 
-def test_minus_zero_and_nan_are_movements_too(model):
+def test_minus_zero_and_nan_are_changes_too(model):
     for value in (-0.0, np.nan):
-        watch = watch_of(model)
+        tracker = tracker_of(model)
         put(model.get_layer("one"), [value, 0, 0])
-        watch.look()
-        assert by_path(watch)["one"].changed
+        tracker.update()
+        assert by_path(tracker)["one"].changed
 
 
-def test_moved_since_last_compares_with_the_look_before(model):
-    watch = watch_of(model)
+def test_changed_since_last_compares_with_the_update_before(model):
+    tracker = tracker_of(model)
     put(model.get_layer("one"), [1, 0, 0])
-    watch.look()
-    watch.look()
-    row = by_path(watch)["one"]
+    tracker.update()
+    tracker.update()
+    row = by_path(tracker)["one"]
     assert row.changed
     assert not row.changed_since_last
 
@@ -129,12 +98,12 @@ def test_drift_is_the_formula_with_the_layers_own_epsilon(model):
     start = [0.5, 1.0, 2.0], [0.1, 1.0, 4.0]
     now = [1.0, 1.0, -2.0], [0.2, 1.0, 1.0]
     put(one, *start)
-    watch = watch_of(model)
+    tracker = tracker_of(model)
     put(one, *now)
-    watch.look()
+    tracker.update()
     shift = mean_shift(vector(*now[0]), vector(*start[0]), vector(*start[1]), np.array(1e-2))
     ratio = log_variance_ratio(vector(*now[1]), vector(*start[1]), np.array(1e-2))
-    row, look = by_path(watch)["one"], watch.drift(Moment(MomentKind.EPOCH_END, 0), 0, 7)
+    row, look = by_path(tracker)["one"], tracker.drift(Moment(MomentKind.EPOCH_END, 0), 0, 7)
     assert row.mean_shift == look.mean_shift["one"] == pytest.approx(shift.mean())
     assert row.log_variance_ratio == look.log_variance_ratio["one"] == pytest.approx(ratio.mean())
     assert row.max_mean_shift == pytest.approx(shift.max())
@@ -146,44 +115,44 @@ def test_drift_is_the_formula_with_the_layers_own_epsilon(model):
     assert look.total == look.distance["one"]
 
 
-def test_sick_channels_are_counted(model):
+def test_channels_that_are_not_valid_are_counted(model):
     one = model.get_layer("one")
     put(one, [1, 1, 1], [-1, 1, 4])
-    watch = watch_of(model)
-    row = by_path(watch, 0)["one"]
+    tracker = tracker_of(model)
+    row = by_path(tracker, 0)["one"]
     assert (row.negative_channels, row.dead_channels, row.nonfinite) == (1, 0, ())
     assert (row.min_variance, row.median_variance) == (-1.0, 1.0)
     put(one, [np.nan, 1, 1], [1, np.inf, 1], first=([1, 1, 1], [0, np.nan, 0]))
-    watch.look()
-    assert by_path(watch)["one"].nonfinite == ("moving_mean", "moving_variance", "beta")
-    assert by_path(watch)["two"].nonfinite == ()
+    tracker.update()
+    assert by_path(tracker)["one"].nonfinite == ("moving_mean", "moving_variance", "beta")
+    assert by_path(tracker)["two"].nonfinite == ()
 
 
-def test_gamma_and_beta_are_read_only_where_a_live_bn_stands_still(model):
+def test_gamma_and_beta_are_read_only_where_a_trainable_bn_is_not_updated(model):
     one = model.get_layer("one")
-    watch = watch_of(model)
-    watch.look()
-    assert by_path(watch, 1)["one"].affine_changed is False
-    assert by_path(watch, 0)["one"].affine_changed is None
-    assert by_path(watch, 1)["two"].affine_changed is None
+    tracker = tracker_of(model)
+    tracker.update()
+    assert by_path(tracker, 1)["one"].affine_changed is False
+    assert by_path(tracker, 0)["one"].affine_changed is None
+    assert by_path(tracker, 1)["two"].affine_changed is None
     put(one, first=([1, 2, 1],))
-    assert by_path(watch, 1)["one"].affine_changed is True
+    assert by_path(tracker, 1)["one"].affine_changed is True
     put(one, [1, 0, 0])
-    watch.look()
-    assert by_path(watch, 1)["one"].affine_changed is None
+    tracker.update()
+    assert by_path(tracker, 1)["one"].affine_changed is None
 
 
 def test_default_statistics_at_the_start_are_remembered(model):
     put(model.get_layer("two"), [1, 0])
-    watch = watch_of(model)
+    tracker = tracker_of(model)
     put(model.get_layer("one"), [1, 0, 0])
-    watch.look()
-    rows = by_path(watch)
+    tracker.update()
+    rows = by_path(tracker)
     assert rows["one"].started_at_default
     assert not rows["two"].started_at_default
 
 
-def test_bn_built_since_the_start_is_taken_up_and_the_others_keep_their_start(keras, model):
+def test_bn_built_since_the_start_is_included_and_the_others_keep_their_start(keras, model):
     class Late(keras.Model):
         def __init__(self):
             super().__init__(name="late")
@@ -195,29 +164,29 @@ def test_bn_built_since_the_start_is_taken_up_and_the_others_keep_their_start(ke
             return self.later(self.ready(x, training=training), training=training)
 
     late = Late()
-    watch = watch_of(late)
-    assert watch.paths == ("ready",)
+    tracker = tracker_of(late)
+    assert tracker.paths == ("ready",)
     put(late.ready, [5, 0, 0])
     late.later.build((None, 3))
-    watch.look()
-    rows = by_path(watch)
+    tracker.update()
+    rows = by_path(tracker)
     assert rows["ready"].changed
     assert rows["ready"].max_mean_shift == pytest.approx(5 / np.sqrt(1.001))
     assert not rows["later"].changed
 
 
-def test_a_model_without_bn_has_no_movement_and_no_drift(keras):
+def test_a_model_without_bn_has_no_change_and_no_drift(keras):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    watch = watch_of(model)
-    watch.look()
-    assert watch.statistics_changes({}, 1) == ()
-    assert watch.drift(Moment(MomentKind.CHECK), None, 1).total == 0.0
+    tracker = tracker_of(model)
+    tracker.update()
+    assert tracker.changes({}, 1) == ()
+    assert tracker.drift(Moment(MomentKind.CHECK), None, 1).total == 0.0
 
 
-def test_what_a_watch_read_is_a_copy(model):
-    watch = watch_of(model)
+def test_what_was_read_is_a_copy(model):
+    tracker = tracker_of(model)
     layer = model.get_layer("one")
     layer.moving_mean.assign(np.full(3, 7.0, np.float32))
-    watch.look()
-    assert by_path(watch)["one"].changed
-    assert by_path(watch)["one"].started_at_default
+    tracker.update()
+    assert by_path(tracker)["one"].changed
+    assert by_path(tracker)["one"].started_at_default

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_bnguard.statistics.drift import (
-    Start,
+    DriftMeter,
     bhattacharyya,
-    layer_means,
     log_variance_ratio,
     mean_shift,
 )
@@ -115,26 +114,12 @@ def test_float16_is_widened_before_it_is_subtracted():
     assert shift[0] == 2 * float(big[0])
 
 
-@given(st.lists(st.lists(NUMBER, min_size=1, max_size=5), min_size=1, max_size=6))
-def test_layer_means_are_the_mean_of_each_layer(layers):
-    sizes = [len(layer) for layer in layers]
-    offsets = np.cumsum([0, *sizes[:-1]])
-    joined = np.array([value for layer in layers for value in layer], np.float32)
-    found = layer_means(joined, offsets, np.array(sizes))
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, [np.mean(layer) for layer in layers], rtol=1e-9, atol=1e-9)
-
-
-def test_the_means_of_no_layers_are_none():
-    assert len(layer_means(np.zeros(0), np.zeros(0, int), np.zeros(0, int))) == 0
-
-
 # ------------------------------------------------------------------ all measures in one pass
 @given(channels())
 def test_one_pass_gives_what_the_three_functions_give(layer):
     mean, mean0, variance, variance0, epsilon = layer
     epsilons = np.full(len(mean), epsilon)
-    found = Start(mean0, variance0, epsilons).measures(mean, variance)
+    found = DriftMeter(mean0, variance0, epsilons).measure(mean, variance)
     expected = (
         mean_shift(mean, mean0, variance0, epsilons),
         log_variance_ratio(variance, variance0, epsilons),
@@ -148,16 +133,16 @@ def test_one_pass_gives_what_the_three_functions_give(layer):
 @given(channels())
 def test_one_pass_over_equal_statistics_gives_exactly_zero(layer):
     mean, _, variance, _, epsilon = layer
-    found = Start(mean, variance, np.full(len(mean), epsilon)).measures(mean, variance)
+    found = DriftMeter(mean, variance, np.full(len(mean), epsilon)).measure(mean, variance)
     assert not any(np.any(values) for values in found)
 
 
-@pytest.mark.parametrize("channels", [1, 4095, 4096, 4097, 10_000])
+@pytest.mark.parametrize("channels", [1, 10_000])
 def test_one_pass_over_many_channels_is_as_over_each_alone(channels):
     rng = np.random.default_rng(0)
     mean, mean0, variance, variance0 = rng.uniform(0.1, 3, (4, channels))
     epsilon = rng.uniform(1e-5, 1e-2, channels)
-    found = Start(mean0, variance0, epsilon).measures(mean, variance)
+    found = DriftMeter(mean0, variance0, epsilon).measure(mean, variance)
     assert found[0].dtype == np.float64
     np.testing.assert_allclose(found[0], mean_shift(mean, mean0, variance0, epsilon))
     np.testing.assert_allclose(
@@ -166,8 +151,8 @@ def test_one_pass_over_many_channels_is_as_over_each_alone(channels):
 
 
 def test_one_pass_keeps_nan_and_is_silent_about_negative_variances():
-    start = Start(np.zeros(3), np.array([1.0, -2.0, 1.0]), np.full(3, 1e-3))
-    found = start.measures(np.array([np.nan, 1.0, 0.0]), np.array([1.0, 0.0, np.nan]))
+    start = DriftMeter(np.zeros(3), np.array([1.0, -2.0, 1.0]), np.full(3, 1e-3))
+    found = start.measure(np.array([np.nan, 1.0, 0.0]), np.array([1.0, 0.0, np.nan]))
     assert np.isnan([found[0][0], found[1][2], found[2][0], found[2][2]]).all()
     assert np.isfinite([values[1] for values in found]).all()
 
@@ -233,13 +218,3 @@ def test_a_dead_channel_has_a_large_but_finite_distance_and_nan_stays_nan():
     assert 20.0 < bhattacharyya(one, np.array([1e30]), one, dead, np.array(1e-12))[0] < 50.0
     assert np.isnan(bhattacharyya(nan, one, one, one, np.array(1e-3)))
     assert np.isnan(bhattacharyya(one, nan, one, one, np.array(1e-3)))
-
-
-@pytest.mark.parametrize("measure", [mean_shift, log_variance_ratio, bhattacharyya])
-def test_many_channels_are_measured_as_few_are(measure):
-    rng = np.random.default_rng(0)
-    count = measure.__wrapped__.__code__.co_argcount - 1
-    vectors = [rng.uniform(0.1, 2.0, 10_001).astype(np.float32) for _ in range(count)]
-    for epsilon in (1e-3, np.full(10_001, 1e-3)):
-        whole = measure.__wrapped__(*vectors, epsilon)
-        np.testing.assert_array_equal(measure(*vectors, epsilon), whole)

@@ -1,0 +1,52 @@
+"""Where the results of a run are written: a report file, and TensorBoard."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from keras_bnguard.records import DriftSnapshot
+from keras_bnguard.report.formats import format_of
+from keras_bnguard.report.report import Report
+from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
+
+
+class ReportSink:
+    """The files that a `BNGuard` writes.
+
+    Args:
+        path: of the report, None for none.
+        tensorboard: log directory of TensorBoard, None for none.
+
+    Raises:
+        SettingError: the ending of `path` is of no format.
+        MissingExtraError: a package that is needed is not installed.
+    """
+
+    def __init__(self, path: Optional[str], tensorboard: Optional[str]) -> None:
+        if path is not None:
+            format_of(path)
+        if tensorboard is not None:
+            check_tensorboard()
+        self._path = path
+        self._tensorboard = tensorboard
+        self._writer: Optional[DriftWriter] = None
+
+    def write_drift(self, drift: DriftSnapshot) -> None:
+        """Write the drift at a check to TensorBoard."""
+        if self._tensorboard is None:
+            return
+        if self._writer is None:
+            self._writer = DriftWriter(self._tensorboard)
+        self._writer.write(drift)
+
+    def finish(self, report: Report) -> None:
+        """Write the report of a run that has ended."""
+        if self._writer is not None:
+            self._writer.finish(report)
+            self._writer = None
+        self.rewrite(report)
+
+    def rewrite(self, report: Report) -> None:
+        """Write the report file again."""
+        if self._path:
+            report.save(self._path)
