@@ -1,7 +1,8 @@
 """How stale moving statistics are under averaged weights: where BNG603's limit comes from.
 
 Digits, three convolutions, several learning rates and `ema_momentum`. For each run: the distance
-of averages and weights at the last epoch end, accuracy of the averages with the statistics of training and with
+of averages and weights at the last epoch end, accuracy of the averages with the statistics of
+training and with
 new ones, and how far those differ, in standard deviations.
 
 KERAS_BACKEND=jax python benchmarks/averaged_weights.py [--epochs 4 16]

@@ -17,9 +17,9 @@ def _rules() -> Iterator[Type[Rule]]:
         if module.name.startswith("bng"):
             name = f"{__name__}.{module.name}"
             for value in vars(importlib.import_module(name)).values():
-                if isinstance(value, type) and issubclass(value, Rule):
-                    if value.__module__ == name:
-                        yield value
+                is_rule = isinstance(value, type) and issubclass(value, Rule)
+                if is_rule and value.__module__ == name:
+                    yield value
 
 
 ALL_RULES: Tuple[Type[Rule], ...] = tuple(sorted(_rules(), key=lambda rule: rule.code))

@@ -81,7 +81,8 @@ class PretrainedBatchnormUnfrozen(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'BN layer')} with trained statistics stood still in the fit "
+                f"{count(len(violation), 'BN layer')} with trained statistics stood still in "
+                "the fit "
                 f"before ({count(run.before.steps, 'step')}) and trains in this one: "
                 f"{some(paths)}. {inventory.stack} normalises them by the batch and moves their "
                 f"statistics{_half_gone(momenta)}."

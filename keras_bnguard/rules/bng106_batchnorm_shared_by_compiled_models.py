@@ -88,7 +88,11 @@ class BatchnormSharedByCompiledModels(Rule):
 
 READS = {
     FlagTiming.COMPILE: "each model keeps the flags of its own compile()",
-    FlagTiming.FIRST_STEP: "a model takes the flags as they are at its first step, whoever set them last",
-    FlagTiming.POSITIONAL: "a flag set through the other model makes this model's step raise or mix weights",
+    FlagTiming.FIRST_STEP: (
+        "a model takes the flags as they are at its first step, whoever set them last"
+    ),
+    FlagTiming.POSITIONAL: (
+        "a flag set through the other model makes this model's step raise or mix weights"
+    ),
     FlagTiming.IMMEDIATE: "a flag counts at once in both models, whoever set it last",
 }

@@ -63,7 +63,8 @@ class BlockCutInHalf(Rule):
             ),
             fix=(
                 "freeze or thaw whole blocks:\n"
-                '    phase = bng.Phase("top", train=[bng.LastBlocks(2), "head*"], learning_rate=1e-4)'
+                '    phase = bng.Phase("top", train=[bng.LastBlocks(2), "head*"], '
+                "learning_rate=1e-4)"
             ),
             evidence={
                 block.name: {"trains": block.trains, "frozen": block.frozen} for block in cut

@@ -69,7 +69,8 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'live BN layer')} after {some(names)}, whose call defaults to "
+                f"{count(len(violation), 'live BN layer')} after {some(names)}, whose call "
+                "defaults to "
                 f"training=True: {some(paths)}. With {inventory.stack} a plain model(x) then runs "
                 "them in training mode and moves their statistics."
             ),

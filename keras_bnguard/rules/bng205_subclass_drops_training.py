@@ -69,7 +69,8 @@ class SubclassDropsTraining(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'BN layer')} of {some(classes)} without moving statistics: "
+                f"{count(len(violation), 'BN layer')} of {some(classes)} without moving "
+                "statistics: "
                 f"{some(paths)}. Called with training=True by {inventory.stack}, a fresh layer "
                 "of that class left mean and variance as they were."
             ),

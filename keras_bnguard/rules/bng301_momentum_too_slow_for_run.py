@@ -95,9 +95,12 @@ class MomentumTooSlowForRun(Rule):
             layers=tuple(violation),
             message=(
                 f"{count(steps, 'step')} at momentum {momentum:g} leave {100 * left:.0f} % of the "
-                f"start values in the moving statistics of {count(len(violation), 'live BN layer')}: "
-                f"{some(tuple(violation))}. That puts them up to {_largest(violation, 1):.2g} standard "
-                f"deviations (limit {MAX_SHIFT:g}) and {_largest(violation, 2):.2g} in log variance "
+                "start values in the moving statistics of "
+                f"{count(len(violation), 'live BN layer')}: "
+                f"{some(tuple(violation))}. That puts them up to {_largest(violation, 1):.2g} "
+                "standard "
+                f"deviations (limit {MAX_SHIFT:g}) and {_largest(violation, 2):.2g} in log "
+                "variance "
                 f"(limit {MAX_LOG_VARIANCE:g}) off; {inventory.stack} uses them in evaluate and "
                 "predict."
             ),

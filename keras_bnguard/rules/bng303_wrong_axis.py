@@ -62,7 +62,8 @@ class WrongAxis(Rule):
             layers=paths,
             message=(
                 f"{count(len(violation), 'BN layer')} along another axis than the channels: "
-                f"{some(paths)}. {violation[0].path} normalises along axis {axis}{size}, the channels of "
+                f"{some(paths)}. {violation[0].path} normalises along axis {axis}{size}, the "
+                "channels of "
                 f"{feed.path} are axis {feed.channel_axis} of {feed.dims}. {inventory.stack} takes "
                 "mean and variance over the channels there."
             ),

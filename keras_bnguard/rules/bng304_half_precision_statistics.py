@@ -59,7 +59,8 @@ class HalfPrecisionStatistics(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'BN layer')} with moving statistics in {' and '.join(found)}: "
+                f"{count(len(violation), 'BN layer')} with moving statistics in "
+                f"{' and '.join(found)}: "
                 f"{some(paths)}. With {inventory.stack}, {effect}."
             ),
             fix=(

@@ -68,7 +68,8 @@ class StatisticsNeverLoaded(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'BN layer')} at mean 0 and variance 1: {some(paths)} ({told}; "
+                f"{count(len(violation), 'BN layer')} at mean 0 and variance 1: {some(paths)} "
+                f"({told}; "
                 f"{trained} of {len(known)} BN in the model carry trained statistics). "
                 f"{inventory.stack} {LOADS[inventory.stack.keras_major == 2]}."
             ),

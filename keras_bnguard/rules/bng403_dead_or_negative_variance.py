@@ -66,7 +66,8 @@ class DeadOrNegativeVariance(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'BN layer')} with channels of negative or vanishing variance: "
+                f"{count(len(violation), 'BN layer')} with channels of negative or vanishing "
+                "variance: "
                 f"{'; '.join(numbers[:3])}{' ...' if len(numbers) > 3 else ''}. "
                 f"{inventory.stack} multiplies such a channel by that gain in predict."
             ),
@@ -91,7 +92,9 @@ def _numbers(statistics_change: StatisticsChange, epsilon: Optional[float]) -> s
     under_root = statistics_change.min_variance + (DEFAULT_EPSILON if epsilon is None else epsilon)
     gain = f"gain {1 / math.sqrt(under_root):.3g}" if under_root > 0 else "gain NaN"
     return (
-        f"{statistics_change.path} ({statistics_change.negative_channels} negative, {statistics_change.dead_channels} dead; "
-        f"smallest variance {statistics_change.min_variance:.3g}, median {statistics_change.median_variance:.3g}, "
+        f"{statistics_change.path} ({statistics_change.negative_channels} negative, "
+        f"{statistics_change.dead_channels} dead; "
+        f"smallest variance {statistics_change.min_variance:.3g}, median "
+        f"{statistics_change.median_variance:.3g}, "
         f"{gain})"
     )

@@ -86,9 +86,11 @@ class StatisticsDrifted(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'live BN layer')} far from the statistics they started with "
+                f"{count(len(violation), 'live BN layer')} far from the statistics they "
+                "started with "
                 f"after {count(run.steps, 'step')}: {some(paths)}. Largest distance "
-                f"{violation[0].distance:.3g} (limit {MAX_DISTANCE:g}), mean shift up to {shift:.3g} "
+                f"{violation[0].distance:.3g} (limit {MAX_DISTANCE:g}), mean shift up to "
+                f"{shift:.3g} "
                 f"standard deviations, log variance ratio up to {ratio:.3g}. {inventory.stack} "
                 "uses the moved values in predict."
             ),

@@ -79,8 +79,10 @@ class StatisticsStillConverging(Rule):
             message=(
                 f"The moving statistics of {count(len(late), 'live BN layer')} were still on their "
                 f"way when training ended: {some(paths)}. After the last {count(steps, 'step')} "
-                f"they have up to {max(ema_bias.shift for _, ema_bias in late):.2g} standard deviations "
-                f"(limit {MAX_SHIFT:g}) and {max(ema_bias.log_variance for _, ema_bias in late):.2g} in log "
+                f"they have up to {max(ema_bias.shift for _, ema_bias in late):.2g} standard "
+                "deviations "
+                f"(limit {MAX_SHIFT:g}) and "
+                f"{max(ema_bias.log_variance for _, ema_bias in late):.2g} in log "
                 f"variance (limit {MAX_LOG_VARIANCE:g}) to go; {inventory.stack} uses them in "
                 "predict."
             ),

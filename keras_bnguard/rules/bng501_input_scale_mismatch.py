@@ -76,8 +76,10 @@ class InputScaleMismatch(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"What reaches {some(paths)} has {worst.variance_ratio:.3g} times the variance that its "
-                f"moving statistics describe (limits {1 / MAX_SCALE:g} and {MAX_SCALE:g}), over {data.rows} rows from "
+                f"What reaches {some(paths)} has {worst.variance_ratio:.3g} times the variance "
+                "that its "
+                f"moving statistics describe (limits {1 / MAX_SCALE:g} and {MAX_SCALE:g}), "
+                f"over {data.rows} rows from "
                 f"{data.low:.4g} to {data.high:.4g}. {cause} {inventory.stack} says nothing."
             ),
             fix=f"feed the model what it was trained on:\n{indent(code)}",

@@ -83,7 +83,8 @@ class DomainShift(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{len(violation)} of {count(len(frozen), 'frozen BN layer')} do not describe your data: "
+                f"{len(violation)} of {count(len(frozen), 'frozen BN layer')} do not describe "
+                "your data: "
                 f"{some(paths)}. Over {data.rows} rows: up to {shift:.2g} standard deviations "
                 f"(limit {MAX_MEAN_SHIFT:g}) and {ratio:.2g} in log variance (limit "
                 f"{MAX_LOG_VARIANCE_RATIO:g}); by depth {_by_depth(frozen)}. {inventory.stack} "

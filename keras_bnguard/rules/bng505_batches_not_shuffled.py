@@ -120,7 +120,8 @@ def _labels(data: DataFacts) -> str:
     labels = data.labels
     if labels is None:
         return ""
-    return f"{labels.single_class_batches} of {labels.batches} have one label only ({labels.n_classes} in all), "
+    one = f"{labels.single_class_batches} of {labels.batches} have one label only"
+    return f"{one} ({labels.n_classes} in all), "
 
 
 def _ends(numbers: List[str]) -> List[str]:

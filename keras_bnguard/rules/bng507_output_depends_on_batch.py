@@ -64,7 +64,8 @@ class OutputDependsOnBatch(Rule):
             message=(
                 f"One row gives another output alone than among others: the difference is "
                 f"{alone.difference:.3g} of the outputs' standard deviation (limit "
-                f"{MAX_DIFFERENCE:g}), {alone.difference_forced:.2g} with BN forced into inference mode. "
+                f"{MAX_DIFFERENCE:g}), {alone.difference_forced:.2g} with BN forced into "
+                "inference mode. "
                 f"Normalising by the batch in predict: {some(paths)}. {inventory.stack} does so "
                 "because the call says training=True."
             ),

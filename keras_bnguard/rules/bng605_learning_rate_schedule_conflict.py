@@ -53,7 +53,8 @@ class LearningRateScheduleConflict(Rule):
             layers=(),
             message=(
                 f"{optimizer.class_name} was made with a LearningRateSchedule"
-                f"{_now(optimizer.learning_rate)}, and {some(optimizer.learning_rate_writers)} assigns the "
+                f"{_now(optimizer.learning_rate)}, and {some(optimizer.learning_rate_writers)} "
+                "assigns the "
                 f"learning rate. {_does(inventory.stack, optimizer.learning_rate_writers)}"
             ),
             fix=(

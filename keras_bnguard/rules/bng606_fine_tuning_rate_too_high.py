@@ -88,7 +88,8 @@ class FineTuningRateTooHigh(Rule):
             layers=paths,
             message=(
                 f"{count(len(unfrozen), 'pretrained layer')} frozen before and thawed now: "
-                f"{some(paths)}. {optimizer.class_name} trains them at {optimizer.learning_rate:.3g}, "
+                f"{some(paths)}. {optimizer.class_name} trains them at "
+                f"{optimizer.learning_rate:.3g}, "
                 f"above {limit:.3g} ({why}). {inventory.stack} takes the first steps at that rate."
             ),
             fix=(

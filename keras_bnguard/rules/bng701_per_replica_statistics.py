@@ -56,7 +56,8 @@ class PerReplicaStatistics(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{inventory.replicas} replicas and {count(len(violation), 'live BN layer')} without "
+                f"{inventory.replicas} replicas and {count(len(violation), 'live BN layer')} "
+                "without "
                 f"synchronized=True: {some(paths)}. Each normalises by 1/{inventory.replicas} of "
                 f"the batch. {_stores(inventory.stack)}"
             ),

@@ -1,4 +1,4 @@
-"""Private names of layers, graphs, flags and torch modules mean what this package takes them for."""
+"""Private names of layers, graphs, flags and torch modules mean what we take them for."""
 
 from __future__ import annotations
 
