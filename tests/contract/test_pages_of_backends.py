@@ -98,7 +98,7 @@ def patches(tree):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             first = getattr(node.args[0], "id", "") if node.args else ""
-            own = first in ("self", "cls", "")
+            own = first in ("self", "cls")
             if name in ("__setattr__", "__delattr__", "setattr", "delattr") and not own:
                 return True
             if name in ("wrap_all", "set_global_attribute", "finalize", "_getframe"):
