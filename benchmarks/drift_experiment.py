@@ -130,7 +130,7 @@ class Experiment:
 
     def replaced(self, model: Any, weights: List[np.ndarray]) -> Iterator[Tuple[Any, Any]]:
         import keras_bnguard as bng
-        from keras_bnguard.guard.statistics_tracker import StatisticsTracker
+        from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
         from keras_bnguard.model.snapshot import take_snapshot
         from keras_bnguard.records import Moment, MomentKind
 

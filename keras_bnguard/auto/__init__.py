@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Union
 
+from keras_bnguard.auto.auto_warnings import AutoWarnings
 from keras_bnguard.auto.options import project_settings
-from keras_bnguard.auto.switch import AutoWarnings
 
 if TYPE_CHECKING:  # The records load NumPy; that is left to the script.
     from keras_bnguard.records import Finding

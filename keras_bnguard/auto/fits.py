@@ -32,8 +32,8 @@ class Fits:
         inserted: Any = None
         guard: Any = own
         if own is None and not nested:
-            tell = functools.partial(self.log.tell, model, line=line)
-            guard = auto_guard(self.log.settings, tell)
+            emit = functools.partial(self.log.emit, model, line=line)
+            guard = auto_guard(self.log.settings, emit)
             callbacks, inserted = with_guard(callbacks, guard, model)
         with self.log.lock:
             self.open += 1

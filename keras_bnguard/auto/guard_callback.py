@@ -18,10 +18,10 @@ class AutoGuard(BNGuard):
         super().on_epoch_end(epoch, None)
 
 
-def auto_guard(settings: Settings, tell: Callable[[Finding], None]) -> Any:
+def auto_guard(settings: Settings, emit: Callable[[Finding], None]) -> Any:
     """A guard that adds nothing to the logs."""
     return AutoGuard(
-        on_finding=tell,
+        on_finding=emit,
         fix=settings.fix,
         select=settings.select,
         ignore=settings.ignore,

@@ -1,4 +1,4 @@
-"""Be told when a Keras has been imported; loads nothing to do so."""
+"""Calls back when a Keras has been imported; it loads none for that."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from keras_bnguard.backends.known_stacks import PACKAGES
 
 
 class ImportHook:
-    """Finder in front of the others: finds what they find, and tells when a Keras is complete.
+    """Finder in front of the others: finds what they find, and calls back when a Keras is complete.
 
     Args:
-        told: called after each import of a Keras, with nothing; it must not raise.
+        imported: called after each import of a Keras, without arguments. It must not raise.
     """
 
-    def __init__(self, told: Callable[[], None]) -> None:
-        self._told = told
+    def __init__(self, imported: Callable[[], None]) -> None:
+        self._imported = imported
         self._busy = threading.local()
 
     def put(self) -> None:
@@ -42,7 +42,7 @@ class ImportHook:
         loader = getattr(spec, "loader", None)
         if loader is not None and hasattr(loader, "exec_module"):
             with contextlib.suppress(AttributeError):
-                self._tell_after(loader)
+                self._call_after(loader)
         return spec
 
     def _find(self, name: str, path: Any, target: Any) -> Any:
@@ -55,7 +55,7 @@ class ImportHook:
                 return spec
         return None
 
-    def _tell_after(self, loader: Any) -> None:
+    def _call_after(self, loader: Any) -> None:
         """The loader stays the one it is; it executes its module once in our hands."""
         execute = loader.exec_module
 
@@ -64,6 +64,6 @@ class ImportHook:
                 del loader.exec_module
             execute(module)
             if self in sys.meta_path:
-                self._told()
+                self._imported()
 
         loader.exec_module = exec_module

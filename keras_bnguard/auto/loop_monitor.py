@@ -42,7 +42,7 @@ class Loop:
         kind: how it is observed.
         line: "file.py:41", where its first step was taken, where known.
         optimizer: the optimizer that takes the steps, None for `train_on_batch`.
-        anchor: ids of that optimizer and of a variable: they tell the steps of two loops apart.
+        anchor: ids of that optimizer and of a variable: they distinguish the steps of two loops.
     """
 
     kind: LoopKind

@@ -163,7 +163,7 @@ class Loops:
                 other.note_other_model(keys)
 
     def finish(self) -> None:
-        """Last look at every loop; their reports are complete then."""
+        """Check every loop a last time; their reports are complete then."""
         for monitor in self._take():
             self._end(monitor)
 
@@ -196,7 +196,7 @@ class Loops:
 
     def _report(self, monitor: LoopMonitor) -> None:
         for finding in monitor.take_new_findings():
-            self.log.tell(monitor.model, finding, monitor.loop.line)
+            self.log.emit(monitor.model, finding, monitor.loop.line)
 
     def _watched(self, model: Any) -> bool:
         """Whether the user watches the model already, with `BNGuard().watch(model)`."""
@@ -210,7 +210,7 @@ class Loops:
 
     # ------------------------------------------------------------------ changes
     def changed(self, keys: Iterable[int], compiled: bool = False) -> None:
-        """Flags were assigned, or a model was compiled: watches of it may have to begin anew."""
+        """Flags were assigned, or a model was compiled: its monitors may have to begin again."""
         for monitor in list(self._monitors.values()):
             if monitor.knows(keys):
                 if compiled:
@@ -221,7 +221,7 @@ class Loops:
             self._unknown.clear()
 
     def after_load(self, layer: Any) -> None:
-        """Weights were loaded: what moved since the start was not moved by training alone."""
+        """Weights were loaded: what changed since the start was not changed by training alone."""
         if self._monitors and not self._fits.open:
             for monitor in list(self._monitors.values()):
                 if monitor.knows({id(layer)}):

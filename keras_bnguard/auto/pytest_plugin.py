@@ -74,10 +74,10 @@ class _Seen:
         from keras_bnguard.report.text import finding_text
 
         terminalreporter.section(TITLE)
-        told: Dict[str, List[str]] = {}
+        tests_of: Dict[str, List[str]] = {}
         for test, finding in shown:
-            told.setdefault(finding_text(finding), []).append(test)
-        for text, tests in told.items():
+            tests_of.setdefault(finding_text(finding), []).append(test)
+        for text, tests in tests_of.items():
             names = list(dict.fromkeys(tests))
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             terminalreporter.write_line(f"{names[0]}{more}")

@@ -1,4 +1,4 @@
-"""What was found while warnings are on, in which run of which model, and how it is told."""
+"""What was found while warnings are on, in which run of which model, and how it is reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunLog:
         lock: the one lock of all that is known while warnings are on.
         on: whether warnings are on.
         settings: the settings that count now.
-        by_warning: report a finding as a `BNGuardWarning` unless the settings say how;
+        by_warning: report a finding as a `BNGuardWarning` where the settings leave it open;
             otherwise only collect it.
         barrier: notes internal errors; warnings stay on after one.
         unseen: what could not be seen, one line each.
@@ -41,19 +41,26 @@ class RunLog:
         self.unseen: Set[str] = set()
         self.dropped = 0
         self.reports: List[Report] = []
-        self._told: Dict[int, Tuple[Any, Set[Any]]] = {}
+        self._emitted: Dict[int, Tuple[Any, Set[Any]]] = {}
         self._numbers: Dict[int, Tuple[Any, int]] = {}
 
     def clear(self) -> None:
-        """Forget the reports and what was told, as a new start does."""
+        """Forget the reports and what was emitted."""
         self.reports.clear()
-        self._told.clear()
+        self._emitted.clear()
 
     # ------------------------------------------------------------------ reports
     def collect(
         self, model: Any, report: Optional[Report], kind: str, line: Optional[str] = None
     ) -> None:
-        """Keep a report. kind: "fit" or "loop". line: where that was called."""
+        """Keep a report.
+
+        Args:
+            model: the model.
+            report: its report, None for none.
+            kind: "fit" or "loop", for the note in the report.
+            line: "file.py:41", where the run was started. Defaults to None.
+        """
         if report is None:
             return
         with self.lock:
@@ -64,8 +71,8 @@ class RunLog:
             found = tuple(seen_at(finding, line) for finding in report.findings)
             self.reports.append(replace(report, findings=found, notes=(note, *report.notes)))
             if len(self.reports) > KEEP_RUNS:
-                silent = next((i for i, r in enumerate(self.reports) if not r.findings), 0)
-                del self.reports[silent]
+                without = next((i for i, r in enumerate(self.reports) if not r.findings), 0)
+                del self.reports[without]
                 self.dropped += 1
 
     def _number(self, model: Any) -> int:
@@ -86,18 +93,18 @@ class RunLog:
 
         return forget
 
-    # ------------------------------------------------------------------ telling
-    def tell(self, model: Any, finding: Finding, line: Optional[str] = None) -> None:
-        """Hand out a finding the way the settings say, once per model."""
+    # ------------------------------------------------------------------ emitting
+    def emit(self, model: Any, finding: Finding, line: Optional[str] = None) -> None:
+        """Emit a finding as the settings ask, once a model."""
         from keras_bnguard.guard.emit import Emitter
 
         finding = seen_at(finding, line)
 
         with self.lock:
-            entry = self._told.get(id(model))
+            entry = self._emitted.get(id(model))
             if entry is None or entry[0]() is not model:
-                entry = (weakref.ref(model, self._forget(self._told, model)), set())
-                self._told[id(model)] = entry
+                entry = (weakref.ref(model, self._forget(self._emitted, model)), set())
+                self._emitted[id(model)] = entry
             key = (finding.code, finding.layers, finding.repaired)
             if key in entry[1]:
                 return

@@ -28,6 +28,10 @@ class Hooks:
     __signature__: ClassVar[inspect.Signature]
     _bng_public: ClassVar[type]
     _made_with: Tuple[Tuple[Any, ...], Dict[str, Any]]
+    # What Keras 2 reads of a callback.
+    validation_data: Any = None
+    _chief_worker_only: Any = None
+    _supports_tf_logs = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -42,10 +46,7 @@ class Hooks:
 
     def __init__(self) -> None:
         self.params: Any = None
-        self.validation_data: Any = None
         self._model: Any = None
-        self._chief_worker_only: Any = None
-        self._supports_tf_logs = False
 
     def __reduce__(self) -> Any:
         public = getattr(type(self), "_bng_public", type(self))

@@ -8,7 +8,7 @@ from keras_bnguard.errors import SettingError
 
 
 class BatchCounter:
-    """Counts the batches of a `fit`, at the begin of the one after each.
+    """Counts the batches of a `fit`, when the next one begins.
 
     The last batch of an epoch is followed by no other one; it counts at the end of the epoch.
 

@@ -56,8 +56,8 @@ class BNGuard(Hooks):
         every: "epoch" (default), or a check every so many training batches. "epoch" costs under
             1 % of a step. Between batches the bits of all statistics are compared each time,
             when the next batch begins; drift is measured at the first 20 of these checks and at
-            every 128th after. After the first 20, JAX is asked at every fourth batch and not
-            waited for, so that a finding may come a few batches later.
+            every 128th after. On JAX, after the first 20, the device compares the bits at every
+            fourth batch and is not waited for, so that a finding may come a few batches later.
         report: path of a report to write at the end of training: .html, .json, .sarif or .txt.
             Defaults to None.
         tensorboard: log directory for drift scalars and the findings as text. Defaults to None.

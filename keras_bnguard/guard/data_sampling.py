@@ -1,4 +1,4 @@
-"""The data side of a guarded run: what is peeked at when it begins, and used again at its end."""
+"""The data of a run: sampled once at its start, measured on at its start and its end."""
 
 from __future__ import annotations
 
@@ -16,84 +16,87 @@ from keras_bnguard.rules.predicates import does_not_fit
 
 
 class FROM_FIT:
-    """Stands for the data of `fit` itself, which nobody asked us to look at."""
+    """Stands for the data of `fit` itself, which the user did not give to the guard."""
 
 
 BEFORE_TRAINING = frozenset({DataPart.NORMS, DataPart.LABELS, DataPart.BATCH_DEPENDENCE})
 AFTER_TRAINING = frozenset({DataPart.NORMS, DataPart.GAP})
-UNASKED = SampleLimits(batches=8, seconds=5.0, max_bytes=64 * 2**20)
+OF_FIT = SampleLimits(batches=8, seconds=5.0, max_bytes=64 * 2**20)
 
 
 class DataSampling:
     """Reads the data once, and measures on it before the first step and after the last.
 
-    Unasked, only arrays are read, 8 batches of them: reading anything else runs code of the
-    user's, may take long and may have effects. The model is run on them only where a BN has
-    trained statistics to compare with, and never for a loss.
+    Of the data of `fit`, only arrays are read, 8 batches of them: reading anything else runs
+    code of the user, may take long and may have effects. The model is run on them only where a
+    BN has trained statistics to compare with, and never for a loss.
 
     Args:
         data: what the user gave, None, or `FROM_FIT`.
+
+    Raises:
+        DataError: `data` is nothing that batches can be read from.
     """
 
     def __init__(self, data: Any) -> None:
-        self._asked = data is not None and data is not FROM_FIT
-        if self._asked:
+        self._given = data is not None and data is not FROM_FIT
+        if self._given:
             readable_container(data)
         self._data = data
-        self._seen: Optional[DataSample] = None
+        self._sample: Optional[DataSample] = None
         self._late: FrozenSet[DataPart] = frozenset()
 
     def at_start(self, snapshot: ModelSnapshot) -> Optional[DataFacts]:
         """Read the data and measure what can be known before training."""
-        self._seen, self._late = None, frozenset()
+        self._sample, self._late = None, frozenset()
         if self._data is None:
             return None
-        feed = fit_data(snapshot.model)
-        in_order = feed is not None and not feed.shuffle
-        size = feed.batch_size if feed is not None else None
-        if self._asked:
-            self._seen = sample(self._data, batch_size=size, in_order=in_order)
+        training_data = fit_data(snapshot.model)
+        in_order = training_data is not None and not training_data.shuffle
+        size = training_data.batch_size if training_data is not None else None
+        if self._given:
+            self._sample = sample(self._data, batch_size=size, in_order=in_order)
             return self._measure(snapshot, BEFORE_TRAINING, SECONDS)
-        return self._unasked(snapshot, feed, in_order)
+        return self._sample_fit_data(snapshot, training_data, in_order)
 
     def _measure(
         self, snapshot: ModelSnapshot, parts: FrozenSet[DataPart], seconds: float
     ) -> DataFacts:
-        """What can be known now; what a model that is not built cannot tell is for `late`."""
-        assert self._seen is not None
+        """What can be measured now; what needs the model to be built is left to `late`."""
+        assert self._sample is not None
         facts = measure(
             snapshot,
-            self._seen,
+            self._sample,
             parts=parts,
             moment=TRAIN_START,
             seconds=seconds,
         )
         find_other_trainers(snapshot, facts)
-        if self._seen.batches and not is_built(snapshot):
+        if self._sample.batches and not is_built(snapshot):
             self._late = parts
         return facts
 
-    def _unasked(
-        self, snapshot: ModelSnapshot, feed: Optional[FitData], in_order: bool
+    def _sample_fit_data(
+        self, snapshot: ModelSnapshot, training_data: Optional[FitData], in_order: bool
     ) -> Optional[DataFacts]:
-        if feed is None:
+        if training_data is None:
             return None
-        container = container_of(feed.x)
+        container = container_of(training_data.x)
         if container.why_not_unasked:
             missing = {DataPart.BATCHES: container.why_not_unasked}
             return DataFacts(kind=container.kind, missing=missing)
-        data = feed.x if feed.y is None else (feed.x, feed.y)
-        self._seen = sample(
+        data = training_data.x if training_data.y is None else (training_data.x, training_data.y)
+        self._sample = sample(
             data,
-            batch_size=feed.batch_size,
+            batch_size=training_data.batch_size,
             in_order=in_order,
-            limits=UNASKED,
+            limits=OF_FIT,
         )
         trained = any(norm.built and norm.at_default is False for norm in snapshot.inventory.norms)
         parts = frozenset({DataPart.LABELS, DataPart.NORMS} if trained else {DataPart.LABELS})
-        facts = self._measure(snapshot, parts, UNASKED.seconds)
+        facts = self._measure(snapshot, parts, OF_FIT.seconds)
         if not self._late:
-            self._seen = None
+            self._sample = None
         if not trained:
             facts = replace(
                 facts, missing={DataPart.NORMS: "no BN has trained statistics", **facts.missing}
@@ -101,31 +104,31 @@ class DataSampling:
         return facts
 
     def late(self, snapshot: ModelSnapshot) -> Optional[DataFacts]:
-        """Once, as soon as a step has built a model that was not: what it could not tell before.
+        """Once, as soon as a step has built the model: what could not be measured before.
 
-        Frozen BN still have the statistics they began with; live ones are one epoch further.
+        Frozen BN still have the statistics of the start; trainable ones are one epoch further.
         """
         parts, self._late = self._late, frozenset()
-        seen = self._seen
-        if not self._asked:
-            self._seen = None
-        if seen is None or not parts:
+        sampled = self._sample
+        if not self._given:
+            self._sample = None
+        if sampled is None or not parts:
             return None
-        seconds = SECONDS if self._asked else UNASKED.seconds
+        seconds = SECONDS if self._given else OF_FIT.seconds
         facts = measure(
-            snapshot, seen, parts=parts, moment=Moment(MomentKind.EPOCH_END, 0), seconds=seconds
+            snapshot, sampled, parts=parts, moment=Moment(MomentKind.EPOCH_END, 0), seconds=seconds
         )
         find_other_trainers(snapshot, facts)
         return facts
 
     def at_end(self, snapshot: ModelSnapshot) -> Optional[DataFacts]:
-        """Measure what only a trained model tells, on the batches that were read at its start."""
-        seen, self._seen = self._seen, None
-        if seen is None or not self._asked:
+        """Measure what needs a trained model, on the batches that were read at the start."""
+        sampled, self._sample = self._sample, None
+        if sampled is None or not self._given:
             return None
         facts = measure(
             snapshot,
-            seen,
+            sampled,
             parts=AFTER_TRAINING,
             moment=Moment(MomentKind.TRAIN_END),
             seconds=SECONDS,

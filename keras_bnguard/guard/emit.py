@@ -15,7 +15,7 @@ LOGGER = logging.getLogger("keras_bnguard")
 
 
 class Emitter:
-    """What `on_finding` says to do.
+    """Does with a finding what `on_finding` asks for.
 
     Args:
         on_finding: "warn", "raise", "log" or a function of the finding.

@@ -7,13 +7,13 @@ from typing import Any, Callable, Dict, Optional
 
 from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.backends.registry import backend_for
-from keras_bnguard.guard.optimizer_tracker import OptimizerTracker
 from keras_bnguard.guard.run_kinds import RunKind
-from keras_bnguard.guard.snapshot_keeper import SnapshotKeeper
-from keras_bnguard.guard.statistics_tracker import StatisticsTracker
-from keras_bnguard.guard.step_tracker import StepTracker
-from keras_bnguard.guard.trackers import Trackers
-from keras_bnguard.guard.trainable_tracker import TrainableTracker
+from keras_bnguard.guard.tracking.optimizer_tracker import OptimizerTracker
+from keras_bnguard.guard.tracking.snapshot_keeper import SnapshotKeeper
+from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
+from keras_bnguard.guard.tracking.step_tracker import StepTracker
+from keras_bnguard.guard.tracking.trackers import Trackers
+from keras_bnguard.guard.tracking.trainable_tracker import TrainableTracker
 from keras_bnguard.records import DataFacts, Facts, RunFacts, Trigger
 from keras_bnguard.rules.base import ExpensiveFact
 from keras_bnguard.rules.evaluate import RuleFilter, wanted_facts
@@ -30,7 +30,7 @@ class FactCollector:
     Args:
         model: the model.
         kind: what kind of run it is.
-        rule_filter: says which expensive facts are wanted.
+        rule_filter: what the user selected; expensive facts are collected for that alone.
         before_step: called before a step of the model that was armed for. Defaults to None.
 
     Attributes:
@@ -57,7 +57,7 @@ class FactCollector:
         )
 
     def begin_phase(self, phase: str) -> None:
-        """Track the model anew, as it is now."""
+        """Track the model as it is now."""
         self._sources = self.trackers.trainable.sources
         self.trackers = self._track(phase)
 

@@ -7,8 +7,8 @@ from typing import Optional
 import numpy as np
 
 from keras_bnguard.backends.values.readers import LiveReader
-from keras_bnguard.guard.change_screen import CheckPace
-from keras_bnguard.guard.trackers import Trackers
+from keras_bnguard.guard.tracking.change_screen import CheckPace
+from keras_bnguard.guard.tracking.trackers import Trackers
 
 
 class LiveReading:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Callable, ContextManager, FrozenSet, List, Optional, Sequence
 
 from keras_bnguard.guard.data_sampling import DataSampling
-from keras_bnguard.guard.drift_history import DriftHistory
 from keras_bnguard.guard.finding_queue import FindingQueue
 from keras_bnguard.guard.live_reading import LiveReading
 from keras_bnguard.guard.repairs import Repairs
 from keras_bnguard.guard.run_evaluator import RunEvaluator
 from keras_bnguard.guard.run_kinds import RunKind
-from keras_bnguard.guard.trackers import Trackers
+from keras_bnguard.guard.tracking.drift_history import DriftHistory
+from keras_bnguard.guard.tracking.trackers import Trackers
 from keras_bnguard.guard.training_listener import TrainingListener
 from keras_bnguard.model.expected_mode import modes
 from keras_bnguard.recalibration.weight_averages import WeightAverageTracker

@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 from keras_bnguard.guard.fact_collector import FactCollector
 from keras_bnguard.guard.rule_runner import RuleRunner
 from keras_bnguard.guard.run_kinds import RunKind
-from keras_bnguard.guard.trackers import Trackers
+from keras_bnguard.guard.tracking.trackers import Trackers
 from keras_bnguard.records import DataFacts, Moment, RunFacts, Trigger
 from keras_bnguard.rules.evaluate import RuleFilter
 

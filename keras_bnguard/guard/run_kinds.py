@@ -11,10 +11,10 @@ from typing import Any, List, Mapping, Optional, Tuple
 
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.guard.fit_scope import FitScope
-from keras_bnguard.guard.optimizer_tracker import OptimizerTracker
-from keras_bnguard.guard.phase_history import PhaseHistory
-from keras_bnguard.guard.trackers import Trackers
-from keras_bnguard.guard.trainable_tracker import TrainableTracker
+from keras_bnguard.guard.tracking.optimizer_tracker import OptimizerTracker
+from keras_bnguard.guard.tracking.phase_history import PhaseHistory
+from keras_bnguard.guard.tracking.trackers import Trackers
+from keras_bnguard.guard.tracking.trainable_tracker import TrainableTracker
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.model.trainable_changes import explained_changes, flag_changes
 from keras_bnguard.records import (

@@ -53,7 +53,7 @@ class TrainingListener:
         """Whether the run is of that very model."""
         return model is self._model
 
-    def before_flip(self, layer: Any) -> None:
+    def before_trainable_change(self, layer: Any) -> None:
         """`trainable` is about to be assigned: write JAX's values back before."""
         if not self._run.trackers.trainable.own({id(layer): True}):
             return
@@ -64,7 +64,7 @@ class TrainingListener:
             if self._outside_model:
                 values.sync(self._model)
 
-    def after_flip(self, layers: Dict[int, bool], source: Optional[str]) -> None:
+    def after_trainable_change(self, layers: Dict[int, bool], source: Optional[str]) -> None:
         """A `trainable` was assigned: note it, and check before the next step runs."""
         flags = self._run.trackers.trainable.own(layers)
         if not flags:

@@ -1,4 +1,4 @@
-"""The close look at the vectors of one BN: values that are not finite, negative or dead."""
+"""The channels of one BN in detail: values that are not finite, negative or dead."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ DEAD_RATIO = 1e-6
 
 
 def channel_health(mean: np.ndarray, variance: np.ndarray, affine: NormState) -> Dict[str, Any]:
-    """What a `StatisticsChange` says about the channels of one BN.
+    """The fields of a `StatisticsChange` about the channels of one BN.
 
     Args:
-        mean, variance: shape `(channels,)`, any float dtype.
+        mean: shape `(channels,)`, any float dtype.
+        variance: the same shape.
         affine: gamma and beta of the same layer, either may be None.
 
     Returns:
@@ -45,15 +46,17 @@ def channel_health(mean: np.ndarray, variance: np.ndarray, affine: NormState) ->
 def dead_channels(
     mean: np.ndarray, variance: np.ndarray, gamma: Optional[np.ndarray]
 ) -> np.ndarray:
-    """Channels whose variance has collapsed though something still flows through them.
+    """Channels whose variance has collapsed although their input is not constant zero.
 
     A channel counts when its variance is not negative and below 1e-6 times the median of its
     layer. Left out, as nothing is wrong there: channels whose gamma is 0 (pruned), and
-    channels that carry plain zeros, whose mean is 0 too against the layer's spread, unless
+    channels that carry plain zeros, whose mean is 0 too beside the deviation of the layer, unless
     all other channels still have their default statistics.
 
     Args:
-        mean, variance: shape `(channels,)`. gamma: the same, or None.
+        mean: shape `(channels,)`.
+        variance: the same shape.
+        gamma: the same shape, or None.
 
     Returns:
         Bool, shape `(channels,)`.

@@ -76,8 +76,8 @@ def average_of_batches(
 def remaining_change(now: np.ndarray, last: np.ndarray, left: np.ndarray) -> np.ndarray:
     """How far a moving average that nears a fixed value still has to go: d q / (1 - q).
 
-    In some updates it moved by d = now - last and q = momentum ** updates of the way was left,
-    so that d = (1 - q) of the way at `last` and q / (1 - q) of d is still to come.
+    In some updates it changed by d = now - last, and q = momentum ** updates of the way was left.
+    So d is (1 - q) of the way at `last`, and q / (1 - q) of d remains.
 
     Args:
         now: the moving average, shape `(channels,)`.

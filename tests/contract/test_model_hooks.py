@@ -21,10 +21,10 @@ class Listener:
         self.trainable_changes, self.before, self.compiles = [], 0, []
         self.trainings, self.faults = [], []
 
-    def before_flip(self, layer):
+    def before_trainable_change(self, layer):
         self.before += 1
 
-    def after_flip(self, flags, source):
+    def after_trainable_change(self, flags, source):
         self.trainable_changes.append((flags, source))
 
     def after_compile(self, model, source):

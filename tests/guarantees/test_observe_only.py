@@ -17,10 +17,10 @@ import keras_bnguard as bng
 from keras_bnguard.backends.patches.attribute_patches import open_patches
 from keras_bnguard.backends.patches.call_tracer import CallTracer
 from keras_bnguard.errors import InternalErrorWarning
-from keras_bnguard.guard import snapshot_keeper
 from keras_bnguard.guard.fact_collector import FactCollector
 from keras_bnguard.guard.run_evaluator import RunEvaluator
-from keras_bnguard.guard.statistics_tracker import StatisticsTracker
+from keras_bnguard.guard.tracking import snapshot_keeper
+from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules import ALL_RULES
 from tests.builders.models import (

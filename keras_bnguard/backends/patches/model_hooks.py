@@ -20,9 +20,9 @@ class Listener(Protocol):
     """What a run offers to be told about. A fault of its own it keeps to itself, what is meant
     for the user it raises."""
 
-    def before_flip(self, layer: Any) -> None: ...
+    def before_trainable_change(self, layer: Any) -> None: ...
 
-    def after_flip(self, layers: Dict[int, bool], source: Optional[str]) -> None: ...
+    def after_trainable_change(self, layers: Dict[int, bool], source: Optional[str]) -> None: ...
 
     def after_compile(self, model: Any, source: Optional[str]) -> None: ...
 
@@ -105,7 +105,7 @@ class _Hooks:
         self.local.inside = True
         try:
             for listener in listeners:
-                listener.before_flip(layer)
+                listener.before_trainable_change(layer)
             setter(layer, value)
         finally:
             self.local.inside = False
@@ -120,7 +120,7 @@ class _Hooks:
                 listener.failed(error)
             return
         for listener in listeners:
-            listener.after_flip(trainable_changes, source)
+            listener.after_trainable_change(trainable_changes, source)
 
 
 def owner_of(cls: type, name: str) -> Any:

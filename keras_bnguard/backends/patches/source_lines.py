@@ -31,10 +31,10 @@ class SourceHistory:
         self._compiles: Dict[int, Tuple[weakref.ref[Any], str, Dict[int, bool]]] = {}
 
     # ---------------------------------------------------------------- listening
-    def before_flip(self, layer: Any) -> None:
+    def before_trainable_change(self, layer: Any) -> None:
         self._local.layer = layer
 
-    def after_flip(self, layers: Dict[int, bool], source: Optional[str]) -> None:
+    def after_trainable_change(self, layers: Dict[int, bool], source: Optional[str]) -> None:
         with contextlib.suppress(Exception):
             top = self._local.__dict__.pop("layer", None)
             if top is None:

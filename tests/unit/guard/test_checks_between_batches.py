@@ -7,8 +7,8 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.backends.values.readers import ASKED_EVERY
-from keras_bnguard.guard import drift_history
-from keras_bnguard.guard.statistics_tracker import StatisticsTracker
+from keras_bnguard.guard.tracking import drift_history
+from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import Moment, MomentKind
 from tests.builders.models import data, sgd, transfer

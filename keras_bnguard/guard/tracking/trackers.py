@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
-from keras_bnguard.guard.phase_history import PhaseHistory
-from keras_bnguard.guard.snapshot_keeper import SnapshotKeeper
-from keras_bnguard.guard.statistics_tracker import StatisticsTracker
-from keras_bnguard.guard.step_tracker import StepTracker
-from keras_bnguard.guard.trainable_tracker import TrainableTracker
+from keras_bnguard.guard.tracking.phase_history import PhaseHistory
+from keras_bnguard.guard.tracking.snapshot_keeper import SnapshotKeeper
+from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
+from keras_bnguard.guard.tracking.step_tracker import StepTracker
+from keras_bnguard.guard.tracking.trainable_tracker import TrainableTracker
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import CallSite
 

@@ -1,4 +1,4 @@
-"""On and off, and what the functions in front of Keras tell: each to the part it concerns."""
+"""Automatic warnings: on and off, and who is called when Keras is used."""
 
 from __future__ import annotations
 
@@ -30,14 +30,19 @@ class AutoWarnings:
         self.log = RunLog()
         self.barrier = self.log.barrier
         self.fits = Fits(self.log)
-        self.loops = Loops(self.log, self.fits, self._look_at_exit)
+        self.loops = Loops(self.log, self.fits, self._finish_at_exit)
         self._at_exit = False
         self._hook = ImportHook(self._keras_imported)
 
     # ------------------------------------------------------------------ on, off
     def enable(self, settings: Settings, by_warning: bool) -> None:
-        """Switch on, or go on with other settings. by_warning: tell by `BNGuardWarning`
-        unless the settings say how; otherwise only collect."""
+        """Turn warnings on, or go on with other settings.
+
+        Args:
+            settings: the settings from now on.
+            by_warning: whether a finding is a `BNGuardWarning` where `settings.on_finding` is
+                None; otherwise it is only collected.
+        """
         if settings.report:  # The script may go to another folder before it is written.
             settings = settings._replace(report=os.path.abspath(settings.report))
         log = self.log
@@ -48,7 +53,7 @@ class AutoWarnings:
                 log.clear()
             log.on = True
             if settings.report and by_warning:
-                self._look_at_exit()
+                self._finish_at_exit()
             self._hook.put()
             if any(package in sys.modules for package in PACKAGES):
                 self._keras_imported()
@@ -62,7 +67,7 @@ class AutoWarnings:
                 global_hooks.install(self)
 
     def disable(self) -> None:
-        """Switch off; loops that are watched get their last look."""
+        """Turn warnings off, after a last check of every monitored loop."""
         with self.log.lock:
             self._hook.take_away()
             if not self.log.on:
@@ -75,10 +80,10 @@ class AutoWarnings:
 
     @fail_safe()
     def finish(self) -> None:
-        """Last look at every loop; their reports are complete then."""
+        """Check every loop a last time; their reports are complete then."""
         self.loops.finish()
 
-    def _look_at_exit(self) -> None:
+    def _finish_at_exit(self) -> None:
         # Registered after the frameworks were imported, so that it runs before they are gone.
         if not self._at_exit:
             self._at_exit = True
@@ -105,7 +110,7 @@ class AutoWarnings:
 
     @property
     def faults(self) -> List[str]:
-        """Our own faults, as tracebacks."""
+        """Internal errors, with their tracebacks."""
         return self.barrier.faults
 
     @property
@@ -114,11 +119,11 @@ class AutoWarnings:
         return tuple(sorted(self.log.unseen))
 
     def reports(self) -> List[Report]:
-        """Those of runs that have ended, then those of loops under way."""
+        """Those of runs that have ended, then those of loops that are running."""
         with self.log.lock:
             return [*self.log.reports, *self.loops.reports()]
 
-    # ------------------------------------------------------------ what is told
+    # ------------------------------------------------------------ what Keras is used for
     def around_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
         """The callbacks to run `fit` with, and what to call when it is left."""
         if not self.log.on:

@@ -8,9 +8,9 @@ import numpy as np
 
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.readers import LiveReader
-from keras_bnguard.guard.change_screen import ChangeScreen, needs_closer_check
-from keras_bnguard.guard.expected_modes import ExpectedModes
-from keras_bnguard.guard.readable_norms import ReadableNorms, is_readable
+from keras_bnguard.guard.tracking.change_screen import ChangeScreen, needs_closer_check
+from keras_bnguard.guard.tracking.expected_modes import ExpectedModes
+from keras_bnguard.guard.tracking.readable_norms import ReadableNorms, is_readable
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import (
     CallSite,
@@ -37,7 +37,7 @@ class StatisticsTracker:
             can read them.
 
     Attributes:
-        screen: tells a check that can show something new from one that cannot.
+        screen: whether a check can show anything new.
     """
 
     screen: ChangeScreen

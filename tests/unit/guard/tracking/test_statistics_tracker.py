@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_bnguard.guard.statistics_tracker import StatisticsTracker
+from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import ExpectedMode, Moment, MomentKind
 from keras_bnguard.statistics.drift import bhattacharyya, log_variance_ratio, mean_shift

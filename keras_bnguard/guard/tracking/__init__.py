@@ -1,0 +1,1 @@
+"""What is tracked of one model while it trains."""
