@@ -6,7 +6,7 @@
     python benchmarks/data_thresholds.py --table cases.jsonl  # all parts of it
 
 Digits of scikit-learn, several small models. A case is *faulty* where recalibration gains more
-than 0.1 of held_out-out accuracy. It is *clean* where recalibration gains less than 0.02, and, for
+than 0.1 of held-out accuracy. It is *clean* where recalibration gains less than 0.02, and, for
 new data, where the model as it is has lost less than 0.02. What lies between decides nothing.
 For each measure the table has the largest clean value, the
 smallest faulty one, and the limit that the rule uses; docs/data-rules.md has the result.
@@ -34,24 +34,12 @@ from keras_bnguard.data.measure import measure
 from keras_bnguard.data.sample import sample
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import DataPart
-from keras_bnguard.rules import (
-    bng301_momentum_too_slow_for_run as bng301,
-)
-from keras_bnguard.rules import (
-    bng407_statistics_still_converging as bng407,
-)
-from keras_bnguard.rules import (
-    bng501_input_scale_mismatch as bng501,
-)
-from keras_bnguard.rules import (
-    bng506_train_inference_gap as bng506,
-)
-from keras_bnguard.rules import (
-    bng507_output_depends_on_batch as bng507,
-)
-from keras_bnguard.rules import (
-    data_limits,
-)
+from keras_bnguard.rules import bng301_momentum_too_slow_for_run as bng301
+from keras_bnguard.rules import bng407_statistics_still_converging as bng407
+from keras_bnguard.rules import bng501_input_scale_mismatch as bng501
+from keras_bnguard.rules import bng506_train_inference_gap as bng506
+from keras_bnguard.rules import bng507_output_depends_on_batch as bng507
+from keras_bnguard.rules import thresholds
 
 layers = keras.layers
 Rows = Dict[str, List[Tuple[str, float]]]
@@ -162,8 +150,8 @@ def other_data(rows: Rows, seeds: Sequence[int]) -> None:
                 mean = max(n.mean_shift for n in facts.norms)
                 variance = max(n.log_variance_ratio for n in facts.norms)
                 either = max(
-                    mean / data_limits.MAX_MEAN_SHIFT,
-                    variance / data_limits.MAX_LOG_VARIANCE_RATIO,
+                    mean / thresholds.MAX_MEAN_SHIFT,
+                    variance / thresholds.MAX_LOG_VARIANCE_RATIO,
                 )
                 case = f"{name}, {shift}, seed {seed}: {gain:+.2f} ({mean:.2f}, {variance:.2f})"
                 note(rows, "504 mean shift", gain, mean, case)
@@ -194,7 +182,7 @@ def other_scale(rows: Rows, seeds: Sequence[int]) -> None:
 
 # ------------------------------------------------- 301, 407, 506: short runs
 def short_runs(rows: Rows, seeds: Sequence[int]) -> None:
-    """How far statistics are behind, and what held_out-out accuracy gains by recalibration."""
+    """How far statistics are behind, and what held-out accuracy gains by recalibration."""
     for name, make in MODELS.items():
         for seed in seeds:
             for momentum in (0.9, 0.99):
@@ -220,7 +208,7 @@ def ema_biases(rows: Rows, guard: Any, model: Any, x: Any, y: Any, few: slice, w
     undo.undo()
     case = f"{what}: {gain:+.2f}"
     started = [
-        ema_bias for ema_bias in found if ema_bias.initial_weight > data_limits.MAX_START_LEFT
+        ema_bias for ema_bias in found if ema_bias.initial_weight > thresholds.MAX_START_LEFT
     ]
     if started:
         worst = max(
@@ -307,15 +295,15 @@ def one_row(rows: Rows, seeds: Sequence[int]) -> None:
 # --------------------------------------------------------------------- table
 LIMITS = {
     "501 log10 of the variance ratio": np.log10(bng501.MAX_SCALE),
-    "504 mean shift": data_limits.MAX_MEAN_SHIFT,
-    "504 log variance": data_limits.MAX_LOG_VARIANCE_RATIO,
+    "504 mean shift": thresholds.MAX_MEAN_SHIFT,
+    "504 log variance": thresholds.MAX_LOG_VARIANCE_RATIO,
     "504 either, over its limit": 1.0,
     "301 shift": bng301.MAX_SHIFT,
     "301 log variance": bng301.MAX_LOG_VARIANCE,
     "301 start values, over the limit": 1.0,
     "407 to go, over the limit": 1.0,
-    "505 labels inside / expected": data_limits.MAX_LABELS_WITHIN,
-    "505 inputs inside / expected": data_limits.MAX_WITHIN,
+    "505 labels inside / expected": thresholds.MAX_LABELS_WITHIN,
+    "505 inputs inside / expected": thresholds.MAX_WITHIN,
     "506 loss ratio (gap above 0.1)": bng506.MAX_RATIO,
     "506 loss difference": bng506.MIN_GAP,
     "507 difference": bng507.MAX_DIFFERENCE,
