@@ -18,8 +18,8 @@ Made = TypeVar("Made", bound="Hooks")
 class Hooks:
     """Base of the callbacks: every hook a Keras may call, doing nothing, and what Keras 2 asks.
 
-    The `_is_default` marks tell Keras 3 that a hook is not overridden, so that it may go on
-    dispatching batches asynchronously; `_implements_*` say the same to Keras 2.
+    The `_is_default` marks show Keras 3 that a hook is not overridden, so that it may go on
+    dispatching batches asynchronously; `_implements_*` are what Keras 2 asks for that.
 
     A copy, by `copy`, `pickle` or `deepcopy`, is a new callback made with the same arguments:
     it shares no run with the original.
@@ -61,7 +61,7 @@ class Hooks:
         """Have `hook(batch, logs)` called before each training batch, for this object alone.
 
         A class that has the hook would make Keras call it, and Keras 3 wait for every batch,
-        also for the callbacks that do not need it. The begin of a batch rather than the end of
+        also for the callbacks that do not need it. Before a batch rather than after
         the one before: at an end, Keras 3 waits for the values of the batch.
         """
         self.on_train_batch_begin = hook

@@ -1,7 +1,7 @@
 """Stand in front of `fit`, `train_on_batch` and optimizers of every Keras, and go away again.
 
 Each replaced function calls the original with the same arguments and returns what it returns.
-What is told to the `Watcher` before and after is the watcher's affair; it never raises.
+The `Watcher` is called before and after; its methods never raise.
 `uninstall` leaves on every class the very objects that were there before.
 """
 
@@ -24,7 +24,7 @@ _ABSENT = object()
 
 
 class Watcher(Protocol):
-    """Who is told; a method that fails has to keep it to itself."""
+    """What is called; its methods must not raise."""
 
     def around_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]: ...
 
@@ -232,7 +232,7 @@ def _callbacks_of(
     try:
         bound = signature.bind(model, *args, **kwargs)
     except TypeError:
-        return None  # The original says what is wrong, in Keras's own words.
+        return None  # The original raises, with Keras's own message.
     return _Callbacks(bound) if "callbacks" in signature.parameters else None
 
 

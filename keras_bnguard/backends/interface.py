@@ -101,7 +101,7 @@ class OptimizerInterface(ABC):
         """Give a model a new optimizer, built for the variables that train now.
 
         The new one has the class and the settings of the old one. Factors on the learning rate
-        (`put_rate_factors`) stay.
+        (`put_learning_rate_factors`) stay.
 
         Args:
             model: a compiled model.

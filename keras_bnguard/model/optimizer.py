@@ -28,7 +28,7 @@ def learning_rate_setters(backend: Backend, callbacks: Sequence[Any]) -> Learnin
     """Which callbacks of a `fit` may assign the learning rate; the callbacks are not kept."""
     return LearningRateSetters(
         backend.optimizer.learning_rate_writers(callbacks),
-        backend.optimizer.rate_is_settled(callbacks),
+        backend.optimizer.learning_rate_is_settled(callbacks),
     )
 
 
@@ -61,7 +61,7 @@ def take_optimizer(
     return replace(
         facts,
         learning_rate=backend.optimizer.learning_rate_now(model),
-        rate_is_schedule=backend.optimizer.rate_is_schedule(model),
+        rate_is_schedule=backend.optimizer.learning_rate_is_schedule(model),
         adaptive=backend.optimizer.is_adaptive(optimizer),
         accumulation=int(getattr(optimizer, "gradient_accumulation_steps", None) or 1),
     )

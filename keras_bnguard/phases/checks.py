@@ -25,7 +25,7 @@ def ready_model(model: Any) -> ModelSnapshot:
             "PhaseScheduler needs a compiled model: call model.compile(...) before fit."
         )
     snapshot = built_model(model)
-    snapshot.backend.optimizer.check_one_rate(model)
+    snapshot.backend.optimizer.check_one_learning_rate(model)
     return snapshot
 
 
@@ -65,12 +65,12 @@ def check_fit(snapshot: ModelSnapshot, phases: Sequence[Phase], arguments: FitAr
             )
     schedules = [phase.rate_change.schedule for phase in phases]
     given = [schedule for schedule in schedules if schedule is not None]
-    scheduled = bool(backend.optimizer.rate_is_schedule(model))
+    scheduled = bool(backend.optimizer.learning_rate_is_schedule(model))
     check_learning_rates(
         phases,
         scheduled=scheduled,
         # A schedule that a phase of an earlier fit left on the optimizer may be replaced.
-        replaceable=not scheduled or bool(backend.optimizer.has_rate_of(model, given)),
+        replaceable=not scheduled or bool(backend.optimizer.has_learning_rate_of(model, given)),
         learning_rate=backend.optimizer.learning_rate(model),
     )
     resets = any(phase.optimizer_state is OptimizerState.RESET for phase in phases)

@@ -156,7 +156,7 @@ class Transition:
             How many variables kept their state, and how many start fresh.
         """
         backend, model = self._snapshot.backend, self._snapshot.model
-        if learning_rate is not None and backend.optimizer.rate_is_schedule(model):
+        if learning_rate is not None and backend.optimizer.learning_rate_is_schedule(model):
             # Keras refuses to assign over a schedule, so the optimizer is made with the number.
             schedule = learning_rate
         carried, fresh = backend.optimizer.renew(model, carry=carry, schedule=schedule)
@@ -174,7 +174,7 @@ class Transition:
         backend, model = self._snapshot.backend, self._snapshot.model
         if learning_rate is not None:
             backend.optimizer.set_learning_rate(model, learning_rate)
-        backend.optimizer.put_rate_factors(model, list(self._by_variable(factors)))
+        backend.optimizer.put_learning_rate_factors(model, list(self._by_variable(factors)))
 
     def make_train_function(self, inside: bool) -> None:
         """Have the next step traced with the flags as they are now.
@@ -198,7 +198,7 @@ class Transition:
         """Take off what must not outlast `fit`: forced inference and the factors of
         `layer_decay`. Flags and optimizer stay."""
         self._release()
-        if self._snapshot.backend.optimizer.take_rate_factors(self._snapshot.model):
+        if self._snapshot.backend.optimizer.remove_learning_rate_factors(self._snapshot.model):
             self._snapshot.backend.step.drop_train_function(self._snapshot.model)
 
     def _release(self) -> None:

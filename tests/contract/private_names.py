@@ -1,4 +1,4 @@
-"""The mark of a test that holds private names of a framework."""
+"""The mark of a test about private names of a framework."""
 
 from __future__ import annotations
 

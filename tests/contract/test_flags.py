@@ -36,12 +36,12 @@ def test_compiled_and_pending_flags():
         assert flags[id(head)] is True
     seen = {}
 
-    class Look(keras.callbacks.Callback):
+    class Observer(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             seen.update(BACKEND_OF.flags.pending(model))
 
     if KERAS2:
-        fit(model, callbacks=[Look()])
+        fit(model, callbacks=[Observer()])
         assert seen[id(head)] is False
         assert head.trainable is False
         BACKEND_OF.flags.remember_compiled(model)

@@ -16,10 +16,10 @@ from tests.contract.models import BACKEND_OF, built
 
 def test_forced_inference_may_be_entered_again_and_the_last_exit_restores():
     bn = built(BN())
-    hold, other = ForcedInference(BACKEND_OF, [bn]), ForcedInference(BACKEND_OF, [bn])
+    forced, other = ForcedInference(BACKEND_OF, [bn]), ForcedInference(BACKEND_OF, [bn])
     call = bn.call
-    with hold:
-        with hold, other:
+    with forced:
+        with forced, other:
             assert open_patches() == 1
         assert "call" in vars(bn)
     assert "call" not in vars(bn)
@@ -29,15 +29,15 @@ def test_forced_inference_may_be_entered_again_and_the_last_exit_restores():
 
 def test_forced_inference_in_two_threads_restores_when_both_are_out():
     bn = built(BN())
-    hold, gate, inside = ForcedInference(BACKEND_OF, [bn]), threading.Event(), threading.Event()
+    forced, gate, inside = ForcedInference(BACKEND_OF, [bn]), threading.Event(), threading.Event()
 
     def other():
-        with hold:
+        with forced:
             inside.set()
             gate.wait(10)
 
     thread = threading.Thread(target=other)
-    with hold:
+    with forced:
         thread.start()
         assert inside.wait(10)
     assert "call" in vars(bn)
@@ -58,8 +58,8 @@ def test_an_attribute_of_the_instance_is_restored():
 
 def test_forced_inference_that_cannot_be_entered_restores_everything():
     bn = built(BN())
-    hold = ForcedInference(BACKEND_OF, [bn], modules=[object()])
+    forced = ForcedInference(BACKEND_OF, [bn], modules=[object()])
     with pytest.raises(AttributeError):
-        hold.__enter__()
+        forced.__enter__()
     assert open_patches() == 0
     assert "call" not in vars(bn)

@@ -88,7 +88,7 @@ def test_a_listener_is_called_before_a_new_step_is_made():
     finally:
         model_hooks.stop(BACKEND_OF, listener)
     assert listener.trainings
-    assert all(told is model for told in listener.trainings)
+    assert all(each is model for each in listener.trainings)
 
 
 def test_fit_itself_changes_no_flag_of_the_user():

@@ -67,11 +67,11 @@ def test_behaviour_of_bn_classes_is_measured():
     assert behaviour_of(layer) == (False, (True, False, False))
     assert statistics(layer) == before
     assert behaviour_of(built(Drops())) == (False, (False, False, False))
-    builtin, (live, frozen, _) = behaviour_of(built(Always()))
-    assert (builtin, live, frozen) == (False, True, True)
+    builtin, (trainable, frozen, _) = behaviour_of(built(Always()))
+    assert (builtin, trainable, frozen) == (False, True, True)
 
 
-def test_a_class_that_cannot_be_made_anew_is_not_measured():
+def test_a_class_that_cannot_be_created_from_its_config_is_not_measured():
     class Stubborn(BN):
         def __init__(self, thing):
             super().__init__()
@@ -89,8 +89,8 @@ if KERAS2:
         old = tf.compat.v1.keras.layers.BatchNormalization
         if not BACKEND_OF.graph.is_layer(old()):
             pytest.fail(f"{old} is no layer of {BACKEND_OF.package}")
-        builtin, (live, frozen, by_batch) = behaviour_of(built(old()))
-        assert (builtin, live) == (False, True)
+        builtin, (trainable, frozen, by_batch) = behaviour_of(built(old()))
+        assert (builtin, trainable) == (False, True)
         assert frozen or by_batch
 
 

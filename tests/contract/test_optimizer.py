@@ -1,4 +1,4 @@
-"""The optimizer interface: a re-created optimizer carries state, rate and settings."""
+"""The optimizer interface: a re-created optimizer carries state, learning rate and settings."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def make(name):
     return known[name]() if name else list(known)
 
 
-def slots(model):
-    """name of the variable -> multiset of its slots' values, by the optimizer's own naming."""
+def state_by_variable(model):
+    """name of the variable -> values of its state variables, by the optimizer's own naming."""
     optimizer = getattr(model.optimizer, "inner_optimizer", None) or model.optimizer
     found = {}
     if hasattr(optimizer, "get_slot") and hasattr(optimizer, "get_slot_names"):
@@ -96,7 +96,7 @@ def test_state_of_variables_that_go_on_training_is_carried_bit_for_bit(name):
     compiled(model, make(name))
     x, y = data(16)
     model.fit(x, y, batch_size=4, epochs=1, verbose=0)
-    old, steps = slots(model), BACKEND_OF.optimizer.iterations(model)
+    old, steps = state_by_variable(model), BACKEND_OF.optimizer.iterations(model)
     scale = loss_scale(model.optimizer)
     assert old
     assert any(any(np.frombuffer(v, np.uint8).any() for v in values) for values in old.values())
@@ -105,7 +105,7 @@ def test_state_of_variables_that_go_on_training_is_carried_bit_for_bit(name):
     BACKEND_OF.optimizer.renew(model)
     BACKEND_OF.flags.remember_compiled(model)
     BACKEND_OF.step.rebuild_train_function(model)
-    new = slots(model)
+    new = state_by_variable(model)
     for variable in model.get_layer("b").trainable_variables:
         assert new[id(variable)] == old[id(variable)]
     assert BACKEND_OF.optimizer.iterations(model) == steps > 0
@@ -131,7 +131,9 @@ def test_without_carry_all_optimizer_state_is_new():
     carried, fresh = BACKEND_OF.optimizer.renew(model, carry=False)
     assert (carried, fresh) == (0, len(model.trainable_variables))
     assert BACKEND_OF.optimizer.iterations(model) == 0
-    assert not any(np.frombuffer(v, np.uint8).any() for s in slots(model).values() for v in s)
+    assert not any(
+        np.frombuffer(v, np.uint8).any() for s in state_by_variable(model).values() for v in s
+    )
 
 
 def test_a_changed_learning_rate_goes_over():

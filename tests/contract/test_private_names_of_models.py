@@ -106,7 +106,7 @@ def test_fit_keeps_the_users_flags_aside_in_an_object_with_these_attributes():
 
     seen = []
 
-    class Look(keras.callbacks.Callback):
+    class Observer(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             for thing in gc.get_objects():
                 if type(thing).__name__ != "RespectCompiledTrainableState":
@@ -116,7 +116,7 @@ def test_fit_keeps_the_users_flags_aside_in_an_object_with_these_attributes():
 
     model = compiled()
     model.get_layer("base").trainable = False
-    model.fit(*data(8), verbose=0, callbacks=[Look()])
+    model.fit(*data(8), verbose=0, callbacks=[Observer()])
     assert seen
     assert seen[0][model.get_layer("base")] is False
     assert callable(model._set_trainable_state)
@@ -132,21 +132,21 @@ def test_a_layer_lists_the_context_arguments_its_call_takes():
     assert "training" in layer._call_context_args or layer._call_has_training_arg
     seen = []
 
-    class Look(layers.Layer):
+    class Observer(layers.Layer):
         def call(self, x):
             context = global_state.get_global_attribute("current_call_ctx")
             seen.append((isinstance(context, CallContext), context.training))
             return x
 
     inputs = keras.Input((1,))
-    model = keras.Model(inputs, Look()(inputs))
+    model = keras.Model(inputs, Observer()(inputs))
     model(keras.ops.zeros((1, 1)), training=True)
     assert seen[-1] == (True, True)
     CallContext(entry_layer=None).training = True
     assert global_state.get_global_attribute("current_call_ctx") is None
 
 
-# ------------------------------------------------------------------ stock or not
+# ------------------------------------------------------------------ built in or not
 @private("_USE_V2_BEHAVIOR", on=KERAS2)
 def test_use_v2_behavior_distinguishes_the_old_bn_from_the_present_one():
     import tensorflow as tf

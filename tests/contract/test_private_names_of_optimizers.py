@@ -33,7 +33,7 @@ def test_weight_decay_is_applied_apart_from_the_step_to_the_variables_it_is_give
 
 
 @private("_parallel_update_step", on=BACKEND == "torch")
-def test_on_torch_one_call_updates_all_variables_at_a_rate_it_is_given():
+def test_on_torch_one_call_updates_all_variables_with_a_given_learning_rate():
     import torch
 
     model = compiled()
@@ -60,7 +60,7 @@ def test_a_variable_has_an_id_and_a_part_of_it_its_whole():
 
 @private("_resource_apply_dense _resource_apply_sparse _decayed_lr _prepare_local", on=KERAS2)
 @private("_dense_apply_args _sparse_apply_args", on=KERAS2)
-def test_legacy_optimizers_compute_from_their_rate_what_a_step_takes():
+def test_legacy_optimizers_compute_the_terms_of_a_step_from_the_learning_rate():
     import tensorflow as tf
 
     optimizer = keras.optimizers.legacy.SGD(0.5)
@@ -97,7 +97,7 @@ def test_keras_2_loss_scale_lives_here():
 
 
 @private("_variables", on=IS_KERAS3)
-def test_keras_3_optimizers_keep_slots_by_the_place_of_their_variable():
+def test_keras_3_optimizers_keep_state_in_lists_in_the_order_of_variables():
     model = compiled(optimizer=adam())
     model.optimizer.build(model.trainable_variables)
     assert [id(v) for v in model.optimizer._trainable_variables] == [
@@ -195,6 +195,6 @@ def test_the_learning_rate_of_an_optimizer_is_behind_a_private_name():
 
 
 @private("_current_learning_rate", on=KERAS2)
-def test_a_keras_2_schedule_writes_its_rate_here():
+def test_a_keras_2_schedule_writes_its_learning_rate_here():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
     assert float(keras.optimizers.SGD(schedule)._current_learning_rate) == 0.5

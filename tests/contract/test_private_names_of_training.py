@@ -72,7 +72,7 @@ def test_the_mean_of_the_loss_is_kept_by_this_metric():
 
 
 @private("_create_all_weights", on=KERAS2)
-def test_legacy_optimizers_make_their_slots_when_asked():
+def test_legacy_optimizers_create_their_state_on_request():
     optimizer = keras.optimizers.legacy.Adam()
     model = backbone()
     optimizer._create_all_weights(model.trainable_variables)
@@ -153,13 +153,13 @@ def test_eager_operations_take_their_seeds_from_the_context():
 def test_jax_keeps_the_state_of_an_epoch_outside_the_model():
     seen = []
 
-    class Look(keras.callbacks.Callback):
+    class Observer(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             model = self._model
             seen.append((bool(model._jax_state), model._jax_state_synced))
             model.jax_state_sync()
             seen.append((bool(model._jax_state), model._jax_state_synced))
 
-    compiled().fit(*data(8), verbose=0, callbacks=[Look()])
+    compiled().fit(*data(8), verbose=0, callbacks=[Observer()])
     assert seen[0] == (True, False)
     assert seen[1][1] is True

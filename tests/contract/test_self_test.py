@@ -17,8 +17,8 @@ from tests.contract.models import BACKEND_OF, compiled, fit
 from tests.stack import keras
 
 
-def moves(model, layer, **settings):
-    """Whether a real `fit` moves the statistics of a live, stock BN."""
+def updates(model, layer, **settings):
+    """Whether a real `fit` updates the statistics of a trainable built-in BN."""
     before = statistics(layer)
     fit(compiled(model), **settings)
     return statistics(layer) != before
@@ -26,14 +26,14 @@ def moves(model, layer, **settings):
 
 def test_behaviour_graph_false_is_what_fit_shows():
     model = transfer(training=False)
-    held = not moves(model, model.get_layer("base").get_layer("bn"))
-    assert BACKEND_OF.stack.behaviour.graph_false_honoured is held
+    honoured = not updates(model, model.get_layer("base").get_layer("bn"))
+    assert BACKEND_OF.stack.behaviour.graph_false_honoured is honoured
 
 
 def test_behaviour_a_leak_in_a_graph_is_what_fit_shows():
     model = transfer(training=False)
-    live = moves(model, model.get_layer("head_bn"))
-    assert BACKEND_OF.stack.behaviour.false_leaks_in_graph is not live
+    updated = updates(model, model.get_layer("head_bn"))
+    assert BACKEND_OF.stack.behaviour.false_leaks_in_graph is not updated
 
 
 def test_behaviour_graph_true_is_what_predict_shows():
@@ -56,8 +56,8 @@ def test_behaviour_a_leak_in_a_call_is_what_fit_shows():
 
     model = Pair()
     model(data(4)[0])
-    live = moves(model, model.two)
-    assert BACKEND_OF.stack.behaviour.false_leaks_in_call is not live
+    updated = updates(model, model.two)
+    assert BACKEND_OF.stack.behaviour.false_leaks_in_call is not updated
 
 
 def test_behaviour_a_default_of_true_is_what_a_plain_call_shows():

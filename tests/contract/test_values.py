@@ -47,7 +47,7 @@ def test_a_reader_sees_what_is_there_each_time_and_keeps_nothing():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_other_dtypes_are_read_too(dtype):
     if BACKEND == "jax" and dtype == "float64":
-        dtype = "float32"  # JAX has no float64 unless it is told to.
+        dtype = "float32"  # JAX has no float64 unless it is configured.
     layer = built(BN(dtype=dtype))
     (handle,) = BACKEND_OF.graph.handles(layer, "bn")
     mean, variance, _, _ = handle.vectors()

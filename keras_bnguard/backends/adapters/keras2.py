@@ -15,12 +15,12 @@ from keras_bnguard.backends.interface import ArrayOperations
 from keras_bnguard.backends.known_stacks import TENSORFLOW
 from keras_bnguard.backends.optimizers.learning_rates import innermost, move_factors
 from keras_bnguard.backends.optimizers.renewal import (
-    carry_slots,
+    carry_state,
     fresh_optimizer,
     inner_optimizer,
-    rate_function,
+    learning_rate_function,
     strategy_scope,
-    tell_saved_config,
+    update_saved_config,
 )
 from keras_bnguard.backends.parts.flags import Flags
 from keras_bnguard.backends.parts.graph import Graph
@@ -135,11 +135,11 @@ class Keras2Optimizer(Optimizer):
         new_inner.build(variables)
         carried = 0
         if carry:
-            carried, _ = carry_slots(inner, old_variables, new_inner, variables)
+            carried, _ = carry_state(inner, old_variables, new_inner, variables)
             new_inner.iterations.assign(inner.iterations)
             _carry_loss_scale(old, new)
         move_factors(old, new)
-        tell_saved_config(model, new)
+        update_saved_config(model, new)
         model.optimizer = new
         return carried, len(variables) - carried
 
@@ -147,10 +147,10 @@ class Keras2Optimizer(Optimizer):
         if reset or hasattr(inner_optimizer(model.optimizer), "_build_index_dict"):
             super().check_renewable(model, learning_rates, reset)
 
-    def _scheduled_rate(self, optimizer: Any) -> Any:
+    def _scheduled_learning_rate(self, optimizer: Any) -> Any:
         # Of the new optimizers `learning_rate` is that of the step before, of the legacy ones
         # the schedule itself.
-        return rate_function(optimizer)(optimizer.iterations)  # type: ignore[misc]
+        return learning_rate_function(optimizer)(optimizer.iterations)  # type: ignore[misc]
 
     def _variables(self, model: Any) -> List[Any]:
         scale = getattr(model.optimizer, "_loss_scale", None)
@@ -249,7 +249,7 @@ def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) 
     new = fresh_optimizer(old, schedule)
     new._create_all_weights(variables)
     move_factors(model.optimizer, new)
-    tell_saved_config(model, new)
+    update_saved_config(model, new)
     model.optimizer = new
     return 0, len(variables)
 

@@ -10,12 +10,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 from keras_bnguard.backends.interface import ArrayOperations
 from keras_bnguard.backends.optimizers.learning_rates import move_factors
 from keras_bnguard.backends.optimizers.renewal import (
-    carry_slots,
+    carry_state,
     fresh_optimizer,
     inner_optimizer,
     strategy_scope,
-    tell_saved_config,
     trained_variables,
+    update_saved_config,
 )
 from keras_bnguard.backends.parts.flags import Flags
 from keras_bnguard.backends.parts.graph import Graph
@@ -139,7 +139,7 @@ class Keras3Optimizer(Optimizer):
         new_inner = inner_optimizer(new)
         carried = 0
         if carry:
-            carried, _ = carry_slots(inner, old_variables, new_inner, variables)
+            carried, _ = carry_state(inner, old_variables, new_inner, variables)
             steps_taken(new_inner).assign(steps_taken(inner))
             if new is not new_inner:
                 steps_taken(new).assign(steps_taken(old))
@@ -148,7 +148,7 @@ class Keras3Optimizer(Optimizer):
                     if source is not None and target is not None:
                         target.assign(source)
         move_factors(old, new)
-        tell_saved_config(model, new)
+        update_saved_config(model, new)
         model.optimizer = new
         return carried, len(variables) - carried
 

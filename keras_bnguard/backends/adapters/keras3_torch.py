@@ -153,10 +153,10 @@ def _torch_handle(layer: Any, norm: Any, path: str) -> NormHandle:
 
 def _on_host(tensor: Any) -> np.ndarray:
     """A tensor's values; bfloat16, which NumPy lacks, as float32, which holds every one."""
-    host = tensor.detach().cpu()
-    if "bfloat16" in str(host.dtype):
-        host = host.float()
-    return np.asarray(host.numpy())
+    on_cpu = tensor.detach().cpu()
+    if "bfloat16" in str(on_cpu.dtype):
+        on_cpu = on_cpu.float()
+    return np.asarray(on_cpu.numpy())
 
 
 def _joined(variables: Sequence[Any]) -> np.ndarray:

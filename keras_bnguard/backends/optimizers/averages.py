@@ -1,6 +1,6 @@
 """Averages of the weights that an optimizer keeps: where they are, and when they go into a model.
 
-Keras's own `use_ema` puts them into the weights when `fit` ends, before any callback is told so
+Keras's own `use_ema` puts them into the weights when `fit` ends, before any callback is called
 (`finalize_variable_values` runs ahead of `on_train_end` in every Keras). `SwapEMAWeights` swaps
 them in for validation and at epoch ends. TensorFlow Addons' `SWA` and `MovingAverage` keep them
 until somebody calls `assign_average_vars`, as `AverageModelCheckpoint` does when it saves.
@@ -77,7 +77,7 @@ def after_swaps(
 ) -> Callable[[], None]:
     """Call `swapped(inside, returns)` whenever averages went into the weights, or out again.
 
-    inside: they are in now. returns: they will be taken out by a swap that is told too, as
+    inside: they are in now. returns: a later swap, which is reported too, takes them out, as
     `SwapEMAWeights` does; a TensorFlow Addons optimizer only puts them in. Both are watched
     through a function on the object itself, which the returned function takes off.
     """

@@ -1,9 +1,9 @@
-"""A learning rate per variable: the optimizer's rate times a factor.
+"""A learning rate per variable: that of the optimizer times a factor.
 
-What is scaled is the rate an update is computed with, not the gradient, on which Adam does not
-depend, and not the finished update, which Ftrl and averages compute from sums of their own. So
-one step is the step of an optimizer that was made with `rate * factor`. Weight decay that Keras
-multiplies by the rate goes with it.
+The learning rate of each update is scaled, not the gradient, on which Adam does not depend, and
+not the finished update, which Ftrl and averages compute from sums of their own. So one step is
+the step of an optimizer that was made with `learning_rate * factor`. Weight decay that Keras
+multiplies by the learning rate is scaled with it.
 
 The wrappers are attributes of one optimizer object, past its own `__setattr__`: no file, copy
 or config of it holds any of them.
@@ -30,7 +30,7 @@ def innermost(optimizer: Any) -> Any:
 
 
 def put_factors(optimizer: Any, factors: Factors) -> None:
-    """Let each of these variables train at the rate times its factor; others at the rate.
+    """Multiply the learning rate of each of these variables by its factor; others keep it.
 
     Factors that were put before go. An empty list, or one of nothing but 1.0, leaves the
     optimizer as Keras made it.
@@ -182,13 +182,13 @@ def _is_count(name: str, value: Any) -> bool:
     return tuple(value.shape) == ()
 
 
-def _scaled(rate: Any, factor: float) -> Any:
-    return rate if factor == 1.0 else rate * factor
+def _scaled(learning_rate: Any, factor: float) -> Any:
+    return learning_rate if factor == 1.0 else learning_rate * factor
 
 
 # -------------------------------------------------------------------- Keras 2
 def _keras2_step(wrapped: _Wrapped) -> Callable[..., Any]:
-    """Its `update_step` asks the optimizer for the rate, so that is another one meanwhile."""
+    """Its `update_step` reads the learning rate of the optimizer: replaced for that time."""
     optimizer = wrapped.optimizer
     original = optimizer.update_step
 
@@ -211,8 +211,8 @@ def _keras2_step(wrapped: _Wrapped) -> Callable[..., Any]:
 
 
 def _legacy(wrapped: _Wrapped) -> Dict[str, Callable[..., Any]]:
-    """Legacy optimizers compute what depends on the rate once per device: here once more for
-    every variable."""
+    """Legacy optimizers compute the terms of the learning rate once per device: here once more
+    for every variable."""
     optimizer = wrapped.optimizer
     dense, sparse = optimizer._resource_apply_dense, optimizer._resource_apply_sparse
     decayed = optimizer._decayed_lr

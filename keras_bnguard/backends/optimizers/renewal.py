@@ -1,6 +1,6 @@
-"""Make a new optimizer for other variables, carrying the slots of those that go on training.
+"""Re-create an optimizer for other variables, with the state of those that go on training.
 
-Slots are found by shape, not by name: every list attribute of an optimizer that holds one
+State variables are found by shape, not by name: every list attribute that contains one
 variable (or None) per trained variable, which is how the optimizers of Keras 3 and the new
 ones of Keras 2 keep momenta, velocities, averages and accumulated gradients.
 """
@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from keras_bnguard.errors import ScheduleError
 
 AVERAGES = "_model_variables_moving_average"
-"""The slots of `use_ema`, under one name in every Keras."""
+"""The averages of `use_ema`, under one name in every Keras."""
 
 _OWN = ("_iterations", "_learning_rate", "_current_learning_rate")
 _EXCLUDED = (
@@ -33,15 +33,16 @@ def fresh_optimizer(old: Any, learning_rate: Optional[Any] = None) -> Any:
     """An optimizer of the same class and settings that has not seen a variable.
 
     Args:
-        old: the optimizer. rate: a LearningRateSchedule or a float for the new one; None keeps
-            the schedule, or the present rate, bit for bit.
+        old: the optimizer.
+        learning_rate: a LearningRateSchedule or a float for the new one. Defaults to None: the
+            schedule, or the present learning rate, bit for bit.
 
     Raises:
         ScheduleError: its class cannot be made from its own config, or it is a wrapper that
             takes no schedule.
     """
     try:
-        new = _made_anew(old, learning_rate)
+        new = _recreated(old, learning_rate)
     except ScheduleError:
         raise
     except Exception as error:
@@ -51,7 +52,7 @@ def fresh_optimizer(old: Any, learning_rate: Optional[Any] = None) -> Any:
             f"get_config()) failed: {type(error).__name__}: {error}. Let get_config return every "
             "argument that __init__ takes."
         ) from error
-    # What `exclude_from_weight_decay` was told is in no config.
+    # The arguments of `exclude_from_weight_decay` are in no config.
     for source, target in zip(_layers_of(old), _layers_of(new)):
         for name in _EXCLUDED:
             if name in vars(source):
@@ -59,20 +60,21 @@ def fresh_optimizer(old: Any, learning_rate: Optional[Any] = None) -> Any:
     return new
 
 
-def _made_anew(old: Any, learning_rate: Optional[Any]) -> Any:
+def _recreated(old: Any, learning_rate: Optional[Any]) -> Any:
     inner = getattr(old, "inner_optimizer", None)
     if inner is not None:
-        # Not by its config: that looks the inner class up by name, where a user's own is not.
+        # Not by its config: that finds the inner class by name, where a user's own is not.
         with _function_aside(inner):
             config = dict(old.get_config())
         del config["inner_optimizer"]
-        return type(old)(_made_anew(inner, learning_rate), **config)
+        return type(old)(_recreated(inner, learning_rate), **config)
     with _function_aside(old) as kept:
         config = dict(old.get_config())
     if learning_rate is not None and "learning_rate" not in config:
         raise ScheduleError(
-            f"cannot give {type(old).__name__} a LearningRateSchedule, its rate belongs to the "
-            "optimizer inside. Use a float, or wrap an optimizer that was made with a schedule."
+            f"cannot give {type(old).__name__} a LearningRateSchedule: the learning rate belongs "
+            "to the optimizer inside. Use a float, or wrap an optimizer that was made with a "
+            "schedule."
         )
     learning_rate = kept if learning_rate is None else learning_rate
     if learning_rate is not None and "learning_rate" in config:
@@ -80,18 +82,18 @@ def _made_anew(old: Any, learning_rate: Optional[Any]) -> Any:
     return type(old).from_config(config)
 
 
-def rate_function(optimizer: Any) -> Optional[Any]:
-    """The LearningRateSchedule or plain function an optimizer takes its rate from, None where
-    the rate is a number."""
+def learning_rate_function(optimizer: Any) -> Optional[Any]:
+    """The LearningRateSchedule or plain function that gives an optimizer its learning rate,
+    None where the learning rate is a number."""
     wrapped = vars(optimizer).get("_optimizer")  # TensorFlow Addons, around a legacy optimizer
     if wrapped is not None and hasattr(optimizer, "_hyper"):
-        return rate_function(wrapped)
-    kept = _rate_home(optimizer)[0].get(_rate_home(optimizer)[1])
+        return learning_rate_function(wrapped)
+    kept = _learning_rate_home(optimizer)[0].get(_learning_rate_home(optimizer)[1])
     return kept if callable(kept) and not hasattr(kept, "assign") else None
 
 
-def _rate_home(optimizer: Any) -> Tuple[Dict[str, Any], str]:
-    """The dict an optimizer keeps its rate in, and under which name."""
+def _learning_rate_home(optimizer: Any) -> Tuple[Dict[str, Any], str]:
+    """The dict in which an optimizer keeps its learning rate, and under which name."""
     legacy = getattr(optimizer, "_hyper", None)
     return (vars(optimizer), "_learning_rate") if legacy is None else (legacy, "learning_rate")
 
@@ -118,8 +120,8 @@ def delayed(schedule: Any, steps: int) -> Any:
 @contextlib.contextmanager
 def _function_aside(optimizer: Any) -> Iterator[Optional[Any]]:
     """While `get_config` runs: a user's own schedule may have no config, or no known name."""
-    kept = rate_function(optimizer)
-    home, name = _rate_home(optimizer)
+    kept = learning_rate_function(optimizer)
+    home, name = _learning_rate_home(optimizer)
     if kept is None or home.get(name) is not kept:
         yield None
         return
@@ -130,14 +132,14 @@ def _function_aside(optimizer: Any) -> Iterator[Optional[Any]]:
         home[name] = kept
 
 
-def tell_saved_config(model: Any, new: Any) -> None:
-    """Where the kind of rate is another than `compile` was given, a saved model has to know:
+def update_saved_config(model: Any, new: Any) -> None:
+    """Write another kind of learning rate than `compile` was given to the config that is saved:
     Keras would make an optimizer of the old kind, which the saved variables do not fit."""
     kept = getattr(getattr(model, "_compile_config", None), "config", None)
     if not isinstance(kept, dict) or kept.get("optimizer") is None:
         return
     before, after = (
-        None if isinstance(each, (str, dict)) else rate_function(_layers_of(each)[-1])
+        None if isinstance(each, (str, dict)) else learning_rate_function(_layers_of(each)[-1])
         for each in (kept["optimizer"], new)
     )
     if before is after:
@@ -159,57 +161,57 @@ def strategy_scope(model: Any) -> Any:
 
 
 def trained_variables(optimizer: Any) -> Optional[List[Any]]:
-    """The variables an optimizer was built for, in slot order; None while it is not built."""
+    """The variables an optimizer was built for, in the order of its state; None before that."""
     known = getattr(optimizer, "_trainable_variables", None)
     return list(known) if known else None
 
 
-def slot_lists(optimizer: Any, variables: Sequence[Any]) -> Dict[str, List[Any]]:
-    """Attribute name -> one slot variable (or None) per trained variable."""
+def state_lists(optimizer: Any, variables: Sequence[Any]) -> Dict[str, List[Any]]:
+    """Attribute name -> one state variable (or None) per trained variable."""
     found = {}
     for name, value in vars(optimizer).items():
         if name in ("_trainable_variables", "_variables") or not isinstance(value, (list, tuple)):
             continue
         if len(value) != len(variables) or not len(value):
             continue
-        if all(_fits(slot, variable) for slot, variable in zip(value, variables)) and any(
-            slot is not None for slot in value
+        if all(_fits(state, variable) for state, variable in zip(value, variables)) and any(
+            state is not None for state in value
         ):
             found[name] = list(value)
     return found
 
 
-def _fits(slot: Any, variable: Any) -> bool:
-    if slot is None:
+def _fits(state: Any, variable: Any) -> bool:
+    if state is None:
         return True
-    return hasattr(slot, "assign") and slot is not variable and hasattr(slot, "shape")
+    return hasattr(state, "assign") and state is not variable and hasattr(state, "shape")
 
 
-def carry_slots(
+def carry_state(
     old: Any, old_variables: Sequence[Any], new: Any, new_variables: Sequence[Any]
 ) -> Tuple[int, int]:
-    """Copy slots of the variables both optimizers know, and what they keep besides.
+    """Copy the state of the variables both optimizers train, and what they keep besides.
 
     Returns:
-        (variables carried, variables that start with fresh slots).
+        (variables carried, variables whose state is new).
     """
     place = {id(v): i for i, v in enumerate(old_variables)}
-    old_slots, new_slots = slot_lists(old, old_variables), slot_lists(new, new_variables)
+    old_state, new_state = state_lists(old, old_variables), state_lists(new, new_variables)
     carried = 0
     for j, variable in enumerate(new_variables):
         i = place.get(id(variable))
         if i is None:
             # An average that began at zero would pull the weight there: Keras begins it at
             # the weight in the optimizer's very first step only.
-            if new_slots.get(AVERAGES, [None] * (j + 1))[j] is not None:
-                new_slots[AVERAGES][j].assign(_copy(variable))
+            if new_state.get(AVERAGES, [None] * (j + 1))[j] is not None:
+                new_state[AVERAGES][j].assign(_copy(variable))
             continue
         carried += 1
-        for name, slots in new_slots.items():
-            source = old_slots.get(name)
-            if source is None or source[i] is None or slots[j] is None:
+        for name, states in new_state.items():
+            source = old_state.get(name)
+            if source is None or source[i] is None or states[j] is None:
                 continue
-            slots[j].assign(_copy(source[i]))
+            states[j].assign(_copy(source[i]))
     if old_variables:
         _carry_scalars(old, new)
     return carried, len(new_variables) - carried

@@ -14,7 +14,7 @@ from keras_bnguard.backends.optimizers.renewal import (
     delayed,
     fresh_optimizer,
     inner_optimizer,
-    rate_function,
+    learning_rate_function,
     strategy_scope,
 )
 from keras_bnguard.backends.signatures import OURS, package_of
@@ -40,7 +40,7 @@ class Optimizer(OptimizerInterface):
     def learning_rate(self, model: Any) -> Optional[float]:
         """Return the learning rate, None where it is a LearningRateSchedule."""
         optimizer = inner_optimizer(model.optimizer)
-        if self.rate_is_schedule(model):
+        if self.learning_rate_is_schedule(model):
             return None
         return float(self._values.to_numpy(optimizer.learning_rate))
 
@@ -50,15 +50,15 @@ class Optimizer(OptimizerInterface):
             optimizer = inner_optimizer(model.optimizer)
             learning_rate = optimizer.learning_rate
             schedule = self._keras.optimizers.schedules.LearningRateSchedule
-            if isinstance(rate_function(optimizer), schedule):
-                learning_rate = self._scheduled_rate(optimizer)
+            if isinstance(learning_rate_function(optimizer), schedule):
+                learning_rate = self._scheduled_learning_rate(optimizer)
             if isinstance(learning_rate, float):
                 return learning_rate
             return float(self._values.to_numpy(learning_rate))
         except Exception:  # JAX: inside an epoch it is outside the model.
             return None
 
-    def _scheduled_rate(self, optimizer: Any) -> Any:
+    def _scheduled_learning_rate(self, optimizer: Any) -> Any:
         """The learning rate that a schedule gives for the next step."""
         return optimizer.learning_rate
 
@@ -67,24 +67,24 @@ class Optimizer(OptimizerInterface):
         self._values.sync(model)
         inner_optimizer(model.optimizer).learning_rate = float(learning_rate)
 
-    def rate_is_schedule(self, model: Any) -> bool:
+    def learning_rate_is_schedule(self, model: Any) -> bool:
         """Return whether the learning rate comes from a LearningRateSchedule or a function."""
-        return rate_function(inner_optimizer(model.optimizer)) is not None
+        return learning_rate_function(inner_optimizer(model.optimizer)) is not None
 
     def delayed_schedule(self, schedule: Any, steps: int) -> Any:
         """Return the same LearningRateSchedule, started `steps` optimizer steps later."""
         return delayed(schedule, steps)
 
-    def has_rate_of(self, model: Any, schedules: Sequence[Any]) -> bool:
+    def has_learning_rate_of(self, model: Any, schedules: Sequence[Any]) -> bool:
         """Return whether the learning rate is one of these schedules, delayed or loaded too."""
-        kept = rate_function(inner_optimizer(model.optimizer))
+        kept = learning_rate_function(inner_optimizer(model.optimizer))
         with contextlib.suppress(Exception):  # Attributes that cannot be compared.
             return any(
                 kept.__class__ is each.__class__ and vars(kept) == vars(each) for each in schedules
             )
         return False
 
-    def put_rate_factors(self, model: Any, factors: Factors) -> None:
+    def put_learning_rate_factors(self, model: Any, factors: Factors) -> None:
         """From the next train function on, multiply the learning rate of each variable.
 
         Args:
@@ -93,7 +93,7 @@ class Optimizer(OptimizerInterface):
         """
         put_factors(model.optimizer, factors)
 
-    def take_rate_factors(self, model: Any) -> bool:
+    def remove_learning_rate_factors(self, model: Any) -> bool:
         """Remove the factors on the learning rate; return whether there were any."""
         return take_factors(model.optimizer)
 
@@ -105,7 +105,7 @@ class Optimizer(OptimizerInterface):
         )
         return tuple(type(each).__name__ for each in callbacks if isinstance(each, classes))
 
-    def rate_is_settled(self, callbacks: Sequence[Any]) -> bool:
+    def learning_rate_is_settled(self, callbacks: Sequence[Any]) -> bool:
         """Return whether no callback can assign the learning rate before the first step.
 
         True if all are Keras's or ours and none of them runs code of the user.
@@ -146,7 +146,7 @@ class Optimizer(OptimizerInterface):
                 optimizer.finalize_variable_values(list(model.trainable_variables))
 
     # ------------------------------------------------------------------- checks
-    def check_one_rate(self, model: Any) -> None:
+    def check_one_learning_rate(self, model: Any) -> None:
         """Check that an optimizer has one learning rate.
 
         Raises:

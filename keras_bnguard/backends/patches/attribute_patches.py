@@ -22,8 +22,8 @@ Target = Tuple[Any, str, Wrapper]
 class AttributePatches:
     """Replaced attributes by object and name.
 
-    `who` tells a second wrapper (forced inference inside another, a tracer around a step that
-    forces inference) from the same one entered again (replica threads), which is only counted.
+    `who` distinguishes a second wrapper (forced inference inside another, a tracer around a step
+    that forces inference) from the same one entered again (replica threads), which is only counted.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class _Patch:
         self._wrappers: Dict[int, _Entry] = {}
 
     def enter(self, wrapper: Wrapper, who: Any, inner: bool) -> bool:
-        """Add a wrapper, or count one that is there; whether the attribute was set anew."""
+        """Add a wrapper, or count one that is there; whether the attribute was set again."""
         entry = self._wrappers.get(id(who))
         if entry is not None:
             entry.count += 1

@@ -208,7 +208,7 @@ class CallTracer:
 
 
 class _WatchedCalls:
-    """The base layer class of one Keras while spies are open: one hook serves them all."""
+    """The base layer class of one Keras while tracers are open: one hook serves them all."""
 
     _open: ClassVar[Dict[type, _WatchedCalls]] = {}
 

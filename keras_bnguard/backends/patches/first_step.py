@@ -16,10 +16,12 @@ def _nothing() -> None:
 
 
 class FirstStep:
-    """One-shot look at the next step of a model.
+    """Runs code once, right before the next step of a model.
 
     Args:
-        backend: the adapter. model: held weakly. spy: open during the first step ever seen.
+        backend: the backend of the model.
+        model: a weak reference to it is kept.
+        tracer: open during the first step that is seen.
         before: called right before a step that was armed for.
     """
 
@@ -32,11 +34,11 @@ class FirstStep:
         self._before = before
         self._traced = False
         # Weak: JAX reuses what it traced of a step for as long as that step is alive, also for a
-        # model that was compiled anew. So nothing here may keep an old step from being dropped.
+        # model that was compiled again. So nothing here may keep an old step from being dropped.
         self._mine: Callable[[], Any] = _nothing
 
     def arm(self) -> None:
-        """Look at the next step; nothing happens where there is no train function yet."""
+        """Be called before the next step; nothing happens where there is no train function yet."""
         model = self._model()
         if model is None or not self._backend.step.has_train_function(model):
             return
@@ -68,7 +70,7 @@ class FirstStep:
         self._mine = _nothing
 
     def run(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """One real step, with the spy open if it has not seen one yet."""
+        """One real step, with the tracer open if it has not seen one yet."""
         self._mine = _nothing
         self._before()
         if self._traced:

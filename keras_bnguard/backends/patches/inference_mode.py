@@ -162,6 +162,6 @@ class LeakStop:
                 if stack and context is not None:
                     context.training = stack[-1]
 
-        # Keras looks at the signature when it decides what to pass.
+        # Keras reads the signature to decide what to pass.
         call_without_leak.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
         return call_without_leak

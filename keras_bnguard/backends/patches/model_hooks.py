@@ -1,7 +1,7 @@
-"""Notice, while training runs, that somebody assigns `trainable`, compiles, or trains anew.
+"""Report assignments of `trainable`, `compile` and new train functions while training runs.
 
 One pair of class-level hooks per Keras serves all runs under way; the last run to stop puts
-the very same property and function objects back. Only a run that is still alive is told.
+the very same property and function objects back. Only runs that are still alive are called.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _LOCK = threading.RLock()
 
 
 class Listener(Protocol):
-    """What a run offers to be told about. A fault of its own it keeps to itself, what is meant
-    for the user it raises."""
+    """What is called. A method keeps an internal error to itself; it raises what the user asked
+    for."""
 
     def before_trainable_change(self, layer: Any) -> None: ...
 
@@ -132,7 +132,7 @@ _HOOKS: Dict[int, _Hooks] = {}
 
 
 def start(backend: Any, listener: Listener) -> None:
-    """Tell `listener` from now on; it is held weakly."""
+    """Call `listener` from now on; only a weak reference to it is kept."""
     with _LOCK:
         hooks = _HOOKS.get(id(backend.keras))
         if hooks is None:
@@ -145,7 +145,7 @@ def start(backend: Any, listener: Listener) -> None:
 
 
 def stop(backend: Any, listener: Listener) -> None:
-    """No longer tell `listener`; the last one to leave takes the hooks off the classes."""
+    """No longer call `listener`; the last one to leave takes the hooks off the classes."""
     _leave(id(backend.keras), listener)
 
 
@@ -174,12 +174,12 @@ def runs_of(model: Any) -> List[Any]:
 
 
 def announce_phase(backend: Any, model: Any, phase: str) -> None:
-    """Tell every run that a scheduler has changed a model's flags and step on purpose."""
+    """Report to every run that a scheduler has changed a model's flags and step on purpose."""
     hooks = _HOOKS.get(id(backend.keras))
     for listener in hooks.alive() if hooks is not None else ():
         listener.after_phase(model, phase)
 
 
 def _keras_restores_flags() -> bool:
-    """Keras 2 sets flags itself at the begin and end of `fit`; nobody flipped them."""
+    """Keras 2 sets flags itself at the start and end of `fit`; the user changed none."""
     return called_from("_set_trainable_state", 6)

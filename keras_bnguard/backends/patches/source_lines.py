@@ -1,7 +1,7 @@
 """Where flags were assigned and models compiled, by object, for messages that name a line.
 
 Filled only while warnings for whole pipelines are switched on; empty otherwise. Objects are
-held weakly, and nothing here ever raises into user code.
+kept by weak references, and nothing here ever raises into user code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class SourceHistory:
 
     Args:
         backend: the adapter.
-        changed: told with the layers that were assigned to, or the model that was compiled.
+        changed: called with the layers that were assigned to, or the model that was compiled.
     """
 
     def __init__(self, backend: Any, changed: Any) -> None:

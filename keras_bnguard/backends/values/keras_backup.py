@@ -69,7 +69,7 @@ def _torn(path: Any) -> bool:
     except OSError:
         return True
     except ImportError:
-        return False  # Keras will say so.
+        return False  # Keras will raise.
 
 
 def _broken(path: Any, callback: Any) -> ScheduleError:
@@ -90,7 +90,7 @@ def _keras2(callback: Any) -> Optional[Backup]:
         reader = train.load_checkpoint(path)
         epoch = int(reader.get_tensor("ckpt_saved_epoch/.ATTRIBUTES/VARIABLE_VALUE"))
     except Exception:
-        return None  # Keras will say what is wrong with it.
+        return None  # Keras will raise with its own message.
     if epoch < 0:
         return None
     midway = callback.save_freq != "epoch"

@@ -1,7 +1,7 @@
 """Run a model on batches and see what reaches each BN, without changing anything.
 
-The model is called in inference mode; a chosen set of BN normalise by the batch instead, by
-the plain formula, so no moving statistic is assigned, no Dropout is on and no seed advances.
+The model is called in inference mode; a chosen set of BN normalise with batch statistics instead,
+by the plain formula, so no moving statistic is assigned, no Dropout is on and no seed advances.
 The call is compiled where the backend compiles.
 
 Per call of a BN the probe gives, for each channel, the mean and the biased variance of its
@@ -34,12 +34,15 @@ class ProbeResult:
 
 
 class Probe:
-    """A model together with the BN to look at.
+    """A model together with the BN to probe.
 
     Args:
-        backend: the adapter. model: a built model. handles: the BN to look at.
-        by_batch: paths of those that normalise by the batch; the others run in inference mode.
-        training: call the model in training mode instead, which moves what moves there.
+        backend: the backend of the model.
+        model: a built model.
+        handles: the BN to probe.
+        by_batch: paths of those that normalise with batch statistics; the others run in inference
+            mode.
+        training: call the model in training mode instead, which changes what changes there.
         forced: BN not in by_batch are forced into inference mode. False: each runs as the
             model calls it in inference mode, and `arrived` has what `training` it got.
     """
@@ -138,7 +141,7 @@ class Probe:
         return forward_noted
 
     def _see(self, handle: NormHandle, inputs: Any, axis: List[int], mask: Any) -> Any:
-        """Keep the moments of a BN's input; its output where it normalises by the batch."""
+        """Keep the moments of a BN's input; return its output if it uses batch statistics."""
         math, rank = self._math, len(inputs.shape)
         kept = {a % rank for a in axis}
         axes = [i for i in range(rank) if i not in kept]

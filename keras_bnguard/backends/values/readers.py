@@ -13,8 +13,10 @@ import numpy as np
 class Screen:
     """What the values of all vectors are to pass: every array of shape `(2 * channels,)`.
 
-    start: moving means, then variances, at train begin. still: where no bit may differ from
-    `start`. floor: every value has to be finite and above it; -inf where nothing is asked.
+    Attributes:
+        start: moving means, then variances, at the start of training.
+        still: where no bit may differ from `start`.
+        floor: every value has to be finite and above it; -inf where nothing is asked.
     """
 
     start: np.ndarray
@@ -30,7 +32,7 @@ class Screen:
 
 ASKED_EVERY = 4
 """How many batches of JAX one question is about: to hand over the 100 vectors of 50 BN takes
-0.15 ms, and a BN that moved, or lost its health, stays so."""
+0.15 ms, and a BN that was updated, or became invalid, stays so."""
 
 
 class LiveReader:
@@ -38,8 +40,8 @@ class LiveReader:
 
     Args:
         model: the model that owns the vectors. variables: the vectors.
-        sync: brings the values home where the backend keeps them elsewhere during an epoch.
-        read: reads the vectors of a model whose values are home.
+        sync: writes the state back to the model where a backend keeps it elsewhere.
+        read: reads the vectors of a model that has its own state.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class JaxLiveReader(LiveReader):
         super().__init__(*args)
         self._places: Optional[List[int]] = None
         self._length = 0
-        self._asked: Optional[_Asked] = None
+        self._query: Optional[_Query] = None
         self._times = 0
         self._are_alike: Optional[bool] = None
 
@@ -92,15 +94,15 @@ class JaxLiveReader(LiveReader):
 
     def ask(self, screen: Screen) -> Optional[bool]:
         self._times += 1
-        known = self._asked is not None and self._asked.screen is screen
+        known = self._query is not None and self._query.screen is screen
         if known and self._times % ASKED_EVERY:
             return True
         values = self._in_epoch()
         if values is None or not self._alike(values):
             return None
-        if self._asked is None or self._asked.screen is not screen:
-            self._asked = _Asked(screen)
-        return self._asked.about(values)
+        if self._query is None or self._query.screen is not screen:
+            self._query = _Query(screen)
+        return self._query.about(values)
 
     def _alike(self, values: List[Any]) -> bool:
         """Whether all are of one dtype on one device; that stays as it is while a model trains."""
@@ -124,7 +126,7 @@ class JaxLiveReader(LiveReader):
         return [lists[place] for place in self._places]
 
 
-class _Asked:
+class _Query:
     """What JAX was asked about one screen. Its last answer holds for all asked before it, so
     only one is waited for, and nobody has to keep up with a device that is behind."""
 

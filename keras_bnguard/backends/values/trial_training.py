@@ -79,12 +79,12 @@ class TrialTraining:
         self._backend.optimizer.load_state(self._model, self._optimizer_state)
 
     @contextlib.contextmanager
-    def step(self, name: str, around: Any) -> Iterator[Callable[..., Any]]:
-        """Yield the `train_on_batch` of the model, inside the context manager `around`.
+    def step(self, name: str, context: Any) -> Iterator[Callable[..., Any]]:
+        """Yield the `train_on_batch` of the model, inside the context manager `context`.
 
         Args:
-            name: steps of one name share one compiled step, so their `around` must be alike.
-            around: a context manager that changes how layers are called.
+            name: steps of one name share one compiled step, so their `context` must be alike.
+            context: a context manager that changes how layers are called.
         """
         model = self._model
         own, before = model.train_step, SavedAttributes(model, ("train_step",))
@@ -96,7 +96,7 @@ class TrialTraining:
         object.__setattr__(model, "train_function", self._steps.get(name))
         object.__setattr__(model, "train_step", train_step)
         with restoring(before):
-            with around:
+            with context:
                 yield model.train_on_batch
             self._backend.values.sync(model)
             self._steps[name] = model.train_function

@@ -72,7 +72,7 @@ def test_weights_of_the_model_itself_count_with_the_first_block():
     model.optimizer.apply_gradients(zip(ones, variables))
     np.testing.assert_allclose(r.to_numpy(model.token) - before, -RATE / 4, rtol=1e-6)
     np.testing.assert_allclose(r.to_numpy(model.out.bias), -RATE, rtol=1e-6)
-    assert backend.optimizer.take_rate_factors(model)
+    assert backend.optimizer.remove_learning_rate_factors(model)
 
 
 # ------------------------------------------------------------ the optimizers' own steps
@@ -112,7 +112,7 @@ def test_every_step_is_that_of_an_optimizer_made_with_the_smaller_rate(name):
 
     def steps(model: Any, rate: float, factors: Any = ()) -> List[np.ndarray]:
         model.compile(made(name, rate), "mse")
-        backend_for(model).optimizer.put_rate_factors(model, factors)
+        backend_for(model).optimizer.put_learning_rate_factors(model, factors)
         for values in gradients:
             pairs = zip([r.tensor(v) for v in values], model.trainable_variables)
             model.optimizer.apply_gradients(pairs)
@@ -211,11 +211,13 @@ def test_a_model_saved_in_such_a_phase_loads_without_us_and_after_fit_it_is_gone
 def test_a_repair_inside_such_a_phase_keeps_the_rates():
     model = r.compiled(r.transfer())
     backend = backend_for(model)
-    backend.optimizer.put_rate_factors(model, [(v, 0.5) for v in model.trainable_variables])
+    backend.optimizer.put_learning_rate_factors(
+        model, [(v, 0.5) for v in model.trainable_variables]
+    )
     backend.optimizer.renew(model)
     assert ours(model)
-    assert backend.optimizer.take_rate_factors(model)
-    assert not backend.optimizer.take_rate_factors(model)
+    assert backend.optimizer.remove_learning_rate_factors(model)
+    assert not backend.optimizer.remove_learning_rate_factors(model)
 
 
 def test_the_plan_the_summary_and_yaml_show_it():
