@@ -1,4 +1,4 @@
-"""Run a pipeline under a guard and keep what it said, so that a test can ask about it."""
+"""Run a pipeline under a guard and keep what it reported, for the tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAME_FLAGS = STACK in ("k2", "tfk")
 
 
 class Run:
-    """What a guard said during one run: findings by code, and the warnings as they came."""
+    """What a guard reported during one run: findings by code, and the warnings as they came."""
 
     def __init__(self, guard: bng.BNGuard) -> None:
         self.guard = guard
@@ -98,8 +98,8 @@ def clean(run: Run) -> None:
 
 def found(run: Run, expected: Dict[str, Iterable[str]]) -> None:
     """These codes and no others, with these layers each, and one warning for each."""
-    said = {f.code: sorted(f.layers) for f in run.guard.report.findings}
-    assert said == {code: sorted(layers) for code, layers in expected.items()}, [
+    reported = {f.code: sorted(f.layers) for f in run.guard.report.findings}
+    assert reported == {code: sorted(layers) for code, layers in expected.items()}, [
         str(f) for f in run.guard.report.findings
     ]
     warned = [f for f in run.guard.report.findings if f.severity != "info"]

@@ -1,5 +1,5 @@
-"""What this package promises, bit for bit: it only observes, is never the culprit, leaves no
-trace, and says which rules could not look."""
+"""What this package promises, bit for bit: it only observes, is fail-safe, leaves no
+trace, and reports how every rule ended."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SEED = 7
 
 
 class Noise(layers.Layer):
-    """Augmentation: other random numbers at every step, also where `training` is not said."""
+    """Augmentation: other random numbers at every step, also where `training` is not written."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -174,7 +174,7 @@ def train(pipeline, *callbacks):
 
 
 @pytest.fixture(scope="module")
-def alone():
+def without_guard():
     """Results without a guard, made once per pipeline."""
     known = {}
 
@@ -191,15 +191,15 @@ CASES += [(augmented_adam, 2), (faulty_parent, 1), (guarded, 2)]
 
 
 @pytest.mark.parametrize(("pipeline", "every"), CASES, ids=lambda x: getattr(x, "__name__", str(x)))
-def test_a_guarded_run_ends_bit_identical_to_the_same_run_without(pipeline, every, alone):
+def test_a_guarded_run_ends_bit_identical_to_the_same_run_without(pipeline, every, without_guard):
     guard = bng.BNGuard(every=every)
-    expected, found = alone(pipeline), train(pipeline, guard)
+    expected, found = without_guard(pipeline), train(pipeline, guard)
     for what in expected:
         assert found[what] == expected[what], what
     assert guard.report.steps > 0
     assert not guard.report.notes
     assert open_patches() == 0
-    # Silence is information: every rule says how it ended, and why where it did not look.
+    # Silence is information: every rule has an outcome, a skipped one with its reason.
     outcomes = guard.report.outcomes
     assert [o.code for o in outcomes] == [rule.code for rule in ALL_RULES]
     assert {o.status for o in outcomes} <= {"fired", "passed", "skipped"}
@@ -207,7 +207,7 @@ def test_a_guarded_run_ends_bit_identical_to_the_same_run_without(pipeline, ever
     assert {o.code for o in outcomes if o.status == "fired"} == set(guard.report.codes)
 
 
-def test_the_comparison_sees_a_single_bit(alone):
+def test_the_comparison_sees_a_single_bit(without_guard):
     class Nudge(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
             layer = self.model.get_layer("head_bn")
@@ -215,7 +215,7 @@ def test_the_comparison_sees_a_single_bit(alone):
             weights[2] = np.nextafter(weights[2], np.float32(9))
             layer.set_weights(weights)
 
-    assert train(momentum, Nudge())["weights"] != alone(momentum)["weights"]
+    assert train(momentum, Nudge())["weights"] != without_guard(momentum)["weights"]
 
 
 @pytest.mark.parametrize(("pipeline", "code"), [(faulty_parent, "BNG102"), (faulty_leak, "BNG203")])
@@ -228,17 +228,17 @@ def test_the_faulty_pipelines_do_make_findings(pipeline, code):
         assert code in guard.report.codes
 
 
-def test_looking_at_an_audit_changes_nothing(alone):
+def test_an_audit_changes_nothing(without_guard):
     def audited():
         model, settings = augmented_adam()
         bng.audit(model, select="ALL")
         return model, settings
 
-    found, expected = train(audited), alone(augmented_adam)
+    found, expected = train(audited), without_guard(augmented_adam)
     assert all(found[what] == expected[what] for what in expected)
 
 
-# ------------------------------------------------------------ never the culprit
+# ------------------------------------------------------------ fail-safe
 class OursError(Exception):
     """A fault inside the guard."""
 
@@ -251,7 +251,7 @@ def break_inventory(patch):
     patch.setattr(snapshot_keeper, "take_snapshot", broken)
 
 
-def break_look(patch):
+def break_update(patch):
     patch.setattr(StatisticsTracker, "update", broken)
 
 
@@ -259,15 +259,15 @@ def break_facts(patch):
     patch.setattr(FactCollector, "collect", broken)
 
 
-def break_spy_call(patch):
+def break_tracer_call(patch):
     patch.setattr(CallTracer, "_by_leak", broken)
 
 
-def break_spy_stack(patch):
+def break_tracer_stack(patch):
     patch.setattr(CallTracer, "_stack", broken)
 
 
-def break_spy_start(patch):
+def break_tracer_start(patch):
     patch.setattr(CallTracer, "_rooted", broken)
 
 
@@ -283,25 +283,25 @@ def break_report(patch):
     "fault",
     [
         break_inventory,
-        break_look,
+        break_update,
         break_facts,
-        break_spy_call,
-        break_spy_stack,
-        break_spy_start,
+        break_tracer_call,
+        break_tracer_stack,
+        break_tracer_start,
         break_flags,
         break_report,
     ],
     ids=lambda fault: fault.__name__,
 )
-def test_a_fault_of_the_guard_never_ends_training(fault, alone, monkeypatch, tmp_path):
+def test_an_internal_error_never_ends_training(fault, without_guard, monkeypatch, tmp_path):
     fault(monkeypatch)
     guard = bng.BNGuard(report=str(tmp_path / "r.json"), every=2)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = train_with_warnings(momentum, guard)
     monkeypatch.undo()
-    assert found == {what: alone(momentum)[what] for what in found}
-    faults = [str(w.message) for w in told if issubclass(w.category, InternalErrorWarning)]
+    assert found == {what: without_guard(momentum)[what] for what in found}
+    faults = [str(w.message) for w in caught if issubclass(w.category, InternalErrorWarning)]
     assert len(faults) == 1
     assert "OursError('a fault of ours')" in faults[0]
     # AutoGraph renames the function that failed, so look for where it was called.
@@ -325,22 +325,22 @@ def train_with_warnings(pipeline, guard):
     return {"weights": [w.tobytes() for w in model.get_weights()], "history": history}
 
 
-def test_a_rule_that_fails_is_skipped_with_its_error_and_the_others_go_on(alone, monkeypatch):
+def test_a_rule_that_fails_is_skipped_with_its_error_and_others_go_on(without_guard, monkeypatch):
     rule = next(r for r in ALL_RULES if r.code == "BNG404")
     monkeypatch.setattr(rule, "check", broken)
     guard = bng.BNGuard()
     found = train(faulty_parent, guard)
-    assert found["weights"] == alone(faulty_parent)["weights"]
+    assert found["weights"] == without_guard(faulty_parent)["weights"]
     outcomes = {o.code: o for o in guard.report.outcomes}
     assert outcomes["BNG404"].reason == "the rule failed: OursError: a fault of ours"
     assert "BNG102" in guard.report.codes
 
 
-def test_a_guard_that_stood_down_guards_the_next_run_again(monkeypatch):
+def test_a_guard_that_disabled_itself_monitors_the_next_run(monkeypatch):
     guard = bng.BNGuard(on_finding="log")
     with monkeypatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        break_look(patch)
+        break_update(patch)
         train(momentum, guard)
         assert guard.report.notes
     train(faulty_parent, guard)
@@ -357,7 +357,7 @@ def test_a_rule_whose_findings_are_ignored_ends_as_ignored():
     assert "BNG102" not in guard.report.codes
 
 
-def test_before_any_step_the_rules_about_movement_do_not_say_clear():
+def test_before_any_step_the_rules_about_statistics_do_not_pass():
     model, _ = momentum()
     status = {o.code: o.status for o in bng.audit(model).outcomes}
     assert all(status[code] == "skipped" for code in ("BNG404", "BNG405", "BNG406"))
@@ -442,7 +442,7 @@ def test_an_interrupted_run_leaves_nothing_behind():
         model.fit(*data(16), verbose=0, callbacks=[guard, Stop()])
     assert layers.Layer.__call__ is call
     assert traces(model) == []
-    # Keras tells nobody that `fit` was left; the next run of the guard cleans up.
+    # Keras calls no hook when `fit` is left; the next run of the guard cleans up.
     with contextlib.suppress(KeyboardInterrupt):
         model.fit(*data(16), verbose=0, callbacks=[guard])
     assert layers.Layer.__dict__["trainable"] is prop

@@ -1,4 +1,4 @@
-"""`enable_warnings()` in the process itself: what is put in place, told, and taken away."""
+"""`enable_warnings()` in the process itself: what is put in place, reported, and taken away."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_model_that_is_loaded_is_compiled_as_without(tmp_path):
     assert loaded[0].optimizer is not None
 
 
-def test_a_model_that_is_compiled_anew_trains_with_its_new_loss():
+def test_a_model_that_is_compiled_again_trains_with_its_new_loss():
     """JAX goes on with what it traced while anybody keeps the old step alive."""
 
     def trained(how):
@@ -199,9 +199,9 @@ def test_train_on_batch_is_watched_and_raises_nothing_for_right_code():
         model.train_on_batch(X, Y)
     (report,) = auto.reports()
     assert report.steps == 4
-    assert [look.steps for look in report.drift] == [1, 2, 4]
+    assert [check.steps for check in report.drift] == [1, 2, 4]
     bng.disable_warnings()
-    assert [look.steps for look in auto.reports()[0].drift] == [1, 2, 4, 5]
+    assert [check.steps for check in auto.reports()[0].drift] == [1, 2, 4, 5]
 
 
 def test_flags_that_change_and_compile_begin_a_new_watch():
@@ -254,7 +254,7 @@ def test_threads_that_switch_and_train_do_no_harm():
     models = [model_of(f"m{i}") for i in range(2)]
     problems = []
 
-    def switch():
+    def turn_on_and_off():
         for _ in range(20):
             bng.enable_warnings()
             bng.disable_warnings()
@@ -266,7 +266,7 @@ def test_threads_that_switch_and_train_do_no_harm():
         except Exception as error:
             problems.append(error)
 
-    work = [threading.Thread(target=switch) for _ in range(2)]
+    work = [threading.Thread(target=turn_on_and_off) for _ in range(2)]
     work += [threading.Thread(target=train, args=(model,)) for model in models]
     for thread in work:
         thread.start()

@@ -1,5 +1,5 @@
 """One script with many styles of training, with `bnguard run` and without: nothing differs but
-what is said about it."""
+what is reported about it."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_a_finding_names_the_lines_of_the_script(both):
     finding = next(f for f in findings(folder) if f["code"] == "BNG101")
     change = line_of("# the fault")
     assert finding["source"] == {"file": str(SCRIPT), "line": change}
-    said = f"trainable changed at pipelines.py:{change}, last compile at pipelines.py:{change - 2}"
-    assert said in finding["message"]
+    text = f"trainable changed at pipelines.py:{change}, last compile at pipelines.py:{change - 2}"
+    assert text in finding["message"]
     assert "BNG101" in run.stderr
     assert "keras_bnguard failed" not in run.stderr
 
@@ -108,7 +108,7 @@ def test_a_finding_is_at_the_line_of_its_cause_or_of_the_training(both, model, c
     assert found[model, code] == {"file": str(SCRIPT), "line": line_of(text)}
 
 
-def test_what_could_not_be_seen_is_said(both):
+def test_what_could_not_be_observed_is_reported(both):
     folder, _, run = both
     if BACKEND == "torch":
         assert "not seen:" not in run.stderr  # `model.parameters()` are those of one model.

@@ -48,7 +48,7 @@ def without_ours(stderr):
     "how",
     ["stdin", "exit", "exit-text", "raise", "spawn", "interrupt", "hook"],
 )
-def test_a_script_cannot_tell_the_difference(how):
+def test_a_script_sees_no_difference(how):
     words = ("plain.py", how, "--report", "its own")
     plain, run = python(*words, stdin="fed\n"), bnguard(*words, stdin="fed\n")
     assert run.stdout == plain.stdout
@@ -95,7 +95,7 @@ def test_what_cannot_be_started_ends_as_with_python(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "output"),
     [
         ((), "expected a script"),
         (("--fail-on", "info", "plain.py"), "expected 'error' or 'warning'"),
@@ -104,10 +104,10 @@ def test_what_cannot_be_started_ends_as_with_python(tmp_path):
         (("--repot", "r.json", "plain.py"), "--repot"),
     ],
 )
-def test_wrong_usage_is_2_and_runs_nothing(words, said):
+def test_wrong_usage_is_2_and_runs_nothing(words, output):
     result = bnguard(*words)
     assert result.returncode == 2
-    assert said in result.stderr
+    assert output in result.stderr
     assert result.stdout == ""
 
 

@@ -19,7 +19,7 @@ def still(base: Any) -> Any:
     return base
 
 
-def feed(kind: str, x: Any, y: Any) -> Any:
+def batches_as(kind: str, x: Any, y: Any) -> Any:
     if kind == "generator":
         return ((x[i : i + 16], y[i : i + 16]) for i in (0, 16, 32))
     if kind == "sequence":
@@ -43,13 +43,13 @@ def feed(kind: str, x: Any, y: Any) -> Any:
     return torch.utils.data.DataLoader(pairs, batch_size=16)
 
 
-FEEDS = ["generator", "sequence"]
-FEEDS += {"tensorflow": ["tf.data"], "torch": ["loader"]}.get(BACKEND, [])
+DATA_KINDS = ["generator", "sequence"]
+DATA_KINDS += {"tensorflow": ["tf.data"], "torch": ["loader"]}.get(BACKEND, [])
 
 
-@pytest.mark.parametrize("kind", FEEDS)
+@pytest.mark.parametrize("kind", DATA_KINDS)
 def test_feeds(kind: str) -> None:
-    clean(fit(compiled(nested(still(backbone()), head_bn=True)), feed(kind, *rows())))
+    clean(fit(compiled(nested(still(backbone()), head_bn=True)), batches_as(kind, *rows())))
 
 
 FITS = {
@@ -84,7 +84,7 @@ def test_other_callbacks(place: str, tmp_path: Any) -> None:
         c.ReduceLROnPlateau("loss", patience=1),
         c.ModelCheckpoint(str(tmp_path / "m.weights.h5"), save_weights_only=True),
         c.CSVLogger(str(tmp_path / "log.csv")),
-        c.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
+        c.LearningRateScheduler(lambda epoch, value: value * 0.9),
         c.TerminateOnNaN(),
     ]
     run = fit(compiled(plain()), *rows(), epochs=2, **{place: others})
@@ -194,11 +194,11 @@ def test_what_is_done_with_a_finding(caplog: Any) -> None:
     assert "BNG102" in caplog.text
     picked = fit(model, *rows(), guard=bng.BNGuard(select="BNG4"))
     found(picked, {"BNG404": ["backbone/bn1"]})
-    muted = fit(
+    ignored = fit(
         model, *rows(), guard=bng.BNGuard(ignore={"BNG102": "backbone/*", "BNG404": ["*/bn1"]})
     )
-    assert not muted.guard.report.findings
-    assert {o.code for o in muted.guard.report.outcomes if o.status == "ignored"} == {
+    assert not ignored.guard.report.findings
+    assert {o.code for o in ignored.guard.report.outcomes if o.status == "ignored"} == {
         "BNG102",
         "BNG404",
     }

@@ -57,15 +57,15 @@ BUILDERS = {
     "frozen backbone, training=False": lambda: nested(frozen(backbone()), training=False),
     "frozen backbone, flat": lambda: stacked(frozen(backbone())),
     "fresh backbone": lambda: nested(backbone(trained=False), head_bn=True),
-    "trained backbone, all live": lambda: nested(backbone(), head_bn=True),
+    "trained backbone, all trainable": lambda: nested(backbone(), head_bn=True),
     "sequential": sequential,
     "sequential, unbuilt": lambda: sequential(built=False),
     "sequential around a model": lambda: sequential_around(frozen(backbone())),
     "subclassed": Passing,
     "subclassed around frozen": lambda: AroundBackbone(frozen(backbone())),
-    "subclassed around live": lambda: AroundBackbone(backbone()),
-    "subclassed, base told False": lambda: StillBackbone(backbone()),
-    "subclassed, base frozen and told False": lambda: StillBackbone(frozen(backbone())),
+    "subclassed around trainable": lambda: AroundBackbone(backbone()),
+    "subclassed, base called with False": lambda: StillBackbone(backbone()),
+    "subclassed, base frozen and called with False": lambda: StillBackbone(frozen(backbone())),
     "own step": lambda: own_step(OwnStepModel),
     "own step, subclassed": OwnStepSubclass,
     "BN subclass, trainable and training": lambda: with_norm(Yolo(name="bn")),
@@ -85,7 +85,7 @@ def test_a_correct_model_trains_in_silence(style: str) -> None:
 def test_a_subclass_that_leaves_training_to_keras_trains_in_silence() -> None:
     run = fit(compiled(NotPassing()), *rows())
     if STACK == "k3-jax":
-        # JAX's step enters `call` past what would hand `training` on: BN really stands still.
+        # JAX's step enters `call` without passing `training` on: BN really runs in inference mode.
         found(run, {"BNG206": ["bn"]})
     else:
         clean(run)
@@ -250,7 +250,7 @@ def test_settings_of_the_norm(setting: str) -> None:
 def test_mixed_precision(policy: str) -> None:
     keras.mixed_precision.set_global_policy(policy)
     try:
-        live = nested(backbone(trained=False), head_bn=True)
+        trainable = nested(backbone(trained=False), head_bn=True)
         still = nested(frozen(backbone("still")), head_bn=True)
     finally:
         keras.mixed_precision.set_global_policy("float32")
@@ -258,8 +258,8 @@ def test_mixed_precision(policy: str) -> None:
     if policy == "mixed_float16":
         scaled = getattr(keras.optimizers, "LossScaleOptimizer", None)
         optimizer = (scaled or keras.mixed_precision.LossScaleOptimizer)(optimizer)
-    live.compile(optimizer, "mse")
-    clean(fit(live, *rows()))
+    trainable.compile(optimizer, "mse")
+    clean(fit(trainable, *rows()))
     clean(fit(compiled(still), *rows()))
 
 

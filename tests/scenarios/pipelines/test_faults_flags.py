@@ -50,13 +50,13 @@ ALL_BELOW = sorted(p for p in BACKBONE if not p.endswith("_in"))
 RAISES = {
     # what the second `fit` does where flags changed after the first
     ("freeze", "k3-jax"): ValueError,
-    ("thaw", "k3-jax"): ValueError,
-    ("thaw", "k3-torch"): ValueError,
+    ("unfreeze", "k3-jax"): ValueError,
+    ("unfreeze", "k3-torch"): ValueError,
 }
 
 
 # ------------------------------------------------------------------------ BNG101
-@pytest.mark.parametrize("way", ["freeze", "thaw"])
+@pytest.mark.parametrize("way", ["freeze", "unfreeze"])
 @pytest.mark.parametrize("when", ["before the first fit", "after a fit"])
 def test_flags_changed_after_compile(way: str, when: str) -> None:
     base = backbone()
@@ -64,7 +64,7 @@ def test_flags_changed_after_compile(way: str, when: str) -> None:
     model = compiled(nested(base))
     if when == "after a fit":
         clean(fit(model, *rows()))
-    base.trainable = way == "thaw"
+    base.trainable = way == "unfreeze"
     error = RAISES.get((way, STACK)) if when == "after a fit" else None
     run = fit(model, *rows(), fails=error is not None)
     assert isinstance(run.error, error or type(None)), run.error
@@ -74,14 +74,14 @@ def test_flags_changed_after_compile(way: str, when: str) -> None:
     assert changed(run) == ALL_BELOW
 
 
-def test_one_layer_flipped_names_that_layer() -> None:
+def test_the_changed_layer_is_named() -> None:
     model = compiled(stacked(backbone()))
     model.get_layer("bn1").trainable = False
     run = fit(model, *rows())
     found(run, {code: ["bn1"] for code in ("BNG101", "BNG404")[: 2 if SAME_FLAGS else 1]})
 
 
-def test_a_subclassed_model_flipped() -> None:
+def test_flags_of_a_subclassed_model() -> None:
     model = AroundBackbone(backbone())
     model(np.zeros((1, 8), "float32"))
     compiled(model)
@@ -92,7 +92,7 @@ def test_a_subclassed_model_flipped() -> None:
     assert "head_bn" not in run.layers("BNG101")
 
 
-class Flip(keras.callbacks.Callback):
+class ChangeFlags(keras.callbacks.Callback):
     """Freezes the backbone in one hook of one epoch, without compiling again."""
 
     def __init__(self, hook: str, flag: bool = False) -> None:
@@ -112,7 +112,7 @@ class Flip(keras.callbacks.Callback):
 )
 def test_a_callback_that_freezes(hook: str, place: str) -> None:
     model = compiled(nested(backbone()))
-    run = fit(model, *rows(32), epochs=2, fails=True, **{place: [Flip(hook)]})
+    run = fit(model, *rows(32), epochs=2, fails=True, **{place: [ChangeFlags(hook)]})
     assert "BNG101" in run.codes, (run.codes, run.error)
     assert changed(run) == ALL_BELOW
     assert set(run.codes) <= {"BNG101", "BNG404"}, run.messages
@@ -140,7 +140,7 @@ def test_repair_of_flags_changed_after_a_fit() -> None:
     base.trainable = True
     before = statistics(model, "backbone/bn1")
     run = fit(model, *rows(), guard=bng.BNGuard(fix=True))
-    # As the flags count now, it is also a thaw, at the rate of the head.
+    # As the flags count now, it is also an unfreezing, at the learning rate of the head.
     assert run.codes == ("BNG101", "BNG104", "BNG606"), run.messages
     assert not same(before, statistics(model, "backbone/bn1"))
     assert np.any(kernel != numpy_of(at(model, "backbone/dense1").kernel))
@@ -261,7 +261,7 @@ def gan() -> Any:
     return generator, critic, compiled(both)
 
 
-def test_two_compiled_models_are_told_of_on_request() -> None:
+def test_two_compiled_models_are_reported_on_request() -> None:
     _, critic, both = gan()
     if not SAME_FLAGS:
         critic.trainable = True
@@ -275,7 +275,7 @@ def test_two_compiled_models_are_told_of_on_request() -> None:
 
 @pytest.mark.parametrize("trainable_changes", [False, True])
 def test_the_classic_gan_of_two_compiled_models(trainable_changes: bool) -> None:
-    """Right on Keras 2, with or without flips. Keras 3 reads the flags late."""
+    """Right on Keras 2, with or without changes of flags. Keras 3 reads the flags late."""
     _, critic, both = gan()
     x, y = rows(32)
     noise = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
@@ -299,7 +299,7 @@ def test_the_classic_gan_of_two_compiled_models(trainable_changes: bool) -> None
 
 
 # ------------------------------------------------------------------------ BNG601
-def test_the_same_optimizer_for_thawed_variables() -> None:
+def test_the_same_optimizer_for_unfrozen_variables() -> None:
     base = backbone()
     base.trainable = False
     model = nested(base)
@@ -311,11 +311,11 @@ def test_the_same_optimizer_for_thawed_variables() -> None:
     run = fit(model, *rows(), fails=True)
     assert run.error is not None
     assert run.codes == ("BNG601",), run.messages
-    told = " ".join(run.layers("BNG601"))
-    assert "bn1" in told
-    assert "head" not in told
+    layers = " ".join(run.layers("BNG601"))
+    assert "bn1" in layers
+    assert "head" not in layers
     if STACK != "k3-jax":  # it leaves the model without values
-        # Now the step is taken, at the rate of the head and with BN that train.
+        # Now the step is taken, at the learning rate of the head and with BN that train.
         run = fit(recompiled(model), *rows())
         assert run.codes == ("BNG104", "BNG606"), run.messages
 

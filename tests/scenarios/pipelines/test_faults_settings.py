@@ -24,11 +24,11 @@ def small(name: str = "backbone", trained: bool = True) -> Any:
     return pretend_trained(model) if trained else model
 
 
-def head_phase(rate: Any = 1e-3, **kwargs: Any) -> Any:
-    """A model whose head was trained under a guard, on a backbone that stood still."""
+def head_phase(learning_rate: Any = 1e-3, **kwargs: Any) -> Any:
+    """A model whose head was trained under a guard, on a frozen backbone."""
     base = small()
     base.trainable = False
-    model = compiled(nested(base), rate)
+    model = compiled(nested(base), learning_rate)
     clean(fit(model, *rows(), **kwargs))
     return model
 
@@ -42,7 +42,7 @@ def unfrozen(model: Any, norms_too: bool = False) -> Any:
 
 
 # ------------------------------------------------------------------------ BNG104
-def test_pretrained_norms_are_thawed_with_their_backbone() -> None:
+def test_pretrained_norms_are_unfrozen_with_their_backbone() -> None:
     model = compiled(unfrozen(head_phase(), norms_too=True), 1e-5)
     run = fit(model, *rows())
     found(run, {"BNG104": NORM})
@@ -50,7 +50,7 @@ def test_pretrained_norms_are_thawed_with_their_backbone() -> None:
     clean(fit(recompiled(model), *rows()))
 
 
-def test_norms_that_stay_in_inference_mode_are_not_thawed() -> None:
+def test_norms_that_stay_in_inference_mode_are_not_unfrozen() -> None:
     model = compiled(unfrozen(head_phase()), 1e-5)
     clean(fit(model, *rows()))
     unfrozen(model, norms_too=True)
@@ -68,11 +68,11 @@ def test_a_model_of_ones_own_frozen_for_a_while_is_no_pretrained_one() -> None:
 def test_two_models_that_take_turns() -> None:
     """As in a GAN: what is frozen in one of them trains in the other, on purpose."""
     part = small("part")
-    alone = compiled(nested(part), 1e-3)
+    part_model = compiled(nested(part), 1e-3)
     part.trainable = False
     inputs = keras.Input((8,))
     both = compiled(keras.Model(inputs, nested(part)(inputs), name="both"), 1e-3)
-    for model, flag in ((alone, True), (both, False), (alone, True)):
+    for model, flag in ((part_model, True), (both, False), (part_model, True)):
         part.trainable = flag
         run = fit(model, *rows())
         assert not {"BNG104", "BNG606", "BNG608"} & set(run.codes), run.messages
@@ -84,27 +84,27 @@ def decay() -> Any:
 
 
 @pytest.mark.parametrize("which", ["scheduler", "plateau"])
-def test_a_schedule_and_a_callback_that_assigns_the_rate(which: str) -> None:
+def test_a_schedule_and_a_callback_that_assigns_the_learning_rate(which: str) -> None:
     c = keras.callbacks
     if which == "scheduler":
         callback = c.LearningRateScheduler(lambda epoch: 1e-5)
     else:
         callback = c.ReduceLROnPlateau("loss", patience=1, min_delta=10.0)
-    rates = []
+    learning_rates = []
 
-    class Rates(c.Callback):
+    class LearningRates(c.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if not IS_KERAS3:
-                rates.append(float(self.model.optimizer.learning_rate.numpy()))
+                learning_rates.append(float(self.model.optimizer.learning_rate.numpy()))
 
     model = compiled(nested(small()), decay())
-    run = fit(model, *rows(), after=[callback, Rates()], epochs=4, fails=True)
+    run = fit(model, *rows(), after=[callback, LearningRates()], epochs=4, fails=True)
     found(run, {"BNG605": []})
     if IS_KERAS3:
         assert isinstance(run.error, TypeError)
     else:
         assert run.error is None
-        assert min(rates) > 5e-3  # The callback said 1e-5, or a tenth.
+        assert min(learning_rates) > 5e-3  # The callback assigned 1e-5, or a tenth.
 
 
 def test_a_schedule_or_a_callback_alone_is_no_conflict() -> None:
@@ -114,7 +114,7 @@ def test_a_schedule_or_a_callback_alone_is_no_conflict() -> None:
 
 
 # ------------------------------------------------------------------------ BNG606
-def test_thawed_at_the_rate_of_the_head() -> None:
+def test_unfrozen_at_the_learning_rate_of_the_head() -> None:
     model = compiled(unfrozen(head_phase()), 1e-3)
     run = fit(model, *rows())
     found(run, {"BNG606": DENSE})
@@ -122,29 +122,29 @@ def test_thawed_at_the_rate_of_the_head() -> None:
     clean(fit(model, *rows()))
 
 
-def test_thawed_at_a_tenth_of_the_rate() -> None:
+def test_unfrozen_at_a_tenth_of_the_learning_rate() -> None:
     clean(fit(compiled(unfrozen(head_phase()), 1e-4), *rows()))
 
 
 class Sets(keras.callbacks.Callback):
-    """Assigns the rate as the first epoch begins."""
+    """Assigns the learning rate as the first epoch begins."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, value: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.value = value
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.model.optimizer.learning_rate = self.rate
+        self.model.optimizer.learning_rate = self.value
 
 
-def test_a_callback_that_sets_the_rate_is_waited_for() -> None:
+def test_a_callback_that_sets_the_learning_rate_is_waited_for() -> None:
     clean(fit(compiled(unfrozen(head_phase()), 1e-3), *rows(), after=[Sets(1e-5)]))
     run = fit(compiled(unfrozen(head_phase()), 1e-5), *rows(), after=[Sets(1e-3)])
     found(run, {"BNG606": DENSE})
     assert run.finding("BNG606").moment == Moment(MomentKind.EPOCH_END, 0)
 
 
-def test_phases_of_a_scheduler_at_one_rate() -> None:
+def test_phases_of_a_scheduler_at_one_learning_rate() -> None:
     base = small()
     model = compiled(nested(base))
     schedule = bng.PhaseScheduler(
@@ -158,7 +158,7 @@ def test_phases_of_a_scheduler_at_one_rate() -> None:
 
 
 # ------------------------------------------------------------------------ BNG608
-def test_the_loss_jumps_as_layers_are_thawed() -> None:
+def test_the_loss_jumps_as_layers_are_unfrozen() -> None:
     x, y = rows()
     base = small()
     base.trainable = False
@@ -175,7 +175,7 @@ def test_the_loss_jumps_as_layers_are_thawed() -> None:
     assert evidence["after"] > 2 * evidence["before"]
 
 
-def test_regularisers_of_thawed_layers_are_no_jump() -> None:
+def test_regularisers_of_unfrozen_layers_are_no_jump() -> None:
     """Keras 3 counts them only while their weights train, Keras 2 always."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((8,))

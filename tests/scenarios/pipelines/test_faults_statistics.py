@@ -65,7 +65,7 @@ def test_values_that_are_not_finite() -> None:
     run = fit(model, x, y)
     paths = ["backbone/bn1", "backbone/bn2", "head_bn"]
     found(run, {"BNG402": paths})
-    # It is told at train begin of the next run.
+    # It is reported at the start of the next run.
     again = fit(model, *rows())
     assert again.finding("BNG402").moment == TRAIN_START
 

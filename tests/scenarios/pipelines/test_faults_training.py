@@ -221,9 +221,9 @@ def test_false_passed_on_purpose_is_no_fault() -> None:
     clean(fit(compiled(StillBackbone(still(backbone()))), *rows()))
 
 
-# ----------------------------------------------------------------- loops of one's own
+# ----------------------------------------------------------------- custom training loops
 def one_step(model: Any, x: Any, y: Any, training: Any) -> None:
-    """A step of a loop of one's own, in the words of the backend."""
+    """A step of a custom training loop, written for the backend."""
     more = {} if training is None else {"training": training}
     if STACK == "k3-jax":
         import jax

@@ -40,14 +40,14 @@ def jax_layer():
     import jax.numpy as jnp
 
     def run(params, state, inputs, training):
-        held = state["norm"]
-        mean = jnp.mean(inputs, 0) if training else held["mean"]
-        var = jnp.var(inputs, 0) if training else held["var"]
+        norm_state = state["norm"]
+        mean = jnp.mean(inputs, 0) if training else norm_state["mean"]
+        var = jnp.var(inputs, 0) if training else norm_state["var"]
         if training:
             state = {
                 "norm": {
-                    "mean": 0.9 * held["mean"] + 0.1 * mean,
-                    "var": 0.9 * held["var"] + 0.1 * var,
+                    "mean": 0.9 * norm_state["mean"] + 0.1 * mean,
+                    "var": 0.9 * norm_state["var"] + 0.1 * var,
                 }
             }
         return params["scale"] * (inputs - mean) / jnp.sqrt(var + 1e-3), state
@@ -66,7 +66,7 @@ def model_around(layer):
 
 
 @pytest.mark.parametrize("make", [flax_layer, jax_layer])
-def test_it_is_told_and_its_statistics_are_watched(make):
+def test_it_is_reported_and_its_statistics_are_checked(make):
     model = model_around(make())
     run = fit(model, X, Y, guard=bng.BNGuard(on_finding="log"), epochs=2)
     assert run.codes == ("BNG702",)
@@ -80,7 +80,7 @@ def test_it_is_told_and_its_statistics_are_watched(make):
     assert bng.recalibrate(model, X).paths == ("bn",)
 
 
-def test_a_frozen_one_goes_on_moving_and_that_is_said():
+def test_a_frozen_one_is_still_updated_and_that_is_reported():
     layer = flax_layer()
     model = model_around(layer)
     layer.trainable = False

@@ -72,7 +72,7 @@ def test_nothing_is_left_where_a_callback_raises(hook: str, error: Any, fix: boo
     clean(fit(model, *rows(), guard=guard))
 
 
-@pytest.mark.parametrize("next_step", ["fit", "train_on_batch", "flip"])
+@pytest.mark.parametrize("next_step", ["fit", "train_on_batch", "assign"])
 def test_a_repair_is_off_before_the_next_step_though_the_traceback_is_kept(next_step: str) -> None:
     """A notebook keeps the last traceback, and with it the frame of the `fit` that ended."""
     base = backbone()
@@ -92,7 +92,7 @@ def test_a_repair_is_off_before_the_next_step_though_the_traceback_is_kept(next_
         norm.trainable = False
         norm.trainable = True
         model.fit(*rows(), verbose=0)
-    assert not np.array_equal(before, norm.get_weights()[2])  # Held no more: it is live again.
+    assert not np.array_equal(before, norm.get_weights()[2])  # No longer forced: it trains again.
     assert kept.value.__traceback__ is not None
     kept.value.__traceback__ = None
     del kept
@@ -100,7 +100,7 @@ def test_a_repair_is_off_before_the_next_step_though_the_traceback_is_kept(next_
     untouched(model)
 
 
-def test_a_fault_while_flags_are_noted_stands_down_and_no_more(monkeypatch: Any) -> None:
+def test_an_internal_error_while_flags_are_noted_disables_the_guard(monkeypatch: Any) -> None:
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ours")
 

@@ -1,4 +1,4 @@
-"""On digits: slow momentum, a domain where live BN is right, a small target where frozen is."""
+"""On digits: slow momentum, a domain for trainable BN, a small target for frozen BN."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def digits() -> Any:
     return (images[order] / 16).astype("float32"), labels[order].astype("int32")
 
 
-def net(momentum: float, rate: float = 5e-3) -> Any:
+def net(momentum: float, learning_rate: float = 5e-3) -> Any:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((64,))])
     for _ in range(2):
@@ -31,11 +31,11 @@ def net(momentum: float, rate: float = 5e-3) -> Any:
         model.add(BN(momentum=momentum))
         model.add(layers.ReLU())
     model.add(layers.Dense(10, activation="softmax"))
-    return compiled(model, rate)
+    return compiled(model, learning_rate)
 
 
-def compiled(model: Any, rate: float) -> Any:
-    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
+def compiled(model: Any, learning_rate: float) -> Any:
+    model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy")
     return model
 
 
@@ -58,29 +58,33 @@ def test_slow_momentum_is_seen_by_the_mode_gap_and_repaired_by_recalibration(dig
     assert abs(gap.gap("accuracy")) < 0.03
 
 
-def test_live_bn_is_right_on_another_domain_and_wrong_on_a_small_clean_target(digits: Any) -> None:
-    """And `advise` says so of both without having seen the test rows."""
+def test_trainable_bn_is_right_on_another_domain_and_wrong_on_a_small_target(
+    digits: Any,
+) -> None:
+    """`advise` finds both without having seen the test rows."""
     x, y = digits
     model = net(momentum=0.9)
     model.fit(x[:800], y[:800], batch_size=50, epochs=8, verbose=0)
     weights = model.get_weights()
     brighter, test = x + 1.0, slice(1100, None)
 
-    def tuned(x: np.ndarray, rows: slice, batch: int, epochs: int, rate: float) -> List[float]:
+    def tuned(
+        x: np.ndarray, rows: slice, batch: int, epochs: int, learning_rate: float
+    ) -> List[float]:
         found = []
-        for held in (True, False):
-            compiled(model, rate).set_weights(weights)
+        for forced in (True, False):
+            compiled(model, learning_rate).set_weights(weights)
             keras.utils.set_random_seed(1)
-            forced = bng.force_inference(model, layers="*") if held else None
+            forced = bng.force_inference(model, layers="*") if forced else None
             model.fit(x[rows], y[rows], batch_size=batch, epochs=epochs, verbose=0)
             found.append(accuracy(model, x[test], y[test]))
             if forced:
                 forced.release()
-        compiled(model, rate).set_weights(weights)
+        compiled(model, learning_rate).set_weights(weights)
         return found
 
-    frozen, live = tuned(brighter, slice(800, 950), batch=30, epochs=10, rate=1e-4)
-    assert live > frozen + 0.03
+    frozen, trainable = tuned(brighter, slice(800, 950), batch=30, epochs=10, learning_rate=1e-4)
+    assert trainable > frozen + 0.03
     advice = bng.advise(
         model,
         (brighter[800:950], y[800:950]),
@@ -96,8 +100,8 @@ def test_live_bn_is_right_on_another_domain_and_wrong_on_a_small_clean_target(di
     for layer in model.layers:
         if isinstance(layer, BN):
             layer.momentum = 0.5
-    frozen, live = tuned(x, slice(800, 820), batch=2, epochs=4, rate=3e-4)
-    assert frozen > live + 0.01
+    frozen, trainable = tuned(x, slice(800, 820), batch=2, epochs=4, learning_rate=3e-4)
+    assert frozen > trainable + 0.01
     advice = bng.advise(
         model, (x[800:840], y[800:840]), epochs=2, batch_size=2, folds=2, n_repeats=1, steps=40
     )

@@ -15,7 +15,7 @@ from tests.stack import IS_KERAS3, STACK, keras
 
 
 def trained(model):
-    """Statistics as after a pretraining, so that nothing about defaults is said."""
+    """Statistics as after a pretraining, so that nothing about defaults is reported."""
     rng = np.random.default_rng(0)
     model.set_weights([w + rng.uniform(0.1, 0.2, w.shape) for w in model.get_weights()])
     return model
@@ -33,7 +33,7 @@ def test_a_sound_model_has_no_finding_and_every_rule_an_outcome():
     assert [m.path for m in report.modes] == ["base/bn", "head_bn"]
 
 
-def test_a_frozen_parent_with_a_live_bn_is_found_without_a_step():
+def test_a_frozen_parent_with_a_trainable_bn_is_found_without_a_step():
     report = bng.audit(trained(frozen_parent()))
     (finding,) = (f for f in report.findings if f.code == "BNG102")
     assert finding.layers == ("base/bn",)
@@ -52,7 +52,7 @@ def test_the_false_of_a_graph_is_a_finding_only_where_this_keras_ignores_it():
     assert report.modes[0].agrees is not ignored
 
 
-def test_a_guarded_model_is_reported_as_held():
+def test_a_model_with_forced_inference_is_reported_so():
     bng.force_inference(model := trained(frozen_parent()))
     report = bng.audit(model)
     assert report.modes[0].forced_inference
@@ -96,7 +96,7 @@ def test_models_that_are_not_built_can_be_audited(build):
     assert [(m.path, m.at_default) for m in report.modes] == [("bn", True if build else None)]
 
 
-def test_a_model_without_bn_has_nothing_to_say():
+def test_a_model_without_bn_has_no_finding():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
     report = bng.audit(model)
     assert report.findings == report.modes == ()

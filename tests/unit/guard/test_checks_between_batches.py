@@ -57,9 +57,9 @@ def test_a_layer_that_becomes_invalid_is_reported_at_that_batch(batch):
 def test_drift_is_measured_at_the_first_checks_and_then_now_and_again():
     guard = bng.BNGuard(every=1, ignore=["BNG301", "BNG407"])
     trained(guard)
-    between = [look for look in guard.report.drift if look.moment.kind is MomentKind.BATCH_END]
-    assert [look.moment.number + 1 for look in between] == [*range(1, 21), 128]
-    assert [look.steps for look in between] == [*range(1, 21), 128]
+    between = [check for check in guard.report.drift if check.moment.kind is MomentKind.BATCH_END]
+    assert [check.moment.number + 1 for check in between] == [*range(1, 21), 128]
+    assert [check.steps for check in between] == [*range(1, 21), 128]
     assert guard.report.drift[-1].moment == Moment(MomentKind.EPOCH_END, 0)
 
 
@@ -183,7 +183,7 @@ if BACKEND == "jax":
             state = [jnp.asarray(new.get(id(v), v.value)) for v in kept]
             model._jax_state, model._jax_state_synced = {"non_trainable_variables": state}, False
             try:
-                for _ in range(2 * ASKED_EVERY):  # An answer comes when it is asked again.
+                for _ in range(2 * ASKED_EVERY):  # An answer comes at a later question.
                     reader.ask(screen)
                     reader._asked._newest.block_until_ready()
                 return all(reader.ask(screen) for _ in range(ASKED_EVERY))

@@ -196,9 +196,9 @@ def test_the_distance_is_zero_for_equal_statistics_and_for_no_other(layer):
     same = bhattacharyya(mean, variance, mean, variance, np.array(epsilon))
     assert not same.any()
     found = bhattacharyya(mean, variance, mean0, variance0, np.array(epsilon))
-    far = np.abs(mean.astype(float) - mean0) > 1e-3 * np.sqrt(variance0 + epsilon)
-    far |= np.abs(np.log((variance + epsilon) / (variance0 + epsilon))) > 1e-3
-    assert np.all(found[far] > 0.0)
+    apart = np.abs(mean.astype(float) - mean0) > 1e-3 * np.sqrt(variance0 + epsilon)
+    apart |= np.abs(np.log((variance + epsilon) / (variance0 + epsilon))) > 1e-3
+    assert np.all(found[apart] > 0.0)
 
 
 @given(channels(), st.floats(0.01, 100.0))

@@ -103,16 +103,18 @@ def test_drift_is_the_formula_with_the_layers_own_epsilon(model):
     tracker.update()
     shift = mean_shift(vector(*now[0]), vector(*start[0]), vector(*start[1]), np.array(1e-2))
     ratio = log_variance_ratio(vector(*now[1]), vector(*start[1]), np.array(1e-2))
-    row, look = by_path(tracker)["one"], tracker.drift(Moment(MomentKind.EPOCH_END, 0), 0, 7)
-    assert row.mean_shift == look.mean_shift["one"] == pytest.approx(shift.mean())
-    assert row.log_variance_ratio == look.log_variance_ratio["one"] == pytest.approx(ratio.mean())
+    row, snapshot = by_path(tracker)["one"], tracker.drift(Moment(MomentKind.EPOCH_END, 0), 0, 7)
+    assert row.mean_shift == snapshot.mean_shift["one"] == pytest.approx(shift.mean())
+    assert (
+        row.log_variance_ratio == snapshot.log_variance_ratio["one"] == pytest.approx(ratio.mean())
+    )
     assert row.max_mean_shift == pytest.approx(shift.max())
     means, variances = (vector(*now[0]), vector(*start[0])), (vector(*now[1]), vector(*start[1]))
     apart = bhattacharyya(means[0], variances[0], means[1], variances[1], np.array(1e-2))
-    assert look.distance["one"] == pytest.approx(apart.mean())
-    assert look.distance["two"] == 0.0
-    assert (look.mean_shift["two"], look.steps) == (0.0, 7)
-    assert look.total == look.distance["one"]
+    assert snapshot.distance["one"] == pytest.approx(apart.mean())
+    assert snapshot.distance["two"] == 0.0
+    assert (snapshot.mean_shift["two"], snapshot.steps) == (0.0, 7)
+    assert snapshot.total == snapshot.distance["one"]
 
 
 def test_channels_that_are_not_valid_are_counted(model):
