@@ -185,7 +185,7 @@ if BACKEND == "jax":
             try:
                 for _ in range(2 * ASKED_EVERY):  # An answer comes at a later question.
                     reader.ask(screen)
-                    reader._asked._newest.block_until_ready()
+                    reader._query._newest.block_until_ready()
                 return all(reader.ask(screen) for _ in range(ASKED_EVERY))
             finally:
                 model._jax_state_synced = True
