@@ -17,8 +17,8 @@ def _rules() -> Iterator[Type[Rule]]:
         if module.name.startswith("bng"):
             name = f"{__name__}.{module.name}"
             for value in vars(importlib.import_module(name)).values():
-                is_rule = isinstance(value, type) and issubclass(value, Rule)
-                if is_rule and value.__module__ == name:
+                own = getattr(value, "__module__", "") == name
+                if own and isinstance(value, type) and issubclass(value, Rule):
                     yield value
 
 

@@ -77,7 +77,7 @@ class Repair:
 class ExpensiveFact(Enum):
     """A fact that is only collected where a selected rule wants it."""
 
-    SHARED_MODELS = "other compiled models that hold the same BN: a walk over all objects"
+    SHARED_MODELS = "other compiled models with the same BN: a walk over all objects"
     BLOCKS = "the residual blocks of the graph"
     WEIGHT_DECAY = "which gamma and beta the optimizer decays"
 

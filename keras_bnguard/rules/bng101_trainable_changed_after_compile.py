@@ -21,7 +21,7 @@ from keras_bnguard.rules.text import COMPILE_AGAIN, count, indent, some
 OUTCOMES = {
     ChangeOutcome.IGNORED: (
         "the compiled step keeps the old flags: layers frozen since still train, "
-        "layers thawed since stay frozen"
+        "layers unfrozen since stay frozen"
     ),
     ChangeOutcome.LIVE: "it takes effect at once here, but on other Kerases it would not",
     ChangeOutcome.RAISES: (
@@ -42,7 +42,7 @@ class TrainableChangedAfterCompile(Rule):
 
     Why it matters:
         `summary()` and `trainable_weights` show the new flags at once, the step may not obey
-        them. The layers you froze go on training, or the ones you thawed never start. With
+        them. The layers you froze go on training, or the ones you unfroze never start. With
         JAX a change inside `fit` can put the weights of one layer into another.
 
     How it decides:
@@ -64,7 +64,7 @@ class TrainableChangedAfterCompile(Rule):
         Silent where the model was compiled again and where `PhaseScheduler` made the change.
         Layers shared with another compiled model are left to BNG106 as long as this model's
         step still trains what it was compiled to train. A flag that is back at its old value
-        at the next look is not seen.
+        at the next check is not seen.
 
     Source:
         Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three backends; keras issues
@@ -107,7 +107,7 @@ class TrainableChangedAfterCompile(Rule):
         outcomes: Dict[ChangeOutcome, List[TrainableChange]] = {}
         for trainable_change in trainable_changes:
             outcomes.setdefault(trainable_change.outcome, []).append(trainable_change)
-        told = "; ".join(_tell(outcome, group) for outcome, group in outcomes.items())
+        effects = "; ".join(_describe(outcome, group) for outcome, group in outcomes.items())
         inside = any(
             trainable_change.where.kind is not MomentKind.BEFORE_FIT
             for trainable_change in trainable_changes
@@ -116,7 +116,7 @@ class TrainableChangedAfterCompile(Rule):
             layers=paths,
             message=(
                 f"trainable changed after compile() for {' and '.join(changed)}. "
-                f"With {inventory.stack}: {told}.{_lines(trainable_changes)}"
+                f"With {inventory.stack}: {effects}.{_lines(trainable_changes)}"
             ),
             fix=_fix(inside),
             evidence={
@@ -151,10 +151,11 @@ class TrainableChangedAfterCompile(Rule):
         return None
 
 
-def _tell(outcome: ChangeOutcome, trainable_changes: List[TrainableChange]) -> str:
+def _describe(outcome: ChangeOutcome, trainable_changes: List[TrainableChange]) -> str:
     frozen = sum(not trainable_change.now for trainable_change in trainable_changes)
     changed = [f"{frozen} frozen"] * bool(frozen)
-    changed += [f"{len(trainable_changes) - frozen} thawed"] * bool(len(trainable_changes) - frozen)
+    unfrozen = len(trainable_changes) - frozen
+    changed += [f"{unfrozen} unfrozen"] * bool(unfrozen)
     places = _each(
         f"{trainable_change.where} at {trainable_change.source}"
         if trainable_change.source

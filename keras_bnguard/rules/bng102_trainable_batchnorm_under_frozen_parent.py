@@ -1,4 +1,4 @@
-"""BNG102: a BN says `trainable=True` under a parent that says `trainable=False`."""
+"""BNG102: a BN with `trainable=True` under a parent with `trainable=False`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class TrainableBatchnormUnderFrozenParent(Rule):
         The flag of each BN against the flags of everything around it.
 
     Why it matters:
-        BN reads its own flag, not its parent's. The parent looks frozen, yet this BN
-        normalises by the batch and its moving statistics change with every step, so the
+        BN reads its own flag, not its parent's. The parent seems frozen, yet this BN
+        uses batch statistics and updates its moving statistics with every step, so the
         features of the "frozen" part drift.
 
     How it decides:
         The BN's own `trainable` is True and on every way to it some parent's is False.
-        Keras 2 then keeps gamma and beta and moves the statistics; Keras 3 trains all four
-        vectors. Certain.
+        Keras 2 then keeps gamma and beta and updates the moving statistics; Keras 3 changes all
+        four vectors. Certain.
 
     Example:
         backbone.trainable = False
@@ -35,7 +35,7 @@ class TrainableBatchnormUnderFrozenParent(Rule):
         Keras 3 with TensorFlow, which skips a value that is already set.
 
     Known limits:
-        Silent for BN that this package holds in inference mode. Modules inside a
+        Silent for BN that this package forces into inference mode. Modules inside a
         TorchModuleWrapper belong to BNG105.
 
     Source:
@@ -46,7 +46,7 @@ class TrainableBatchnormUnderFrozenParent(Rule):
     code = "BNG102"
     name = "trainable-batchnorm-under-frozen-parent"
     severity = Severity.ERROR
-    repair = Repair(RepairAction.FORCE_INFERENCE, "held in inference mode for this fit")
+    repair = Repair(RepairAction.FORCE_INFERENCE, "forced into inference mode for this fit")
 
     def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation = [
@@ -62,9 +62,9 @@ class TrainableBatchnormUnderFrozenParent(Rule):
         paths = tuple(norm.path for norm in violation)
         parents = tuple(dict.fromkeys(path for n in violation for path in n.frozen_ancestors))
         if inventory.stack.keras_major == 2:
-            does = "keeps gamma and beta, but moves the statistics"
+            does = "keeps gamma and beta, but updates the moving statistics"
         else:
-            does = "trains gamma and beta and moves the statistics"
+            does = "trains gamma and beta and updates the moving statistics"
         named = some(tuple(path or "the model itself" for path in parents))
         yield Violation(
             layers=paths,
@@ -73,7 +73,7 @@ class TrainableBatchnormUnderFrozenParent(Rule):
                 f"({named}): {some(paths)}. {inventory.stack} {does} nevertheless."
             ),
             fix=(
-                "make the flags agree; to keep these BN still:\n"
+                "make the flags agree; to freeze these BN:\n"
                 f"{freeze_code(inventory, violation)}\n"
                 "to train them: leave the parent trainable and freeze its other layers one by one"
             ),

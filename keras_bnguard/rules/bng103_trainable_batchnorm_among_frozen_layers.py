@@ -15,7 +15,7 @@ FROZEN_LAYERS = 2
 
 
 class TrainableBatchnormAmongFrozenLayers(Rule):
-    """Nearly all layers of a sub-model are frozen, its BN with trained statistics is live.
+    """Nearly all layers of a sub-model are frozen, but its BN with trained statistics trains.
 
     What it checks:
         BN with statistics that are not at their start values, in a model or sub-model whose
@@ -37,14 +37,14 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
                 layer.trainable = False
 
     Fix:
-        Freeze the BN too and compile again. If BN alone should adapt to new data, say so by
-        muting the rule for these layers, and use batches of 16 or more.
+        Freeze the BN too and compile again. If BN alone should adapt to new data, ignore
+        the rule for these layers, and use batches of 16 or more.
 
     Known limits:
         Not certain: training BN alone is a known way to adapt to another domain. Info where 64
         rows of data or more show that most of these BN would not fit them (BNG504). Silent for a
-        head's own BN, for BN at their start values, and for BN that are held or called with
-        `training=False`. Layers inside deeper sub-models are counted there, not here.
+        head's own BN, for BN at their start values, and for BN in forced inference mode or called
+        with `training=False`. Layers inside deeper sub-models are counted there, not here.
 
     Source:
         segmentation_models issues 434 and 157, Lightning issues 13902 and 21531.
@@ -66,9 +66,9 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
             frozen = sum(not layer.trainable for layer in others)
             if frozen < FROZEN_LAYERS or frozen < FROZEN_SHARE * len(others):
                 continue
-            live = [norm for norm in trained if _live(norm) and _follows_frozen(norm, others)]
-            if live:
-                violation += live
+            training = [n for n in trained if _trains(n) and _follows_frozen(n, others)]
+            if training:
+                violation += training
                 counts[container] = (frozen, len(others))
         if not violation:
             return
@@ -82,9 +82,9 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'live BN layer')} among frozen layers: {some(paths)}. "
-                f"Frozen: {some(shares)}. {inventory.stack} normalises there by the batch and "
-                "moves the trained statistics with every step." + (f" {remedy}" if remedy else "")
+                f"{count(len(violation), 'trainable BN layer')} among frozen layers: "
+                f"{some(paths)}. Frozen: {some(shares)}. {inventory.stack} uses batch statistics "
+                f"there and updates the pretrained moving statistics at every step.{remedy}"
             ),
             severity=Severity.INFO if remedy else None,
             fix=f"freeze these BN too, then compile again:\n{freeze_code(inventory, violation)}",
@@ -93,15 +93,15 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
 
 
 def _known_remedy(data: Optional[DataFacts], norms: Sequence[NormLayer]) -> str:
-    """Why BN-only training may be right here: frozen statistics would not fit the data."""
+    """Why training BN alone may be right, as a sentence to append; empty where it is not."""
     inputs = inputs_by_path(data)
     seen = [inputs[norm.path] for norm in norms if norm.path in inputs]
     off = [item for item in seen if does_not_fit(item)]
     if data is None or data.rows < MIN_ROWS or 2 * len(off) <= len(seen):
         return ""
     return (
-        f"The data say why: {len(off)} of {len(seen)} would not describe them if they were frozen, "
-        "so training BN alone is a known remedy here."
+        f" Your data show why: {len(off)} of {len(seen)} would not describe them if they were "
+        "frozen, so training BN alone is a known remedy here."
     )
 
 
@@ -117,7 +117,7 @@ def _weighted(inventory: Inventory, container: str, last: int) -> List[LayerFlag
     return sorted(found, key=lambda layer: layer.position)
 
 
-def _live(norm: NormLayer) -> bool:
+def _trains(norm: NormLayer) -> bool:
     return (
         norm.kind is NormKind.KERAS
         and not norm.frozen

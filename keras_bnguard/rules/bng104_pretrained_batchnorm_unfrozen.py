@@ -1,4 +1,4 @@
-"""BNG104: BN with trained statistics was frozen in the phase before and is live now."""
+"""BNG104: BN with trained statistics was frozen in the phase before and trains now."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from keras_bnguard.rules.text import count, freeze_code, some
 
 
 class PretrainedBatchnormUnfrozen(Rule):
-    """BN with trained statistics stood still in the phase before and is live in this one.
+    """BN with trained statistics was frozen in the phase before and trains in this one.
 
     What it checks:
         Every BN that ran in inference mode with trained statistics in the `fit` before this
         one, against what it does now.
 
     Why it matters:
-        `backbone.trainable = True` for fine-tuning thaws the BN as well. From the first step
-        on they normalise by the batch, on which the layers after them were never trained, and
+        `backbone.trainable = True` for fine-tuning unfreezes the BN as well. From the first step
+        on they use batch statistics, on which the layers after them were never trained, and
         their statistics, an average over the whole pretraining, are replaced by those of a
         few batches. The usual advice is to leave BN in inference mode while fine-tuning.
 
     How it decides:
         The guard notes how every BN of a model is meant to run in each `fit` of this process.
-        A BN counts whose statistics were not at their start values, which was frozen, held or
-        called with `training=False` before, and is none of these now.
+        A BN counts whose statistics were not at their start values, which was frozen, forced into
+        inference mode or called with `training=False` before, and is none of these now.
 
     Example:
         backbone.trainable = False
@@ -46,14 +46,14 @@ class PretrainedBatchnormUnfrozen(Rule):
         model.fit(x, y, callbacks=[guard])
 
     Fix:
-        Thaw the other layers and leave the BN frozen, or let `PhaseScheduler` run both phases:
-        it holds pretrained BN unless a phase says otherwise.
+        Unfreeze the other layers and leave the BN frozen, or let `PhaseScheduler` run both phases:
+        it forces pretrained BN into inference mode unless a phase trains it.
 
     Known limits:
-        Not certain: with batches of 32 or more and much data, training BN can be right; mute
+        Not certain: with batches of 32 or more and much data, training BN can be right; ignore
         the rule then. Silent where only gamma and beta train, in phases of a `PhaseScheduler`,
-        which say what BN does, where the fit before had no guard or another model object, and
-        where BNG101 or BNG601 tells that the step is not built for these flags.
+        which define what BN does, where the fit before had no guard or another model object, and
+        where BNG101 or BNG601 reports that the step is not built for these flags.
 
     Source:
         The transfer learning guide of Keras; keras issues 7177 and 9965, keras-io issue 653.
@@ -81,16 +81,15 @@ class PretrainedBatchnormUnfrozen(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'BN layer')} with trained statistics stood still in "
-                "the fit "
-                f"before ({count(run.before.steps, 'step')}) and trains in this one: "
-                f"{some(paths)}. {inventory.stack} normalises them by the batch and moves their "
-                f"statistics{_half_gone(momenta)}."
+                f"{count(len(violation), 'BN layer')} with trained statistics, frozen in the fit "
+                f"before ({count(run.before.steps, 'step')}), trains in this one: "
+                f"{some(paths)}. {inventory.stack} uses batch statistics there and updates their "
+                f"moving statistics{_half_gone(momenta)}."
             ),
             fix=(
                 "freeze these BN again, then compile:\n"
                 f"{freeze_code(inventory, violation)}\n"
-                "or run both phases in one fit, with pretrained BN held:\n"
+                "or run both phases in one fit, with pretrained BN in inference mode:\n"
                 "    schedule = bng.PhaseScheduler.fine_tune(model)"
             ),
             evidence={

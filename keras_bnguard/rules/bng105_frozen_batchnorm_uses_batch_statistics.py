@@ -1,4 +1,4 @@
-"""BNG105: a frozen BN that normalises by the batch or updates all the same."""
+"""BNG105: a frozen BN that uses batch statistics or updates its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
         and keep `train()` from undoing that.
 
     Known limits:
-        Silent for Keras's own layer, for BN held by this package, for classes that could not
+        Silent for Keras's own layer, for BN in forced inference mode, for classes that could not
         be tried, and where every call passes `training=False` and that arrives.
 
     Source:
@@ -49,7 +49,7 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
     name = "frozen-batchnorm-uses-batch-statistics"
     severity = Severity.ERROR
     evaluated_at = ON_CHANGE
-    repair = Repair(RepairAction.FORCE_INFERENCE, "held in inference mode for this fit")
+    repair = Repair(RepairAction.FORCE_INFERENCE, "forced into inference mode for this fit")
 
     def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
         violation = [
@@ -58,7 +58,7 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
             if norm.frozen
             and not norm.forced_inference
             and _fault(norm)
-            and not _told(norm, inventory, run)
+            and not _called_in_inference(norm, inventory, run)
         ]
         if not violation:
             return
@@ -89,7 +89,7 @@ KERAS_FIX = (
     "    new = keras.layers.BatchNormalization(trainable=False)\n"
     "    new.build(input_shape)\n"
     "    new.set_weights(old.get_weights())\n"
-    "or let the guard hold these layers: BNGuard(fix=True), or bng.force_inference(model)"
+    "or let the guard force inference mode: BNGuard(fix=True), or bng.force_inference(model)"
 )
 
 
@@ -121,7 +121,7 @@ def _describe(fault: Fault) -> str:
     return " and ".join(words for part, words in WORDS.items() if part in fault)
 
 
-def _told(norm: NormLayer, inventory: Inventory, run: RunFacts) -> bool:
+def _called_in_inference(norm: NormLayer, inventory: Inventory, run: RunFacts) -> bool:
     """Inference mode comes from `training=False` at every call, and it arrives."""
     if called_with_false(norm) and inventory.stack.behaviour.graph_false_honoured:
         return True
@@ -139,5 +139,5 @@ def _torch_fix(norms: List[NormLayer]) -> str:
         "            if isinstance(module, kinds):\n"
         "                module.eval()\n"
         "                module.train = lambda mode=True, module=module: module\n"
-        "or let the guard hold them: BNGuard(fix=True), or bng.force_inference(model)"
+        "or let the guard force inference mode: BNGuard(fix=True), or bng.force_inference(model)"
     )

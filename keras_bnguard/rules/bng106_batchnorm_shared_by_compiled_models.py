@@ -1,4 +1,4 @@
-"""BNG106: two compiled models hold the same BN and want different flags."""
+"""BNG106: two compiled models share a BN and want different flags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class BatchnormSharedByCompiledModels(Rule):
     """One BN belongs to two compiled models that want different flags for it.
 
     What it checks:
-        Every other compiled model in the process that holds a BN of this one: the flag each
+        Every other compiled model in the process that shares a BN with this one: the flag each
         of the two was compiled with.
 
     Why it matters:
@@ -62,7 +62,7 @@ class BatchnormSharedByCompiledModels(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(paths), 'BN layer')} also held by {some(others)}{contains} with the "
+                f"{count(len(paths), 'BN layer')} also part of {some(others)}{contains} with the "
                 f"opposite flag: {some(paths)}. Compiled here: {frozen} frozen, "
                 f"{len(paths) - frozen} trainable. {inventory.stack}: "
                 f"{READS[inventory.stack.flags]}."
@@ -88,9 +88,7 @@ class BatchnormSharedByCompiledModels(Rule):
 
 READS = {
     FlagTiming.COMPILE: "each model keeps the flags of its own compile()",
-    FlagTiming.FIRST_STEP: (
-        "a model takes the flags as they are at its first step, whoever set them last"
-    ),
+    FlagTiming.FIRST_STEP: "a model takes the flags of its first step, whoever set them last",
     FlagTiming.POSITIONAL: (
         "a flag set through the other model makes this model's step raise or mix weights"
     ),

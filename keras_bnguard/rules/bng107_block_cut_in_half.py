@@ -18,8 +18,8 @@ class BlockCutInHalf(Rule):
 
     Why it matters:
         "The last 20 layers" seldom ends where a block ends. In a residual block that is cut,
-        one branch learns to fit a sum whose other branch stands still, and the depth that
-        trains is another than the number says.
+        one branch learns to fit a sum whose other branch is frozen, and the depth that
+        trains is not the number that was given.
 
     How it decides:
         The graph is cut where one tensor carries everything; a piece with training and with
@@ -30,11 +30,11 @@ class BlockCutInHalf(Rule):
             layer.trainable = False
 
     Fix:
-        Thaw by block: `Phase(train=[bng.LastBlocks(2), "head*"])`.
+        Unfreeze by block: `Phase(train=[bng.LastBlocks(2), "head*"])`.
 
     Known limits:
         Silent in a model without a graph, unless its parts are models themselves. BN are left
-        out, for they may stand still in a block that trains.
+        out, for they may be frozen in a block that trains.
 
     Source:
         keras-io issues 995 and 2385.
@@ -62,9 +62,9 @@ class BlockCutInHalf(Rule):
                 f"{some(parts)}. {inventory.stack} trains the rest around the frozen layers."
             ),
             fix=(
-                "freeze or thaw whole blocks:\n"
-                '    phase = bng.Phase("top", train=[bng.LastBlocks(2), "head*"], '
-                "learning_rate=1e-4)"
+                "freeze or unfreeze whole blocks:\n"
+                '    train = [bng.LastBlocks(2), "head*"]\n'
+                '    phase = bng.Phase("top", train=train, learning_rate=1e-4)'
             ),
             evidence={
                 block.name: {"trains": block.trains, "frozen": block.frozen} for block in cut

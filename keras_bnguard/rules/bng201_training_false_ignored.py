@@ -1,4 +1,4 @@
-"""BNG201: the graph says `training=False`, this Keras trains the BN anyway."""
+"""BNG201: the graph has `training=False`, this Keras trains the BN anyway."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras_bnguard.rules.text import count, freeze_code, line_of_call, some
 
 
 class TrainingFalseIgnored(Rule):
-    """A graph call says `training=False`, and this Keras overrides it in `fit`.
+    """A graph call has `training=False`, and this Keras overrides it in `fit`.
 
     What it checks:
         Every call of a BN, or of a model around it, in a functional graph that was written
@@ -30,12 +30,12 @@ class TrainingFalseIgnored(Rule):
         x = base(inputs, training=False)   # base.trainable = True, then fit
 
     Fix:
-        Freeze the BN layers by their own flag and compile again, or let the guard hold them
-        with `BNGuard(fix=True)`, `GuardedModel` or `bng.force_inference(model)`.
+        Freeze the BN layers by their own flag and compile again, or let the guard force
+        inference mode with `BNGuard(fix=True)`, `GuardedModel` or `bng.force_inference(model)`.
 
     Known limits:
         A subclassed `call` that passes False is honoured by every Keras and stays silent.
-        So do BN that are frozen or held by this package.
+        So do BN that are frozen or in forced inference mode.
 
     Source:
         Measured on Keras 3.3.3 to 3.15.1; keras issue 20285, pull requests 20298 and 23364.
@@ -45,7 +45,7 @@ class TrainingFalseIgnored(Rule):
     name = "training-false-ignored"
     severity = Severity.ERROR
     repair = Repair(
-        RepairAction.FORCE_INFERENCE, "training=False of the graph is obeyed for this fit"
+        RepairAction.FORCE_INFERENCE, "training=False of the graph takes effect for this fit"
     )
 
     def check(self, inventory: Inventory) -> Iterable[Violation]:
@@ -69,12 +69,13 @@ class TrainingFalseIgnored(Rule):
             message=(
                 f"{count(len(violation), 'trainable BN layer')} called with training=False at "
                 f"{some(owners)}: {some(paths)}. {inventory.stack} overrides that with "
-                "training=True in fit, so their moving statistics will move."
+                "training=True in fit, so it will update their moving statistics."
             ),
             fix=(
                 "freeze BN by its own flag, then compile again:\n"
                 f"{freeze_code(inventory, violation)}\n"
-                "or let the guard hold them: BNGuard(fix=True), or bng.force_inference(model)"
+                "or let the guard force inference mode: BNGuard(fix=True), or "
+                "bng.force_inference(model)"
             ),
             evidence={"calls": owners, "stack": str(inventory.stack)},
             source=line_of_call(violation, False),

@@ -1,4 +1,4 @@
-"""BNG202: the graph says `training=True`, and this Keras obeys in `predict` too."""
+"""BNG202: the graph has `training=True`, and this Keras uses it in `predict` too."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from keras_bnguard.rules.text import count, line_of_call, some
 
 
 class TrainingTrueHardWired(Rule):
-    """A graph call says `training=True`, so BN uses the batch in `predict` as well.
+    """A graph call has `training=True`, so BN uses batch statistics in `predict` as well.
 
     What it checks:
         Every call of a BN, or of a model around it, in a functional graph that was written
         with `training=True`.
 
     Why it matters:
-        `predict` and `evaluate` then normalise by the batch they are given: a row alone gets
-        another result than the same row among others. They also move the statistics.
+        `predict` and `evaluate` then use batch statistics: a row alone gets another result than
+        the same row among others. They also update the moving statistics.
 
     How it decides:
         The written argument is read from the graph's nodes. Whether it holds in `predict` is
@@ -32,7 +32,7 @@ class TrainingTrueHardWired(Rule):
         layers only.
 
     Known limits:
-        Certain as a fact, not as a fault: pix2pix-like generators want it; mute the rule for
+        Certain as a fact, not as a fault: pix2pix-like generators want it; ignore the rule for
         them. Silent where only stochastic layers get `training=True`, for frozen BN, which
         stay in inference mode, and on a Keras that overrides the argument.
 
@@ -64,8 +64,8 @@ class TrainingTrueHardWired(Rule):
             layers=paths,
             message=(
                 f"{count(len(violation), 'BN layer')} called with training=True at {some(owners)}: "
-                f"{some(paths)}. {inventory.stack} obeys that in predict and evaluate too: "
-                "outputs depend on the batch, and the statistics move."
+                f"{some(paths)}. {inventory.stack} uses it in predict and evaluate too: "
+                "outputs depend on the batch, and the moving statistics are updated."
             ),
             fix=(
                 "build the model again without the argument; for Monte-Carlo dropout, "

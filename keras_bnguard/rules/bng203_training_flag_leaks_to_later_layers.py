@@ -78,8 +78,8 @@ class TrainingFlagLeaksToLaterLayers(Rule):
             layers=paths,
             message=(
                 f"{count(len(violation), 'BN layer')} in inference mode through training=False at "
-                f"{some(sources)}: {some(paths)}. {inventory.stack} hands that value on to layers "
-                "called later without one, so their statistics stand still in training."
+                f"{some(sources)}: {some(paths)}. {inventory.stack} propagates that value to "
+                "layers called later without one, so they do not update their statistics."
             ),
             fix=(
                 "give every later call its own argument:\n"

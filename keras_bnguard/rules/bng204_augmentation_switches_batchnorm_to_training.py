@@ -14,12 +14,12 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
     """A layer whose `call` defaults to `training=True` switches the BN after it to training.
 
     What it checks:
-        Layers such as RandomFlip or Resizing in the model, and the live BN that run after
+        Layers such as RandomFlip or Resizing in the model, and the trainable BN that run after
         them.
 
     Why it matters:
         A plain `model(x)` should run in inference mode. With such a layer in front, BN
-        normalises by the batch and moves its statistics: inference changes the model, and an
+        uses batch statistics and updates its own: inference changes the model, and an
         exported model carries the updates. `fit`, `evaluate` and `predict` are safe, for they
         pass a value.
 
@@ -32,15 +32,16 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
         x = keras.layers.RandomFlip()(inputs)
         x = backbone(x)
         ...
-        features = model(images)                 # moves the backbone's statistics
+        features = model(images)                 # updates the backbone's statistics
 
     Fix:
         Pass `training=False` to every plain call, or augment in the data pipeline.
 
     Known limits:
         Not certain: a model that is only used through `fit`, `evaluate` and `predict` is not
-        hurt. Silent on a Keras without the leak, for frozen or held BN, and for BN with an
-        explicit `training` in the graph. A subclassed model needs one observed step.
+        hurt. Silent on a Keras without the leak, for BN that is frozen or in forced inference
+        mode, and for BN with an explicit `training` in the graph. A subclassed model needs one
+        observed step.
 
     Source:
         Measured on Keras 3.3.3, 3.12.4 and 3.15.1; keras pull request 23166, keras-hub pull
@@ -69,10 +70,9 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'live BN layer')} after {some(names)}, whose call "
-                "defaults to "
-                f"training=True: {some(paths)}. With {inventory.stack} a plain model(x) then runs "
-                "them in training mode and moves their statistics."
+                f"{count(len(violation), 'trainable BN layer')} after {some(names)}, whose call "
+                f"defaults to training=True: {some(paths)}. With {inventory.stack} a plain "
+                "model(x) then runs them in training mode and updates their statistics."
             ),
             fix=(
                 "pass the argument whenever you call the model yourself:\n"
@@ -99,5 +99,5 @@ def _defaults_before(
     explicit = any(call.training is not None for call in norm.calls)
     if inventory.functional and norm.calls and not explicit:
         last = max(call.order for call in norm.calls)
-        found += [switch.path for switch in inventory.training_defaults if switch.order < last]
+        found += [layer.path for layer in inventory.training_defaults if layer.order < last]
     return tuple(dict.fromkeys(found))

@@ -18,12 +18,12 @@ class SubclassDropsTraining(Rule):
 
     Why it matters:
         Keras's `call` then sees no value and runs in inference mode. Gamma and beta train,
-        the moving statistics stay where they started, and `fit` says nothing.
+        the moving statistics stay where they started, and `fit` gives no warning.
 
     How it decides:
         A fresh, trainable layer of the class is called with `training=True` on two small
         batches; its moving statistics stay the same, bit for bit. The name of the argument
-        does not matter. Statistics that moved in the run at hand overrule this. Certain.
+        does not matter. Statistics that changed in the present run overrule this. Certain.
 
     Example:
         class MyBN(keras.layers.BatchNormalization):
@@ -35,8 +35,8 @@ class SubclassDropsTraining(Rule):
         itself does what most such classes were written for.
 
     Known limits:
-        Silent for frozen or held BN, for momentum 1.0, and for classes that could not be
-        tried alone.
+        Silent for BN that is frozen or in forced inference mode, for momentum 1.0, and for
+        classes that could not be tried alone.
 
     Source:
         Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1; yolov3-tf2 pull request 188,
@@ -69,10 +69,9 @@ class SubclassDropsTraining(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'BN layer')} of {some(classes)} without moving "
-                "statistics: "
-                f"{some(paths)}. Called with training=True by {inventory.stack}, a fresh layer "
-                "of that class left mean and variance as they were."
+                f"{count(len(violation), 'BN layer')} of {some(classes)} never updates its moving "
+                f"statistics: {some(paths)}. Called with training=True by {inventory.stack}, a "
+                "fresh layer of that class left mean and variance as they were."
             ),
             fix=(
                 "hand training on, or use keras.layers.BatchNormalization itself:\n"

@@ -23,13 +23,13 @@ class TrainStepRunsInference(Rule):
 
     Why it matters:
         Outside `fit`'s own step `model(x)` means inference. Gamma, beta and the kernels
-        train against the starting statistics, which never move; with fresh layers that is
+        train against the starting statistics, which are never updated; with fresh layers that is
         mean 0 and variance 1, and BN does nothing at all.
 
     How it decides:
-        steps >= 1; moving mean and variance equal their values at train begin, bit for bit;
-        a real step was watched and the BN ran in inference mode, though neither its flags
-        nor its call sites ask for that; gamma or beta moved, or were not read. Certain.
+        steps >= 1; moving mean and variance equal their values at the start of training, bit
+        for bit; a step was observed and the BN ran in inference mode, though neither its flags nor
+        its call sites ask for that; gamma or beta changed, or were not read. Certain.
 
     Example:
         def train_step(self, data):
@@ -42,8 +42,9 @@ class TrainStepRunsInference(Rule):
 
     Known limits:
         Needs one observed step; where nothing was watched, BNG405 reports the fact without
-        the cause. Silent for momentum 1.0, for frozen or held BN, and where every call passes
-        `training=False`. BNG203 and BNG205 speak for the causes they know.
+        the cause. Silent for momentum 1.0, for BN that is frozen or in forced inference
+        mode, and where every call passes `training=False`. BNG203 and BNG205 report the causes
+        they know.
 
     Source:
         Measured on Keras 2.15, tf_keras 2.21 and Keras 3; tensorflow issues 32864, 28028 and
@@ -79,7 +80,7 @@ class TrainStepRunsInference(Rule):
         if lost:
             cause = (
                 f"training=True was in force around {len(lost)} of them and "
-                f"{inventory.stack} did not hand it on: `call` has to pass it."
+                f"{inventory.stack} did not propagate it: `call` has to pass it."
             )
             fix = (
                 "pass the argument on in `call`:\n"
@@ -91,15 +92,15 @@ class TrainStepRunsInference(Rule):
                 f"In {inventory.stack} a call without training=True in a train_step is inference."
             )
             fix = (
-                "say training=True in the training step, and only there:\n"
+                "pass training=True in the training step, and only there:\n"
                 "    y_pred = self(x, training=True)"
             )
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'live BN layer')} in inference mode during training: "
+                f"{count(len(violation), 'trainable BN layer')} in inference mode during training: "
                 f"{some(paths)}. After {count(run.steps, 'step')} mean and variance are "
-                f"bit-identical; gamma or beta moved in {affine} of {len(violation)}. {cause}"
+                f"bit-identical; gamma or beta changed in {affine} of {len(violation)}. {cause}"
             ),
             fix=fix,
             evidence={"steps": run.steps, "affine_changed": affine},

@@ -11,10 +11,10 @@ from keras_bnguard.rules.text import count, some
 
 
 class BatchnormInsideTimeDistributed(Rule):
-    """A TimeDistributed layer runs live BN once for every time step.
+    """A TimeDistributed layer runs trainable BN once for every time step.
 
     What it checks:
-        Live BN inside `TimeDistributed`, bare or in a model.
+        Trainable BN inside `TimeDistributed`, bare or in a model.
 
     Why it matters:
         Keras 3 calls what is inside once per time step: the statistics take one update for
@@ -60,9 +60,9 @@ class BatchnormInsideTimeDistributed(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'live BN layer')} inside TimeDistributed: {some(paths)}. "
-                f"{inventory.stack} updates their statistics {some(tuple(dict.fromkeys(updates)))} "
-                "in every training step."
+                f"{count(len(violation), 'trainable BN layer')} inside TimeDistributed: "
+                f"{some(paths)}. {inventory.stack} updates their statistics "
+                f"{some(tuple(dict.fromkeys(updates)))} in every training step."
             ),
             fix=(
                 "freeze what is inside, or let BN see all time steps at once, outside of it:\n"

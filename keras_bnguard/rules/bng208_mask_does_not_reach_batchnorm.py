@@ -14,11 +14,11 @@ class MaskDoesNotReachBatchnorm(Rule):
     """Padding is masked, but a layer between mask and BN drops the mask.
 
     What it checks:
-        Live BN after a `Masking` layer or an `Embedding(mask_zero=True)`, in a graph.
+        Trainable BN after a `Masking` layer or an `Embedding(mask_zero=True)`, in a graph.
 
     Why it matters:
         BN leaves masked time steps out of its statistics when the mask arrives. When a layer in
-        between does not hand it on (Conv1D, pooling, Lambda, Reshape), padding counts like data:
+        between does not propagate it (Conv1D, pooling, Lambda, Reshape), padding counts like data:
         with half of the steps padded, the mean is half of what it should be, and it changes
         with the length of the longest sequence in the batch.
 
@@ -33,8 +33,8 @@ class MaskDoesNotReachBatchnorm(Rule):
         x = keras.layers.BatchNormalization()(x)
 
     Fix:
-        Put BN where the mask still arrives, or use LayerNormalization, which does not look
-        across rows.
+        Put BN where the mask still arrives, or use LayerNormalization, which does not use
+        other rows.
 
     Known limits:
         Not certain: with little padding, or lengths that are alike, it hardly matters. Silent
@@ -66,9 +66,9 @@ class MaskDoesNotReachBatchnorm(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'live BN layer')} without the mask of {some(makers)}: "
-                f"{some(paths)}. {some(droppers)} does not hand it on, so {inventory.stack} counts "
-                "padded time steps in their mean and variance."
+                f"{count(len(violation), 'trainable BN layer')} without the mask of "
+                f"{some(makers)}: {some(paths)}. {some(droppers)} does not propagate it, so "
+                f"{inventory.stack} counts padded time steps in their mean and variance."
             ),
             fix=(
                 "normalise before the layer that drops the mask, or within each row:\n"

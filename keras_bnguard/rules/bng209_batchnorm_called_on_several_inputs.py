@@ -11,13 +11,13 @@ from keras_bnguard.rules.text import count, some
 
 
 class BatchnormCalledOnSeveralInputs(Rule):
-    """One live BN is called on several inputs within a step.
+    """One trainable BN is called on several inputs within a step.
 
     What it checks:
-        How often one call of the model calls each live BN, as its graphs say.
+        How often one call of the model calls each trainable BN, read from its graphs.
 
     Why it matters:
-        Every call normalises by its own batch and updates the same statistics, so these become
+        Every call uses its own batch statistics and updates the same statistics, so these become
         a blend of all inputs, and momentum counts as its n-th power. Where the inputs are alike
         (two views of one picture) that is fine. Where they are not (real and generated, source
         and target domain) inference fits neither.
@@ -64,9 +64,10 @@ class BatchnormCalledOnSeveralInputs(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'live BN layer')} called more than once in a step, up to "
-                f"{number} times{kept}: {some(paths)}. {inventory.stack} normalises each call by "
-                "its own batch and blends all of them into one mean and variance."
+                f"{count(len(violation), 'trainable BN layer')} called more than once in a step, "
+                f"up to {number} times{kept}: {some(paths)}. {inventory.stack} normalises each "
+                "call with its own batch statistics and blends all of them into one mean and "
+                "variance."
             ),
             fix=(
                 "where the inputs differ in kind, make one call of both:\n"

@@ -25,7 +25,7 @@ from keras_bnguard.rules.predicates import (
     recalibrates,
 )
 from keras_bnguard.rules.text import count, indent, some
-from keras_bnguard.rules.thresholds import MAX_START_LEFT, MIN_STEPS
+from keras_bnguard.rules.thresholds import MAX_INITIAL_WEIGHT, MIN_STEPS
 
 MAX_SHIFT = 0.5
 MAX_LOG_VARIANCE = 1.8
@@ -35,19 +35,19 @@ class MomentumTooSlowForRun(Rule):
     """The run ends before the moving statistics have left their start values.
 
     What it checks:
-        Live BN, by momentum and number of steps: with your data before the first step, and
+        Trainable BN, by momentum and number of steps: with your data before the first step, and
         without it when training is over.
 
     Why it matters:
         After n steps momentum ** n of the start value is still in the moving statistics:
-        0.74 of it after 30 steps at 0.99. Training looks fine, for it normalises by the
-        batch; `evaluate` and `predict` use statistics of nothing that was ever seen.
+        0.74 of it after 30 steps at 0.99. Training seems fine, for it uses batch
+        statistics; `evaluate` and `predict` use statistics of nothing that was ever seen.
 
     How it decides:
         left = momentum ** steps above 0.05, and what is left does harm: over channels, the
         median distance from the average of the batches alone is above 0.5 standard deviations
-        or 1.8 in log variance. At train end the average follows from (m - left m0) / (1 - left);
-        before the first step it is taken from your data and the present weights.
+        or 1.8 in log variance. At the end of training the average follows from (m - left m0) /
+        (1 - left); before the first step it is taken from your data and the present weights.
 
     Example:
         model.fit(x, y, epochs=2)                # 2 x 10 steps, momentum 0.99
@@ -57,9 +57,9 @@ class MomentumTooSlowForRun(Rule):
 
     Known limits:
         Silent where `bng.Recalibrate` is a callback of the same `fit`.
-        Not certain: a run that is only the first of many is told too early. Silent where the
+        Not certain: a run that is only the first of many is reported too early. Silent where the
         start values fit the data, in runs of fewer than 10 steps, which are trials of the code,
-        in loops of your own, and for momentum 1.0.
+        in custom training loops, and for momentum 1.0.
 
     Source:
         keras issues 7265, 10666 and 12851. Measured: train 0.97, evaluate 0.54 on the same
@@ -96,13 +96,10 @@ class MomentumTooSlowForRun(Rule):
             message=(
                 f"{count(steps, 'step')} at momentum {momentum:g} leave {100 * left:.0f} % of the "
                 "start values in the moving statistics of "
-                f"{count(len(violation), 'live BN layer')}: "
-                f"{some(tuple(violation))}. That puts them up to {_largest(violation, 1):.2g} "
-                "standard "
-                f"deviations (limit {MAX_SHIFT:g}) and {_largest(violation, 2):.2g} in log "
-                "variance "
-                f"(limit {MAX_LOG_VARIANCE:g}) off; {inventory.stack} uses them in evaluate and "
-                "predict."
+                f"{count(len(violation), 'trainable BN layer')}: {some(tuple(violation))}. That "
+                f"puts them up to {_largest(violation, 1):.2g} standard deviations (limit "
+                f"{MAX_SHIFT:g}) and {_largest(violation, 2):.2g} in log variance (limit "
+                f"{MAX_LOG_VARIANCE:g}) off; {inventory.stack} uses them in evaluate and predict."
             ),
             fix=(
                 "recompute the statistics when training is over:\n"
@@ -114,7 +111,7 @@ class MomentumTooSlowForRun(Rule):
                 "initial_weight": {path: part[0] for path, part in violation.items()},
                 "mean_shift": {path: part[1] for path, part in violation.items()},
                 "log_variance_ratio": {path: part[2] for path, part in violation.items()},
-                "limits": (MAX_START_LEFT, MAX_SHIFT, MAX_LOG_VARIANCE),
+                "limits": (MAX_INITIAL_WEIGHT, MAX_SHIFT, MAX_LOG_VARIANCE),
             },
         )
 
@@ -168,7 +165,7 @@ def start_does_harm(ema_bias: EmaBias) -> bool:
     """So much of the start values is left that the statistics are off."""
     off = (ema_bias.start_shift, ema_bias.start_log_variance)
     return (
-        ema_bias.initial_weight > MAX_START_LEFT
+        ema_bias.initial_weight > MAX_INITIAL_WEIGHT
         and all(math.isfinite(part) for part in off)
         and (off[0] > MAX_SHIFT or off[1] > MAX_LOG_VARIANCE)
     )
@@ -190,7 +187,7 @@ def _before(
         if item is None or norm.momentum is None or not 0.0 < norm.momentum < 1.0:
             continue
         left = norm.momentum ** (steps * item.calls)
-        if left <= MAX_START_LEFT:
+        if left <= MAX_INITIAL_WEIGHT:
             continue
         shift, ratio = misfit_after(item, left, norm.epsilon or 0.0)
         if shift > MAX_SHIFT or ratio > MAX_LOG_VARIANCE:
@@ -211,7 +208,7 @@ def _steps(run: Optional[RunFacts], fit_settings: Mapping[str, Any]) -> int:
 
 def _momentum(steps: int) -> float:
     """The momentum that leaves 5 % of the start after so many steps, rounded down."""
-    fitting: float = math.floor(100 * MAX_START_LEFT ** (1 / max(steps, 1))) / 100
+    fitting: float = math.floor(100 * MAX_INITIAL_WEIGHT ** (1 / max(steps, 1))) / 100
     return max(0.5, fitting)
 
 

@@ -18,12 +18,12 @@ class MomentumOrEpsilonOutOfRange(Rule):
     """Momentum or epsilon is where no BN works as it should.
 
     What it checks:
-        `momentum` of every live BN, `epsilon` of every BN.
+        `momentum` of every trainable BN, `epsilon` of every BN.
 
     Why it matters:
         Keras writes the share of the old value that is kept, torch the share of the new one: a
         ported 0.1 should read 0.9. At 0.1 the statistics are those of the last batch or two; at
-        1.0 they never move; outside of 0 to 1 they run away. An epsilon of 0 divides by zero in
+        1.0 they never change; outside of 0 to 1 they run away. An epsilon of 0 divides by zero in
         a dead channel, and a large one flattens quiet channels.
 
     How it decides:
@@ -36,7 +36,7 @@ class MomentumOrEpsilonOutOfRange(Rule):
         momentum = 1 - torch's; 0.9 to 0.99 for runs of hundreds of steps.
 
     Known limits:
-        Not certain: a momentum of 0 or 1 can be meant, to take over one batch or none; mute the
+        Not certain: a momentum of 0 or 1 can be meant, to take over one batch or none; ignore the
         rule there. Silent on the momentum of BN in inference mode, and on 0.999 and 0.9997 of
         keras.applications.
 
@@ -52,14 +52,14 @@ class MomentumOrEpsilonOutOfRange(Rule):
 
     def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation: List[NormLayer] = []
-        said: Dict[str, None] = {}
+        effects: Dict[str, None] = {}
         values: Dict[str, Tuple[Optional[float], Optional[float]]] = {}
         for norm in inventory.norms:
             why = list(_momentum(norm)) + list(_epsilon(norm))
             if why:
                 violation.append(norm)
                 values[norm.path] = (norm.momentum, norm.epsilon)
-                said.update(dict.fromkeys(why))
+                effects.update(dict.fromkeys(why))
         if not violation:
             return
         paths = tuple(norm.path for norm in violation)
@@ -67,7 +67,7 @@ class MomentumOrEpsilonOutOfRange(Rule):
             layers=paths,
             message=(
                 f"{count(len(violation), 'BN layer')} with settings out of range: {some(paths)}. "
-                f"{inventory.stack} takes them as they are: {'; '.join(said)}."
+                f"{inventory.stack} takes them as they are: {'; '.join(effects)}."
             ),
             fix=(
                 "set momentum to the share of the old statistics that each step keeps (1 - the "
@@ -90,9 +90,9 @@ def _momentum(norm: NormLayer) -> Iterable[str]:
     elif value < LOW:
         yield f"at momentum {value:g}, {100 * (1 - value):.3g} % is of the last batch alone"
     elif value == 1:
-        yield "momentum 1 never moves the statistics"
+        yield "momentum 1 never updates the moving statistics"
     elif value >= HIGH:
-        yield f"momentum {value:g} moves {100 * (1 - value):.2g} % of the way a step"
+        yield f"momentum {value:g} takes over {100 * (1 - value):.2g} % of a batch"
 
 
 def _epsilon(norm: NormLayer) -> Iterable[str]:

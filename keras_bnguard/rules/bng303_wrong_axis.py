@@ -22,7 +22,7 @@ class WrongAxis(Rule):
 
     How it decides:
         The graph is followed upwards through layers that leave the axes in place (activations,
-        dropout, pooling, padding, merges) to a convolution; its `data_format` says where the
+        dropout, pooling, padding, merges) to a convolution; its `data_format` defines where the
         channels are.
 
     Example:
@@ -47,39 +47,41 @@ class WrongAxis(Rule):
 
     def check(self, inventory: Inventory) -> Iterable[Violation]:
         violation: List[NormLayer] = []
-        feeds: List[Tuple[int, Convolution]] = []
+        convolutions: List[Tuple[int, Convolution]] = []
         for norm in inventory.norms:
-            feed, axis = norm.graph_context.convolution, _axis(norm)
-            if feed is not None and axis is not None and axis != feed.channel_axis:
+            convolution, axis = norm.graph_context.convolution, _axis(norm)
+            if convolution is None or axis is None:
+                continue
+            if axis != convolution.channel_axis:
                 violation.append(norm)
-                feeds.append((axis, feed))
+                convolutions.append((axis, convolution))
         if not violation:
             return
         paths = tuple(norm.path for norm in violation)
-        axis, feed = feeds[0]
+        axis, convolution = convolutions[0]
         size = f" ({violation[0].channels} values)" if violation[0].channels else ""
         yield Violation(
             layers=paths,
             message=(
                 f"{count(len(violation), 'BN layer')} along another axis than the channels: "
                 f"{some(paths)}. {violation[0].path} normalises along axis {axis}{size}, the "
-                "channels of "
-                f"{feed.path} are axis {feed.channel_axis} of {feed.dims}. {inventory.stack} takes "
-                "mean and variance over the channels there."
+                f"channels of {convolution.path} are axis {convolution.channel_axis} of "
+                f"{convolution.dims}. {inventory.stack} takes mean and variance over the channels "
+                "there."
             ),
             fix=(
                 "name the axis with the channels:\n"
-                f"    keras.layers.BatchNormalization(axis={feed.channel_axis})"
+                f"    keras.layers.BatchNormalization(axis={convolution.channel_axis})"
             ),
             evidence={
-                path: {"axis": axis, "channel_axis": feed.channel_axis, "convolution": feed.path}
-                for path, (axis, feed) in zip(paths, feeds)
+                path: {"axis": axis, "channel_axis": conv.channel_axis, "convolution": conv.path}
+                for path, (axis, conv) in zip(paths, convolutions)
             },
         )
 
 
 def _axis(norm: NormLayer) -> Optional[int]:
-    axis, feed = norm.graph_context.axis, norm.graph_context.convolution
-    if axis is None or feed is None:
+    axis, convolution = norm.graph_context.axis, norm.graph_context.convolution
+    if axis is None or convolution is None:
         return None
-    return axis + feed.dims if axis < 0 else axis
+    return axis + convolution.dims if axis < 0 else axis

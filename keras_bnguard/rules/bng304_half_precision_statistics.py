@@ -24,7 +24,7 @@ class HalfPrecisionStatistics(Rule):
         float16 ends at 65504: the variance of unscaled pixels or large activations becomes
         infinite and the output 0. bfloat16 keeps 8 bits: at momentum 0.99 each update is a
         hundredth of a difference, rounds to nothing, and the statistics stop short of where
-        they should be. Nothing is said in either case.
+        they should be. Keras gives no warning in either case.
 
     How it decides:
         The dtype of the variable. Certain.
@@ -60,8 +60,7 @@ class HalfPrecisionStatistics(Rule):
             layers=paths,
             message=(
                 f"{count(len(violation), 'BN layer')} with moving statistics in "
-                f"{' and '.join(found)}: "
-                f"{some(paths)}. With {inventory.stack}, {effect}."
+                f"{' and '.join(found)}: {some(paths)}. With {inventory.stack}, {effect}."
             ),
             fix=(
                 "store in 32 bits, compute in 16, by the policy set before the model is built:\n"

@@ -23,7 +23,7 @@ class StatisticsNeverLoaded(Rule):
 
     How it decides:
         It fires on a BN at its start values that
-        (1) is meant to stand still, by its flags or by `training=False` at all its calls; or
+        (1) must not update its statistics, by its flags or by `training=False` at all its calls; or
         (2) sits in a sub-model where at least half of the BN carry trained statistics; or
         (3) sits directly in the model, between two BN that carry trained statistics.
 
@@ -31,14 +31,14 @@ class StatisticsNeverLoaded(Rule):
         model.load_weights("backbone.h5", by_name=True, skip_mismatch=True)
 
     Fix:
-        Load strictly, copy the missing layers by hand, and look again with `bng.audit`.
+        Load strictly, copy the missing layers by hand, and check again with `bng.audit`.
 
     Known limits:
-        Not certain: an untrained network that is frozen on purpose (random features) looks
-        the same. Silent for a fresh head or student beside a trained backbone or teacher, for
-        a model trained from scratch, for BN that only a hold keeps still, and for a frozen BN
-        that another compiled model trains. (3) misses a BN before the first or after the last
-        trained one, (2) a sub-model of which more than half was not loaded.
+        Not certain: an untrained network that is frozen on purpose (random features) has the
+        same facts. Silent for a fresh head or student beside a trained backbone or teacher, for
+        a model trained from scratch, for BN that only this package forces into inference mode,
+        and for a frozen BN that another compiled model trains. (3) misses a BN before the first
+        or after the last trained one, (2) a sub-model of which more than half was not loaded.
 
     Source:
         Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1; keras issues 21404, 10265 and
@@ -64,13 +64,12 @@ class StatisticsNeverLoaded(Rule):
             return
         paths = tuple(norm.path for norm in violation)
         trained = sum(norm.at_default is False for norm in known)
-        told = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+        counts = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
         yield Violation(
             layers=paths,
             message=(
                 f"{count(len(violation), 'BN layer')} at mean 0 and variance 1: {some(paths)} "
-                f"({told}; "
-                f"{trained} of {len(known)} BN in the model carry trained statistics). "
+                f"({counts}; {trained} of {len(known)} BN in the model carry trained statistics). "
                 f"{inventory.stack} {LOADS[inventory.stack.keras_major == 2]}."
             ),
             fix=_fix(violation),
@@ -80,7 +79,7 @@ class StatisticsNeverLoaded(Rule):
 
 LOADS = {
     True: "names what a load left out in a warning at most",
-    False: "tells of a partial load by a count, and does not name the BN",
+    False: "reports a partial load by a count, and does not name the BN",
 }
 
 
@@ -110,10 +109,12 @@ def _fix(norms: Sequence[NormLayer]) -> str:
         "load strictly (no by_name, no skip_mismatch), or copy the layers from a model that has "
         "them:"
     ]
-    for container, held in by_container(norms).items():
+    for container, inside in by_container(norms).items():
         lines += [
             f"    base = {reach(container)}",
-            f"    for name in {names_code(held)}:".replace("\n", "\n    "),
+            f"    for name in {names_code(inside)}:".replace("\n", "\n    "),
             "        base.get_layer(name).set_weights(source.get_layer(name).get_weights())",
         ]
-    return "\n".join([*lines, "or, if they should be trained from scratch, thaw them and compile"])
+    return "\n".join(
+        [*lines, "or, if they should be trained from scratch, unfreeze them and compile"]
+    )

@@ -13,11 +13,11 @@ class NonFiniteStatistics(Rule):
     """A BN vector holds NaN or Inf.
 
     What it checks:
-        Moving mean, moving variance, gamma and beta of every BN, at train begin and at every
-        look.
+        Moving mean, moving variance, gamma and beta of every BN, at the start of training
+        and at every check.
 
     Why it matters:
-        In training BN uses the batch, so the loss can look fine while the moving statistics
+        In training BN uses the batch, so the loss can seem fine while the moving statistics
         are NaN. The first `evaluate` or `predict` is NaN then. The average never recovers:
         momentum * NaN stays NaN.
 

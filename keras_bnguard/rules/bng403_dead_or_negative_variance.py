@@ -17,7 +17,7 @@ class DeadOrNegativeVariance(Rule):
     """A channel's moving variance is negative, or a millionth of its siblings'.
 
     What it checks:
-        The moving variance of every channel, at train begin and at every look.
+        The moving variance of every channel, at the start of training and at every check.
 
     Why it matters:
         In inference BN multiplies a channel by gamma / sqrt(variance + epsilon). As the
@@ -67,8 +67,7 @@ class DeadOrNegativeVariance(Rule):
             layers=paths,
             message=(
                 f"{count(len(violation), 'BN layer')} with channels of negative or vanishing "
-                "variance: "
-                f"{'; '.join(numbers[:3])}{' ...' if len(numbers) > 3 else ''}. "
+                f"variance: {'; '.join(numbers[:3])}{' ...' if len(numbers) > 3 else ''}. "
                 f"{inventory.stack} multiplies such a channel by that gain in predict."
             ),
             fix=(
@@ -93,8 +92,7 @@ def _numbers(statistics_change: StatisticsChange, epsilon: Optional[float]) -> s
     gain = f"gain {1 / math.sqrt(under_root):.3g}" if under_root > 0 else "gain NaN"
     return (
         f"{statistics_change.path} ({statistics_change.negative_channels} negative, "
-        f"{statistics_change.dead_channels} dead; "
-        f"smallest variance {statistics_change.min_variance:.3g}, median "
-        f"{statistics_change.median_variance:.3g}, "
+        f"{statistics_change.dead_channels} dead; smallest variance "
+        f"{statistics_change.min_variance:.3g}, median {statistics_change.median_variance:.3g}, "
         f"{gain})"
     )

@@ -1,4 +1,4 @@
-"""BNG404: a BN that must stand still moved."""
+"""BNG404: the statistics of a frozen BN changed."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from keras_bnguard.rules.text import count, some
 
 
 class FrozenStatisticsUpdated(Rule):
-    """The moving statistics of a BN that must stand still changed during training.
+    """The moving statistics of a BN in inference mode changed during training.
 
     What it checks:
-        Every BN that is meant to run in inference mode: by a flag, by a hold, or because all
-        its calls say `training=False`.
+        Every BN that is meant to run in inference mode: by a flag, forced by this
+        package, or because all its calls have `training=False`.
 
     Why it matters:
         Pretrained statistics are what the layers after the BN were trained on. Once they are
-        overwritten, thawing, lower rates and more epochs do not bring them back.
+        overwritten, no smaller learning rate and no more epochs bring them back.
 
     How it decides:
-        steps >= 1, and moving mean or variance differs from its value at train begin in at
-        least one bit (NaN counts as moved). No threshold. The size is told in standard
+        steps >= 1, and moving mean or variance differs from its value at the start of training
+        in at least one bit (NaN counts as changed). No threshold. The size is in standard
         deviations: |mean_t - mean_0| / sqrt(variance_0 + epsilon), the largest channel.
 
     Example:
         x = backbone(inputs, training=False)     # and this Keras overrides it in fit
 
     Fix:
-        ForcedInference the BN with this package, or do what the finding that names the cause says
-        (BNG101, BNG102, BNG105, BNG201).
+        Force the BN into inference mode, or follow the finding that names the cause (BNG101,
+        BNG102, BNG105, BNG201).
 
     Known limits:
         Silent where an observed step ran the BN in inference mode, or did not run it at all:
@@ -83,16 +83,16 @@ class FrozenStatisticsUpdated(Rule):
         }
         finite = [shift for shift in shifts.values() if math.isfinite(shift)]
         size = f"by up to {max(finite):.3g} standard deviations" if finite else "to NaN or Inf"
-        because = f" Meant to stand still: {some(whys)}." if whys else ""
+        because = f" Frozen because: {some(whys)}." if whys else ""
         yield Violation(
             layers=paths,
             message=(
-                f"moving statistics changed in {count(len(violation), 'BN layer')} that must stand "
-                f"still: {some(paths)}, {size} in {count(run.steps, 'step')} with "
+                f"moving statistics of {count(len(violation), 'frozen BN layer')} changed: "
+                f"{some(paths)}, {size} in {count(run.steps, 'step')} with "
                 f"{inventory.stack}.{because}"
             ),
             fix=(
-                "load the pretrained statistics again and let this package hold the layers:\n"
+                "load the pretrained statistics again and force inference mode:\n"
                 "    bng.force_inference(model)\n"
                 "    model.fit(..., callbacks=[bng.BNGuard(fix=True)])"
             ),

@@ -1,4 +1,4 @@
-"""BNG405: a BN that is meant to train did not move, and the cause is not known."""
+"""BNG405: the statistics of a trainable BN did not change, and the cause is not known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FLOAT32_STEP = 2.0**-24
 
 
 class TrainableStatisticsUnchanged(Rule):
-    """A live BN is bit-identical after training steps, for a cause that is not known.
+    """A trainable BN is bit-identical after training steps, for a cause that is not known.
 
     What it checks:
         BN that are meant to train, after at least one training step.
@@ -25,7 +25,7 @@ class TrainableStatisticsUnchanged(Rule):
 
     How it decides:
         steps >= 1; momentum is known and below 1; moving mean and variance equal their values
-        at train begin, bit for bit; and no other rule knows why (BNG203, BNG205, BNG206).
+        at the start of training, bit for bit; and no other rule knows why (BNG203, BNG205, BNG206).
 
     Example:
         a callback that restores the weights of the first epoch at every epoch's end
@@ -34,7 +34,7 @@ class TrainableStatisticsUnchanged(Rule):
         Look for code that writes weights back, then compare one step by hand.
 
     Known limits:
-        Not certain: a batch whose moments equal the stored statistics in every bit moves
+        Not certain: a batch whose moments equal the stored statistics in every bit changes
         nothing. Silent for epochs of one batch where an earlier `fit` took so many steps that
         such a batch, always the same, is known in every bit; for momentum 1.0, where every
         call passes `training=False`, for BN that the observed step did not run, and for
@@ -77,9 +77,9 @@ class TrainableStatisticsUnchanged(Rule):
             layers=paths,
             message=(
                 f"mean and variance bit-identical after {count(run.steps, 'step')} in "
-                f"{count(len(violation), 'live BN layer')}: {some(paths)} (momentum "
+                f"{count(len(violation), 'trainable BN layer')}: {some(paths)} (momentum "
                 f"{', '.join(f'{m:g}' for m in momenta[:3])}). With {inventory.stack} one step in "
-                f"training mode moves them; {seen}."
+                f"training mode changes them; {seen}."
             ),
             fix=(
                 "look for code that writes weights back (set_weights, load_weights, swapped "
@@ -99,6 +99,6 @@ def _converged_to_its_only_batch(
     before: Optional[PastRun], fit_settings: Optional[Mapping[str, Any]], momentum: float
 ) -> bool:
     """Epochs of one batch, as when a net is to overfit it, after a `fit` of very many: less of
-    what was there before is left than float32 can tell apart."""
+    what was there before is left than float32 can distinguish."""
     one = (fit_settings or {}).get("steps") == 1
     return one and before is not None and momentum**before.steps < FLOAT32_STEP

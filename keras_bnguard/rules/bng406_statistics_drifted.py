@@ -1,4 +1,4 @@
-"""BNG406: pretrained statistics of a live BN moved far from where they started."""
+"""BNG406: pretrained statistics of a trainable BN drifted."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from keras_bnguard.statistics.drift import MAX_DISTANCE
 
 
 class StatisticsDrifted(Rule):
-    """The trained statistics of a live BN moved far from where they started.
+    """The trained statistics of a trainable BN drifted far from where they started.
 
     What it checks:
-        Live BN that carried trained statistics at train begin, in a run whose optimizer had
-        taken no step before.
+        Trainable BN that carried trained statistics at the start of training, in a run whose
+        optimizer had taken no step before.
 
     Why it matters:
-        Moving statistics are an average over the whole pretraining. Thawed BN replaces them
-        by those of the last few hundred batches. When they move this far, the input of every
+        Moving statistics are an average over the whole pretraining. Unfrozen BN replaces them
+        by those of the last few hundred batches. When they change this much, the input of every
         layer after them is not what it was trained on.
 
     How it decides:
@@ -86,13 +86,11 @@ class StatisticsDrifted(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'live BN layer')} far from the statistics they "
-                "started with "
-                f"after {count(run.steps, 'step')}: {some(paths)}. Largest distance "
+                f"{count(len(violation), 'trainable BN layer')} far from the statistics they "
+                f"started with after {count(run.steps, 'step')}: {some(paths)}. Largest distance "
                 f"{violation[0].distance:.3g} (limit {MAX_DISTANCE:g}), mean shift up to "
-                f"{shift:.3g} "
-                f"standard deviations, log variance ratio up to {ratio:.3g}. {inventory.stack} "
-                "uses the moved values in predict."
+                f"{shift:.3g} standard deviations, log variance ratio up to {ratio:.3g}. "
+                f"{inventory.stack} uses the changed values in predict."
             ),
             fix=(
                 "load the pretrained weights again, freeze the BN and compile:\n"

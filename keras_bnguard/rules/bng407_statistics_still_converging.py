@@ -20,15 +20,15 @@ class StatisticsStillConverging(Rule):
     """Training ended while the moving statistics were still far behind the batches.
 
     What it checks:
-        Live BN at train end, against the look before the last one.
+        Trainable BN at the end of training, against the check before the last one.
 
     Why it matters:
         Moving statistics follow the batches with a delay of 1 / (1 - momentum) steps. Where
-        they still move at the end, `predict` normalises by values that the weights have left
+        they still change at the end, `predict` uses values that the weights have left
         behind; validation is worse than training on the very same rows.
 
     How it decides:
-        In the s steps between the last two looks they moved by d. A moving average that nears
+        In the s steps between the last two checks they changed by d. A moving average that nears
         a fixed value then has d q / (1 - q) still to go, q = momentum ** s. Median over
         channels above 0.5 standard deviations, or above 0.7 in log variance.
 
@@ -41,7 +41,7 @@ class StatisticsStillConverging(Rule):
     Known limits:
         Silent where `bng.Recalibrate` is a callback of the same `fit`.
         Not certain: what is still to go is extrapolated. Silent for BN that BNG301 names, for
-        frozen BN, in loops of your own, in runs of fewer than 10 steps, and after a single
+        frozen BN, in custom training loops, in runs of fewer than 10 steps, and after a single
         epoch that is long enough.
 
     Source:
@@ -77,13 +77,12 @@ class StatisticsStillConverging(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"The moving statistics of {count(len(late), 'live BN layer')} were still on their "
-                f"way when training ended: {some(paths)}. After the last {count(steps, 'step')} "
-                f"they have up to {max(ema_bias.shift for _, ema_bias in late):.2g} standard "
-                "deviations "
-                f"(limit {MAX_SHIFT:g}) and "
-                f"{max(ema_bias.log_variance for _, ema_bias in late):.2g} in log "
-                f"variance (limit {MAX_LOG_VARIANCE:g}) to go; {inventory.stack} uses them in "
+                f"The moving statistics of {count(len(late), 'trainable BN layer')} were still on "
+                f"their way when training ended: {some(paths)}. After the last "
+                f"{count(steps, 'step')} they have up to "
+                f"{max(ema_bias.shift for _, ema_bias in late):.2g} standard deviations (limit "
+                f"{MAX_SHIFT:g}) and {max(ema_bias.log_variance for _, ema_bias in late):.2g} in "
+                f"log variance (limit {MAX_LOG_VARIANCE:g}) to go; {inventory.stack} uses them in "
                 "predict."
             ),
             fix=(

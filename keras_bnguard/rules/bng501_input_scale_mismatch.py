@@ -37,11 +37,11 @@ class InputScaleMismatch(Rule):
     Why it matters:
         Images that are rescaled twice, or not at all, or by the preprocess_input of another
         model, arrive 50 to 65000 times too small or too large in variance. A frozen network
-        then gives noise, a live one forgets what it knew.
+        then gives noise, one that trains forgets what it learnt.
 
     How it decides:
         variance of the input over moving variance, median over channels, below 0.01 or above
-        100, over all batches looked at. The cause is read off that factor, off a Rescaling
+        100, over all batches of the sample. The cause is read off that factor, off a Rescaling
         layer inside the model, off the range of the data, and off the name of a model of
         keras.applications.
 
@@ -77,10 +77,9 @@ class InputScaleMismatch(Rule):
             layers=paths,
             message=(
                 f"What reaches {some(paths)} has {worst.variance_ratio:.3g} times the variance "
-                "that its "
-                f"moving statistics describe (limits {1 / MAX_SCALE:g} and {MAX_SCALE:g}), "
-                f"over {data.rows} rows from "
-                f"{data.low:.4g} to {data.high:.4g}. {cause} {inventory.stack} says nothing."
+                f"that its moving statistics describe (limits {1 / MAX_SCALE:g} and "
+                f"{MAX_SCALE:g}), over {data.rows} rows from {data.low:.4g} to {data.high:.4g}. "
+                f"{cause} {inventory.stack} gives no warning."
             ),
             fix=f"feed the model what it was trained on:\n{indent(code)}",
             evidence={
@@ -109,7 +108,7 @@ def mismatched(inventory: Inventory, data: DataFacts) -> List[NormInput]:
 
 
 def family_of(inventory: Inventory, container: str) -> Tuple[str, str]:
-    """(name, mode) of the keras.applications model that a sub-model's name tells; else empty."""
+    """(name, mode) of a keras.applications model, read off the name of a sub-model; else empty."""
     name = container.rsplit("/", 1)[-1] or inventory.model
     for pattern, mode in FAMILIES:
         if re.match(pattern, name.lower()):
@@ -129,7 +128,7 @@ def _cause(inventory: Inventory, data: DataFacts, item: NormInput) -> Tuple[str,
         if layer.class_name in ("Rescaling", "Normalization")
     ]
     if mode:
-        does = "rescaled twice" if mode == "raw" and small else _said(mode, small)
+        does = "rescaled twice" if mode == "raw" and small else _describe(mode, small)
         module = _module(name)
         code = (
             f"x = keras.applications.{module}.preprocess_input(images)      # 0..255, once"
@@ -153,7 +152,7 @@ def _cause(inventory: Inventory, data: DataFacts, item: NormInput) -> Tuple[str,
     )
 
 
-def _said(mode: str, small: bool) -> str:
+def _describe(mode: str, small: bool) -> str:
     if mode == "caffe" and small:
         return "rescaled by /255 or by the preprocess_input of another model"
     return "rescaled twice, or wrong preprocess_input" if small else "not rescaled"

@@ -1,4 +1,4 @@
-"""BNG502: a live BN normalises by too few values."""
+"""BNG502: a trainable BN gets too few values."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from keras_bnguard.rules.thresholds import MIN_VALUES
 
 
 class BatchTooSmall(Rule):
-    """A live BN has fewer than 8 values per channel in a training batch.
+    """A trainable BN has fewer than 8 values per channel in a training batch.
 
     What it checks:
         The rows of a full batch on one replica times the places (height x width, steps) that
-        reach each live BN.
+        reach each trainable BN.
 
     Why it matters:
         BN divides by the standard deviation of these values. Of 4 values it is wrong by a
@@ -43,9 +43,9 @@ class BatchTooSmall(Rule):
         Use larger batches, freeze the BN, or replace it by GroupNormalization.
 
     Known limits:
-        Not certain: some networks train with less. Silent for frozen and held BN, for renorm,
-        and for maps that have 8 places or more. Where batches are not arrays and no data was
-        given, TensorFlow may not know the size of a batch; then the rule is skipped.
+        Not certain: some networks train with less. Silent for frozen BN and forced inference,
+        for renorm, and for maps that have 8 places or more. Where batches are not arrays and no
+        data was given, TensorFlow may not know the size of a batch; then the rule is skipped.
 
     Source:
         keras issues 8982 and 8983, tensorflow issue 44568. Ioffe 2017 for renorm.
@@ -75,10 +75,10 @@ class BatchTooSmall(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(few), 'live BN layer')} with {least:g} "
+                f"{count(len(few), 'trainable BN layer')} with {least:g} "
                 f"{'value' if least == 1 else 'values'} per channel in a batch (limit "
-                f"{MIN_VALUES}): {some(paths)}. {inventory.stack} normalises by these alone"
-                + (", so their output is beta whatever comes in." if least <= 1 else ".")
+                f"{MIN_VALUES}): {some(paths)}. {inventory.stack} takes its batch statistics from "
+                "these" + (", so their output is beta whatever comes in." if least <= 1 else ".")
             ),
             fix=(
                 f"use batches of at least {MIN_VALUES} values per channel, or freeze the BN:\n"

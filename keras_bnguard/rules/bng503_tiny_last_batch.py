@@ -1,4 +1,4 @@
-"""BNG503: the last batch of each epoch leaves a live BN too few values."""
+"""BNG503: the last batch of each epoch leaves a trainable BN too few values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from keras_bnguard.rules.thresholds import MIN_VALUES
 
 
 class TinyLastBatch(Rule):
-    """The last batch of an epoch has too few values per channel for a live BN.
+    """The last batch of an epoch has too few values per channel for a trainable BN.
 
     What it checks:
-        samples % batch size, on each replica, times the places that reach each live BN.
+        samples % batch size, on each replica, times the places that reach each trainable BN.
 
     Why it matters:
         Every epoch ends with a step whose batch statistics are noise, and validation comes
@@ -82,7 +82,7 @@ class TinyLastBatch(Rule):
             message=(
                 f"The last batch of each epoch has {count(last, 'row')} of {rows}{each}: "
                 f"{fewest:g} values per channel (limit {MIN_VALUES}) for "
-                f"{count(len(violation), 'live BN layer')}: {some(paths)}. {inventory.stack} "
+                f"{count(len(violation), 'trainable BN layer')}: {some(paths)}. {inventory.stack} "
                 + ("gives a replica an empty batch." if fewest == 0 else "takes that step too.")
             ),
             fix=(

@@ -33,7 +33,7 @@ class DomainShift(Rule):
     """The statistics of frozen BN do not describe your data.
 
     What it checks:
-        Frozen and held BN with trained statistics: mean and variance of their inputs on your
+        BN in inference mode with trained statistics: mean and variance of their inputs on your
         data, in inference mode, against moving mean and variance.
 
     Why it matters:
@@ -84,11 +84,10 @@ class DomainShift(Rule):
             layers=paths,
             message=(
                 f"{len(violation)} of {count(len(frozen), 'frozen BN layer')} do not describe "
-                "your data: "
-                f"{some(paths)}. Over {data.rows} rows: up to {shift:.2g} standard deviations "
-                f"(limit {MAX_MEAN_SHIFT:g}) and {ratio:.2g} in log variance (limit "
+                f"your data: {some(paths)}. Over {data.rows} rows: up to {shift:.2g} standard "
+                f"deviations (limit {MAX_MEAN_SHIFT:g}) and {ratio:.2g} in log variance (limit "
                 f"{MAX_LOG_VARIANCE_RATIO:g}); by depth {_by_depth(frozen)}. {inventory.stack} "
-                "goes on normalising by the old statistics."
+                "goes on using the old statistics."
             ),
             fix=(
                 "measure which is better, and recompute the statistics if they are:\n"
@@ -112,7 +111,7 @@ class DomainShift(Rule):
 
 
 def frozen_inputs(inventory: Inventory, data: DataFacts) -> List[NormInput]:
-    """What reaches BN that stand still with trained statistics, in order of the run."""
+    """What reaches BN in inference mode with trained statistics, in order of the run."""
     known = norms_of(inventory)
     off = {item.container for item in data.norms if item.first and scale_is_off(item)}
     return [

@@ -23,18 +23,18 @@ class BatchesNotShuffled(Rule):
     """Batches hold rows of one kind, so BN learns the statistics of no batch there will be.
 
     What it checks:
-        Labels and inputs of live BN, in batches as training gets them: from a tf.data.Dataset,
+        Labels and inputs of trainable BN, in batches as training gets them: from a tf.data.Dataset,
         PyDataset, DataLoader, a list, or arrays with fit(shuffle=False).
 
     Why it matters:
-        BN normalises each batch by itself. Where a batch holds one class, the difference
-        between classes is taken out in training and is there in `predict`: train accuracy 1.0,
-        evaluate 0.0 to 0.16.
+        BN normalises each batch with its own statistics. Where a batch holds one class, the
+        difference between classes is taken out in training and is there in `predict`: train
+        accuracy 1.0, evaluate 0.0 to 0.16.
 
     How it decides:
-        Variance inside a batch as a share of the pooled variance, over at least 8 batches of
-        4 rows or more; 1 - 1/rows where rows come at random. Below 0.5 of that for the
-        one-hot labels, or below 0.6 of it for the inputs of a live BN (mean over channels). Also
+        Variance inside a batch as a share of the pooled variance, over at least 8 batches of 4
+        rows or more; 1 - 1/rows where rows come at random. Below 0.5 of that for the one-hot
+        labels, or below 0.6 of it for the inputs of a trainable BN (mean over channels). Also
         where all rows have one label of 3 or more classes, over 128 rows or more.
 
     Example:
@@ -45,7 +45,7 @@ class BatchesNotShuffled(Rule):
 
     Known limits:
         Not certain. Silent for arrays that `fit` shuffles itself, for rare classes (shares
-        are compared, not labels counted), and where no BN is live.
+        are compared, not labels counted), and where no BN is in training mode.
 
     Source:
         openpifpaf pull request 308, matconvnet issue 393; Wu and Johnson 2021, section 5.
@@ -73,10 +73,10 @@ class BatchesNotShuffled(Rule):
             layers=paths,
             message=(
                 f"Rows inside a batch are alike over {data.batches} batches of {data.full_rows}: "
-                f"{_labels(data)}the inputs of live BN have {' to '.join(_ends(found)) or 'no'} of "
-                f"their pooled variance inside a batch (shuffled rows have {expected:.2g}, limit "
-                f"{MAX_WITHIN * expected:.2g}): {some(paths)}. {inventory.stack} normalises each "
-                "batch by itself."
+                f"{_labels(data)}the inputs of trainable BN have "
+                f"{' to '.join(_ends(found)) or 'no'} of their pooled variance inside a batch "
+                f"(shuffled rows have {expected:.2g}, limit {MAX_WITHIN * expected:.2g}): "
+                f"{some(paths)}. {inventory.stack} normalises each batch with its own statistics."
             ),
             fix=(
                 "shuffle rows before they are put into batches:\n"
@@ -120,8 +120,10 @@ def _labels(data: DataFacts) -> str:
     labels = data.labels
     if labels is None:
         return ""
-    one = f"{labels.single_class_batches} of {labels.batches} have one label only"
-    return f"{one} ({labels.n_classes} in all), "
+    return (
+        f"{labels.single_class_batches} of {labels.batches} have one label only "
+        f"({labels.n_classes} in all), "
+    )
 
 
 def _ends(numbers: List[str]) -> List[str]:

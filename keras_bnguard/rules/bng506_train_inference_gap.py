@@ -29,20 +29,20 @@ MIN_ACCURACY = 0.02
 
 
 class TrainInferenceGap(Rule):
-    """The loss of the same batches is much larger with moving statistics than by the batch.
+    """The loss of the same batches is much larger in inference mode than in training mode.
 
     What it checks:
-        Your batches, twice: live BN normalising by the batch, and by their moving statistics.
+        Your batches, twice: trainable BN with batch statistics, and with moving statistics.
         Dropout and augmentation are off both times. In `fit` when training is over, in
         `audit` with the model as it is.
 
     Why it matters:
-        The two modes must agree, or training tells nothing about `predict`. A gap means that
+        The two modes must agree, or training proves nothing about `predict`. A gap means that
         the moving statistics are slow, drifted, of other batches, or of other weights.
 
     How it decides:
-        loss in inference mode above 1.5 x the loss by the batch, and 0.1 more, and 3 standard
-        errors (over batches) more; and accuracy 0.02 lower, where it can be computed.
+        loss in inference mode above 1.5 x the loss with batch statistics, and 0.1 more, and 3
+        standard errors (over batches) more; and accuracy 0.02 lower, where it can be computed.
         docs/data-rules.md has the experiment.
 
     Example:
@@ -99,10 +99,10 @@ class TrainInferenceGap(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"The same {gap.rows} rows have a loss of {gap.training:.4g} with live BN by the "
-                f"batch and {gap.inference:.4g} with their moving statistics{accuracy}: "
-                f"{some(paths)}. Limit {MAX_RATIO:g} x and {MIN_GAP:g} more; the difference is "
-                f"known to +-{gap.standard_error:.2g}. {inventory.stack} predicts by the latter."
+                f"The same {gap.rows} rows have a loss of {gap.training:.4g} with batch statistics "
+                f"and {gap.inference:.4g} with moving statistics{accuracy}: {some(paths)}. Limit "
+                f"{MAX_RATIO:g} x and {MIN_GAP:g} more; the difference is known to "
+                f"+-{gap.standard_error:.2g}. {inventory.stack} uses the latter in predict."
             ),
             fix=(
                 "recompute the statistics over training data:\n"

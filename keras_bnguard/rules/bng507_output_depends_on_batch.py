@@ -10,7 +10,7 @@ from keras_bnguard.rules.predicates import not_measured
 from keras_bnguard.rules.text import indent, some
 
 MAX_DIFFERENCE = 1e-3
-TIMES_HELD = 10.0
+TIMES_FORCED = 10.0
 
 
 class OutputDependsOnBatch(Rule):
@@ -21,7 +21,7 @@ class OutputDependsOnBatch(Rule):
         runs it.
 
     Why it matters:
-        A BN that normalises by the batch in `predict` gives answers that depend on what else
+        A BN that uses batch statistics in `predict` gives answers that depend on what else
         was asked: a metric on a test set means nothing, a single request gives beta.
 
     How it decides:
@@ -52,32 +52,31 @@ class OutputDependsOnBatch(Rule):
     def check(self, inventory: Inventory, data: DataFacts) -> Iterable[Violation]:
         if data.batch_dependence is None:
             return
-        alone = data.batch_dependence
-        if alone.proven or alone.random or not alone.difference > MAX_DIFFERENCE:
+        found = data.batch_dependence
+        if found.proven or found.random or not found.difference > MAX_DIFFERENCE:
             return
-        if not alone.difference > TIMES_HELD * alone.difference_forced:
+        if not found.difference > TIMES_FORCED * found.difference_forced:
             return
         norms = inventory.norms if inventory is not None else ()
-        paths = alone.layers or tuple(norm.path for norm in norms)
+        paths = found.layers or tuple(norm.path for norm in norms)
         yield Violation(
             layers=paths,
             message=(
-                f"One row gives another output alone than among others: the difference is "
-                f"{alone.difference:.3g} of the outputs' standard deviation (limit "
-                f"{MAX_DIFFERENCE:g}), {alone.difference_forced:.2g} with BN forced into "
-                "inference mode. "
-                f"Normalising by the batch in predict: {some(paths)}. {inventory.stack} does so "
-                "because the call says training=True."
+                "The prediction for a row depends on the other rows of the batch: the difference "
+                f"is {found.difference:.3g} of the outputs' standard deviation (limit "
+                f"{MAX_DIFFERENCE:g}), {found.difference_forced:.2g} with BN forced into inference "
+                f"mode. Batch statistics in predict: {some(paths)}. {inventory.stack} does so "
+                "because the call has training=True."
             ),
             fix=(
                 "hand the argument on:\n"
                 + indent("x = self.bn(x, training=training)      # not training=True")
-                + "\nor hold these BN where you cannot edit the model:\n"
+                + "\nor force inference mode where you cannot edit the model:\n"
                 + indent(f"bng.force_inference(model, layers={list(paths)!r})")
             ),
             evidence={
-                "difference": alone.difference,
-                "difference_forced": alone.difference_forced,
+                "difference": found.difference,
+                "difference_forced": found.difference_forced,
                 "limit": MAX_DIFFERENCE,
             },
         )

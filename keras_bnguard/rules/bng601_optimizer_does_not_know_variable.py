@@ -10,15 +10,15 @@ from keras_bnguard.rules.text import count, some
 
 
 class OptimizerDoesNotKnowVariable(Rule):
-    """The built optimizer has no slots for variables that train now.
+    """The built optimizer has no state variables for weights that train now.
 
     What it checks:
         The trainable variables of the model against those the optimizer was built with.
 
     Why it matters:
-        An optimizer makes its slots for the variables that are trainable when it is built.
-        After a thaw, the same optimizer object fails at the first step, even if `compile`
-        was called again with it. With JAX that also holds after a freeze.
+        An optimizer makes its state variables for the weights that are trainable when it is
+        built. After unfreezing, the same optimizer object fails at the first step, even if
+        `compile` was called again with it. With JAX that also holds after a freeze.
 
     How it decides:
         The optimizer is built, and a trainable variable is not among its own; with JAX also:
@@ -33,10 +33,10 @@ class OptimizerDoesNotKnowVariable(Rule):
 
     Fix:
         Make a new optimizer from the old one's configuration for every phase, or use
-        `PhaseScheduler`, which carries the slots over.
+        `PhaseScheduler`, which carries the state over.
 
     Known limits:
-        Silent while the optimizer is not built, and where BNG101 already tells of flags that
+        Silent while the optimizer is not built, and where BNG101 already reports flags that
         changed after `compile()`.
 
     Source:
@@ -62,7 +62,7 @@ class OptimizerDoesNotKnowVariable(Rule):
         ):
             return
         variables = (*optimizer.unknown, *stale)
-        parts = [f"without slots: {some(optimizer.unknown)}"] if optimizer.unknown else []
+        parts = [f"without state: {some(optimizer.unknown)}"] if optimizer.unknown else []
         parts += [f"no longer training: {some(stale)}"] if stale else []
         yield Violation(
             layers=_layers(variables),

@@ -1,4 +1,4 @@
-"""BNG602: decoupled weight decay pulls gamma and beta of live BN towards zero."""
+"""BNG602: decoupled weight decay pulls gamma and beta of trainable BN towards zero."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class WeightDecayOnBatchnorm(Rule):
         elsewhere. Many good recipes decay everything.
 
     Source:
-        One epoch at rate 0.01 and decay 5: mean gamma 0.63 instead of 0.80; keras issue 16201,
-        addons pull request 2624.
+        One epoch at learning rate 0.01 and decay 5: mean gamma 0.63 instead of 0.80; keras
+        issue 16201, addons pull request 2624.
     """
 
     code = "BNG602"

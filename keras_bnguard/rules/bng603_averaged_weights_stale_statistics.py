@@ -8,7 +8,7 @@ from keras_bnguard.records import Averaging, ExpectedMode, RunFacts, Severity, S
 from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
 from keras_bnguard.rules.text import count, some
 
-FAR = 0.05
+MIN_DISTANCE = 0.05
 """Below this distance of averages and weights the statistics still fit; see the doc."""
 
 
@@ -29,10 +29,10 @@ class AveragedWeightsStaleStatistics(Rule):
         Training has ended, the optimizer took steps, and a BN that was meant to train moved.
         The distance norm(average - weights) / norm(weights) at the last epoch end is at least
         0.05, or was not seen. Measured on digits with three convolutions, BN momentum 0.9, Adam
-        at three rates with `ema_momentum` 0.9 to 0.999 and SGD at two with 0.9 and 0.99: the
-        statistics are off by about that distance, in standard deviations. Up to 0.04 apart, new
-        ones changed accuracy by less than 0.01; at 0.065 they began to matter (0.961 to 0.972),
-        at 0.3 they made 0.52 into 0.96 on JAX and 0.88 into 0.97 on torch
+        at three learning rates with `ema_momentum` 0.9 to 0.999 and SGD at two with 0.9 and
+        0.99: the statistics are off by about that distance, in standard deviations. Up to 0.04
+        apart, new ones changed accuracy by less than 0.01; at 0.065 they began to matter (0.961
+        to 0.972), at 0.3 they made 0.52 into 0.96 on JAX and 0.88 into 0.97 on torch
         (`benchmarks/averaged_weights.py`).
 
     Example:
@@ -44,9 +44,9 @@ class AveragedWeightsStaleStatistics(Rule):
 
     Known limits:
         Not certain. Silent where a `Recalibrate` callback takes care of it, where the distance
-        is small, where `EarlyStopping` puts the weights of the best epoch back, and in loops of
-        your own. It cannot know of a `recalibrate` that comes after `fit`: mute it with
-        `ignore="BNG603"` where you do that. The distance says that statistics are stale, not
+        is small, where `EarlyStopping` puts the weights of the best epoch back, and in custom
+        training loops. It cannot know of a `recalibrate` that comes after `fit`: leave it out
+        with `ignore="BNG603"` where you do that. The distance shows that statistics are stale, not
         how much accuracy that costs, and new statistics do not make a poor average good.
 
     Source:
@@ -65,7 +65,7 @@ class AveragedWeightsStaleStatistics(Rule):
             return
         if averaging.recalibrated or averaging.restored:
             return
-        if averaging.distance is not None and averaging.distance < FAR:
+        if averaging.distance is not None and averaging.distance < MIN_DISTANCE:
             return
         trained = tuple(
             m.path

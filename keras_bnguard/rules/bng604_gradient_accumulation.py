@@ -11,15 +11,15 @@ from keras_bnguard.rules.text import count, some
 
 
 class GradientAccumulation(Rule):
-    """The optimizer accumulates gradients over batches; live BN sees each batch alone.
+    """The optimizer accumulates gradients over batches; trainable BN gets each batch alone.
 
     What it checks:
-        `gradient_accumulation_steps` of the optimizer, and live BN.
+        `gradient_accumulation_steps` of the optimizer, and trainable BN.
 
     Why it matters:
         Accumulation makes eight batches of 4 act like one of 32 for the weights. BN still
-        normalises by 4 rows, and its statistics move at every one of the eight, with the
-        kernels standing still in between.
+        uses the statistics of 4 rows, and updates its own at every one of the eight, while the
+        kernels stay as they are in between.
 
     How it decides:
         The setting of the optimizer, above 1. A fact.
@@ -31,10 +31,10 @@ class GradientAccumulation(Rule):
         Freeze BN, or use GroupNormalization; accumulation does not help BN.
 
     Known limits:
-        Wrappers that accumulate, of other packages, are not seen. Silent without live BN.
+        Wrappers that accumulate, of other packages, are not seen. Silent without trainable BN.
 
     Source:
-        Measured on Keras 3.15.1 with four steps: statistics move at every batch, kernels at
+        Measured on Keras 3.15.1 with four steps: statistics change at every batch, kernels at
         every fourth; keras issue 16633, GradientAccumulator issues 6 and 47.
     """
 
@@ -60,11 +60,11 @@ class GradientAccumulation(Rule):
             layers=paths,
             message=(
                 f"{optimizer.class_name} accumulates gradients over {steps} batches; "
-                f"{count(len(paths), 'live BN layer')} ({some(paths)}) still goes by each batch"
-                f"{sizes}. {inventory.stack} moves their statistics {steps} times per update."
+                f"{count(len(paths), 'trainable BN layer')} ({some(paths)}) still uses each batch"
+                f"{sizes}. {inventory.stack} updates their statistics {steps} times per update."
             ),
             fix=(
-                "freeze the BN, or use a normalisation that does not look across rows:\n"
+                "freeze the BN, or use a normalisation that does not use other rows:\n"
                 "    keras.layers.GroupNormalization(groups=32)"
             ),
             evidence={"accumulation": steps, "batch_size": batch},

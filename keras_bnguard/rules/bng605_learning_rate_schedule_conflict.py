@@ -10,19 +10,19 @@ from keras_bnguard.rules.text import some
 
 
 class LearningRateScheduleConflict(Rule):
-    """The optimizer has a LearningRateSchedule, and a callback assigns the rate.
+    """The optimizer has a LearningRateSchedule, and a callback assigns it.
 
     What it checks:
         The learning rate the optimizer was made with, and the callbacks of this `fit`.
 
     Why it matters:
         Keras 3 raises as soon as the callback assigns: at once with LearningRateScheduler, at
-        the first plateau with ReduceLROnPlateau, which may be hours into the run. Keras 2 says
-        nothing: the rate is set, logged, and overwritten by the schedule before the next step
-        is taken, so the callback has no effect at all.
+        the first plateau with ReduceLROnPlateau, which may be hours into the run. Keras 2 gives
+        no warning: the learning rate is set, logged, and overwritten by the schedule before the
+        next step is taken, so the callback has no effect at all.
 
     How it decides:
-        The optimizer's rate is a LearningRateSchedule, and a LearningRateScheduler or
+        The optimizer's learning rate is a LearningRateSchedule, and a LearningRateScheduler or
         ReduceLROnPlateau is among the callbacks. Certain.
 
     Example:
@@ -34,11 +34,11 @@ class LearningRateScheduleConflict(Rule):
         Use one of the two: a float for the optimizer, or no such callback.
 
     Known limits:
-        A callback of your own that assigns the rate is not seen; every Keras raises there.
+        A callback of your own that assigns the learning rate is not seen; every Keras raises there.
 
     Source:
         Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three backends: with a decay
-        from 0.01 and a callback that says 1e-5, Keras 2 logs 1e-5 and steps with 0.0099.
+        from 0.01 and a callback that sets 1e-5, Keras 2 logs 1e-5 and steps with 0.0099.
         tensorflow issues 36612 and 20619.
     """
 
@@ -52,10 +52,10 @@ class LearningRateScheduleConflict(Rule):
         yield Violation(
             layers=(),
             message=(
-                f"{optimizer.class_name} was made with a LearningRateSchedule"
-                f"{_now(optimizer.learning_rate)}, and {some(optimizer.learning_rate_writers)} "
-                "assigns the "
-                f"learning rate. {_does(inventory.stack, optimizer.learning_rate_writers)}"
+                f"{optimizer.class_name} was made with a "
+                f"LearningRateSchedule{_now(optimizer.learning_rate)}, and "
+                f"{some(optimizer.learning_rate_writers)} assigns the learning rate. "
+                f"{_does(inventory.stack, optimizer.learning_rate_writers)}"
             ),
             fix=(
                 "give the optimizer a float and keep the callback:\n"
@@ -81,11 +81,11 @@ def _now(learning_rate: Optional[float]) -> str:
 def _does(stack: Stack, writers: Iterable[str]) -> str:
     if stack.keras_major == 2:
         return (
-            f"{stack} lets the schedule overwrite the assigned rate before the next "
-            "step: the callback has no effect."
+            f"{stack} lets the schedule overwrite the assigned value before the "
+            "next step: the callback has no effect."
         )
     when = (
-        "at the begin of the first epoch"
+        "at the start of the first epoch"
         if "LearningRateScheduler" in tuple(writers)
         else "at the first plateau"
     )

@@ -1,4 +1,4 @@
-"""BNG606: pretrained layers were thawed at a learning rate made for a new head."""
+"""BNG606: pretrained layers were unfrozen at a learning rate made for a new head."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ ROUNDING = 1e-6
 
 
 class FineTuningRateTooHigh(Rule):
-    """Pretrained layers were thawed at the learning rate of the head, or near it.
+    """Pretrained layers were unfrozen at the learning rate of the head, or near it.
 
     What it checks:
         The learning rate of the first `fit` or phase in which pretrained layers train that
-        were frozen before, against the rate while they were frozen.
+        were frozen before, against that while they were frozen.
 
     Why it matters:
         A new head needs large steps. The same steps move pretrained weights far within the
         first batches, and what they had learnt is lost before the loss shows it. The guides
-        lower the rate by a factor of 10 to 100 when layers are thawed.
+        lower the learning rate by a factor of 10 to 100 when layers are unfrozen.
 
     How it decides:
         A layer with weights that was frozen in the phase before trains now, in a sub-model
-        whose BN carry trained statistics. Then: rate > rate of the head's phase / 10, for the
-        same optimizer class and above 1e-5 (1e-4 for SGD); or rate > 1e-3 with an optimizer of
-        Adam's or RMSprop's family. Where a callback of yours or a schedule sets the rate, it
-        is read at the end of the first epoch instead of at its begin.
+        whose BN carry trained statistics. Then: learning rate > that of the head's phase /
+        10, for the same optimizer class and above 1e-5 (1e-4 for SGD); or > 1e-3 with an
+        optimizer of Adam's or RMSprop's family. Where a callback or a schedule sets the learning
+        rate, it is read at the end of the first epoch, not at its start.
 
     Example:
         model.compile(keras.optimizers.Adam(1e-3), "mse")
@@ -51,12 +51,12 @@ class FineTuningRateTooHigh(Rule):
         model.fit(x, y)
 
     Fix:
-        Compile with a rate at least 10 times lower, or give each `Phase` its own.
+        Compile with a learning rate at least 10 times lower, or give each `Phase` its own.
 
     Known limits:
-        Not certain: some tasks bear more, and rates of different optimizers cannot be compared.
-        Silent in training from scratch, where the fit before had no guard, and where BNG101 or
-        BNG601 tells that the step is not built for these flags.
+        Not certain: some tasks bear more, and learning rates of different optimizers cannot be
+        compared. Silent in training from scratch, where the fit before had no guard, and where
+        BNG101 or BNG601 reports that the step is not built for these flags.
 
     Source:
         The transfer learning guide of Keras: Adam 1e-3 for the head, 1e-5 for all.
@@ -73,7 +73,7 @@ class FineTuningRateTooHigh(Rule):
     ) -> Iterable[Violation]:
         if run.before is None:
             return
-        if optimizer.learning_rate is None or not _rate_counts(optimizer, run.phase_steps):
+        if optimizer.learning_rate is None or not _learning_rate_counts(optimizer, run.phase_steps):
             return
         if step_is_in_doubt(run, optimizer):
             return
@@ -87,13 +87,13 @@ class FineTuningRateTooHigh(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(unfrozen), 'pretrained layer')} frozen before and thawed now: "
+                f"{count(len(unfrozen), 'pretrained layer')} frozen before and unfrozen now: "
                 f"{some(paths)}. {optimizer.class_name} trains them at "
-                f"{optimizer.learning_rate:.3g}, "
-                f"above {limit:.3g} ({why}). {inventory.stack} takes the first steps at that rate."
+                f"{optimizer.learning_rate:.3g}, above {limit:.3g} ({why}). {inventory.stack} "
+                "takes the first steps with it."
             ),
             fix=(
-                "compile with a lower rate before this fit:\n"
+                "compile with a lower learning rate before this fit:\n"
                 f"    optimizer = keras.optimizers.{optimizer.class_name}({limit:.1g})\n"
                 "    model.compile(optimizer=optimizer, loss=..., metrics=...)"
             ),
@@ -123,8 +123,8 @@ def unfrozen_layers(inventory: Inventory, before: Inventory) -> List[LayerFlag]:
     ]
 
 
-def _rate_counts(optimizer: OptimizerFacts, steps: int) -> bool:
-    """Whether the rate that was read is the one steps are taken with."""
+def _learning_rate_counts(optimizer: OptimizerFacts, steps: int) -> bool:
+    """Whether the learning rate that was read is that of the steps."""
     return steps > 0 or (optimizer.rate_settled and not optimizer.rate_is_schedule)
 
 

@@ -23,11 +23,11 @@ class RecompiledInsideFit(Rule):
         callback.
 
     How it decides:
-        `compile()` was called after train begin, and the model has no train function at the
-        next look. Certain.
+        `compile()` was called after the start of training, and the model has no train function
+        at the next check. Certain.
 
     Example:
-        class Thaw(keras.callbacks.Callback):
+        class Unfreeze(keras.callbacks.Callback):
             def on_epoch_end(self, epoch, logs=None):
                 self.model.get_layer("backbone").trainable = True
                 self.model.compile("adam", "mse")

@@ -23,14 +23,14 @@ class PhaseBoundaryLossSpike(Rule):
         without what regularisers add to it.
 
     Why it matters:
-        Thawing should go on from where the head was. A jump says that the first steps broke
-        something: a rate that is too high, BN that switched to batch statistics, or an
-        optimizer that began anew. The weights may never find back to what they had learnt.
+        Unfreezing should go on from where the head was. A jump shows that the first steps broke
+        something: a learning rate that is too high, BN that switched to batch statistics, or an
+        optimizer whose state was lost. The weights may never find back to what they had learnt.
 
     How it decides:
         loss after > 2.0 x loss before, and the jump is more than half of what the phase before
         had gained, and above 0.001. Regularisation terms are taken off on both sides: Keras 3
-        counts only those of weights that train, so thawing adds some. The loss function must
+        counts only those of weights that train, so unfreezing adds some. The loss function must
         be the same, and the losses positive.
 
     Example:
@@ -40,8 +40,8 @@ class PhaseBoundaryLossSpike(Rule):
         model.fit(x, y, epochs=5)                # begins at 1.94
 
     Fix:
-        Go back to the weights before the boundary, then thaw with a lower rate, with a warm-up,
-        and with BN in inference mode.
+        Go back to the weights before the boundary, then unfreeze with a lower learning rate,
+        with a warm-up, and with BN in inference mode.
 
     Known limits:
         Not certain: other data, sample weights or augmentation in the second phase raise the
@@ -87,8 +87,8 @@ class PhaseBoundaryLossSpike(Rule):
                 f"{inventory.stack} goes on from the weights this left behind."
             ),
             fix=(
-                "load the weights from before the boundary, then thaw with a lower rate and a "
-                "warm-up, with BN held:\n"
+                "load the weights from before the boundary, then unfreeze with a lower learning "
+                "rate and a warm-up, with BN in inference mode:\n"
                 "    bng.PhaseScheduler([\n"
                 '        bng.Phase("head", train="head*", learning_rate=1e-3, epochs=5),\n'
                 '        bng.Phase("all", train="*", learning_rate=1e-5, warmup=100, epochs=10),\n'

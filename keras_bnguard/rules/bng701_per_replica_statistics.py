@@ -11,10 +11,10 @@ from keras_bnguard.rules.text import count, some
 
 
 class PerReplicaStatistics(Rule):
-    """Several replicas train, and live BN normalises by the share of each.
+    """Several replicas train, and trainable BN uses the share of each alone.
 
     What it checks:
-        Live BN without `synchronized=True` in a model with more than one replica.
+        Trainable BN without `synchronized=True` in a model with more than one replica.
 
     Why it matters:
         A batch of 64 on eight devices is a batch of 8 for BN. What is stored in the end is
@@ -56,9 +56,8 @@ class PerReplicaStatistics(Rule):
         yield Violation(
             layers=paths,
             message=(
-                f"{inventory.replicas} replicas and {count(len(violation), 'live BN layer')} "
-                "without "
-                f"synchronized=True: {some(paths)}. Each normalises by 1/{inventory.replicas} of "
+                f"{inventory.replicas} replicas and {count(len(violation), 'trainable BN layer')} "
+                f"without synchronized=True: {some(paths)}. Each uses 1/{inventory.replicas} of "
                 f"the batch. {_stores(inventory.stack)}"
             ),
             fix=_fix(inventory.stack),
@@ -70,7 +69,7 @@ def _stores(stack: Stack) -> str:
     if stack.replica_statistics is ReplicaStatistics.AVERAGED:
         return (
             f"{stack} stores the average of the replicas' means and variances, without the "
-            "spread between replicas."
+            "variance between replicas."
         )
     if stack.replica_statistics is ReplicaStatistics.FIRST_REPLICA:
         return f"{stack} stores the statistics of the first replica alone."

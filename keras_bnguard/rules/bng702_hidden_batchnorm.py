@@ -1,4 +1,4 @@
-"""BNG702: BN inside something that Keras cannot look into."""
+"""BNG702: BN inside something that Keras does not inspect."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from keras_bnguard.rules.text import count, some, wrappers_of
 
 
 class HiddenBatchnorm(Rule):
-    """BN sits inside a layer that Keras does not look into.
+    """BN sits inside a layer that Keras does not inspect.
 
     What it checks:
-        TFSMLayer, TorchModuleWrapper, FlaxLayer, JaxLayer and hub layers that hold a torch BN
+        TFSMLayer, TorchModuleWrapper, FlaxLayer, JaxLayer and hub layers with a torch BN
         module, or variables named like moving statistics.
 
     Why it matters:
         A walk over the layers finds no BatchNormalization there. `trainable` and `training`
         may not reach what is inside: a TFSMLayer trains gamma and beta with statistics that
-        never move, a frozen TorchModuleWrapper goes on moving its own.
+        never change, a frozen TorchModuleWrapper goes on updating its own.
 
     How it decides:
         A torch module derives from torch's BN base class, or a variable's name ends in a
@@ -50,20 +50,20 @@ class HiddenBatchnorm(Rule):
         if not violation:
             return
         paths = tuple(norm.path for norm in violation)
-        hosts: Dict[str, List[NormLayer]] = {}
+        wrappers: Dict[str, List[NormLayer]] = {}
         for norm in violation:
-            hosts.setdefault(norm.host or "an unnamed wrapper", []).append(norm)
-        told = "; ".join(_tell(host, norms) for host, norms in hosts.items())
+            wrappers.setdefault(norm.host or "an unnamed wrapper", []).append(norm)
+        inside = "; ".join(_describe(name, norms) for name, norms in wrappers.items())
         unread = f" Not readable at all: {some(inventory.unreadable)}." * bool(inventory.unreadable)
         yield Violation(
             layers=paths,
             message=(
-                f"{count(len(violation), 'BN layer')} out of Keras's sight in {inventory.stack}: "
-                f"{some(paths)}. {told}.{unread}"
+                f"{count(len(violation), 'BN layer')} inside layers that {inventory.stack} does "
+                f"not inspect: {some(paths)}. {inside}.{unread}"
             ),
-            fix=_fix(hosts),
+            fix=_fix(wrappers),
             evidence={
-                "hosts": {host: len(norms) for host, norms in hosts.items()},
+                "wrappers": {name: len(norms) for name, norms in wrappers.items()},
                 "mode_unseen": tuple(n.path for n in violation if n.kind is NormKind.VARIABLES),
                 "unreadable": inventory.unreadable,
             },
@@ -77,28 +77,28 @@ class HiddenBatchnorm(Rule):
         return None
 
 
-def _tell(host: str, norms: List[NormLayer]) -> str:
+def _describe(name: str, norms: List[NormLayer]) -> str:
     inside = some(tuple(dict.fromkeys(norm.class_name for norm in norms)))
     if any(norm.kind is NormKind.VARIABLES for norm in norms):
         seen = "this package watches its statistics; its mode cannot be seen"
     else:
         seen = "this package watches its statistics and its mode; Keras's flags do not reach it"
-    return f"{host} holds {len(norms)} ({inside}): {seen}"
+    return f"{name} contains {len(norms)} ({inside}): {seen}"
 
 
-def _fix(hosts: Dict[str, List[NormLayer]]) -> str:
+def _fix(wrappers: Dict[str, List[NormLayer]]) -> str:
     lines = ["rebuild the model from Keras layers and load the weights into it"]
-    if "TFSMLayer" in hosts:
+    if "TFSMLayer" in wrappers:
         lines += [
             "or export an endpoint for training and name it:",
             "    layer = keras.layers.TFSMLayer(",
             '        path, call_endpoint="serve", call_training_endpoint="train"',
             "    )",
         ]
-    torch = [norm for norms in hosts.values() for norm in norms if norm.kind is NormKind.TORCH]
+    torch = [norm for norms in wrappers.values() for norm in norms if norm.kind is NormKind.TORCH]
     if torch:
         lines += [
-            "or, to keep torch modules still, hold them:",
+            "or, to force torch modules into inference mode:",
             f"    bng.force_inference(model, layers={wrappers_of(torch)})",
         ]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ class StepsPerExecutionHidesBatches(Rule):
         The setting the model was compiled with.
 
     Why it matters:
-        Looks every N batches (`BNGuard(every=N)`), schedules by batch and alarms of your own
+        Checks every N batches (`BNGuard(every=N)`), schedules by batch and alarms of your own
         run less often than written, and see what several steps did as one.
 
     How it decides:
@@ -47,8 +47,8 @@ class StepsPerExecutionHidesBatches(Rule):
             layers=(),
             message=(
                 f"Compiled with steps_per_execution={steps}: {inventory.stack} runs the hooks of "
-                f"batches once per {steps}, so BNGuard(every=1) looks every {steps} batches."
+                f"batches once per {steps}, so BNGuard(every=1) checks every {steps} batches."
             ),
-            fix=('count in executions, or look at epochs:\n    bng.BNGuard(every="epoch")'),
+            fix=('count in executions, or check at epochs:\n    bng.BNGuard(every="epoch")'),
             evidence={"steps_per_execution": steps},
         )

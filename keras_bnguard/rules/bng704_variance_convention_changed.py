@@ -21,7 +21,7 @@ class VarianceConventionChanged(Rule):
     Why it matters:
         Keras 2 stores the variance of such BN times n / (n - 1), n being the values per
         channel of a batch; Keras 3 stores it as it is. With many values that is nothing. With
-        eight it is 14 %, and the statistics move by as much when training goes on.
+        eight it is 14 %, and the statistics change by as much when training goes on.
 
     How it decides:
         The version in the file, and positions of the map x batch size (8 where it is not

@@ -57,7 +57,7 @@ class RuleFilter:
 
         Args:
             select: a code, a prefix ("BNG2"), "ALL", or several of those.
-            ignore: codes or prefixes to mute, or a mapping from one to layer globs.
+            ignore: codes or prefixes to leave out, or a mapping from one to layer globs.
 
         Raises:
             SettingError: a name that is no code and no prefix of one.
@@ -86,7 +86,7 @@ class RuleFilter:
         )
 
     def keep(self, rule: Type[Rule], layers: Sequence[str], model: str) -> Tuple[str, ...]:
-        """The layers of a hit that are not ignored."""
+        """The layers of a violation that are not ignored."""
         kept = list(layers)
         for code, globs in self.ignore:
             if not rule.code.startswith(code):

@@ -40,7 +40,7 @@ def wrappers_of(norms: Sequence[NormLayer]) -> List[str]:
 
 
 def by_container(norms: Sequence[NormLayer]) -> Dict[str, List[NormLayer]]:
-    """The BN layers under the path of the sub-model that holds them, in order."""
+    """The BN layers under the path of the sub-model they belong to, in order."""
     found: Dict[str, List[NormLayer]] = {}
     for norm in norms:
         found.setdefault(norm.container, []).append(norm)
@@ -61,9 +61,9 @@ def freeze_code(inventory: Inventory, norms: Sequence[NormLayer]) -> str:
     """
     lines: List[str] = []
     everywhere = by_container([norm for norm in inventory.norms if norm.kind is NormKind.KERAS])
-    for container, held in by_container(norms).items():
+    for container, inside in by_container(norms).items():
         lines.append(f"base = {reach(container)}")
-        if len(everywhere.get(container, ())) == len(held):
+        if len(everywhere.get(container, ())) == len(inside):
             lines += [
                 "for layer in base.layers:",
                 "    if isinstance(layer, keras.layers.BatchNormalization):",
@@ -71,7 +71,7 @@ def freeze_code(inventory: Inventory, norms: Sequence[NormLayer]) -> str:
             ]
         else:
             lines += [
-                f"for name in {names_code(held)}:",
+                f"for name in {names_code(inside)}:",
                 "    base.get_layer(name).trainable = False",
             ]
     return indent("\n".join([*lines, COMPILE_AGAIN]))

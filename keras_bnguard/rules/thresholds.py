@@ -29,7 +29,7 @@ MAX_LABELS_WITHIN = 0.5
 MAX_WITHIN = 0.6
 """The same ratio for the inputs of a BN (BNG505)."""
 
-MAX_START_LEFT = 0.05
+MAX_INITIAL_WEIGHT = 0.05
 """Remaining weight of the initial value in a moving average (BNG301)."""
 
 MIN_STEPS = 10

@@ -41,8 +41,8 @@ from tests.builders.facts import (
     site,
     stack,
     stuck,
-    switch,
     trainable_change,
+    training_default,
 )
 
 CONTEXT = GraphContext(
@@ -82,7 +82,7 @@ def a_run_full_of_faults() -> Facts:
         functional=True,
         steps_per_execution=2,
         blocks=(BlockFlags("block", ("a",), ("b",)),),
-        training_defaults=(switch("flip", 0),),
+        training_defaults=(training_default("crop", 0),),
         shared=(shared("c", True, False),),
         optimizer=adam(
             weight_decay=0.1,

@@ -1,4 +1,4 @@
-"""Small builders of facts, so that a rule's test says only what matters to it."""
+"""Small builders of facts, so that a rule's test names only what matters to it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def call(training: Optional[bool], owner: str = "backbone", order: int = 1) -> G
     return GraphCall(training, owner, order)
 
 
-def switch(path: str, order: int) -> TrainingDefault:
+def training_default(path: str, order: int) -> TrainingDefault:
     return TrainingDefault(path, "RandomFlip", order)
 
 
@@ -120,7 +120,7 @@ def trainable_change(
 def changed(
     path: str, expected: ExpectedMode = ExpectedMode.TRAINING, **settings: Any
 ) -> StatisticsChange:
-    """A BN whose statistics moved."""
+    """A BN whose statistics changed."""
     known = {
         "why": "trainable",
         "changed": True,
@@ -240,7 +240,7 @@ def skipped(rule: Type[Rule], known: Facts) -> Optional[SkipKind]:
 
 
 def the_violation(rule: Type[Rule], known: Facts) -> Violation:
-    """The one hit of a rule that must fire, its fix read as code."""
+    """The one violation of a rule that must fire, its fix read as code."""
     (violation,) = violations(rule, known)
     assert violation.message.endswith("."), violation.message
     code_of(violation.fix)

@@ -138,7 +138,7 @@ def test_every_declared_value_is_one_that_the_code_knows(rule):
 def test_a_rule_takes_facts_by_their_names(rule, method):
     taken = dict(parameters(getattr(rule, method)))
     assert set(taken) <= {field.name for field in dataclasses.fields(Facts)}
-    # Nothing that only `skip_reason` needs: the evaluator looks at `check`.
+    # Nothing that only `skip_reason` needs: the evaluator reads the signature of `check`.
     assert method == "check" or {n for n, needed in taken.items() if needed} <= set(rule.needs())
 
 
@@ -167,7 +167,7 @@ def test_a_doc_fits_the_line_and_stays_in_ascii(rule):
 
 
 @every_rule
-def test_an_uncertain_rule_says_so_under_its_limits(rule):
+def test_an_uncertain_rule_is_documented_as_such_under_its_limits(rule):
     if not rule.certain:
         assert re.search(
             r"not\s+certain|not\s+as\s+a\s+fault", rule.sections()["Known limits"], re.I

@@ -39,22 +39,22 @@ def test_it_lists_all_changed_layers_with_bn_first():
 
 
 @pytest.mark.parametrize("outcome", list(ChangeOutcome))
-def test_it_says_what_the_engine_does_with_the_change(outcome):
+def test_it_reports_what_the_backend_does_with_the_change(outcome):
     violation = the_violation(
         RULE, facts(run=run(trainable_changes=(trainable_change("bn", outcome=outcome),)))
     )
     assert OUTCOMES[outcome] in violation.message
 
 
-def test_it_groups_by_outcome_and_counts_frozen_and_thawed_layers():
+def test_it_groups_by_outcome_and_counts_frozen_and_unfrozen_layers():
     trainable_changes = (
         trainable_change("a", now=False, outcome=ChangeOutcome.IGNORED),
         trainable_change("b", now=True, outcome=ChangeOutcome.IGNORED),
         trainable_change("c", now=True, outcome=ChangeOutcome.RAISES),
     )
     violation = the_violation(RULE, facts(run=run(trainable_changes=trainable_changes)))
-    assert "1 frozen and 1 thawed (before fit)" in violation.message
-    assert "1 thawed (before fit): the next step will raise" in violation.message
+    assert "1 frozen and 1 unfrozen (before fit)" in violation.message
+    assert "1 unfrozen (before fit): the next step will raise" in violation.message
     assert violation.evidence["frozen"] == 1
     assert violation.evidence["unfrozen"] == 2
     assert violation.evidence["outcomes"] == {"ignored": 2, "raises": 1}
@@ -82,7 +82,7 @@ def test_it_needs_no_step_to_fire():
     ) == ("bn",)
 
 
-def test_flags_flipped_and_compiled_again_are_silent():
+def test_flags_changed_and_compiled_again_are_silent():
     assert not violations(RULE, facts(norm("bn", trainable=False), run=run(trainable_changes=())))
 
 
@@ -97,16 +97,16 @@ def test_models_that_share_layers_with_their_own_compiled_flags_are_silent():
     )
 
 
-def test_one_excused_change_does_not_excuse_the_others():
+def test_one_explained_change_does_not_explain_the_others():
     trainable_changes = (trainable_change("a", explained_by="BNG106"), trainable_change("b"))
     assert layers_of(RULE, facts(run=run(trainable_changes=trainable_changes))) == ("b",)
 
 
-def test_it_cannot_look_at_a_model_that_is_not_compiled():
+def test_it_is_skipped_for_a_model_that_is_not_compiled():
     assert skipped(RULE, facts(run=run(), compiled=False)) is SkipKind.NOT_KNOWN
 
 
-def test_it_cannot_look_where_the_flags_of_an_existing_step_are_not_known():
+def test_it_is_skipped_where_the_flags_of_an_existing_step_are_not_known():
     unknown = facts(run=run(), compiled_flags_known=False, step_built=True)
     fresh = facts(run=run(), compiled_flags_known=False, step_built=False)
     assert skipped(RULE, unknown) is SkipKind.NOT_KNOWN
@@ -114,10 +114,10 @@ def test_it_cannot_look_where_the_flags_of_an_existing_step_are_not_known():
     assert skipped(RULE, facts(run=run())) is None
 
 
-def test_the_models_own_flag_is_told_but_is_no_layer():
-    alone = the_violation(RULE, facts(run=run(trainable_changes=(trainable_change(""),))))
-    assert alone.layers == ()
-    assert "for the model itself. With" in alone.message
+def test_the_models_own_flag_is_reported_but_is_no_layer():
+    violation = the_violation(RULE, facts(run=run(trainable_changes=(trainable_change(""),))))
+    assert violation.layers == ()
+    assert "for the model itself. With" in violation.message
     both = the_violation(
         RULE,
         facts(

@@ -11,30 +11,34 @@ from tests.builders.facts import facts, layers_of, norm, stack, the_violation, v
 RULE = TrainableBatchnormUnderFrozenParent
 
 
-def live(path="backbone/bn", **settings):
+def trainable(path="backbone/bn", **settings):
     return norm(path, frozen_ancestors=("backbone",), **settings)
 
 
 def test_it_fires_on_a_trainable_bn_under_a_frozen_parent():
-    violation = the_violation(RULE, facts(live(), norm("head_bn")))
+    violation = the_violation(RULE, facts(trainable(), norm("head_bn")))
     assert violation.layers == ("backbone/bn",)
     assert "(backbone)" in violation.message
     assert 'base = model.get_layer("backbone")' in violation.fix
 
 
 def test_it_points_at_the_flag_where_that_was_seen():
-    violation = the_violation(RULE, facts(live(), live("backbone/b", flag_source="train.py:9")))
+    violation = the_violation(
+        RULE, facts(trainable(), trainable("backbone/b", flag_source="train.py:9"))
+    )
     assert violation.source == "train.py:9"
 
 
 @pytest.mark.parametrize("name", ["k2", "tfk"])
-def test_keras_2_moves_the_statistics_only(name):
-    assert "keeps gamma and beta" in the_violation(RULE, facts(live(), on=stack(name))).message
+def test_keras_2_updates_the_statistics_only(name):
+    assert "keeps gamma and beta" in the_violation(RULE, facts(trainable(), on=stack(name))).message
 
 
 @pytest.mark.parametrize("name", ["k3-tf", "k3-jax", "k3-torch"])
 def test_keras_3_trains_everything(name):
-    assert "trains gamma and beta" in the_violation(RULE, facts(live(), on=stack(name))).message
+    assert (
+        "trains gamma and beta" in the_violation(RULE, facts(trainable(), on=stack(name))).message
+    )
 
 
 def test_all_flags_trainable_is_silent():
@@ -42,19 +46,21 @@ def test_all_flags_trainable_is_silent():
 
 
 def test_all_flags_frozen_is_silent():
-    assert not violations(RULE, facts(live(trainable=False)))
+    assert not violations(RULE, facts(trainable(trainable=False)))
 
 
-def test_a_held_bn_is_silent():
-    assert not violations(RULE, facts(live(forced_inference=True)))
+def test_a_bn_in_forced_inference_is_silent():
+    assert not violations(RULE, facts(trainable(forced_inference=True)))
 
 
 def test_torch_modules_are_left_to_bng105():
-    assert not violations(RULE, facts(live(kind=NormKind.TORCH)))
+    assert not violations(RULE, facts(trainable(kind=NormKind.TORCH)))
 
 
 def test_a_list_of_names_is_the_fix_where_a_sub_model_has_other_bn():
-    known = facts(live("backbone/a"), live("backbone/b"), norm("backbone/c", trainable=False))
+    known = facts(
+        trainable("backbone/a"), trainable("backbone/b"), norm("backbone/c", trainable=False)
+    )
     violation = the_violation(RULE, known)
     assert layers_of(RULE, known) == ("backbone/a", "backbone/b")
     assert 'for name in ["a", "b"]:' in violation.fix

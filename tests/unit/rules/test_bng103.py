@@ -18,11 +18,11 @@ from tests.builders.facts import (
 RULE = TrainableBatchnormAmongFrozenLayers
 
 
-def convs(frozen, live=0, container="backbone", start=0):
-    """Layers with weights at positions 0, 10, 20, ..., the live ones last."""
+def convs(frozen, trains=0, container="backbone", start=0):
+    """Layers with weights at positions 0, 10, 20, ..., the trainable ones last."""
     return [
         layer(f"{container}/conv{i}", 10 * i, trainable=i >= start + frozen)
-        for i in range(start, start + frozen + live)
+        for i in range(start, start + frozen + trains)
     ]
 
 
@@ -59,8 +59,8 @@ def test_a_heads_own_bn_is_silent():
     assert layers_of(RULE, known) == ("pretrained_bn",)
 
 
-def test_a_bn_that_follows_a_thawed_layer_is_silent():
-    known = facts(bn(position=95), bn("backbone/bn2", 105), layers=convs(10, live=1))
+def test_a_bn_that_follows_an_unfrozen_layer_is_silent():
+    known = facts(bn(position=95), bn("backbone/bn2", 105), layers=convs(10, trains=1))
     assert layers_of(RULE, known) == ("backbone/bn",)
 
 
@@ -75,7 +75,7 @@ def test_statistics_at_default_are_silent():
     assert not violations(RULE, facts(bn(at_default=None), layers=convs(10)))
 
 
-def test_frozen_held_and_called_with_false_are_silent():
+def test_frozen_forced_and_called_with_false_are_silent():
     unchanged = (
         bn(trainable=False),
         bn(frozen_ancestors=("backbone",)),
@@ -102,13 +102,13 @@ def test_layers_after_the_last_trained_bn_do_not_count():
 
 
 def test_data_that_frozen_statistics_would_not_fit_make_it_an_info():
-    live = norm("backbone/bn", position=5)
+    bn_layer = norm("backbone/bn", position=5)
     others = [layer("backbone/c1", 1, trainable=False), layer("backbone/c2", 4, trainable=False)]
     off = sampled(reached("backbone/bn", mean_shift=2.0))
-    violation = the_violation(RULE, facts(live, layers=others, data=off))
+    violation = the_violation(RULE, facts(bn_layer, layers=others, data=off))
     assert violation.severity == "info"
     assert "1 of 1 would not describe them" in violation.message
     fits = sampled(reached("backbone/bn", mean_shift=0.1))
-    assert the_violation(RULE, facts(live, layers=others, data=fits)).severity is None
+    assert the_violation(RULE, facts(bn_layer, layers=others, data=fits)).severity is None
     few = sampled(reached("backbone/bn", mean_shift=2.0), rows=8)
-    assert the_violation(RULE, facts(live, layers=others, data=few)).severity is None
+    assert the_violation(RULE, facts(bn_layer, layers=others, data=few)).severity is None

@@ -26,7 +26,7 @@ def known(*now, before=None, **settings):
     return facts(*now, run=run(before=past(*before), **settings))
 
 
-def test_it_names_what_stood_still_before_and_trains_now():
+def test_it_names_what_was_frozen_before_and_trains_now():
     violation = the_violation(RULE, known(norm("base/bn"), norm("head_bn", at_default=True)))
     assert violation.layers == ("base/bn",)
     assert "10 steps" in violation.message
@@ -38,13 +38,13 @@ def test_a_momentum_without_a_half_life_is_left_out(momentum):
     assert "half of" not in the_violation(RULE, known(norm("base/bn", momentum=momentum))).message
 
 
-def test_held_and_called_with_false_count_as_still():
+def test_forced_and_called_with_false_count_as_frozen():
     for settings in ({"forced_inference": True}, {"calls": (call(False),)}):
         assert violations(RULE, known(norm("base/bn"), before=[norm("base/bn", **settings)]))
         assert not violations(RULE, known(norm("base/bn", **settings)))
 
 
-def test_silent_where_only_gamma_and_beta_are_thawed():
+def test_silent_where_only_gamma_and_beta_are_unfrozen():
     assert not violations(RULE, known(norm("base/bn", forced_inference=True)))
 
 
@@ -67,6 +67,6 @@ def test_silent_where_the_step_is_built_for_other_flags():
     )
 
 
-def test_it_cannot_look_where_nothing_came_before():
+def test_it_is_skipped_where_nothing_came_before():
     assert skipped(RULE, facts(run=run())) is SkipKind.NOT_KNOWN
     assert skipped(RULE, known(norm("base/bn"))) is None

@@ -26,7 +26,7 @@ def torch(path="wrapper/0", **settings):
     return frozen(path, **{**known, **settings})
 
 
-def test_it_fires_on_a_v1_layer_whose_statistics_stand_still():
+def test_it_fires_on_a_v1_layer_whose_statistics_do_not_change():
     known = facts(frozen(class_name="BatchNormalizationV1"), on=stack("k2"), run=run())
     violation = the_violation(RULE, known)
     assert violation.layers == ("bn",)
@@ -57,20 +57,20 @@ def test_both_kinds_get_both_fixes():
     assert "module.eval()" in fix
 
 
-def test_stock_bn_is_silent():
+def test_builtin_bn_is_silent():
     assert not violations(RULE, facts(norm("bn", trainable=False), run=run()))
 
 
-def test_a_subclass_that_stands_still_is_silent():
+def test_a_subclass_that_runs_in_inference_mode_is_silent():
     still = NormBehaviour(trainable_updates=True, frozen_updates=False, frozen_uses_batch=False)
     assert not violations(RULE, facts(frozen(behaviour=still), run=run()))
 
 
-def test_a_live_layer_is_silent():
+def test_a_trainable_layer_is_silent():
     assert not violations(RULE, facts(frozen(trainable=True), torch(trainable=True), run=run()))
 
 
-def test_a_held_layer_is_silent():
+def test_a_layer_in_forced_inference_is_silent():
     assert not violations(
         RULE, facts(frozen(forced_inference=True), torch(forced_inference=True), run=run())
     )

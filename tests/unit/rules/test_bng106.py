@@ -13,23 +13,23 @@ def test_it_fires_where_two_compiled_models_want_different_flags():
     pairs = (shared("bn1", True, False), shared("bn2", True, False), shared("bn3", True, True))
     violation = the_violation(RULE, facts(norm("bn1"), norm("bn2"), norm("bn3"), shared=pairs))
     assert violation.layers == ("bn1", "bn2")
-    assert "also held by gan with the opposite flag" in violation.message
+    assert "also part of gan with the opposite flag" in violation.message
     assert "0 frozen, 2 trainable" in violation.message
 
 
-def test_it_says_when_this_keras_reads_flags():
+def test_it_reports_when_this_keras_reads_flags():
     pairs = (shared("bn", True, False),)
-    said = {
+    described = {
         name: the_violation(RULE, facts(norm("bn"), on=stack(name), shared=pairs)).message
         for name in ("k2", "k3-tf", "k3-jax", "k3-torch")
     }
-    assert "its own compile()" in said["k2"]
-    assert "at its first step" in said["k3-tf"]
-    assert "raise or mix weights" in said["k3-jax"]
-    assert "counts at once" in said["k3-torch"]
+    assert "its own compile()" in described["k2"]
+    assert "of its first step" in described["k3-tf"]
+    assert "raise or mix weights" in described["k3-jax"]
+    assert "counts at once" in described["k3-torch"]
 
 
-def test_it_says_that_the_other_model_contains_this_one():
+def test_it_reports_that_the_other_model_contains_this_one():
     pairs = (shared("bn", True, False, contains=True),)
     assert "gan contains this model" in the_violation(RULE, facts(norm("bn"), shared=pairs)).message
 
@@ -38,7 +38,7 @@ def test_equal_flags_are_silent():
     assert not violations(RULE, facts(norm("bn"), shared=(shared("bn", True, True),)))
 
 
-def test_a_bn_that_is_not_shared_is_silent_and_that_counts_as_looked():
+def test_a_bn_that_is_not_shared_is_silent_and_that_counts_as_searched():
     known = facts(norm("bn"), shared=())
     assert not violations(RULE, known)
     assert skipped(RULE, known) is None

@@ -22,5 +22,5 @@ def test_silent_at_the_edges_of_blocks():
     assert skipped(RULE, facts(blocks=blocks)) is None
 
 
-def test_it_cannot_look_where_nobody_looked_for_blocks():
+def test_it_is_skipped_where_nobody_searched_for_blocks():
     assert skipped(RULE, facts()) is SkipKind.NOT_COLLECTED

@@ -8,35 +8,39 @@ from tests.builders.facts import call, facts, norm, stack, the_violation, violat
 RULE = TrainingFalseIgnored
 
 
-def told(path="backbone/bn", **settings):
+def call_with_false(path="backbone/bn", **settings):
     return norm(path, calls=(call(False),), **settings)
 
 
 def test_it_fires_where_this_keras_overrides_the_graphs_false():
-    violation = the_violation(RULE, facts(told(), told("backbone/bn2"), norm("head_bn")))
+    violation = the_violation(
+        RULE, facts(call_with_false(), called_with_false("backbone/bn2"), norm("head_bn"))
+    )
     assert violation.layers == ("backbone/bn", "backbone/bn2")
     assert "called with training=False at backbone" in violation.message
     assert "keras 3.15.1 on tensorflow overrides" in violation.message
 
 
 def test_the_fix_freezes_the_bn_of_the_model_that_is_called():
-    fix = the_violation(RULE, facts(told(), norm("head_bn"))).fix
+    fix = the_violation(RULE, facts(call_with_false(), norm("head_bn"))).fix
     assert 'base = model.get_layer("backbone")' in fix
     assert "for layer in base.layers:" in fix
     assert "_flatten_layers" not in fix
 
 
 def test_a_keras_that_honours_it_is_silent():
-    assert not violations(RULE, facts(told(), on=stack("k2")))
-    assert not violations(RULE, facts(told(), on=stack("k3-jax", graph_false_honoured=True)))
+    assert not violations(RULE, facts(call_with_false(), on=stack("k2")))
+    assert not violations(
+        RULE, facts(call_with_false(), on=stack("k3-jax", graph_false_honoured=True))
+    )
 
 
 def test_a_frozen_bn_is_silent():
-    assert not violations(RULE, facts(told(trainable=False)))
+    assert not violations(RULE, facts(call_with_false(trainable=False)))
 
 
-def test_a_held_bn_is_silent():
-    assert not violations(RULE, facts(told(forced_inference=True)))
+def test_a_bn_in_forced_inference_is_silent():
+    assert not violations(RULE, facts(call_with_false(forced_inference=True)))
 
 
 def test_a_subclassed_call_that_passes_false_is_silent():
@@ -49,4 +53,4 @@ def test_it_points_at_the_call_where_that_was_seen():
         RULE, facts(norm("a", calls=(call(True), call(False))), norm("b", calls=(known,)))
     )
     assert violation.source == "train.py:12"
-    assert the_violation(RULE, facts(told())).source is None
+    assert the_violation(RULE, facts(call_with_false())).source is None

@@ -17,7 +17,7 @@ def test_it_fires_where_this_keras_obeys_the_graphs_true_in_predict():
     assert "tf.keras 2.15.0 on tensorflow" in violation.message
 
 
-def test_a_hold_does_not_help_in_predict():
+def test_forced_inference_does_not_help_in_predict():
     assert violations(RULE, facts(wired(forced_inference=True), on=stack("tfk")))
 
 

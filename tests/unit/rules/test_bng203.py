@@ -49,7 +49,7 @@ def test_a_leak_that_leaves_the_bn_in_training_mode_is_silent():
     assert not violations(RULE, facts(norm("head_bn"), run=run(calls=harmless)))
 
 
-def test_bn_that_are_meant_to_stand_still_are_silent():
+def test_bn_in_inference_mode_are_silent():
     for still in (
         norm("head_bn", trainable=False),
         norm("head_bn", forced_inference=True),
@@ -58,7 +58,7 @@ def test_bn_that_are_meant_to_stand_still_are_silent():
         assert not violations(RULE, facts(still, run=leaking()))
 
 
-def test_it_cannot_look_before_a_step_was_observed():
+def test_it_is_skipped_before_a_step_was_observed():
     known = facts(norm("head_bn"), run=run())
     assert not violations(RULE, known)
     assert skipped(RULE, known) is SkipKind.TOO_EARLY

@@ -33,13 +33,13 @@ def test_it_fires_where_a_step_ran_in_inference_mode():
     violation = the_violation(RULE, known())
     assert violation.layers == ("bn",)
     assert "After 10 steps mean and variance are bit-identical" in violation.message
-    assert "moved in 1 of 1" in violation.message
+    assert "changed in 1 of 1" in violation.message
     assert "keras 3.15.1 on jax" in violation.message
     assert "self(x, training=True)" in violation.fix
 
 
 def test_it_fires_where_gamma_and_beta_were_not_read():
-    assert "moved in 0 of 1" in the_violation(RULE, known(inference(affine_changed=None))).message
+    assert "changed in 0 of 1" in the_violation(RULE, known(inference(affine_changed=None))).message
 
 
 def test_momentum_that_is_not_known_does_not_silence_it():
@@ -54,9 +54,9 @@ def test_a_frozen_bn_is_silent():
     assert not violations(RULE, known(inference(expected=ExpectedMode.INFERENCE)))
 
 
-def test_a_bn_held_by_this_package_is_silent():
-    held = inference(expected=ExpectedMode.INFERENCE, why="held")
-    assert not violations(RULE, known(held, norm("bn", forced_inference=True)))
+def test_a_bn_forced_by_this_package_is_silent():
+    forced = inference(expected=ExpectedMode.INFERENCE, why="forced")
+    assert not violations(RULE, known(forced, norm("bn", forced_inference=True)))
 
 
 def test_training_false_at_every_call_site_is_silent():
@@ -65,15 +65,15 @@ def test_training_false_at_every_call_site_is_silent():
     assert violations(RULE, known(calls={"bn": (site(False, explicit=False), site(None))}))
 
 
-def test_statistics_that_moved_and_were_put_back_are_left_to_bng405():
+def test_statistics_that_changed_and_were_put_back_are_left_to_bng405():
     assert not violations(RULE, known(inference(ran=RunMode.TRAINING)))
 
 
-def test_statistics_that_moved_are_silent():
+def test_statistics_that_changed_are_silent():
     assert not violations(RULE, known(changed("bn", ran=RunMode.INFERENCE, affine_changed=True)))
 
 
-def test_gamma_and_beta_that_did_not_move_are_silent():
+def test_gamma_and_beta_that_did_not_change_are_silent():
     assert not violations(RULE, known(inference(affine_changed=False)))
 
 
@@ -97,7 +97,7 @@ def test_it_is_silent_before_the_first_step():
     assert not violations(RULE, known(steps=0))
 
 
-def test_it_cannot_look_before_a_step_was_observed():
+def test_it_is_skipped_before_a_step_was_observed():
     blind = facts(norm("bn"), run=run(stuck("bn", affine_changed=True)))
     assert not violations(RULE, blind)
     assert skipped(RULE, blind) is SkipKind.TOO_EARLY

@@ -15,7 +15,7 @@ def inside(steps=5, graph=False, **settings):
 
 
 @pytest.mark.parametrize(
-    ("on", "graph", "steps", "says"),
+    ("on", "graph", "steps", "words"),
     [
         ("k3-jax", False, 5, "5 times"),
         ("k3-tf", True, None, "once per time step"),
@@ -23,10 +23,10 @@ def inside(steps=5, graph=False, **settings):
         ("tfk", True, 5, "twice"),
     ],
 )
-def test_it_says_how_often_this_stack_updates(on, graph, steps, says):
+def test_it_reports_how_often_this_stack_updates(on, graph, steps, words):
     violation = the_violation(RULE, facts(inside(steps, graph), norm("bn"), on=stack(on)))
     assert violation.layers == ("td/bn",)
-    assert f"{says} in every training step" in violation.message
+    assert f"{words} in every training step" in violation.message
 
 
 def test_silent_for_norms_in_inference_mode():

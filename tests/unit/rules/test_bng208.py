@@ -13,7 +13,7 @@ def test_it_names_who_makes_the_mask_and_who_drops_it():
     violation = the_violation(RULE, facts(norm("bn", graph_context=LOST), norm("other")))
     assert violation.layers == ("bn",)
     assert "without the mask of masking" in violation.message
-    assert "conv1d does not hand it on" in violation.message
+    assert "conv1d does not propagate it" in violation.message
 
 
 def test_silent_where_the_mask_arrives_and_in_inference_mode():

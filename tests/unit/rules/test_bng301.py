@@ -25,7 +25,7 @@ HYPER = {"epochs": 2, "steps": 10}
 def over(
     *ema_biases, statistics_changes=None, fit_settings=HYPER, norms=None, data=None, **settings
 ):
-    """Training is over; every BN of the lags moved."""
+    """Training is over; every BN with an EMA bias changed."""
     norms = norms or [norm(item.path) for item in ema_biases]
     statistics_changes = statistics_changes or [changed(item.path) for item in ema_biases]
     known = run(
@@ -52,7 +52,7 @@ def measured(mean=5.0, variance=4.0, moving_mean=0.0, moving_variance=1.0, **set
     return reached("bn", **{k: np.full(3, v) for k, v in parts.items()}, **settings)
 
 
-def test_it_fires_at_train_end_on_what_is_left_of_the_start():
+def test_it_fires_at_the_end_of_training_on_the_remaining_initial_value():
     violation = the_violation(RULE, over(late(), ema_bias("ok")))
     assert violation.layers == ("bn",)
     assert "20 steps at momentum 0.99 leave 82 %" in violation.message
@@ -114,7 +114,7 @@ def test_bn_that_do_not_learn_statistics_are_silent(settings):
     assert not violations(RULE, before(measured(), norms=[norm("bn", **settings)]))
 
 
-def test_bn_that_did_not_move_are_silent():
+def test_bn_that_did_not_change_are_silent():
     assert not violations(RULE, over(late(), statistics_changes=[changed("bn", changed=False)]))
 
 
@@ -128,7 +128,7 @@ def test_non_finite_statistics_are_left_to_others():
     )
 
 
-def test_without_data_it_cannot_look_before_training_is_over():
+def test_without_data_it_is_skipped_before_training_is_over():
     assert skipped(RULE, facts(norm("bn"), fit_settings=HYPER)) is SkipKind.MISSING_FACT
     unknown = facts(norm("bn"), fit_settings={"epochs": 2, "steps": None})
     assert skipped(RULE, unknown) is SkipKind.TOO_EARLY

@@ -9,12 +9,12 @@ from tests.builders.facts import facts, norm, the_violation, violations
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "words"),
     [
         ({"momentum": 0.1}, "at momentum 0.1, 90 % is of the last batch alone"),
         ({"momentum": 0.0}, "at momentum 0, 100 % is of the last batch alone"),
-        ({"momentum": 1.0}, "momentum 1 never moves"),
-        ({"momentum": 0.99995}, "moves 0.005 % of the way a step"),
+        ({"momentum": 1.0}, "momentum 1 never updates"),
+        ({"momentum": 0.99995}, "takes over 0.005 % of a batch"),
         ({"momentum": -0.1}, "run away"),
         ({"momentum": 1.01}, "run away"),
         ({"epsilon": 0.0}, "epsilon 0 divides by zero"),
@@ -22,10 +22,10 @@ from tests.builders.facts import facts, norm, the_violation, violations
         ({"epsilon": 0.5}, "epsilon 0.5 shrinks"),
     ],
 )
-def test_it_says_what_the_value_does(settings, says):
+def test_it_reports_what_the_value_does(settings, words):
     violation = the_violation(RULE, facts(norm("a", **settings), norm("b")))
     assert violation.layers == ("a",)
-    assert says in violation.message
+    assert words in violation.message
 
 
 @pytest.mark.parametrize("momentum", [0.5, 0.9, 0.99, 0.999, 0.9997])

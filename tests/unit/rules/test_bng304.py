@@ -7,14 +7,14 @@ from tests.builders.facts import facts, norm, the_violation, violations
 
 
 @pytest.mark.parametrize(
-    ("dtype", "says"), [("float16", "above 65504 is stored as inf"), ("bfloat16", "lost in")]
+    ("dtype", "words"), [("float16", "above 65504 is stored as inf"), ("bfloat16", "lost in")]
 )
-def test_it_says_what_sixteen_bits_do(dtype, says):
+def test_it_reports_what_sixteen_bits_do(dtype, words):
     violation = the_violation(
         RULE, facts(norm("bn", stats_dtype=dtype), norm("other", stats_dtype="float32"))
     )
     assert violation.layers == ("bn",)
-    assert says in violation.message
+    assert words in violation.message
     assert f"mixed_{dtype}" in violation.fix
 
 

@@ -22,11 +22,11 @@ def test_a_frozen_bn_at_its_start_values_fires():
 @pytest.mark.parametrize(
     "settings", [{"frozen_ancestors": ("backbone",)}, {"calls": (call(False), call(False))}]
 )
-def test_so_does_one_that_is_meant_to_stand_still_otherwise(settings):
+def test_so_does_one_that_is_frozen_in_another_way(settings):
     assert layers_of(RULE, facts(fresh("backbone/bn", **settings))) == ("backbone/bn",)
 
 
-def test_a_live_bn_among_trained_siblings_of_a_sub_model_fires():
+def test_a_trainable_bn_among_trained_siblings_of_a_sub_model_fires():
     known = facts(norm("backbone/a"), fresh("backbone/b"), norm("backbone/c"), fresh("head_bn"))
     violation = the_violation(RULE, known)
     assert violation.layers == ("backbone/b",)
@@ -51,10 +51,10 @@ def test_in_a_flat_model_only_a_bn_between_trained_ones_fires():
     assert layers_of(RULE, facts(*flat)) == ("b",)
 
 
-def test_a_held_bn_fires_only_where_its_siblings_say_so():
-    alone = fresh("backbone/b", forced_inference=True)
-    assert not violations(RULE, facts(alone))
-    assert layers_of(RULE, facts(norm("backbone/a"), alone)) == ("backbone/b",)
+def test_a_forced_bn_fires_only_where_its_siblings_are_trained():
+    forced = fresh("backbone/b", forced_inference=True)
+    assert not violations(RULE, facts(forced))
+    assert layers_of(RULE, facts(norm("backbone/a"), forced)) == ("backbone/b",)
 
 
 def test_a_fresh_head_beside_a_trained_backbone_is_silent():

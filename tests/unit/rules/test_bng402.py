@@ -7,23 +7,25 @@ RULE = NonFiniteStatistics
 
 
 def test_it_names_the_vectors_that_are_not_finite():
-    sick = changed("bn", nonfinite=("moving_mean", "moving_variance"))
-    violation = the_violation(RULE, facts(norm("bn"), norm("bn2"), run=run(sick, changed("bn2"))))
+    invalid = changed("bn", nonfinite=("moving_mean", "moving_variance"))
+    violation = the_violation(
+        RULE, facts(norm("bn"), norm("bn2"), run=run(invalid, changed("bn2")))
+    )
     assert violation.layers == ("bn",)
     assert "bn (moving_mean, moving_variance)" in violation.message
     assert "after 10 steps" in violation.message
     assert "recalibrate" in violation.fix
 
 
-def test_it_fires_at_train_begin():
-    sick = stuck("bn", nonfinite=("moving_variance",))
-    violation = the_violation(RULE, facts(norm("bn", trainable=False), run=run(sick, steps=0)))
+def test_it_fires_at_the_start_of_training():
+    invalid = stuck("bn", nonfinite=("moving_variance",))
+    violation = the_violation(RULE, facts(norm("bn", trainable=False), run=run(invalid, steps=0)))
     assert "after 0 steps" in violation.message
 
 
 def test_recalibration_is_no_cure_for_gamma_and_beta():
-    sick = changed("bn", nonfinite=("gamma",))
-    assert "recalibrate" not in the_violation(RULE, facts(norm("bn"), run=run(sick))).fix
+    invalid = changed("bn", nonfinite=("gamma",))
+    assert "recalibrate" not in the_violation(RULE, facts(norm("bn"), run=run(invalid))).fix
 
 
 def test_finite_vectors_are_silent():

@@ -6,7 +6,7 @@ from tests.builders.facts import changed, facts, norm, run, the_violation, viola
 RULE = DeadOrNegativeVariance
 
 
-def test_it_tells_the_variances_and_the_gain_of_a_dead_channel():
+def test_it_reports_the_variances_and_the_gain_of_a_dead_channel():
     dead = changed("bn", dead_channels=2, min_variance=1e-9, median_variance=0.5)
     violation = the_violation(RULE, facts(norm("bn"), run=run(dead)))
     assert violation.layers == ("bn",)

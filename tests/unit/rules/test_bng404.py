@@ -25,7 +25,7 @@ def still(path="bn", **settings):
     return changed(path, ExpectedMode.INFERENCE, **{**known, **settings})
 
 
-def test_it_fires_on_a_frozen_bn_that_moved():
+def test_it_fires_on_a_frozen_bn_that_changed():
     known = facts(norm("bn", trainable=False), on=stack("k3-tf"), run=run(still(), still("bn2")))
     violation = the_violation(RULE, known)
     assert violation.layers == ("bn", "bn2")
@@ -54,11 +54,11 @@ def test_statistics_that_another_model_may_have_trained_are_silent():
     assert not violations(RULE, facts(norm("bn"), run=changed_there))
 
 
-def test_a_live_bn_is_silent():
+def test_a_trainable_bn_is_silent():
     assert not violations(RULE, facts(norm("bn"), run=run(changed("bn"))))
 
 
-def test_a_bn_that_stood_still_is_silent():
+def test_a_bn_that_did_not_change_is_silent():
     assert not violations(RULE, facts(norm("bn"), run=run(stuck("bn", ExpectedMode.INFERENCE))))
 
 
@@ -72,7 +72,7 @@ def test_statistics_of_a_teacher_that_the_step_does_not_run_are_silent():
     assert violations(RULE, facts(norm("teacher/bn", kind=NormKind.VARIABLES), run=observed))
 
 
-def test_it_cannot_look_before_the_first_step():
+def test_it_is_skipped_before_the_first_step():
     known = facts(norm("bn"), run=run(still(), steps=0))
     assert not violations(RULE, known)
     assert skipped(RULE, known) is SkipKind.TOO_EARLY

@@ -33,12 +33,13 @@ def test_it_fires_where_the_cause_is_not_known():
     violation = the_violation(RULE, known())
     assert violation.layers == ("bn",)
     assert (
-        "bit-identical after 10 steps in 1 live BN layer: bn (momentum 0.99)" in violation.message
+        "bit-identical after 10 steps in 1 trainable BN layer: bn (momentum 0.99)"
+        in violation.message
     )
     assert "cause unknown" in violation.message
 
 
-def test_statistics_that_moved_and_were_put_back_fire():
+def test_statistics_that_changed_and_were_put_back_fire():
     violation = the_violation(RULE, known(stuck("bn", ran=RunMode.TRAINING), calls=TRAINED))
     assert "something puts the old values back" in violation.message
     assert violation.evidence["ran_in_training"] == ("bn",)
@@ -58,7 +59,7 @@ def test_training_false_at_every_call_site_is_silent():
     assert not violations(RULE, known(calls=on_purpose))
 
 
-def test_a_bn_that_moved_is_silent():
+def test_a_bn_that_changed_is_silent():
     assert not violations(RULE, known(changed("bn")))
 
 
@@ -96,7 +97,7 @@ def test_it_is_skipped_before_the_first_step():
 
 
 def test_statistics_that_are_nan_are_silent():
-    """They stay NaN whatever the step does: BNG402 says so."""
+    """They stay NaN whatever the step does: BNG402 reports it."""
     assert not violations(
         RULE, known(replace(stuck("bn", ran=RunMode.TRAINING), nonfinite=("moving_mean",)))
     )

@@ -66,6 +66,6 @@ def test_frozen_still_and_non_finite_bn_are_silent():
     assert not violations(RULE, known(drifted(nonfinite=("moving_mean",))))
 
 
-def test_it_cannot_look_before_the_first_step():
+def test_it_is_skipped_before_the_first_step():
     assert skipped(RULE, known(steps=0)) is SkipKind.TOO_EARLY
     assert skipped(RULE, known()) is None

@@ -67,7 +67,7 @@ def test_nan_is_left_to_others():
     assert not violations(RULE, over(ema_bias("bn", shift=float("nan"))))
 
 
-def test_it_cannot_look_before_training_is_over():
+def test_it_is_skipped_before_training_is_over():
     known = facts(norm("bn"), run=run(changed("bn")))
     assert skipped(RULE, known) is SkipKind.TOO_EARLY
     assert skipped(RULE, over(ema_bias("bn"))) is None

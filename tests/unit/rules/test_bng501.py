@@ -42,7 +42,7 @@ def test_it_names_data_that_were_not_rescaled():
 
 
 @pytest.mark.parametrize(
-    ("name", "scale", "said"),
+    ("name", "scale", "words"),
     [
         ("resnet50", 1e-4, "resnet50 expects pixels from 0 to 255 less the mean"),
         ("resnet50v2", 2e4, "not rescaled; resnet50v2 expects pixels from -1 to 1"),
@@ -51,8 +51,8 @@ def test_it_names_data_that_were_not_rescaled():
         ("densenet121", 5e3, "not rescaled; densenet121 expects pixels from 0 to 1"),
     ],
 )
-def test_it_knows_what_models_of_keras_applications_expect(name, scale, said):
-    assert said in the_violation(RULE, known(scale, path=f"{name}/bn")).message
+def test_it_knows_what_models_of_keras_applications_expect(name, scale, words):
+    assert words in the_violation(RULE, known(scale, path=f"{name}/bn")).message
 
 
 def test_constant_data_are_named():

@@ -85,13 +85,13 @@ def test_bn_that_do_not_mind_are_silent(settings):
     assert not violations(RULE, fed(2, norms=[norm("bn", **settings)]))
 
 
-def test_arrays_of_an_audit_say_nothing_of_the_batch():
+def test_arrays_of_an_audit_do_not_define_a_batch():
     item = reached("bn", values=4.0, values_per_row=1.0)
     data = sampled(item, full_rows=4, ordered=False)
     assert not violations(RULE, facts(norm("bn"), data=data))
 
 
-def test_it_cannot_look_where_the_batch_is_unknown():
+def test_it_is_skipped_where_the_batch_is_unknown():
     assert skipped(RULE, facts(norm("bn"))) is SkipKind.NOT_KNOWN
     assert skipped(RULE, fed(4)) is None
     assert skipped(RULE, facts(norm("bn", trainable=False))) is None

@@ -68,7 +68,7 @@ def test_frozen_bn_and_renorm_are_silent():
     assert not violations(RULE, fed(65, norms=[norm("bn", renorm=True)]))
 
 
-def test_it_says_why_it_cannot_look():
+def test_it_is_skipped_with_a_reason():
     assert skipped(RULE, fed(65, steps_per_epoch=2)) is SkipKind.NOT_KNOWN
     assert not violations(RULE, fed(65, steps_per_epoch=2))
     unknown = facts(norm("bn"), fit_settings={"epochs": 1})

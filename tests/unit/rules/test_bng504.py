@@ -50,7 +50,7 @@ def test_one_bn_of_many_is_silent():
     assert violations(RULE, known(*many[:6], off("base/late")))
 
 
-def test_default_statistics_and_live_bn_are_silent():
+def test_default_statistics_and_trainable_bn_are_silent():
     data = sampled(off())
     assert not violations(
         RULE, facts(norm("base/bn2", trainable=False, at_default=True), data=data)
@@ -86,6 +86,6 @@ def test_non_finite_data_are_silent(settings):
     assert not violations(RULE, known(off(**settings)))
 
 
-def test_it_says_why_it_cannot_look():
+def test_it_is_skipped_with_a_reason():
     known_why = known(missing={DataPart.NORMS: "the model is not built yet"})
     assert skipped(RULE, known_why) is SkipKind.NOT_MEASURED

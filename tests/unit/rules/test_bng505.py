@@ -71,19 +71,19 @@ def test_rare_classes_are_silent_though_most_batches_have_one_label():
     )
 
 
-def test_frozen_bn_do_not_mind():
+def test_frozen_bn_are_silent():
     frozen = [norm("bn", trainable=False)]
     assert not violations(RULE, known(norms=frozen, labels=labels(within_batch_variance_ratio=0.0)))
 
 
 @pytest.mark.parametrize("data", [{"ordered": False}, {"batches": 7}, {"full_rows": 3}])
-def test_too_little_to_say_is_silent(data):
+def test_too_little_data_is_silent(data):
     found = known(**data, labels=labels(within_batch_variance_ratio=0.0))
     assert not violations(RULE, found)
     assert skipped(RULE, found)
 
 
-def test_it_says_why_it_cannot_look():
+def test_it_is_skipped_with_a_reason():
     assert skipped(RULE, known(ordered=False)) is SkipKind.NOT_MEASURED
     missing = known(missing={DataPart.NORMS: "the model is not built yet"})
     assert skipped(RULE, missing) is SkipKind.NOT_MEASURED

@@ -6,11 +6,11 @@ from keras_bnguard.records import AUDIT, DataPart, Moment, MomentKind, SkipKind
 from keras_bnguard.rules.bng506_train_inference_gap import TrainInferenceGap
 from tests.builders.facts import facts, gap, norm, sampled, skipped, the_violation, violations
 
-TRAIN_END = Moment(MomentKind.TRAIN_END)
+AT_THE_END = Moment(MomentKind.TRAIN_END)
 RULE = TrainInferenceGap
 
 
-def known(found, moment=TRAIN_END, norms=None, fit_settings=None, **data):
+def known(found, moment=AT_THE_END, norms=None, fit_settings=None, **data):
     norms = norms or [norm("bn")]
     return facts(*norms, fit_settings=fit_settings, data=sampled(gap=found, moment=moment, **data))
 
@@ -18,7 +18,7 @@ def known(found, moment=TRAIN_END, norms=None, fit_settings=None, **data):
 def test_it_fires_where_inference_is_much_worse():
     violation = the_violation(RULE, known(gap(0.1, 1.5, accuracy=(0.97, 0.54))))
     assert violation.layers == ("bn",)
-    assert "loss of 0.1 with live BN by the batch and 1.5" in violation.message
+    assert "loss of 0.1 with batch statistics and 1.5" in violation.message
     assert "accuracy 0.970 and 0.540" in violation.message
     assert "bng.recalibrate" in violation.fix
 
@@ -52,7 +52,7 @@ def test_batches_of_a_few_values_are_silent():
 def test_a_model_that_has_not_trained_is_silent_in_an_audit_only():
     fresh = [norm("bn", at_default=True)]
     assert not violations(RULE, known(gap(0.1, 1.5), AUDIT, fresh))
-    assert violations(RULE, known(gap(0.1, 1.5), TRAIN_END, fresh))
+    assert violations(RULE, known(gap(0.1, 1.5), AT_THE_END, fresh))
 
 
 def test_recalibration_in_the_same_fit_is_silent():
@@ -64,7 +64,7 @@ def test_a_loss_that_is_no_number_is_silent(loss):
     assert not violations(RULE, known(gap(0.1, loss)))
 
 
-def test_it_says_why_it_cannot_look():
+def test_it_is_skipped_with_a_reason():
     missing = known(None, missing={DataPart.GAP: "the data has no labels"})
     assert skipped(RULE, missing) is SkipKind.NOT_MEASURED
     assert skipped(RULE, known(None)) is SkipKind.TOO_EARLY

@@ -7,8 +7,10 @@ from tests.builders.facts import facts, norm, sampled, skipped, the_violation, v
 RULE = OutputDependsOnBatch
 
 
-def known(**alone):
-    return facts(norm("bn"), norm("other"), data=sampled(batch_dependence=BatchDependence(**alone)))
+def known(**dependence):
+    return facts(
+        norm("bn"), norm("other"), data=sampled(batch_dependence=BatchDependence(**dependence))
+    )
 
 
 def test_it_fires_where_a_row_alone_gives_another_output():

@@ -20,7 +20,7 @@ RULE = OptimizerDoesNotKnowVariable
 UNKNOWN = ("backbone/bn/gamma", "backbone/bn/beta", "backbone/conv/kernel")
 
 
-def test_it_names_the_layers_whose_variables_have_no_slots():
+def test_it_names_the_layers_whose_variables_have_no_state():
     violation = the_violation(RULE, facts(norm("backbone/bn"), optimizer=adam(unknown=UNKNOWN)))
     assert violation.layers == ("backbone/bn", "backbone/conv")
     assert "Adam was built for other variables: 3 trainable variables unknown" in violation.message
@@ -38,7 +38,7 @@ def test_it_names_the_layers_whose_variables_have_no_slots():
         ("k3-jax", "one to one"),
     ],
 )
-def test_it_says_how_this_stack_will_fail(name, error):
+def test_it_reports_how_this_stack_will_fail(name, error):
     known = facts(on=stack(name), optimizer=adam(unknown=("kernel",)))
     violation = the_violation(RULE, known)
     assert error in violation.message

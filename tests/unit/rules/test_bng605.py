@@ -14,17 +14,17 @@ def known(on="k3-jax", **settings):
 
 
 @pytest.mark.parametrize(
-    ("on", "writer", "says"),
+    ("on", "writer", "words"),
     [
         ("k2", "ReduceLROnPlateau", "no effect"),
         ("tfk", "LearningRateScheduler", "no effect"),
-        ("k3-tf", "LearningRateScheduler", "raises TypeError at the begin of the first epoch"),
+        ("k3-tf", "LearningRateScheduler", "raises TypeError at the start of the first epoch"),
         ("k3-torch", "ReduceLROnPlateau", "raises TypeError at the first plateau"),
     ],
 )
-def test_it_says_what_this_stack_does(on, writer, says):
+def test_it_reports_what_this_stack_does(on, writer, words):
     violation = the_violation(RULE, known(on, learning_rate_writers=(writer,), learning_rate=0.01))
-    assert says in violation.message
+    assert words in violation.message
     assert "(now 0.01)" in violation.message
 
 
@@ -35,7 +35,7 @@ def test_silent_with_one_or_the_other():
     )
 
 
-def test_it_cannot_look_without_the_callbacks():
+def test_it_is_skipped_without_the_callbacks():
     assert skipped(RULE, known()) is SkipKind.NOT_KNOWN
     assert skipped(RULE, known(rate_is_schedule=False)) is None
     assert skipped(RULE, known(learning_rate_writers=())) is None

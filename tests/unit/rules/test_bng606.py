@@ -30,7 +30,7 @@ def known(now=True, was=False, norms=(NORM,), steps=0, before=None, **settings):
     )
 
 
-def test_a_rate_above_a_tenth_of_the_heads():
+def test_a_learning_rate_above_a_tenth_of_the_heads():
     violation = the_violation(RULE, known())
     assert violation.layers == ("base/conv",)
     assert "0.001, above 0.0001 (a tenth of the 0.001" in violation.message
@@ -47,7 +47,7 @@ def test_silent_where_the_head_was_slow_already():
     assert violations(RULE, known(learning_rate=2e-3, before={"head_learning_rate": 5e-5}))
 
 
-def test_rates_of_two_optimizers_are_not_compared():
+def test_learning_rates_of_two_optimizers_are_not_compared():
     other = {"head_optimizer": "RMSprop"}
     assert not violations(RULE, known(before=other))
     assert (
@@ -57,7 +57,7 @@ def test_rates_of_two_optimizers_are_not_compared():
     assert not violations(RULE, known(learning_rate=0.1, adaptive=False, before=other))
 
 
-def test_silent_where_nothing_was_thawed():
+def test_silent_where_nothing_was_unfrozen():
     assert not violations(RULE, known(was=True))
     assert not violations(RULE, known(now=False))
 
@@ -68,12 +68,12 @@ def test_silent_where_no_norm_beside_it_was_pretrained():
 
 
 @pytest.mark.parametrize("doubt", [{"rate_settled": False}, {"rate_is_schedule": True}])
-def test_a_rate_that_may_change_before_the_first_step_is_waited_for(doubt):
+def test_a_learning_rate_that_may_change_before_the_first_step_is_waited_for(doubt):
     assert not violations(RULE, known(**doubt))
     assert violations(RULE, known(steps=1, **doubt))
 
 
-def test_silent_where_the_rate_cannot_be_read_or_nothing_came_before():
+def test_silent_where_the_learning_rate_cannot_be_read_or_nothing_came_before():
     assert not violations(RULE, known(learning_rate=None))
     assert not violations(
         RULE, facts(NORM, run=run(), optimizer=adam(learning_rate=1.0, rate_settled=True))
@@ -84,6 +84,6 @@ def test_silent_where_the_optimizer_does_not_know_the_layers():
     assert not violations(RULE, known(unknown=("base/conv/kernel",)))
 
 
-def test_it_cannot_look_where_nothing_came_before():
+def test_it_is_skipped_where_nothing_came_before():
     assert skipped(RULE, facts(run=run())) is SkipKind.NOT_KNOWN
     assert skipped(RULE, known()) is None

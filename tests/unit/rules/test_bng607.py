@@ -4,10 +4,10 @@ from keras_bnguard.rules.bng607_recompiled_inside_fit import RecompiledInsideFit
 from tests.builders.facts import facts, run, stack, the_violation, violations
 
 RULE = RecompiledInsideFit
-WHERE = "epoch 0 end, Thaw.on_epoch_end"
+WHERE = "epoch 0 end, Unfreeze.on_epoch_end"
 
 
-def test_it_says_where_compile_ran_and_what_follows():
+def test_it_reports_where_compile_ran_and_what_follows():
     violation = the_violation(RULE, facts(run=run(recompiled=WHERE)))
     assert violation.layers == ()
     assert f"compile() ran inside fit ({WHERE})" in violation.message

@@ -57,11 +57,11 @@ def test_silent_where_the_same_layers_train_or_the_loss_is_another():
     assert not violations(RULE, known(loss="mae"))
 
 
-def test_only_the_first_epoch_after_is_looked_at():
+def test_only_the_first_epoch_after_is_judged():
     assert not violations(RULE, known(more=(3.0,)))
     assert not violations(RULE, facts(run=run(losses=(1.0,))))
 
 
-def test_it_cannot_look_where_nothing_came_before():
+def test_it_is_skipped_where_nothing_came_before():
     assert skipped(RULE, facts(run=run())) is SkipKind.NOT_KNOWN
     assert skipped(RULE, known()) is None

@@ -7,7 +7,7 @@ from tests.builders.facts import facts, norm, stack, the_violation, violations
 
 
 @pytest.mark.parametrize(
-    ("on", "says"),
+    ("on", "words"),
     [
         ("k2", "the average of the replicas"),
         ("tfk", "the average of the replicas"),
@@ -15,10 +15,10 @@ from tests.builders.facts import facts, norm, stack, the_violation, violations
         ("k3-torch", "what that process saw"),
     ],
 )
-def test_it_says_what_this_stack_stores(on, says):
+def test_it_reports_what_this_stack_stores(on, words):
     violation = the_violation(RULE, facts(norm("bn"), on=stack(on), replicas=4))
     assert "4 replicas" in violation.message
-    assert says in violation.message
+    assert words in violation.message
     assert ("synchronized=True" in violation.fix) == (on != "k3-torch")
 
 

@@ -6,9 +6,9 @@ from keras_bnguard.rules.bng703_steps_per_execution_hides_batches import (
 from tests.builders.facts import facts, norm, the_violation, violations
 
 
-def test_it_says_how_often_hooks_run():
+def test_it_reports_how_often_hooks_run():
     violation = the_violation(RULE, facts(norm("bn"), steps_per_execution=4))
-    assert "looks every 4 batches" in violation.message
+    assert "checks every 4 batches" in violation.message
     assert not violation.layers
 
 

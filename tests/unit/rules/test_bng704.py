@@ -18,7 +18,7 @@ def known(positions=1, on="k3-jax", saved_by="keras 2.15.0"):
     )
 
 
-def test_it_says_by_how_much():
+def test_it_reports_by_how_much():
     violation = the_violation(RULE, known())
     assert violation.layers == ("bn",)
     assert "times 8/7, 14 % more" in violation.message
