@@ -14,7 +14,7 @@ def call_with_false(path="backbone/bn", **settings):
 
 def test_it_fires_where_this_keras_overrides_the_graphs_false():
     violation = the_violation(
-        RULE, facts(call_with_false(), called_with_false("backbone/bn2"), norm("head_bn"))
+        RULE, facts(call_with_false(), call_with_false("backbone/bn2"), norm("head_bn"))
     )
     assert violation.layers == ("backbone/bn", "backbone/bn2")
     assert "called with training=False at backbone" in violation.message
