@@ -15,7 +15,7 @@ import pytest
 from keras_bnguard.records import Facts, Severity, SkipKind, Trigger
 from keras_bnguard.rules import ALL_RULES, BY_CODE
 from keras_bnguard.rules.base import HEADINGS, ExpensiveFact, RepairAction, Rule, parameters
-from keras_bnguard.rules.evaluate import RuleFilter, check, evaluate
+from keras_bnguard.rules.evaluate import RuleFilter, check, evaluate, rules_at
 from tests.builders.everything_wrong import EVERYTHING_WRONG
 from tests.builders.facts import code_of
 
@@ -208,10 +208,33 @@ def test_a_rule_fires_where_everything_is_wrong(rule):
 def test_a_violation_names_layers_and_a_fix_and_can_be_pickled(rule):
     for violation in all_violations(rule):
         assert violation.message.endswith(".")
-        code_of(violation.fix)
+        assert code_of(violation.fix).body
         assert len(set(violation.layers)) == len(violation.layers)
         assert violation.evidence
         assert pickle.loads(pickle.dumps(violation)) == violation
+
+
+class Unread(tuple):
+    """Statistics changes that may not be read: they are not collected at `Trigger.CHECK`."""
+
+    def __iter__(self):
+        raise AssertionError("statistics changes were read")
+
+
+@pytest.mark.parametrize("rule", rules_at(Trigger.CHECK), ids=lambda rule: rule.code)
+def test_a_rule_of_every_check_does_not_read_statistics_changes(rule):
+    for known in EVERYTHING_WRONG:
+        if known.run is not None:
+            run = replace(known.run, statistics_changes=Unread())
+            _, (outcome,) = evaluate(replace(known, run=run), (rule,), EVERY_RULE)
+            assert outcome.skip_kind is not SkipKind.RULE_FAILED, outcome.reason
+
+
+def test_a_rule_that_reads_statistics_changes_fails_that_check():
+    (known, *_) = EVERYTHING_WRONG
+    unread = replace(known, run=replace(known.run, statistics_changes=Unread()))
+    _, (outcome,) = evaluate(unread, (BY_CODE["BNG402"],), EVERY_RULE)
+    assert outcome.skip_kind is SkipKind.RULE_FAILED
 
 
 def test_a_chain_of_consequences_never_returns_to_its_start():
