@@ -214,6 +214,11 @@ def test_a_violation_names_layers_and_a_fix_and_can_be_pickled(rule):
         assert pickle.loads(pickle.dumps(violation)) == violation
 
 
+def test_the_rules_on_unchanged_statistics_need_observable_calls():
+    """A custom training loop may pass `training=False` at calls that nobody observed."""
+    assert [rule.code for rule in ALL_RULES if rule.needs_calls] == ["BNG206", "BNG405"]
+
+
 class Unread(tuple):
     """Statistics changes that may not be read: they are not collected at `Trigger.CHECK`."""
 
