@@ -87,6 +87,19 @@ def test_the_check_names_a_file_in_which_the_rule_was_forgotten(copy, file, old)
     assert file in printed
 
 
+def test_stale_pages_fail_the_check_of_the_docs(copy):
+    assert run(copy, "tools/make_docs.py", "--check")[0] == 0
+    page = copy / "docs" / "rules.md"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace(NAME, "an-old-name"), encoding="utf-8")
+    try:
+        code, printed = run(copy, "tools/make_docs.py", "--check")
+    finally:
+        page.write_text(text, encoding="utf-8")
+    assert code == 1
+    assert "docs/rules.md is not current" in printed
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("BNG299", "a-name"), ("BNG1", "a-name"), ("BNG298", "A_name"), ("BNG298", "renorm")],
