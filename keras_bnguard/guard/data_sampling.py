@@ -130,7 +130,7 @@ class DataSampling:
             snapshot,
             sampled,
             parts=AFTER_TRAINING,
-            moment=Moment(MomentKind.TRAIN_END),
+            moment=Moment(MomentKind.TRAINING_END),
             seconds=SECONDS,
         )
         find_other_trainers(snapshot, facts)

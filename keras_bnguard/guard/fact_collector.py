@@ -18,7 +18,7 @@ from keras_bnguard.records import DataFacts, Facts, RunFacts, Trigger
 from keras_bnguard.rules.base import ExpensiveFact
 from keras_bnguard.rules.evaluate import RuleFilter, wanted_facts
 
-READS_STATISTICS = frozenset({Trigger.SNAPSHOT, Trigger.CHANGE, Trigger.TRAIN_END})
+READS_STATISTICS = frozenset({Trigger.SNAPSHOT, Trigger.CHANGE, Trigger.TRAINING_END})
 """Triggers whose rules read `RunFacts.statistics_changes`."""
 KEEPS_OPTIMIZER = frozenset({Trigger.CHECK, Trigger.CHANGE})
 """Triggers at which the variables of the optimizer are not compared with those that train."""

@@ -129,7 +129,7 @@ class MonitoredRun:
         """
         data = None if self._data is None else self._data.at_end(self.trackers.snapshot)
         moment, trigger = self._evaluator.kind.end
-        if trigger is Trigger.TRAIN_END:
+        if trigger is Trigger.TRAINING_END:
             averaging = self._averages.at_end(self.model, callbacks)
             self._evaluator.note(ended=True, averaging=averaging)
             last = self._drift.last_steps()

@@ -117,7 +117,7 @@ class FitRun(RunKind):
         scope: that `fit`.
     """
 
-    end = (Moment(MomentKind.TRAIN_END), Trigger.TRAIN_END)
+    end = (Moment(MomentKind.TRAINING_END), Trigger.TRAINING_END)
 
     def __init__(self, scope: FitScope) -> None:
         self._scope = scope

@@ -54,14 +54,16 @@ def take_optimizer(
         return None
     optimizer = inner_optimizer(model.optimizer)
     if setters is not None:
-        facts = replace(facts, learning_rate_writers=setters.writers, rate_settled=setters.settled)
+        facts = replace(
+            facts, learning_rate_writers=setters.writers, learning_rate_settled=setters.settled
+        )
     if look_for_decay:
         decay, reached = _decayed(snapshot, optimizer)
         facts = replace(facts, weight_decay=decay or None, decayed=reached)
     return replace(
         facts,
         learning_rate=backend.optimizer.learning_rate_now(model),
-        rate_is_schedule=backend.optimizer.learning_rate_is_schedule(model),
+        learning_rate_is_schedule=backend.optimizer.learning_rate_is_schedule(model),
         adaptive=backend.optimizer.is_adaptive(optimizer),
         accumulation=int(getattr(optimizer, "gradient_accumulation_steps", None) or 1),
     )

@@ -281,7 +281,7 @@ class _Reading:
             behaviour=self._behaviour(handle),
             calls=tuple(self._calls.by_layer.get(key, ())),
             aliases=tuple(self._tree.aliases.get(key, ())),
-            host=type(layer).__name__ if handle.kind is not NormKind.KERAS else "",
+            wrapper=type(layer).__name__ if handle.kind is not NormKind.KERAS else "",
             flag_source=self._flag_source(key),
             graph_context=contexts.of(
                 layer, _axis(handle), positions=writer_of(self._model) is not None

@@ -1,4 +1,4 @@
-"""Keys for live layers that hold no reference to them."""
+"""Keys for layers that are in use; a key keeps no reference to its layer."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class NormLayer:
         calls: its calls in functional graphs.
         forced_inference: whether this package forces it into inference mode in this run.
         aliases: the other paths of a layer that is reachable more than once.
-        host: class of the layer in which it is hidden, "" where it is an ordinary layer.
+        wrapper: class of the layer in which it is hidden, "" where it is an ordinary layer.
         flag_source: "file.py:41" where its flag, or that of a frozen layer around it, was last
             set; None where unknown.
         graph_context: what surrounds it in the graphs that call it.
@@ -155,7 +155,7 @@ class NormLayer:
     calls: Tuple[GraphCall, ...] = ()
     forced_inference: bool = False
     aliases: Tuple[str, ...] = ()
-    host: str = ""
+    wrapper: str = ""
     flag_source: Optional[str] = None
     graph_context: GraphContext = GraphContext()
 

@@ -23,7 +23,7 @@ class MomentKind(Enum):
     INSIDE_FIT = "inside fit"
     CHECK = "check"
     LOOP_END = "end of the loop"
-    TRAIN_END = "end of training"
+    TRAINING_END = "end of training"
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ class Trigger(Enum):
     LEAK = "the first step showed a leaked `training` argument"
     RECOMPILE = "`compile()` ran inside `fit`"
     LOOP_END = "a custom training loop ended"
-    TRAIN_END = "`fit` ended"
+    TRAINING_END = "`fit` ended"

@@ -34,11 +34,11 @@ class OptimizerFacts:
         unknown: trainable variables of the model that it has no state for.
         stale: variables it has state for that no longer train.
         learning_rate: the present value, also of a schedule; None where it cannot be read.
-        rate_is_schedule: whether it is a `LearningRateSchedule`.
+        learning_rate_is_schedule: whether it is a `LearningRateSchedule`.
         adaptive: whether it is of the family of Adam or RMSprop.
         learning_rate_writers: classes of callbacks of this `fit` that assign the learning rate;
             None where the callbacks are not known.
-        rate_settled: whether nobody can assign the learning rate before the first step.
+        learning_rate_settled: whether nobody can assign the learning rate before the first step.
         weight_decay: decay that is decoupled from the loss, None where there is none.
         decayed: paths of BN whose gamma or beta it reaches; None where that was not collected.
         accumulation: batches per update of the weights.
@@ -50,10 +50,10 @@ class OptimizerFacts:
     unknown: Tuple[str, ...] = ()
     stale: Tuple[str, ...] = ()
     learning_rate: Optional[float] = None
-    rate_is_schedule: bool = False
+    learning_rate_is_schedule: bool = False
     adaptive: bool = False
     learning_rate_writers: Optional[Tuple[str, ...]] = None
-    rate_settled: bool = False
+    learning_rate_settled: bool = False
     weight_decay: Optional[float] = None
     decayed: Optional[Tuple[str, ...]] = None
     accumulation: int = 1
@@ -108,7 +108,7 @@ class ChangeOutcome(Enum):
     """What a backend does with a `trainable` that was changed after `compile()`."""
 
     IGNORED = "ignored"  # the compiled step keeps the old flag
-    LIVE = "live"  # the change counts at the next step
+    IMMEDIATE = "immediate"  # the change counts at the next step
     RAISES = "raises"  # the next step raises an error
     CORRUPTS = "corrupts"  # values are written to the wrong variables
 

@@ -96,7 +96,7 @@ def parameters(method: Callable[..., Any]) -> Tuple[Tuple[str, bool], ...]:
 ON_SNAPSHOT: FrozenSet[Trigger] = frozenset({Trigger.SNAPSHOT})
 ON_CHANGE = ON_SNAPSHOT | {Trigger.CHANGE}
 AT_EVERY_CHECK = ON_CHANGE | {Trigger.CHECK}
-AT_THE_END = ON_SNAPSHOT | {Trigger.TRAIN_END}
+AT_THE_END = ON_SNAPSHOT | {Trigger.TRAINING_END}
 
 
 class Rule:

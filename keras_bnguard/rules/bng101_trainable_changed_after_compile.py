@@ -23,7 +23,7 @@ OUTCOMES = {
         "the compiled step keeps the old flags: layers frozen since still train, "
         "layers unfrozen since stay frozen"
     ),
-    ChangeOutcome.LIVE: "it takes effect at once here, but on other Kerases it would not",
+    ChangeOutcome.IMMEDIATE: "it takes effect at once here, but on other Kerases it would not",
     ChangeOutcome.RAISES: (
         "the next step will raise, because the optimizer was built for other variables"
     ),
@@ -47,7 +47,7 @@ class TrainableChangedAfterCompile(Rule):
 
     How it decides:
         The two flags of a layer differ, no threshold. What follows depends on the backend and
-        on the moment: "ignored" (the old flags count), "live" (the new ones do), "raises"
+        on the moment: "ignored" (the old flags count), "immediate" (the new ones do), "raises"
         (the next step fails) or "corrupts" (weights get mixed up). Certain.
 
     Example:

@@ -47,7 +47,7 @@ class LearningRateScheduleConflict(Rule):
     severity = Severity.ERROR
 
     def check(self, inventory: Inventory, optimizer: OptimizerFacts) -> Iterable[Violation]:
-        if not optimizer.rate_is_schedule or not optimizer.learning_rate_writers:
+        if not optimizer.learning_rate_is_schedule or not optimizer.learning_rate_writers:
             return
         yield Violation(
             layers=(),
@@ -69,7 +69,7 @@ class LearningRateScheduleConflict(Rule):
         )
 
     def skip_reason(self, optimizer: OptimizerFacts) -> Optional[SkipReason]:
-        if optimizer.rate_is_schedule and optimizer.learning_rate_writers is None:
+        if optimizer.learning_rate_is_schedule and optimizer.learning_rate_writers is None:
             return SkipReason(SkipKind.NOT_KNOWN, "the callbacks of fit are not known")
         return None
 

@@ -125,7 +125,9 @@ def unfrozen_layers(inventory: Inventory, before: Inventory) -> List[LayerFlag]:
 
 def _learning_rate_counts(optimizer: OptimizerFacts, steps: int) -> bool:
     """Whether the learning rate that was read is that of the steps."""
-    return steps > 0 or (optimizer.rate_settled and not optimizer.rate_is_schedule)
+    return steps > 0 or (
+        optimizer.learning_rate_settled and not optimizer.learning_rate_is_schedule
+    )
 
 
 def _limit(optimizer: OptimizerFacts, before: PastRun) -> Tuple[Optional[float], str]:

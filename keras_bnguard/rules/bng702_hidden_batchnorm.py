@@ -52,7 +52,7 @@ class HiddenBatchnorm(Rule):
         paths = tuple(norm.path for norm in violation)
         wrappers: Dict[str, List[NormLayer]] = {}
         for norm in violation:
-            wrappers.setdefault(norm.host or "an unnamed wrapper", []).append(norm)
+            wrappers.setdefault(norm.wrapper or "an unnamed wrapper", []).append(norm)
         inside = "; ".join(_describe(name, norms) for name, norms in wrappers.items())
         unread = f" Not readable at all: {some(inventory.unreadable)}." * bool(inventory.unreadable)
         yield Violation(

@@ -60,7 +60,7 @@ def a_run_full_of_faults() -> Facts:
     return facts(
         norm("backbone/a", frozen_ancestors=("backbone",)),
         norm("backbone/b", trainable=False, at_default=True),
-        norm("wrapper/0", kind=NormKind.TORCH, trainable=False, host="TorchModuleWrapper"),
+        norm("wrapper/0", kind=NormKind.TORCH, trainable=False, wrapper="TorchModuleWrapper"),
         norm(
             "c",
             momentum=0.1,
@@ -88,7 +88,7 @@ def a_run_full_of_faults() -> Facts:
             weight_decay=0.1,
             decayed=("c",),
             accumulation=2,
-            rate_is_schedule=True,
+            learning_rate_is_schedule=True,
             learning_rate_writers=("ReduceLROnPlateau",),
             learning_rate=1.0,
         ),
@@ -138,7 +138,7 @@ def a_run_after_a_phase_boundary() -> Facts:
             losses=(9.0,),
             phase_steps=10,
         ),
-        optimizer=adam(learning_rate=1.0, adaptive=True, rate_settled=True),
+        optimizer=adam(learning_rate=1.0, adaptive=True, learning_rate_settled=True),
         data=sampled(labels=labels(single_class_batches=16, within_batch_variance_ratio=0.0)),
     )
 

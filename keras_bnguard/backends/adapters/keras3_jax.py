@@ -29,8 +29,8 @@ class JaxFlags(Keras3Flags):
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         facts = self._optimizer.facts(model)
         if facts is None or not facts.built:
-            return ChangeOutcome.LIVE
-        return ChangeOutcome.RAISES if facts.unknown or facts.stale else ChangeOutcome.LIVE
+            return ChangeOutcome.IMMEDIATE
+        return ChangeOutcome.RAISES if facts.unknown or facts.stale else ChangeOutcome.IMMEDIATE
 
 
 class JaxOptimizer(Keras3Optimizer):

@@ -25,10 +25,10 @@ class TensorFlowFlags(Keras3Flags):
 
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         if getattr(model, "run_eagerly", False):
-            return ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE
+            return ChangeOutcome.RAISES if unknown else ChangeOutcome.IMMEDIATE
         if self._optimizer.iterations(model) > 0:
             return ChangeOutcome.IGNORED
-        return ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE
+        return ChangeOutcome.RAISES if unknown else ChangeOutcome.IMMEDIATE
 
 
 class TensorFlowValues(Keras3Values):

@@ -44,7 +44,7 @@ class TorchFlags(Keras3Flags):
     timing = FlagTiming.IMMEDIATE
 
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
-        return ChangeOutcome.RAISES if unknown else ChangeOutcome.LIVE
+        return ChangeOutcome.RAISES if unknown else ChangeOutcome.IMMEDIATE
 
 
 class TorchStep(Keras3Step):

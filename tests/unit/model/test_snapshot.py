@@ -369,7 +369,7 @@ def test_bn_in_torch_modules_is_found_by_the_modules_name():
     )
     model = keras.Sequential([keras.Input((4,)), layers.TorchModuleWrapper(net, name="torch")])
     found = norms(model)["torch/1"]
-    assert (found.kind, found.class_name, found.host) == (
+    assert (found.kind, found.class_name, found.wrapper) == (
         NormKind.TORCH,
         "torch.nn.BatchNorm1d",
         "TorchModuleWrapper",

@@ -91,7 +91,7 @@ def test_without_it_the_statistics_are_of_other_weights_and_the_guard_reports_th
     (finding,) = guard.report.findings
     assert finding.layers == ("bn",)
     assert finding.evidence["distance"] > 0.05
-    assert finding.moment == Moment(MomentKind.TRAIN_END)
+    assert finding.moment == Moment(MomentKind.TRAINING_END)
 
 
 def test_undo_restores_the_statistics_of_training():

@@ -39,7 +39,7 @@ TABLE = """
 | BNG207 | info | inventory |  |  |
 | BNG208 | warning | inventory |  |  |
 | BNG209 | info | inventory |  |  |
-| BNG301 | warning | inventory fit_settings | TRAIN_END |  |
+| BNG301 | warning | inventory fit_settings | TRAINING_END |  |
 | BNG302 | warning | inventory |  |  |
 | BNG303 | warning | inventory |  |  |
 | BNG304 | error | inventory |  |  |
@@ -50,17 +50,17 @@ TABLE = """
 | BNG404 | error | inventory run | CHANGE |  |
 | BNG405 | error | inventory run | CHANGE |  |
 | BNG406 | warning | inventory run | CHANGE |  |
-| BNG407 | warning | inventory run | TRAIN_END |  |
+| BNG407 | warning | inventory run | TRAINING_END |  |
 | BNG501 | error | inventory data |  |  |
 | BNG502 | warning | inventory | CHANGE |  |
 | BNG503 | warning | inventory fit_settings | CHANGE |  |
 | BNG504 | warning | inventory data |  |  |
 | BNG505 | warning | inventory data |  |  |
-| BNG506 | warning | inventory data | LOOP_END TRAIN_END |  |
+| BNG506 | warning | inventory data | LOOP_END TRAINING_END |  |
 | BNG507 | error | inventory data |  |  |
 | BNG601 | error | inventory optimizer |  |  |
 | BNG602 | info | inventory optimizer |  |  |
-| BNG603 | warning | run | TRAIN_END |  |
+| BNG603 | warning | run | TRAINING_END |  |
 | BNG604 | info | inventory optimizer |  |  |
 | BNG605 | error | inventory optimizer |  |  |
 | BNG606 | warning | inventory run optimizer | CHECK CHANGE |  |

@@ -6,7 +6,7 @@ from keras_bnguard.records import AUDIT, DataPart, Moment, MomentKind, SkipKind
 from keras_bnguard.rules.bng506_train_inference_gap import TrainInferenceGap
 from tests.builders.facts import facts, gap, norm, sampled, skipped, the_violation, violations
 
-AT_THE_END = Moment(MomentKind.TRAIN_END)
+AT_THE_END = Moment(MomentKind.TRAINING_END)
 RULE = TrainInferenceGap
 
 

@@ -10,7 +10,7 @@ from tests.builders.facts import adam, facts, skipped, stack, the_violation, vio
 
 
 def known(on="k3-jax", **settings):
-    return facts(on=stack(on), optimizer=adam(**{"rate_is_schedule": True, **settings}))
+    return facts(on=stack(on), optimizer=adam(**{"learning_rate_is_schedule": True, **settings}))
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,11 @@ def test_it_reports_what_this_stack_does(on, writer, words):
 def test_silent_with_one_or_the_other():
     assert not violations(RULE, known(learning_rate_writers=()))
     assert not violations(
-        RULE, known(rate_is_schedule=False, learning_rate_writers=("ReduceLROnPlateau",))
+        RULE, known(learning_rate_is_schedule=False, learning_rate_writers=("ReduceLROnPlateau",))
     )
 
 
 def test_it_is_skipped_without_the_callbacks():
     assert skipped(RULE, known()) is SkipKind.NOT_KNOWN
-    assert skipped(RULE, known(rate_is_schedule=False)) is None
+    assert skipped(RULE, known(learning_rate_is_schedule=False)) is None
     assert skipped(RULE, known(learning_rate_writers=())) is None

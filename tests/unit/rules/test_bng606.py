@@ -20,7 +20,7 @@ NORM = norm("base/bn")
 
 
 def known(now=True, was=False, norms=(NORM,), steps=0, before=None, **settings):
-    settings = {"learning_rate": 1e-3, "adaptive": True, "rate_settled": True, **settings}
+    settings = {"learning_rate": 1e-3, "adaptive": True, "learning_rate_settled": True, **settings}
     flags = [layer("base/conv", 1, trainable=was), layer("head", 2)]
     return facts(
         *norms,
@@ -67,7 +67,9 @@ def test_silent_where_no_norm_beside_it_was_pretrained():
     assert not violations(RULE, known(norms=(norm("elsewhere/bn"),)))
 
 
-@pytest.mark.parametrize("doubt", [{"rate_settled": False}, {"rate_is_schedule": True}])
+@pytest.mark.parametrize(
+    "doubt", [{"learning_rate_settled": False}, {"learning_rate_is_schedule": True}]
+)
 def test_a_learning_rate_that_may_change_before_the_first_step_is_waited_for(doubt):
     assert not violations(RULE, known(**doubt))
     assert violations(RULE, known(steps=1, **doubt))
@@ -76,7 +78,7 @@ def test_a_learning_rate_that_may_change_before_the_first_step_is_waited_for(dou
 def test_silent_where_the_learning_rate_cannot_be_read_or_nothing_came_before():
     assert not violations(RULE, known(learning_rate=None))
     assert not violations(
-        RULE, facts(NORM, run=run(), optimizer=adam(learning_rate=1.0, rate_settled=True))
+        RULE, facts(NORM, run=run(), optimizer=adam(learning_rate=1.0, learning_rate_settled=True))
     )
 
 

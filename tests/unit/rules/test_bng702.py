@@ -12,7 +12,7 @@ def in_tfsm(path="saved/bn", **settings):
         path,
         kind=NormKind.VARIABLES,
         container="",
-        host="TFSMLayer",
+        wrapper="TFSMLayer",
         class_name="moving_mean",
         **settings,
     )
@@ -20,7 +20,11 @@ def in_tfsm(path="saved/bn", **settings):
 
 def in_torch(path="wrapper/1"):
     return norm(
-        path, kind=NormKind.TORCH, container="", host="TorchModuleWrapper", class_name="BatchNorm2d"
+        path,
+        kind=NormKind.TORCH,
+        container="",
+        wrapper="TorchModuleWrapper",
+        class_name="BatchNorm2d",
     )
 
 
