@@ -13,6 +13,16 @@ from typing import Any, Callable, ClassVar, Dict, Mapping, Tuple, Type, TypeVar
 from keras_bnguard.backends.registry import backend_for, loaded_backends
 
 Made = TypeVar("Made", bound="Hooks")
+Answer = Callable[[Any], bool]
+
+
+def _implements(*names: str) -> Answer:
+    """The answer to whether an object overrides one of these hooks."""
+
+    def overrides(self: Any) -> bool:
+        return any(not getattr(getattr(self, name), "_is_default", False) for name in names)
+
+    return overrides
 
 
 class Hooks:
@@ -32,6 +42,15 @@ class Hooks:
     validation_data: Any = None
     _chief_worker_only: Any = None
     _supports_tf_logs = False
+    _implements_train_batch_hooks: ClassVar[Answer] = _implements(
+        "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
+    )
+    _implements_test_batch_hooks: ClassVar[Answer] = _implements(
+        "on_test_batch_begin", "on_test_batch_end"
+    )
+    _implements_predict_batch_hooks: ClassVar[Answer] = _implements(
+        "on_predict_batch_begin", "on_predict_batch_end"
+    )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -84,20 +103,6 @@ class Hooks:
         module = getattr(model, "module", None)
         wrapped = module is not None and type(model).__name__ == "DistributedDataParallel"
         self._model = module if wrapped else model
-
-    def _overrides(self, *names: str) -> bool:
-        return any(not getattr(getattr(self, name), "_is_default", False) for name in names)
-
-    def _implements_train_batch_hooks(self) -> bool:
-        return self._overrides(
-            "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
-        )
-
-    def _implements_test_batch_hooks(self) -> bool:
-        return self._overrides("on_test_batch_begin", "on_test_batch_end")
-
-    def _implements_predict_batch_hooks(self) -> bool:
-        return self._overrides("on_predict_batch_begin", "on_predict_batch_end")
 
 
 def _nothing(name: str, counted: bool) -> Any:

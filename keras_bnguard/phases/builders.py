@@ -36,7 +36,7 @@ def gradual(
     Args:
         model: a built model.
         backbone: path of the pretrained sub-model. Defaults to "": the one sub-model that
-            holds most of the parameters; in a model without one (a network with its head put
+            contains most of the parameters; in a model without one (a network with its head put
             on top in one graph) all blocks up to the last that has a BN with trained
             statistics; where no BN has any (weights=None, or no BN), all but the last block.
         stages: in how many steps the backbone is unfrozen. Fewer blocks make fewer.
@@ -68,14 +68,14 @@ def gradual(
     cuts = _balanced_cuts([block.parameters for block in body], stages)
     many = _per_phase(epochs, len(cuts) + 1)
 
-    def phase(number: int, name: str, trained: Sequence[str], rate: Any) -> Phase:
+    def phase(number: int, name: str, trained: Sequence[str], learning_rate: Any) -> Phase:
         until = None
         if patience is not None and number < len(cuts):
             until = Plateau(monitor, patience=patience)
         return Phase(
             name,
             train=exact(trained),
-            learning_rate=rate,
+            learning_rate=learning_rate,
             epochs=many[number],
             until=until,
             batch_norm=batch_norm,
@@ -86,8 +86,8 @@ def gradual(
     for number, start in enumerate(cuts, 1):
         unfrozen = [path for block in body[start:] for path in block.paths]
         name = f"from {body[start].name}" if start else "all"
-        rate = learning_rate if number == 1 else factor
-        phases.append(phase(number, name, _in_order(snapshot, {*unfrozen, *head}), rate))
+        trained = _in_order(snapshot, {*unfrozen, *head})
+        phases.append(phase(number, name, trained, learning_rate if number == 1 else factor))
     return phases
 
 
@@ -153,9 +153,9 @@ def _head_and_body(snapshot: ModelSnapshot, backbone: str) -> Tuple[List[str], T
     """Paths of the head's layers, and the blocks of the backbone from bottom to top."""
     backend = snapshot.backend
     weighted = [path for path, layer in snapshot.layers if backend.graph.owns_weights(layer)]
-    within = backbone or _largest_inside(snapshot)
-    if within:
-        body = find_blocks(snapshot, within)
+    path = backbone or _largest_inside(snapshot)
+    if path:
+        body = find_blocks(snapshot, path)
     else:
         found = find_blocks(snapshot)
         trained = {n.path for n in snapshot.inventory.norms if n.at_default is False}
@@ -164,7 +164,7 @@ def _head_and_body(snapshot: ModelSnapshot, backbone: str) -> Tuple[List[str], T
     inside = {path for block in body for path in block.paths}
     head = [path for path in weighted if path not in inside]
     if not head or not body:
-        what = f"backbone={within!r}" if within else "what looks pretrained"
+        what = f"backbone={path!r}" if path else "what has trained BN statistics"
         raise ScheduleError(
             f"{what} is the whole model {snapshot.inventory.model!r}: there is no head to train "
             "first. Put a head on it, or name the sub-model that is the backbone."
@@ -175,7 +175,7 @@ def _head_and_body(snapshot: ModelSnapshot, backbone: str) -> Tuple[List[str], T
 
 
 def _largest_inside(snapshot: ModelSnapshot) -> str:
-    """Path of the sub-model directly inside that holds more than half of all parameters."""
+    """Path of the sub-model directly inside with more than half of all parameters."""
     backend = snapshot.backend
 
     def size(layer: Any) -> int:

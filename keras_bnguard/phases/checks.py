@@ -63,7 +63,7 @@ def check_fit(snapshot: ModelSnapshot, phases: Sequence[Phase], arguments: FitAr
                 f"phase {phase.name!r} ends by {phase.monitor!r}, but fit has no validation data. "
                 "Pass validation_data= or validation_split= to fit, or monitor a training value."
             )
-    schedules = [phase.rate_change.schedule for phase in phases]
+    schedules = [phase.learning_rate_change.schedule for phase in phases]
     given = [schedule for schedule in schedules if schedule is not None]
     scheduled = bool(backend.optimizer.learning_rate_is_schedule(model))
     check_learning_rates(
@@ -97,7 +97,7 @@ def check_learning_rates(
             the schedule of a phase before; a `RelativeRate` has nothing to start from.
     """
     for phase in phases:
-        change = phase.rate_change
+        change = phase.learning_rate_change
         if not replaceable and (change.sets_number or phase.warmup):
             raise ScheduleError(
                 f"phase {phase.name!r} sets a learning rate, but the model was compiled with a "
@@ -110,7 +110,7 @@ def check_learning_rates(
                 "it would rise to is a LearningRateSchedule of a phase before. Give it a number."
             )
         scheduled = change.uses_schedule(scheduled)
-    if phases[0].rate_change.needs_previous and learning_rate is None:
+    if phases[0].learning_rate_change.needs_previous and learning_rate is None:
         raise ScheduleError(
             f"phase {phases[0].name!r}: {phases[0].learning_rate!r} needs a learning rate to start "
             "from, and the compiled one is no number. Give the phase a number."

@@ -15,19 +15,16 @@ from typing import (
     Callable,
     ClassVar,
     Dict,
-    Iterator,
     Mapping,
     MutableMapping,
-    NamedTuple,
     Optional,
     Tuple,
     Type,
     Union,
-    get_type_hints,
 )
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.phases.fields import Choice, Mode, choice, is_number, is_whole, plain
+from keras_bnguard.phases.fields import Choice, Mode, arguments_of, choice, plain
 
 Logs = Mapping[str, Any]
 Memory = MutableMapping[str, Any]
@@ -40,7 +37,7 @@ class EndCondition(ABC):
     A subclass is a frozen dataclass. Its fields are its arguments, of type str, int, float or
     bool, or a `choice`; their values are checked here. It does not change during training: what
     it needs from one epoch to the next goes into `memory`, a dict that is empty when the phase
-    begins, that is written to the state file, and that holds plain JSON values.
+    begins, that is written to the state file and contains plain JSON values.
 
     Attributes:
         key: its name in YAML.
@@ -301,40 +298,3 @@ def as_condition(until: Optional[Until]) -> Optional[EndCondition]:
         f"until={until!r}, expected {KNOWN.replace(' or ', ', ')} or a function of "
         "(epochs in this phase, logs)."
     )
-
-
-# ------------------------------------------------------------------- arguments
-class Argument(NamedTuple):
-    """One argument of an end condition.
-
-    Attributes:
-        name: of the argument.
-        type: str, int, float or bool.
-        choices: the values it may have, None for any of its type.
-        needed: it has no default.
-    """
-
-    name: str
-    type: type
-    choices: Optional[Type[Choice]]
-    needed: bool
-
-    def accepts(self, value: Any) -> bool:
-        """Whether the value is of the argument's type."""
-        if self.type is float:
-            return is_number(value)
-        return is_whole(value) if self.type is int else isinstance(value, self.type)
-
-    @property
-    def expected(self) -> str:
-        """What its value has to be, for an error."""
-        names = {float: "a number", int: "a whole number", bool: "True or False"}
-        return names.get(self.type, "text")
-
-
-def arguments_of(condition: Type[EndCondition]) -> Iterator[Argument]:
-    """The arguments of an end condition, in order."""
-    hints = get_type_hints(condition)
-    for each in fields(condition):
-        choices = each.metadata.get("choices")
-        yield Argument(each.name, hints[each.name], choices, each.default is MISSING)

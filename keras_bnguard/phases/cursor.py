@@ -96,11 +96,11 @@ def count_epochs(phases: Sequence[Phase], epoch: int, missing: str = "") -> Phas
         cursor.epoch_done(phase, {})
     scheduled = False
     for phase in phases[: cursor.phase + 1 + cursor.over] if epoch else ():
-        if scheduled and phase.rate_change.needs_previous:
+        if scheduled and phase.learning_rate_change.needs_previous:
             raise ScheduleError(
                 f"fit begins at epoch {epoch}, and the learning rate of phase {phase.name!r} is a "
                 f"factor of where a LearningRateSchedule was, which is not known.{missing} Give "
                 "PhaseScheduler(state=folder), the same in both runs, or the phase a number."
             )
-        scheduled = phase.rate_change.uses_schedule(scheduled)
+        scheduled = phase.learning_rate_change.uses_schedule(scheduled)
     return cursor

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import field
+from dataclasses import MISSING, field, fields
 from enum import Enum
-from typing import Any, Type, TypeVar
+from typing import Any, Iterator, NamedTuple, Optional, Type, TypeVar, get_type_hints
 
 from keras_bnguard.errors import ScheduleError
 
@@ -76,7 +76,7 @@ class Mode(Choice):
 
 
 def choice(default: Choice) -> Any:
-    """A dataclass field that holds a member of the class of its default."""
+    """A dataclass field whose value is a member of the class of its default."""
     return field(default=default, metadata={"choices": type(default)})
 
 
@@ -102,3 +102,43 @@ def is_whole(value: Any) -> bool:
 def is_positive(value: Any) -> bool:
     """Whether it is a positive finite number."""
     return is_number(value) and math.isfinite(value) and value > 0
+
+
+class Argument(NamedTuple):
+    """One argument of a dataclass that users write.
+
+    Attributes:
+        name: of the argument.
+        type: str, int, float or bool.
+        choices: the values it may have, None for any of its type.
+        needed: it has no default.
+    """
+
+    name: str
+    type: type
+    choices: Optional[Type[Choice]]
+    needed: bool
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value is of the argument's type."""
+        if self.type is float:
+            return is_number(value)
+        return is_whole(value) if self.type is int else isinstance(value, self.type)
+
+    @property
+    def expected(self) -> str:
+        """What its value has to be, for an error."""
+        names = {float: "a number", int: "a whole number", bool: "True or False"}
+        return names.get(self.type, "text")
+
+
+def arguments_of(written: type) -> Iterator[Argument]:
+    """The arguments of a dataclass, in order.
+
+    Args:
+        written: its fields are of type str, int, float or bool, or a `choice`.
+    """
+    hints = get_type_hints(written)
+    for each in fields(written):
+        choices = each.metadata.get("choices")
+        yield Argument(each.name, hints[each.name], choices, each.default is MISSING)

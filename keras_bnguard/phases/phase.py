@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional, Sequence, Tuple
 
 from keras_bnguard.errors import ScheduleError
@@ -40,7 +40,7 @@ class Phase:
         warmup: number of steps over which the learning rate rises linearly from 0 to
             `learning_rate` at the start of the phase. Defaults to 0.
         optimizer_state: "carry" keeps the optimizer state variables and the iteration count of
-            the weights that go on training, "reset" starts the optimizer anew. Defaults to
+            the weights that go on training, "reset" starts a new optimizer. Defaults to
             None: as the scheduler's.
         restore_best: restore the best weights of this phase when it ends, at the end of `fit`
             too; needs `until=Plateau(...)`. Defaults to False.
@@ -78,7 +78,7 @@ class Phase:
             self._check_train()
             self._check_numbers()
             self._check_end()
-            if self.rate_change.schedule is not None and self.warmup:
+            if self.learning_rate_change.schedule is not None and self.warmup:
                 raise ScheduleError(
                     "warmup together with a LearningRateSchedule. Give the schedule its own "
                     "warm-up, or the phase a number."
@@ -92,7 +92,7 @@ class Phase:
         return as_condition(self.until)
 
     @property
-    def rate_change(self) -> LearningRateChange:
+    def learning_rate_change(self) -> LearningRateChange:
         """What the phase does to the learning rate."""
         return as_change(self.learning_rate)
 
@@ -100,6 +100,10 @@ class Phase:
     def monitor(self) -> Optional[str]:
         """The key of `logs` that ends this phase, None for a function or a number of epochs."""
         return None if self.condition is None else self.condition.monitored
+
+    def resolved(self, optimizer_state: str) -> Phase:
+        """The phase with an `optimizer_state`: its own, else this one."""
+        return replace(self, optimizer_state=self.optimizer_state or optimizer_state)
 
     def describe_end(self) -> str:
         """When the phase ends, for the plan table."""

@@ -168,7 +168,7 @@ def plan_table(plan: Sequence[PlannedPhase], learning_rate: Optional[float]) -> 
     ]
     cell: Cell = (learning_rate, "as compiled")
     for planned in plan:
-        cell = planned.phase.rate_change.in_plan(cell)
+        cell = planned.phase.learning_rate_change.in_plan(cell)
         rows.append(
             (
                 planned.phase.name,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
 from keras_bnguard.backends.patches.fit_scope import FitArguments, find_backup
 from keras_bnguard.backends.values.keras_backup import Backup, read_backup
-from keras_bnguard.phases.checkpoint import SavedState
+from keras_bnguard.phases.checkpoint import SavedState, StateFile
 from keras_bnguard.phases.cursor import PhaseCursor, count_epochs
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.phase import Phase
@@ -87,6 +88,23 @@ def backup_of(arguments: FitArguments) -> Backup:
     callback = find_backup(arguments.callbacks)
     found = None if callback is None else read_backup(callback)
     return Backup(arguments.initial_epoch, False) if found is None else found
+
+
+def state_file_of(arguments: FitArguments, folder: Optional[Any]) -> Optional[StateFile]:
+    """Where the state of the running `fit` is kept, None for nowhere.
+
+    Args:
+        arguments: of `fit`.
+        folder: as the user gave it; None for a folder beside that of a `BackupAndRestore`.
+    """
+    if folder is not None:
+        return StateFile(folder)
+    backup = find_backup(arguments.callbacks)
+    if backup is None:
+        return None
+    # Beside the backup, not in it: Keras may remove everything that is in there.
+    beside = os.fspath(backup.backup_dir).rstrip("/\\") + "-phases"
+    return StateFile(beside, keep=not getattr(backup, "delete_checkpoint", True))
 
 
 class KeptOptimizer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
 
 from keras_bnguard.backends.patches.fit_scope import FitArguments
 from keras_bnguard.backends.patches.model_hooks import announce_phase
@@ -12,10 +14,10 @@ from keras_bnguard.errors import BNGuardWarning
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.best_weights import FinalState
 from keras_bnguard.phases.checkpoint import SavedState, StateFile
-from keras_bnguard.phases.checks import check_fit, warn_of_missing_metrics
+from keras_bnguard.phases.checks import check_fit, warn_of_missing_metrics, warn_of_unreached_phases
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.phase import Phase
-from keras_bnguard.phases.plan import make_plan, pretrained_norms
+from keras_bnguard.phases.plan import make_plan, plan_table, pretrained_norms
 from keras_bnguard.phases.resume import KeptOptimizer, ResumePoint, backup_of
 from keras_bnguard.phases.state import ScheduleState
 from keras_bnguard.phases.transition import Transition
@@ -29,10 +31,10 @@ class PhaseRun:
         phases: checked, each with its own `optimizer_state`.
         arguments: of `fit`.
         file: where the state is kept, None for nowhere.
+        verbose: print the plan, and one line per transition.
 
     Attributes:
         state: where the schedule is.
-        learning_rate_before: the learning rate of `compile`, None under a schedule.
 
     Raises:
         ScheduleError: what could only fail later; see `PhaseScheduler`.
@@ -45,6 +47,7 @@ class PhaseRun:
         phases: Tuple[Phase, ...],
         arguments: FitArguments,
         file: Optional[StateFile],
+        verbose: bool,
     ) -> None:
         self._snapshot = snapshot
         self._phases = phases
@@ -55,9 +58,11 @@ class PhaseRun:
         saved = self._resume.saved
         pretrained = saved.pretrained if saved else tuple(sorted(pretrained_norms(snapshot)))
         self.state = ScheduleState(snapshot, make_plan(snapshot, phases, pretrained), pretrained)
-        before = snapshot.backend.optimizer.learning_rate(snapshot.model)
-        self.learning_rate_before: Optional[float] = before
         check_fit(snapshot, phases, arguments)
+        warn_of_unreached_phases(self.state.plan, arguments.epochs)
+        before = snapshot.backend.optimizer.learning_rate(snapshot.model)
+        self._table = plan_table(self.state.plan, before)
+        self._verbose = verbose
         self._messages: List[str] = []
         self._first_epoch_due = True
         self._first_logs_due = True
@@ -76,11 +81,18 @@ class PhaseRun:
         if self._resume.midway and self.state.next_is_due:
             self.state.enter(self.state.cursor.phase + 1, inside=False)
 
+    def print_plan(self) -> None:
+        """Print the plan, and from where training goes on."""
+        if self._verbose:
+            print(self._table)
+        self._print_messages()
+
     def epoch_begins(self, epoch: int) -> None:
         """Enter the next phase if it is due."""
         if self._first_epoch_due:
             self._first_epoch_due = False
             self._first_epoch(epoch)
+            self._print_messages()
         state = self.state
         state.warmup.epoch_begins()
         learning_rate = self._snapshot.backend.optimizer.learning_rate(self._snapshot.model)
@@ -95,6 +107,7 @@ class PhaseRun:
             state.transition.finish_averages()
         line = state.enter(state.cursor.phase + 1, inside=True)
         self._messages.append(f"epoch {epoch}: {line}")
+        self._print_messages()
 
     def batch_begins(self, batch: int) -> None:
         """Set the learning rate while a warm-up is under way."""
@@ -119,6 +132,18 @@ class PhaseRun:
         self._write(epoch)
         return state.ended
 
+    def describe_epoch(self, epoch: int, logs: Mapping[str, Any]) -> Dict[str, Any]:
+        """The entry of a finished epoch in `PhaseScheduler.history`."""
+        planned = self.state.plan[self.state.cursor.phase]
+        return {
+            "epoch": epoch,
+            "phase": planned.phase.name,
+            "learning_rate": self._snapshot.backend.optimizer.learning_rate(self._snapshot.model),
+            "layer_decay": planned.phase.layer_decay,
+            "trainable_share": planned.share,
+            "logs": {key: _as_numbers(value) for key, value in logs.items()},
+        }
+
     def end(self) -> None:
         """Finish: flags and optimizer of the last phase stay on the model, nothing else."""
         if self._final is not None:
@@ -129,10 +154,11 @@ class PhaseRun:
         self.state.transition.undo()
         announce_phase(self._snapshot.backend, self._snapshot.model, "")
 
-    def take_messages(self) -> List[str]:
-        """Lines about what was done since the last call."""
+    def _print_messages(self) -> None:
         messages, self._messages = self._messages, []
-        return messages
+        for line in messages:
+            if self._verbose:
+                print(f"PhaseScheduler: {line}")
 
     # ----------------------------------------------------------------- resume
     def _find(self, backup: Backup) -> ResumePoint:
@@ -211,3 +237,9 @@ class PhaseRun:
             saved = self.state.capture(epoch)
             self._file.write(saved)
             self._written = (epoch, saved.learning_rate.value)
+
+
+def _as_numbers(value: Any) -> Any:
+    """A log as a float; one that has several values, as a metric per class, as a list."""
+    values = np.asarray(value, np.float64)
+    return float(values.item()) if values.size == 1 else values.tolist()

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
-
-import numpy as np
 
 from keras_bnguard.backends.callback_base import Hooks
 from keras_bnguard.backends.patches.fit_scope import (
     FitArguments,
     callback_list,
     come_after,
-    find_backup,
     fit_arguments,
     named,
     put_backup_behind,
 )
-from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.phases.builders import Epochs, fine_tune, gradual
-from keras_bnguard.phases.checkpoint import StateFile
-from keras_bnguard.phases.checks import built_model, ready_model, warn_of_unreached_phases
+from keras_bnguard.phases.checks import built_model, ready_model
 from keras_bnguard.phases.fields import BatchNormMode, OptimizerState
 from keras_bnguard.phases.learning_rates import RelativeRate
 from keras_bnguard.phases.phase import Phase, check_phases
 from keras_bnguard.phases.plan import make_plan, plan_table
+from keras_bnguard.phases.resume import state_file_of
 from keras_bnguard.phases.run import PhaseRun
 from keras_bnguard.phases.yaml import from_yaml, to_yaml
 from keras_bnguard.report.phase_plot import plot_phases
@@ -102,7 +96,6 @@ class PhaseScheduler(Hooks):
         """The phase under way, or the one training ended in; None before training."""
         return None if self._run is None else self.phases[self._run.state.cursor.phase]
 
-    # ------------------------------------------------------------------ hooks
     def set_model(self, model: Any) -> None:
         super().set_model(model)
         arguments = fit_arguments(self._model)
@@ -113,29 +106,24 @@ class PhaseScheduler(Hooks):
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         if not self._run_is_new:
             # The CallbackList was made outside of `fit`, or is used again.
-            arguments = fit_arguments(self._model)
-            if arguments is None:
-                raise ScheduleError(
-                    "PhaseScheduler works inside model.fit only; this loop did not call fit."
-                )
-            self._prepare(arguments)
+            self._run, arguments = None, fit_arguments(self._model)
+            if arguments is not None:
+                self._prepare(arguments)
         self._run_is_new = False
+        run = self._running
         listed = callback_list(self)
         if listed is not None:
             # Where averages are in the weights between epochs, they go out before a phase begins.
             come_after(listed, self, lambda each: named(each, "SwapEMAWeights"))
-        run = self._running
-        if self._verbose:
-            print(plan_table(run.state.plan, run.learning_rate_before))
-        self._print_messages()
+        run.print_plan()
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         self._running.epoch_begins(epoch)
-        self._print_messages()
 
     def on_epoch_end(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
-        self._add_to_history(epoch, logs or {})
-        if self._running.epoch_ends(epoch, logs or {}):
+        run = self._running
+        self.history.append(run.describe_epoch(epoch, logs or {}))
+        if run.epoch_ends(epoch, logs or {}):
             self.model.stop_training = True
 
     def on_train_end(self, logs: Optional[Mapping[str, Any]] = None) -> None:
@@ -144,11 +132,10 @@ class PhaseScheduler(Hooks):
     def _before_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         self._running.batch_begins(batch)
 
-    # --------------------------------------------------------------- internal
     @property
     def _running(self) -> PhaseRun:
         if self._run is None:
-            raise ScheduleError("PhaseScheduler works inside model.fit only.")
+            raise ScheduleError("PhaseScheduler works inside model.fit only, not in another loop.")
         return self._run
 
     def _prepare(self, arguments: FitArguments) -> None:
@@ -160,45 +147,12 @@ class PhaseScheduler(Hooks):
                 "two PhaseSchedulers in one fit would undo each other's phases. Put all phases "
                 "into one."
             )
-        phases = tuple(
-            replace(phase, optimizer_state=phase.optimizer_state or self._optimizer_state)
-            for phase in self.phases
-        )
-        run = PhaseRun(ready_model(self._model), phases, arguments, self._state_file(arguments))
-        warn_of_unreached_phases(run.state.plan, arguments.epochs)
+        phases = tuple(phase.resolved(self._optimizer_state) for phase in self.phases)
+        file = state_file_of(arguments, self._state_folder)
+        run = PhaseRun(ready_model(self._model), phases, arguments, file, bool(self._verbose))
         run.begin()
         self._run, self._run_is_new = run, True
 
-    def _state_file(self, arguments: FitArguments) -> Optional[StateFile]:
-        if self._state_folder is not None:
-            return StateFile(self._state_folder)
-        backup = find_backup(arguments.callbacks)
-        if backup is None:
-            return None
-        # Beside the backup, not in it: Keras may remove everything that is in there.
-        folder = os.fspath(backup.backup_dir).rstrip("/\\") + "-phases"
-        return StateFile(folder, keep=not getattr(backup, "delete_checkpoint", True))
-
-    def _print_messages(self) -> None:
-        for line in self._running.take_messages():
-            if self._verbose:
-                print(f"PhaseScheduler: {line}")
-
-    def _add_to_history(self, epoch: int, logs: Mapping[str, Any]) -> None:
-        state = self._running.state
-        planned = state.plan[state.cursor.phase]
-        self.history.append(
-            {
-                "epoch": epoch,
-                "phase": planned.phase.name,
-                "learning_rate": backend_for(self._model).optimizer.learning_rate(self._model),
-                "layer_decay": planned.phase.layer_decay,
-                "trainable_share": planned.share,
-                "logs": {key: _plain(value) for key, value in logs.items()},
-            }
-        )
-
-    # ------------------------------------------------------- other ways to make one
     @classmethod
     def gradual(
         cls,
@@ -248,18 +202,9 @@ class PhaseScheduler(Hooks):
             SelectorError: there is no layer at the path `backbone`.
         """
         phases = gradual(
-            model,
-            backbone,
-            stages,
-            epochs,
-            head_learning_rate,
-            learning_rate,
-            decay,
-            patience,
-            monitor,
-            batch_norm,
-            layer_decay,
-        )
+            model, backbone, stages, epochs, head_learning_rate, learning_rate, decay, patience,
+            monitor, batch_norm, layer_decay,
+        )  # fmt: skip
         return cls(phases, optimizer_state, state, verbose)
 
     @classmethod
@@ -372,9 +317,3 @@ class PhaseScheduler(Hooks):
         if not self.history:
             raise ScheduleError("nothing to plot: this scheduler has not trained an epoch yet.")
         return plot_phases(self.history, path)
-
-
-def _plain(value: Any) -> Any:
-    """A log as a float; one that has several values, as a metric per class, as a list."""
-    values = np.asarray(value, np.float64)
-    return float(values.item()) if values.size == 1 else values.tolist()

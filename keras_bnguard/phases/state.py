@@ -121,9 +121,9 @@ class ScheduleState:
         backend, model = self._snapshot.backend, self._snapshot.model
         self.move_to(saved.cursor)
         self.best.take(saved.best)
-        rates = saved.learning_rate
-        self.warmup.begin(rates.warmup_start, rates.warmup_target)
-        self._schedule_start = rates.schedule_start
+        previous = saved.learning_rate
+        self.warmup.begin(previous.warmup_start, previous.warmup_target)
+        self._schedule_start = previous.schedule_start
         if not backend.optimizer.load_state(model, saved.optimizer):
             raise ScheduleError(
                 f"the optimizer state after epoch {saved.epoch} does not fit this model's "
@@ -133,5 +133,5 @@ class ScheduleState:
         if [tuple(v.shape) for v in seeds] == [value.shape for value in saved.random]:
             for variable, value in zip(seeds, saved.random):
                 variable.assign(value)
-        if rates.value is not None:
-            backend.optimizer.set_learning_rate(model, rates.value)
+        if previous.value is not None:
+            backend.optimizer.set_learning_rate(model, previous.value)

@@ -119,10 +119,10 @@ def choose_layers(snapshot: ModelSnapshot, train: Any, phase: str) -> Set[str]:
             tops.update(select(selector, snapshot.layers, model=snapshot.inventory.model))
         except SelectorError as error:
             raise SelectorError(f"phase {phase!r}: {error}") from None
-    return tops | {path for path, _ in snapshot.layers if not tops.isdisjoint(_around(path))}
+    return tops | {path for path, _ in snapshot.layers if not tops.isdisjoint(_ancestors(path))}
 
 
-def _around(path: str) -> List[str]:
+def _ancestors(path: str) -> List[str]:
     """The path, and the paths of the layers it is in."""
     parts = path.split("/")
     return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]

@@ -96,7 +96,7 @@ class Transition:
             inside: training is under way, so the new train function has to exist at once.
         """
         backend, model = self._snapshot.backend, self._snapshot.model
-        phase, change = planned.phase, planned.phase.rate_change
+        phase, change = planned.phase, planned.phase.learning_rate_change
         carry = phase.optimizer_state is not OptimizerState.RESET
         learning_rate = change.at_start(warmup_target or backend.optimizer.learning_rate_now(model))
         if start is None:
@@ -191,7 +191,7 @@ class Transition:
 
     def finish_averages(self) -> None:
         """What Keras does when `fit` ends: averages of `use_ema` become the weights. Needed
-        before an optimizer that starts anew."""
+        before an optimizer that starts again."""
         self._snapshot.backend.optimizer.finish_averages(self._snapshot.model)
 
     def undo(self) -> None:
@@ -218,7 +218,7 @@ def put_flags_into_effect(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -
     """Make `trainable` changes since `compile()` count from the next step on.
 
     Sets every layer's own flag, makes an optimizer for the variables that train now (with the
-    state of those that go on), tells Keras that these are the compiled flags, and makes a new
+    state of those that go on), marks these flags as the compiled ones, and makes a new
     train function. Loss, metrics and History stay.
 
     Args:

@@ -34,7 +34,7 @@ class Warmup:
         self.start, self.target = start, target
 
     def epoch_begins(self) -> None:
-        """Count steps anew from the optimizer's iterations: batches count from 0 again."""
+        """Take the number of steps from the optimizer again: batches count from 0."""
         self._steps_before_epoch = None
 
     def before_batch(self, batch: int, steps: int) -> None:

@@ -102,7 +102,7 @@ def _phase_as_plain(phase: Phase) -> Dict[str, Any]:
             written[each.name] = value.value if isinstance(value, Choice) else value
     try:
         if "learning_rate" in written:
-            written["learning_rate"] = phase.rate_change.as_plain()
+            written["learning_rate"] = phase.learning_rate_change.as_plain()
         if phase.condition is not None:
             written["until"] = {phase.condition.key: phase.condition.as_dict()}
     except ScheduleError as error:

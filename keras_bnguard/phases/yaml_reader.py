@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Type, Union
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.phases.conditions import CONDITIONS, Argument, arguments_of
-from keras_bnguard.phases.fields import Choice
+from keras_bnguard.phases.conditions import CONDITIONS
+from keras_bnguard.phases.fields import Argument, Choice, arguments_of
 from keras_bnguard.phases.learning_rates import RelativeRate
 from keras_bnguard.phases.phase import Phase, check_phases
 from keras_bnguard.phases.train_selectors import SELECTORS

@@ -18,10 +18,10 @@ from keras_bnguard.phases.conditions import (
     FunctionCondition,
     Plateau,
     Threshold,
-    arguments_of,
     as_condition,
 )
 from keras_bnguard.phases.cursor import PhaseCursor
+from keras_bnguard.phases.fields import arguments_of
 from keras_bnguard.phases.phase import Phase
 from tests import ROOT
 
