@@ -41,7 +41,7 @@ class KillsItself(keras.callbacks.Callback):
         self._epoch = epoch
         self.first.setdefault("epoch", epoch)
         self.first.setdefault("trains", r.trainable_names(self.model))
-        self.first.setdefault("learning_rate", r.rate(self.model))
+        self.first.setdefault("learning_rate", r.learning_rate(self.model))
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._step is not None and self._epoch * r.STEPS + batch >= self._step:
@@ -90,7 +90,7 @@ def main(folder: str, case: str, step: Optional[int]) -> None:
     for text in ("__array__ implementation", "non-integer arguments", r"\s*TensorFlow Addons"):
         warnings.filterwarnings("ignore", text)
     model, schedule, kills = train(Path(folder), case, step)
-    arrays = [*r.weights(model), *r.slots(model)]
+    arrays = [*r.weights(model), *r.optimizer_variables(model)]
     np.savez(Path(folder) / "end.npz", **{f"{i:04d}": a for i, a in enumerate(arrays)})
     rows = {"first": kills.first, "rows": schedule.history}
     (Path(folder) / "end.json").write_text(json.dumps(rows))

@@ -74,20 +74,20 @@ def transfer(training: Optional[bool] = None, dropout: float = 0.0, trained: boo
     return model
 
 
-def optimizer(name: str = "Adam", rate: float = 0.02, **settings: Any) -> Any:
+def optimizer(name: str = "Adam", learning_rate: float = 0.02, **settings: Any) -> Any:
     if name == "SGD":
         settings.setdefault("momentum", 0.9)
-    return getattr(keras.optimizers, name)(rate, **settings)
+    return getattr(keras.optimizers, name)(learning_rate, **settings)
 
 
-def compiled(model: Any, name: str = "Adam", rate: float = 0.02, **settings: Any) -> Any:
+def compiled(model: Any, name: str = "Adam", learning_rate: float = 0.02, **settings: Any) -> Any:
     """Compiled with a given optimizer name; settings of `compile` and of the optimizer."""
     own = {k: settings.pop(k) for k in list(settings) if k not in COMPILE}
     settings.setdefault("loss", "binary_crossentropy")
     if STACK == "k3-tf":
         # Left to itself, Keras 3 has XLA compile every step, which takes longer than the test.
         settings.setdefault("jit_compile", False)
-    model.compile(optimizer=optimizer(name, rate, **own), **settings)
+    model.compile(optimizer=optimizer(name, learning_rate, **own), **settings)
     return model
 
 
@@ -106,7 +106,7 @@ def scheduler(phases: Sequence[bng.Phase], **settings: Any) -> bng.PhaseSchedule
 
 
 def head_then_all(first: int = 2, second: int = 2, **settings: Any) -> List[bng.Phase]:
-    """The Keras guide: a head on a frozen backbone, then everything at a low rate."""
+    """The Keras guide: a head on a frozen backbone, then everything at a low learning rate."""
     return [
         bng.Phase("head", train="head*", learning_rate=1e-2, epochs=first, **settings),
         bng.Phase("all", train="*", learning_rate=1e-5, epochs=second, **settings),
@@ -142,7 +142,7 @@ def weights(model: Any) -> List[np.ndarray]:
     return [np.array(value, copy=True) for value in model.get_weights()]
 
 
-def slots(model: Any) -> List[np.ndarray]:
+def optimizer_variables(model: Any) -> List[np.ndarray]:
     found = model.optimizer.variables
     return [to_numpy(v) for v in (found() if callable(found) else found)]
 
@@ -173,7 +173,7 @@ def statistics(model: Any, *path: str) -> List[np.ndarray]:
 
 
 class At(keras.callbacks.Callback):
-    """Calls a function of (model, epoch) at the begin or end of each epoch, after the others."""
+    """Calls a function of (model, epoch) at the start or end of each epoch, after the others."""
 
     def __init__(self, begin: Any = None, end: Any = None) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class At(keras.callbacks.Callback):
             self.seen.append(self._end(self.model, epoch))
 
 
-def rate(model: Any) -> float:
+def learning_rate(model: Any) -> float:
     inner = getattr(model.optimizer, "inner_optimizer", None) or model.optimizer
     return float(to_numpy(inner.learning_rate))
 

@@ -17,8 +17,6 @@ ROWS = [
 REPLACED = [word.strip() for old, _ in ROWS for word in old.split(";")]
 
 NOT_YET = {
-    "docs/phases.md",
-    "keras_bnguard/phases",
     "tests/builders",
     "tests/conftest.py",
     "tests/guarantees",

@@ -13,19 +13,19 @@ from tests.builders import schedules as r
 from tests.builders.schedules import IS_KERAS3, STACK, keras
 
 
-def by_hand(model: Any, steps: Any, name: str, hold: Any = None, **settings: Any) -> Any:
-    """freeze, compile, fit; once for each (which layers train, rate, epochs)."""
-    for trains, rate, epochs in steps:
+def by_hand(model: Any, steps: Any, name: str, forced: Any = None, **settings: Any) -> Any:
+    """freeze, compile, fit; once for each (which layers train, learning rate, epochs)."""
+    for trains, learning_rate, epochs in steps:
         r.freeze(model, trains)
-        if hold:
-            bng.force_inference(model, layers=hold)
-        r.compiled(model, name, rate, **settings)
+        if forced:
+            bng.force_inference(model, layers=forced)
+        r.compiled(model, name, learning_rate, **settings)
         r.fit(model, epochs)
     return model
 
 
-def both(phases: Any, steps: Any, name: str, hold: Any = None, **settings: Any) -> Any:
-    many = by_hand(r.transfer(), steps, name, hold, **settings)
+def both(phases: Any, steps: Any, name: str, forced: Any = None, **settings: Any) -> Any:
+    many = by_hand(r.transfer(), steps, name, forced, **settings)
     one = r.compiled(r.transfer(), name, 0.5, **settings)
     r.fit(
         one,
@@ -42,13 +42,13 @@ GUIDE = [(r.head_only, 1e-2, 2), (r.everything, 1e-5, 2)]
 def test_head_then_all_equals_two_fits(name):
     one, many = both(r.head_then_all(batch_norm="follow"), GUIDE, name)
     assert r.same(r.weights(one), r.weights(many))
-    assert r.same(r.slots(one), r.slots(many))
+    assert r.same(r.optimizer_variables(one), r.optimizer_variables(many))
 
 
 def test_a_pretrained_backbone_in_inference_mode_equals_two_guarded_fits():
-    one, many = both(r.head_then_all(), GUIDE, "Adam", hold="backbone/*")
+    one, many = both(r.head_then_all(), GUIDE, "Adam", forced="backbone/*")
     assert r.same(r.weights(one), r.weights(many))
-    assert r.same(r.slots(one), r.slots(many))
+    assert r.same(r.optimizer_variables(one), r.optimizer_variables(many))
     assert r.same(
         r.statistics(one, "backbone", "bn1"), r.statistics(r.transfer(), "backbone", "bn1")
     )
@@ -60,7 +60,7 @@ def test_compiled_otherwise_it_still_equals_two_fits(settings):
         settings = {"jit_compile": False, "run_eagerly": True}
     one, many = both(r.head_then_all(batch_norm="follow"), GUIDE, "Adam", **settings)
     assert r.same(r.weights(one), r.weights(many))
-    assert r.same(r.slots(one), r.slots(many))
+    assert r.same(r.optimizer_variables(one), r.optimizer_variables(many))
 
 
 def test_three_phases_there_and_back_equal_three_fits():
@@ -84,7 +84,7 @@ def test_averaged_weights_equal_those_of_two_fits():
         r.head_then_all(batch_norm="follow"), GUIDE, "SGD", use_ema=True, ema_momentum=0.5
     )
     assert r.same(r.weights(one), r.weights(many))
-    assert r.same(r.slots(one), r.slots(many))
+    assert r.same(r.optimizer_variables(one), r.optimizer_variables(many))
 
 
 @pytest.mark.skipif(not IS_KERAS3, reason="Keras 2 has no gradient accumulation")
@@ -93,20 +93,20 @@ def test_accumulated_gradients_equal_those_of_two_fits():
         r.head_then_all(batch_norm="follow"), GUIDE, "SGD", gradient_accumulation_steps=2
     )
     assert r.same(r.weights(one), r.weights(many))
-    assert r.same(r.slots(one), r.slots(many))
+    assert r.same(r.optimizer_variables(one), r.optimizer_variables(many))
 
 
 @pytest.mark.skipif(IS_KERAS3, reason="Keras 3 has no legacy optimizers")
 @pytest.mark.parametrize("name", ["Adam"])
 def test_legacy_optimizers_equal_two_fits(name):
-    def make(rate: float) -> Any:
+    def make(learning_rate: float) -> Any:
         more = {"momentum": 0.9} if name == "SGD" else {}
-        return getattr(keras.optimizers.legacy, name)(rate, **more)
+        return getattr(keras.optimizers.legacy, name)(learning_rate, **more)
 
     many = r.transfer()
-    for trains, rate, epochs in GUIDE:
+    for trains, learning_rate, epochs in GUIDE:
         r.freeze(many, trains)
-        many.compile(make(rate), "binary_crossentropy")
+        many.compile(make(learning_rate), "binary_crossentropy")
         r.fit(many, epochs)
     one = r.transfer()
     one.compile(make(0.5), "binary_crossentropy")
@@ -121,16 +121,16 @@ def test_loss_scaling_equals_two_fits(legacy):
         pytest.skip("Keras 3 has no legacy optimizers")
     family = keras.optimizers.legacy if legacy else keras.optimizers
 
-    def make(rate: float) -> Any:
-        inner = family.SGD(rate, momentum=0.9)
+    def make(learning_rate: float) -> Any:
+        inner = family.SGD(learning_rate, momentum=0.9)
         if IS_KERAS3:
             return keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0)
         return keras.mixed_precision.LossScaleOptimizer(inner, initial_scale=8.0)
 
     many = r.transfer()
-    for trains, rate, epochs in GUIDE:
+    for trains, learning_rate, epochs in GUIDE:
         r.freeze(many, trains)
-        many.compile(make(rate), "binary_crossentropy")
+        many.compile(make(learning_rate), "binary_crossentropy")
         r.fit(many, epochs)
     one = r.transfer()
     one.compile(make(0.5), "binary_crossentropy")
@@ -159,10 +159,10 @@ def test_carry_keeps_everything_an_optimizer_knows(name):
         for model in models:
             if step == 3 and model is models[0]:
                 backend_for(model).optimizer.renew(model, carry=True)
-                assert r.same(r.slots(models[0]), r.slots(models[1]))
+                assert r.same(r.optimizer_variables(models[0]), r.optimizer_variables(models[1]))
             tensors = [r.tensor(value) for value in values]
             model.optimizer.apply_gradients(zip(tensors, model.trainable_variables))
-    assert r.same(r.slots(models[0]), r.slots(models[1]))
+    assert r.same(r.optimizer_variables(models[0]), r.optimizer_variables(models[1]))
     assert r.same(r.weights(models[0]), r.weights(models[1]))
 
 
@@ -184,7 +184,7 @@ def test_carry_gives_the_first_step_of_weights_that_go_on_as_if_nothing_had_chan
         r.fit(model, 3, [*callbacks, steps])
         seen.append(steps.seen)
     for k in range(2 * r.STEPS + 1):
-        # The new graph may sum in another order: one rounding, never a wrong slot.
+        # The new graph may sum in another order: one rounding, never a wrong state variable.
         exactly = k < 2 * r.STEPS
         for a, b in zip(seen[0][k], seen[1][k]):
             if exactly:

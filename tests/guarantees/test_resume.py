@@ -65,9 +65,9 @@ class Runs:
         if self._process is None:
             command = [sys.executable, "-m", "tests.builders.killed_run"]
             settings = {**os.environ, "BNGUARD_STACK": STACK, "PYTHONPATH": str(ROOT)}
-            self._said = open(self._folder / "said", "w+")  # noqa: SIM115 - closed in `close`
+            self._output = open(self._folder / "output", "w+")  # noqa: SIM115 - closed in `close`
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=settings, text=True, stderr=self._said,
+                command, cwd=ROOT, env=settings, text=True, stderr=self._output,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             )  # fmt: skip
         for i in range(0, len(jobs), 2):
@@ -75,16 +75,16 @@ class Runs:
             self._process.stdin.write(json.dumps(pair) + "\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
-            said = (self._folder / "said").read_text()[-3000:]
-            assert answer, said
-            assert json.loads(answer) == [code] * len(pair), said
+            output = (self._folder / "output").read_text()[-3000:]
+            assert answer, output
+            assert json.loads(answer) == [code] * len(pair), output
 
     def close(self) -> None:
         if self._process is not None:
             self._process.stdin.close()
             self._process.wait(timeout=60)
             self._process.stdout.close()
-            self._said.close()
+            self._output.close()
 
 
 def end(folder: Path) -> List[np.ndarray]:
@@ -146,7 +146,7 @@ def stop_at(epoch: int, batch: int = 0) -> Any:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Weights and optimizer of a run that was not stopped, and the folder that holds, for each
+    """Weights and optimizer of a run that was not stopped, and the folder with, for each
     epoch, the weights and the state before it."""
     folder = tmp_path_factory.mktemp("whole")
 
@@ -161,19 +161,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     model = build("Adam")
     listed = [files, r.scheduler(phases("Adam"), state=folder / "state"), Keeps()]
     r.fit(model, EPOCHS, listed, validation_data=r.data(seed=1))
-    return r.weights(model), r.slots(model), folder
+    return r.weights(model), r.optimizer_variables(model), folder
 
 
 @pytest.mark.parametrize("epoch", [1, 3, 6])
 def test_initial_epoch_with_loaded_weights_and_a_state_folder_goes_on(epoch, whole):
-    weights, slots, folder = whole
+    weights, variables, folder = whole
     model = build("Adam")
     schedule = r.scheduler(phases("Adam"), state=str(folder / f"state-{epoch}"))
     load(model, folder / f"at-{epoch}.weights.h5")
     r.fit(model, EPOCHS, [schedule], initial_epoch=epoch, validation_data=r.data(seed=1))
     assert schedule.history[0]["epoch"] == epoch
     assert r.same(r.weights(model), weights)
-    assert r.same(r.slots(model), slots)
+    assert r.same(r.optimizer_variables(model), variables)
 
 
 def load(model: Any, path: Path) -> None:
@@ -233,15 +233,15 @@ def test_a_backup_inside_an_epoch_keeps_the_newer_optimizer(tmp_path):
     assert iterations == 2 * r.STEPS + 2
 
 
-def test_a_rate_that_was_reduced_comes_back(tmp_path):
+def test_a_learning_rate_that_was_reduced_comes_back(tmp_path):
     class Halves(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             optimizer = self.model.optimizer
             optimizer.learning_rate = float(r.to_numpy(optimizer.learning_rate)) / 2
 
-    rates = []
+    learning_rates = []
     for more in ([stop_at(3, 1)], []):
-        seen = r.At(begin=lambda model, epoch: r.rate(model))
+        seen = r.At(begin=lambda model, epoch: r.learning_rate(model))
         backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"))
         listed = [r.scheduler(r.head_then_all(4, 1)), backup, Halves(), seen, *more]
         if more:
@@ -249,8 +249,8 @@ def test_a_rate_that_was_reduced_comes_back(tmp_path):
                 r.fit(r.compiled(r.transfer()), 5, listed)
         else:
             r.fit(r.compiled(r.transfer()), 5, listed)
-        rates.append(seen.seen)
-    assert rates[0][-1] == rates[1][0] == pytest.approx(1e-2 / 8)
+        learning_rates.append(seen.seen)
+    assert learning_rates[0][-1] == learning_rates[1][0] == pytest.approx(1e-2 / 8)
 
 
 @pytest.mark.skipif(not IS_KERAS3, reason="Keras 2 keeps checkpoints that are whole or absent")
@@ -288,7 +288,7 @@ def test_a_torn_backup_with_a_copy_goes_on_an_epoch_earlier_over_a_transition(tm
         return model, schedule
 
     with pytest.raises(Stop):
-        run(stop_at(3))  # The backup says 3, in the second phase; its copy says 2.
+        run(stop_at(3))  # The backup is of 3, in the second phase; its copy of 2.
     file = tmp_path / "b" / "latest.weights.h5"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     model, schedule = run()
@@ -300,21 +300,21 @@ def test_a_torn_backup_with_a_copy_goes_on_an_epoch_earlier_over_a_transition(tm
 
 def test_counted_phases_need_no_state(tmp_path):
     model = r.compiled(r.transfer())
-    seen = r.At(begin=lambda model, epoch: (r.trainable_names(model), r.rate(model)))
+    seen = r.At(begin=lambda model, epoch: (r.trainable_names(model), r.learning_rate(model)))
     r.fit(model, 4, [r.scheduler(r.head_then_all(2, 2)), seen], initial_epoch=3)
     assert "dense1" in seen.seen[0][0]
     assert seen.seen[0][1] == pytest.approx(1e-5)
 
 
-@pytest.mark.parametrize("rate", [1e-3, "schedule"])
-def test_counted_phases_go_on_with_the_optimizer_of_a_loaded_model(tmp_path, rate):
-    """Weights, slots, and where a warm-up or a schedule of the phase was; no state folder."""
-    if rate == "schedule":
-        rate = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
-    warm = 0 if not isinstance(rate, float) else 5
+@pytest.mark.parametrize("learning_rate", [1e-3, "schedule"])
+def test_counted_phases_go_on_with_the_optimizer_of_a_loaded_model(tmp_path, learning_rate):
+    """Weights, optimizer, and where a warm-up or a schedule of the phase was; no state folder."""
+    if learning_rate == "schedule":
+        learning_rate = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
+    warm = 0 if not isinstance(learning_rate, float) else 5
     phases = [
         bng.Phase("head", train="head*", learning_rate=1e-2, epochs=1, batch_norm="follow"),
-        bng.Phase("all", train="*", learning_rate=rate, warmup=warm, batch_norm="follow"),
+        bng.Phase("all", train="*", learning_rate=learning_rate, warmup=warm, batch_norm="follow"),
     ]
     files = keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras"))
     not_stopped = small()
@@ -322,7 +322,7 @@ def test_counted_phases_go_on_with_the_optimizer_of_a_loaded_model(tmp_path, rat
     again = keras.models.load_model(tmp_path / "2.keras")
     r.fit(again, 4, [r.scheduler(phases)], initial_epoch=2)
     assert r.same(r.weights(again), r.weights(not_stopped))
-    assert r.same(r.slots(again), r.slots(not_stopped))
+    assert r.same(r.optimizer_variables(again), r.optimizer_variables(not_stopped))
 
 
 def small() -> Any:
@@ -349,7 +349,7 @@ def test_a_schedule_of_a_phase_goes_on_where_it_was(tmp_path):
                 r.fit(model, 4, [schedule, backup, *listed])
             continue
         r.fit(model, 4, [schedule] if listed is None else [schedule, backup])
-        ends.append((r.weights(model), r.slots(model)))
+        ends.append((r.weights(model), r.optimizer_variables(model)))
     for one, other in zip(*ends):
         assert r.same(one, other)
 

@@ -20,8 +20,8 @@ def fit(model: Any, epochs: int, *callbacks: Any) -> None:
     model.fit(X, Y, epochs=epochs, batch_size=8, shuffle=False, verbose=0, callbacks=callbacks)
 
 
-def compiled(model: Any, rate: float) -> Any:
-    return r.compiled(model, "Adam", rate)
+def compiled(model: Any, learning_rate: float) -> Any:
+    return r.compiled(model, "Adam", learning_rate)
 
 
 def set_weights(model: Any) -> Any:
@@ -49,13 +49,13 @@ def autoencoder_classifier() -> Any:
     return set_weights(keras.Model(inputs, outputs, name="full_model"))
 
 
-def test_the_first_19_layers_frozen_then_thawed_equal_the_tutorial():
+def test_the_first_19_layers_frozen_then_unfrozen_equal_the_tutorial():
     many = autoencoder_classifier()
     assert many.layers[18].name == "relu5"
-    for flag, rate in ((False, 1e-2), (True, 1e-4)):
+    for flag, learning_rate in ((False, 1e-2), (True, 1e-4)):
         for layer in many.layers[0:19]:
             layer.trainable = flag
-        fit(compiled(many, rate), 1)
+        fit(compiled(many, learning_rate), 1)
 
     one = autoencoder_classifier()
     encoder = {id(layer) for layer in one.layers[0:19]}
@@ -71,7 +71,7 @@ def test_the_first_19_layers_frozen_then_thawed_equal_the_tutorial():
     ]
     fit(compiled(one, 0.5), 2, r.scheduler(phases, optimizer_state="reset"))
     assert r.same(r.weights(one), r.weights(many))
-    assert r.same(r.slots(one), r.slots(many))
+    assert r.same(r.optimizer_variables(one), r.optimizer_variables(many))
 
 
 # ------------------------------------------------------- BN alone, in an EfficientNet
@@ -127,7 +127,7 @@ def test_bn_alone_trains_in_a_frozen_efficientnet():
 
 # ------------------------------------------------------- a torch ResNet in eval mode
 @pytest.mark.skipif(STACK != "k3-torch", reason="torch modules live in Keras on torch only")
-def test_a_torch_resnet_extracts_in_eval_mode_then_trains_with_its_statistics_still():
+def test_a_torch_resnet_extracts_in_eval_mode_then_trains_with_its_statistics_frozen():
     import torch
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""How BN runs in each phase: measured by which statistics moved."""
+"""How BN runs in each phase: measured by which statistics changed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def changed(model: Any, phases: List[bng.Phase], epochs: int = 2) -> List[str]:
 
 
 @pytest.mark.parametrize("training", [None, False])
-def test_a_pretrained_backbone_stays_still_through_every_phase_and_the_head_moves(training):
+def test_a_pretrained_backbone_runs_in_inference_mode_in_every_phase_and_the_head_trains(training):
     model = r.compiled(r.transfer(training))
     gamma = r.to_numpy(model.get_layer("backbone").get_layer("bn1").gamma)
     assert changed(model, r.head_then_all(1, 1)) == ["head_bn"]
     assert not r.same([gamma], [r.to_numpy(model.get_layer("backbone").get_layer("bn1").gamma)])
 
 
-def test_a_fresh_backbone_moves_once_it_trains():
+def test_the_statistics_of_a_fresh_backbone_change_once_it_trains():
     assert changed(r.compiled(r.transfer(trained=False)), r.head_then_all(1, 1)) == [
         "bn1",
         "bn2",
@@ -36,7 +36,7 @@ def test_a_fresh_backbone_moves_once_it_trains():
     ]
 
 
-def test_affine_only_holds_every_norm():
+def test_affine_only_forces_every_norm():
     phases = [bng.Phase("a", train="*", epochs=2, batch_norm="affine-only")]
     assert changed(r.compiled(r.transfer()), phases) == []
 
@@ -54,7 +54,7 @@ def test_follow_is_plain_keras():
     assert changed(r.compiled(r.transfer()), phases) == ["bn1", "bn2", "head_bn"]
 
 
-def test_a_frozen_encoder_is_thawed_by_slices_of_its_layers():
+def test_a_frozen_encoder_is_unfrozen_by_slices_of_its_layers():
     """`for layer in model.layers[0:19]: layer.trainable = False`, then all."""
     model = r.compiled(r.transfer())
     frozen = {id(layer) for layer in model.get_layer("backbone").layers}
@@ -69,7 +69,7 @@ def test_a_frozen_encoder_is_thawed_by_slices_of_its_layers():
 
 
 @pytest.mark.skipif(STACK != "k3-torch", reason="torch modules live in Keras on torch only")
-def test_a_torch_extractor_in_eval_mode_stays_still():
+def test_a_torch_extractor_in_eval_mode_keeps_its_statistics():
     import torch
 
     from tests.builders.schedules import keras

@@ -1,4 +1,4 @@
-"""What cannot work is said before the first step, and nothing of the model has changed."""
+"""What cannot work is an error before the first step, and nothing of the model has changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_validation_monitor_without_validation_data():
     fails(bng.ScheduleError, "fit has no validation data", phases)
 
 
-def test_a_rate_that_a_compiled_schedule_would_fight():
+def test_a_learning_rate_that_a_compiled_schedule_would_override():
     decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.5)
     model = r.transfer()
     model.compile(keras.optimizers.SGD(decay), "mse")
@@ -47,7 +47,7 @@ def test_a_warm_up_that_would_rise_to_a_schedule():
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_an_optimizer_that_cannot_be_made_anew(scaled):
+def test_an_optimizer_that_cannot_be_created_again(scaled):
     class Special(keras.optimizers.SGD):
         def __init__(self, needed: int, **kwargs: object) -> None:
             super().__init__(**kwargs)
@@ -63,7 +63,7 @@ def test_an_optimizer_that_cannot_be_made_anew(scaled):
     fails(bng.ScheduleError, match, r.head_then_all(1, 1), model)
 
 
-def test_a_rate_that_is_a_function_would_be_fought():
+def test_a_learning_rate_that_is_a_function_would_override_that_of_the_phase():
     if not r.IS_KERAS3:
         pytest.skip("Keras 2 calls it once and keeps the number")
     model = r.transfer()
@@ -77,7 +77,7 @@ def test_two_schedulers_in_one_fit():
         r.fit(model, 1, [r.scheduler([ALL]), r.scheduler([ALL])])
 
 
-def test_a_later_phase_that_watches_what_nobody_logs_is_warned_of_after_one_epoch():
+def test_a_later_phase_that_monitors_what_is_not_logged_is_warned_of_after_one_epoch():
     phases = [bng.Phase("top", train="head*", epochs=1), bng.Phase("all", "*", until=WATCHES)]
 
     class Stops(keras.callbacks.Callback):
@@ -154,7 +154,7 @@ def test_a_phase_behind_the_end_of_fit_is_warned_of():
         ({"name": ""}, "name="),
     ],
 )
-def test_a_phase_says_which_value_is_wrong(settings, match):
+def test_a_phase_names_the_wrong_value(settings, match):
     with pytest.raises(bng.ScheduleError, match=match):
         bng.Phase(**{"name": "x", "train": "*", **settings})
 

@@ -1,4 +1,4 @@
-"""`layer_decay`: a layer d blocks from the output trains at rate * layer_decay ** d."""
+"""`layer_decay`: a layer d blocks from the output trains at learning_rate * layer_decay ** d."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.builders import schedules as r
 from tests.builders.schedules import IS_KERAS3, STACK, keras
 
 DECAY = 0.5
-RATE = 1e-2
+LEARNING_RATE = 1e-2
 
 
 def depth_of(model: Any) -> Dict[int, int]:
@@ -60,7 +60,7 @@ def test_weights_of_the_model_itself_count_with_the_first_block():
     model = WithToken()
     model(np.zeros((2, 6), "float32"))
     assert block_depths(take_snapshot(model)) == {"embed": 2, "block": 1, "out": 0, "": 2}
-    model.compile(r.optimizer("SGD", RATE, momentum=0.0), "mse")
+    model.compile(r.optimizer("SGD", LEARNING_RATE, momentum=0.0), "mse")
     backend = backend_for(model)
     snapshot = take_snapshot(model)
     transition = Transition(snapshot)
@@ -70,27 +70,29 @@ def test_weights_of_the_model_itself_count_with_the_first_block():
     variables = list(model.trainable_variables)
     ones = [r.tensor(np.ones(v.shape, "float32")) for v in variables]
     model.optimizer.apply_gradients(zip(ones, variables))
-    np.testing.assert_allclose(r.to_numpy(model.token) - before, -RATE / 4, rtol=1e-6)
-    np.testing.assert_allclose(r.to_numpy(model.out.bias), -RATE, rtol=1e-6)
+    np.testing.assert_allclose(r.to_numpy(model.token) - before, -LEARNING_RATE / 4, rtol=1e-6)
+    np.testing.assert_allclose(r.to_numpy(model.out.bias), -LEARNING_RATE, rtol=1e-6)
     assert backend.optimizer.remove_learning_rate_factors(model)
 
 
 # ------------------------------------------------------------ the optimizers' own steps
-def made(name: str, rate: float) -> Any:
+def made(name: str, learning_rate: float) -> Any:
     """An optimizer of each kind, with weight decay where that is Keras's own."""
     family, _, more = name.partition("+")
     if family == "legacy":
         kwargs = {"momentum": 0.9, "nesterov": True} if more == "SGD" else {}
-        return getattr(keras.optimizers.legacy, more)(rate, **kwargs)
+        return getattr(keras.optimizers.legacy, more)(learning_rate, **kwargs)
     if family == "tfa":
         import tensorflow_addons as tfa
 
         if more == "Lookahead":
-            return tfa.optimizers.Lookahead(keras.optimizers.legacy.SGD(rate), sync_period=2)
+            return tfa.optimizers.Lookahead(
+                keras.optimizers.legacy.SGD(learning_rate), sync_period=2
+            )
         kwargs = {"weight_decay": 1e-2} if more == "AdamW" else {}
-        return getattr(tfa.optimizers, more)(learning_rate=rate, **kwargs)
+        return getattr(tfa.optimizers, more)(learning_rate=learning_rate, **kwargs)
     settings = {"weight_decay": 0.1} if more == "wd" else {"use_ema": True} if more == "ema" else {}
-    return r.optimizer(family, rate, **settings)
+    return r.optimizer(family, learning_rate, **settings)
 
 
 NAMES = ["SGD", "Adam", "AdamW+wd", "SGD+wd", "RMSprop", "Ftrl", "Adagrad", "Lion+wd", "SGD+ema"]
@@ -101,8 +103,8 @@ NAMES += (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_step_is_that_of_an_optimizer_made_with_the_smaller_rate(name):
-    """One optimizer with factors, against one plain optimizer for each rate."""
+def test_every_step_is_that_of_an_optimizer_made_with_the_smaller_learning_rate(name):
+    """One optimizer with factors, against one plain optimizer for each learning rate."""
     rng = np.random.default_rng(1)
     one = r.transfer()
     gradients = [
@@ -110,8 +112,8 @@ def test_every_step_is_that_of_an_optimizer_made_with_the_smaller_rate(name):
         for _ in range(3)
     ]
 
-    def steps(model: Any, rate: float, factors: Any = ()) -> List[np.ndarray]:
-        model.compile(made(name, rate), "mse")
+    def steps(model: Any, learning_rate: float, factors: Any = ()) -> List[np.ndarray]:
+        model.compile(made(name, learning_rate), "mse")
         backend_for(model).optimizer.put_learning_rate_factors(model, factors)
         for values in gradients:
             pairs = zip([r.tensor(v) for v in values], model.trainable_variables)
@@ -120,9 +122,11 @@ def test_every_step_is_that_of_an_optimizer_made_with_the_smaller_rate(name):
 
     depth = depth_of(one)
     depths = [depth[id(v)] for v in one.trainable_variables]
-    got = steps(one, RATE, [(v, DECAY**d) for v, d in zip(one.trainable_variables, depths)])
+    got = steps(
+        one, LEARNING_RATE, [(v, DECAY**d) for v, d in zip(one.trainable_variables, depths)]
+    )
     for d in range(4):
-        expected = steps(r.transfer(), RATE * DECAY**d)
+        expected = steps(r.transfer(), LEARNING_RATE * DECAY**d)
         for i, at in enumerate(depths):
             if at == d:
                 np.testing.assert_allclose(got[i], expected[i], rtol=3e-7, atol=1e-8)
@@ -135,7 +139,7 @@ def one_step(name: str, decay: float, **settings: Any) -> Any:
     depth = depth_of(model)
     before = [r.to_numpy(v) for v in model.trainable_variables]
     r.compiled(model, name, 0.5, **settings)
-    phase = bng.Phase("all", train="*", learning_rate=RATE, epochs=1, layer_decay=decay)
+    phase = bng.Phase("all", train="*", learning_rate=LEARNING_RATE, epochs=1, layer_decay=decay)
     x, y = r.data()
     model.fit(x[:8], y[:8], batch_size=8, verbose=0, callbacks=[r.scheduler([phase])])
     after = [r.to_numpy(v) for v in model.trainable_variables]
@@ -143,7 +147,7 @@ def one_step(name: str, decay: float, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("settings", [{}, {"jit_compile": True}] if r.ON_TF else [{}])
-def test_in_fit_the_first_update_is_the_rate_times_the_decay_times_the_gradient(settings):
+def test_in_fit_the_first_update_is_the_learning_rate_times_the_decay_times_the_gradient(settings):
     before, plain, depths = one_step("SGD", 1.0, momentum=0.0, **settings)
     _, decayed, _ = one_step("SGD", DECAY, momentum=0.0, **settings)
     assert set(depths) == {0, 1, 2, 3}
@@ -153,13 +157,13 @@ def test_in_fit_the_first_update_is_the_rate_times_the_decay_times_the_gradient(
         np.testing.assert_allclose(some - w, DECAY**d * (all_of_it - w), rtol=1e-6, atol=rounding)
 
 
-def test_in_fit_the_first_update_of_adam_has_the_size_of_the_decayed_rate():
+def test_in_fit_the_first_update_of_adam_has_the_size_of_the_decayed_learning_rate():
     before, after, depths = one_step("Adam", DECAY)
     kernels = [i for i, w in enumerate(before) if w.ndim == 2]
     assert len(kernels) == 4
     for i in kernels:
         largest = np.abs(after[i] - before[i]).max()
-        assert largest == pytest.approx(RATE * DECAY ** depths[i], rel=0.01)
+        assert largest == pytest.approx(LEARNING_RATE * DECAY ** depths[i], rel=0.01)
 
 
 def test_without_decay_the_optimizer_is_as_keras_made_it():
@@ -176,7 +180,7 @@ def ours(model: Any) -> bool:
 
 def test_it_ends_with_its_phase():
     phases = [
-        bng.Phase("head", train="head*", learning_rate=RATE, epochs=1, layer_decay=DECAY),
+        bng.Phase("head", train="head*", learning_rate=LEARNING_RATE, epochs=1, layer_decay=DECAY),
         bng.Phase("all", train="*", epochs=1),
     ]
     seen = r.At(begin=lambda model, epoch: ours(model))
@@ -208,7 +212,7 @@ def test_a_model_saved_in_such_a_phase_loads_without_us_and_after_fit_it_is_gone
         assert not ours(each)
 
 
-def test_a_repair_inside_such_a_phase_keeps_the_rates():
+def test_a_repair_inside_such_a_phase_keeps_the_factors():
     model = r.compiled(r.transfer())
     backend = backend_for(model)
     backend.optimizer.put_learning_rate_factors(
@@ -233,7 +237,7 @@ def test_the_plan_the_summary_and_yaml_show_it():
     assert bng.PhaseScheduler.from_yaml(schedule.to_yaml()).phases == schedule.phases
     row = {"epoch": 3, "phase": "all", "learning_rate": 1e-3, "layer_decay": 0.5, "logs": {}}
     schedule.history.append({**row, "trainable_share": 1.0})
-    assert "rate 0.001 x 0.5 per block" in schedule.summary()
+    assert "learning rate 0.001 x 0.5 per block" in schedule.summary()
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1, 1.5, "0.5", True])
@@ -243,7 +247,7 @@ def test_a_wrong_decay_is_refused(wrong):
 
 
 @pytest.mark.skipif(STACK == "tfk", reason="tf_keras has no MultiOptimizer")
-def test_an_optimizer_with_several_rates_is_refused_before_the_first_step():
+def test_an_optimizer_with_several_learning_rates_is_refused_before_the_first_step():
     model = r.transfer()
     if STACK == "k2":
         import tensorflow_addons as tfa

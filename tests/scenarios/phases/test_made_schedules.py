@@ -41,7 +41,7 @@ def test_the_classic_trains_the_head_then_all():
     assert scheduler.history[-1]["learning_rate"] <= 1.0001e-4
 
 
-def test_a_gradual_schedule_thaws_in_stages_and_survives_yaml():
+def test_a_gradual_schedule_unfreezes_in_stages_and_survives_yaml():
     model = transfer()
     scheduler = bng.PhaseScheduler.gradual(model, backbone="base", stages=2, epochs=1, verbose=0)
     again = bng.PhaseScheduler.from_yaml(scheduler.to_yaml(), verbose=0)

@@ -12,7 +12,7 @@ from keras_bnguard.backends.registry import backend_for
 from tests.builders import schedules as r
 from tests.builders.schedules import IS_KERAS3, STACK, keras
 
-RATE = 1e-2
+LEARNING_RATE = 1e-2
 NAMES = ["AdamW", "Lion", "RMSprop", "Adafactor", "Ftrl", "scaled", "ema"]
 if STACK == "k3-jax":
     NAMES.remove("scaled")  # it can be applied inside a compiled step only: see IN_FIT
@@ -30,24 +30,24 @@ def made(name: str) -> Any:
     home = keras.optimizers.legacy if family == "legacy" else keras.optimizers
     if which == "scaled":
         scaled = (keras.optimizers if IS_KERAS3 else keras.mixed_precision).LossScaleOptimizer
-        return scaled(home.SGD(RATE, momentum=0.9), initial_scale=8.0)
+        return scaled(home.SGD(LEARNING_RATE, momentum=0.9), initial_scale=8.0)
     if which == "ema":
-        return home.Adam(RATE, use_ema=True, ema_momentum=0.5)
+        return home.Adam(LEARNING_RATE, use_ema=True, ema_momentum=0.5)
     if which == "accumulates":
-        return home.Adam(RATE, gradient_accumulation_steps=2)
+        return home.Adam(LEARNING_RATE, gradient_accumulation_steps=2)
     if not hasattr(home, which):
         pytest.skip(f"this Keras has no {which}")
-    return getattr(home, which)(RATE)
+    return getattr(home, which)(LEARNING_RATE)
 
 
 def addon(which: str) -> Any:
     import tensorflow_addons as tfa
 
-    inner = keras.optimizers.legacy.SGD(RATE, momentum=0.9)
+    inner = keras.optimizers.legacy.SGD(LEARNING_RATE, momentum=0.9)
     if which in ("Lookahead", "MovingAverage"):
         return getattr(tfa.optimizers, which)(inner)
     more: Dict[str, Any] = {"weight_decay": 1e-2} if which == "AdamW" else {}
-    return getattr(tfa.optimizers, which)(learning_rate=RATE, **more)
+    return getattr(tfa.optimizers, which)(learning_rate=LEARNING_RATE, **more)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,31 +100,31 @@ def named(model: Any) -> Any:
     return names, values
 
 
-# Those whose state is more than slots, in a whole fit.
+# Those whose state is more than a few variables per weight, in a whole fit.
 IN_FIT = ["scaled", "accumulates"] if IS_KERAS3 else ["scaled", "legacy.scaled"]
 IN_FIT += ["tfa.Lookahead", "tfa.RectifiedAdam"] if STACK == "k2" else []
 
 
 @pytest.mark.parametrize("name", IN_FIT)
-def test_in_fit_it_reaches_the_last_phase_with_its_rate(name):
+def test_in_fit_it_reaches_the_last_phase_with_its_learning_rate(name):
     model = r.transfer()
     model.compile(made(name), "binary_crossentropy")
     before = r.weights(model.get_layer("backbone"))
-    rates = r.At(begin=lambda model, epoch: backend_for(model).optimizer.learning_rate(model))
-    r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1, layer_decay=0.5)), rates])
-    assert rates.seen == pytest.approx([1e-2, 1e-5])
+    seen = r.At(begin=lambda model, epoch: backend_for(model).optimizer.learning_rate(model))
+    r.fit(model, 2, [r.scheduler(r.head_then_all(1, 1, layer_decay=0.5)), seen])
+    assert seen.seen == pytest.approx([1e-2, 1e-5])
     assert not r.same(before, r.weights(model.get_layer("backbone")))
     assert all(np.isfinite(w).all() for w in r.weights(model))
 
 
-def test_an_optimizer_without_a_rate_is_refused_before_the_first_step():
-    class NoRate(keras.optimizers.SGD):
+def test_an_optimizer_without_a_learning_rate_is_refused_before_the_first_step():
+    class NoLearningRate(keras.optimizers.SGD):
         learning_rate = None
 
     model = r.transfer()
     model.compile("sgd", "binary_crossentropy")
-    model.optimizer.__class__ = NoRate
+    model.optimizer.__class__ = NoLearningRate
     before: List[np.ndarray] = r.weights(model)
-    with pytest.raises(bng.ScheduleError, match="NoRate: it has no learning_rate"):
+    with pytest.raises(bng.ScheduleError, match="NoLearningRate: it has no learning_rate"):
         r.fit(model, 1, [r.scheduler(r.head_then_all(1, 1))])
     assert r.same(before, r.weights(model))

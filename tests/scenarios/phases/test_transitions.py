@@ -95,13 +95,13 @@ def test_a_transition_costs_one_trace():
 
 
 @pytest.mark.parametrize("state", ["carry", "reset"])
-def test_the_rate_of_each_phase_is_set(state):
+def test_the_learning_rate_of_each_phase_is_set(state):
     phases = [
         bng.Phase("a", train="head*", learning_rate=1e-2, epochs=1),
         bng.Phase("b", train="*", learning_rate=bng.RelativeRate(0.5), epochs=1),
         bng.Phase("c", train="*", epochs=1),
     ]
-    seen = r.At(begin=lambda model, epoch: r.rate(model))
+    seen = r.At(begin=lambda model, epoch: r.learning_rate(model))
     model = r.compiled(r.transfer(), "SGD", 0.7)
     r.fit(model, 3, [r.scheduler(phases, optimizer_state=state), seen])
     assert seen.seen == pytest.approx([1e-2, 5e-3, 5e-3])
@@ -110,25 +110,25 @@ def test_the_rate_of_each_phase_is_set(state):
 class Halves(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule as users write them: in no registry, with no config."""
 
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
 
     def __call__(self, step: Any) -> Any:
         if IS_KERAS3:
-            return self.rate * 0.5 ** (keras.ops.cast(step, "float32") / r.STEPS)
+            return self.learning_rate * 0.5 ** (keras.ops.cast(step, "float32") / r.STEPS)
         import tensorflow as tf
 
-        return self.rate * 0.5 ** (tf.cast(step, tf.float32) / r.STEPS)
+        return self.learning_rate * 0.5 ** (tf.cast(step, tf.float32) / r.STEPS)
 
     if not IS_KERAS3:  # Keras 2 asks a schedule for its config in any `compile`.
 
         def get_config(self) -> Any:
-            return {"rate": self.rate}
+            return {"learning_rate": self.learning_rate}
 
 
 @pytest.mark.parametrize("kind", ["plain", "scaled"] + ([] if IS_KERAS3 else ["legacy"]))
-def test_a_rate_of_any_kind_follows_one_of_any_other(kind):
-    """A schedule begins with its phase, goes on in one without a rate, and can be left."""
+def test_a_learning_rate_of_any_kind_follows_one_of_any_other(kind):
+    """A schedule begins with its phase, goes on in one without a learning rate, and can be left."""
     phases = [
         bng.Phase("a", train="head*", learning_rate=Halves(1e-1), epochs=1),
         bng.Phase("b", train="*", epochs=1),
@@ -151,9 +151,9 @@ def test_a_rate_of_any_kind_follows_one_of_any_other(kind):
         end=lambda model, epoch: (0.0, r.weights(model)),
     )
     r.fit(model, 5, [r.scheduler(phases), seen])
-    rates = [rate for rate, _ in seen.seen[::2]]
-    # The last one is warming up from the first batch on, and begins at the rate it rises to.
-    assert rates == pytest.approx([1e-1, 5e-2, 2.5e-3, 1e-1, 1e-7])
+    learning_rates = [now for now, _ in seen.seen[::2]]
+    # The last one is warming up from the first batch on, and begins at the one it rises to.
+    assert learning_rates == pytest.approx([1e-1, 5e-2, 2.5e-3, 1e-1, 1e-7])
     changed = [float(np.abs(seen.seen[i][1][-1] - seen.seen[i + 1][1][-1]).max()) for i in (6, 8)]
     assert changed[0] > 1e-4
     assert changed[1] < 1e-6
@@ -175,11 +175,11 @@ def test_a_model_saved_under_a_later_schedule_loads_with_that_schedule(tmp_path)
 
 
 def test_a_warm_up_rises_linearly_also_over_an_epoch_end():
-    rates = []
+    learning_rates = []
 
     class Reads(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-            rates.append(r.rate(self.model))
+            learning_rates.append(r.learning_rate(self.model))
 
     phases = [
         bng.Phase("a", train="head*", learning_rate=0.4, epochs=1, warmup=2),
@@ -187,11 +187,11 @@ def test_a_warm_up_rises_linearly_also_over_an_epoch_end():
     ]
     r.fit(r.compiled(r.transfer(), "SGD"), 3, [r.scheduler(phases), Reads()])
     expected = [0.2, 0.4, 0.4, 0.02, 0.04, 0.06, 0.08, 0.1, 0.1]
-    assert rates == pytest.approx(expected)
+    assert learning_rates == pytest.approx(expected)
 
 
 def test_a_warm_up_steers_the_steps_themselves():
-    """The same weights as a hand-written loop of one-step fits with those rates."""
+    """The same weights as a hand-written loop of one-step fits with those learning_rates."""
     phases = [bng.Phase("a", train="*", learning_rate=0.1, epochs=1, warmup=3, batch_norm="follow")]
     one = r.compiled(r.transfer(), "SGD", 0.1)
     r.fit(one, 1, [r.scheduler(phases)])

@@ -39,10 +39,10 @@ def test_early_stopping_judges_the_whole_run(first):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_reduce_on_plateau_reduces_the_rate_of_the_phase(first):
+def test_reduce_on_plateau_reduces_the_learning_rate_of_the_phase(first):
     reduce = C.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e9)
     schedule = r.scheduler(r.head_then_all(3, 2))
-    seen = r.At(begin=lambda model, epoch: r.rate(model))
+    seen = r.At(begin=lambda model, epoch: r.learning_rate(model))
     listed = [reduce, schedule] if first else [schedule, reduce]
     r.fit(r.compiled(r.transfer()), 5, [*listed, seen])
     assert seen.seen == pytest.approx([1e-2, 1e-2, 5e-3, 1e-5, 5e-6])

@@ -86,13 +86,13 @@ def test_each_stage_trains_what_the_one_before_did_and_whole_blocks():
 
 
 def test_learning_rates_go_down_from_stage_to_stage():
-    rates = [p.learning_rate for p in gradual(nested(), stages=3)]
-    assert rates == [1e-3, 1e-4, RelativeRate(0.5), RelativeRate(0.5)]
-    rates = [
+    found = [p.learning_rate for p in gradual(nested(), stages=3)]
+    assert found == [1e-3, 1e-4, RelativeRate(0.5), RelativeRate(0.5)]
+    found = [
         p.learning_rate
         for p in gradual(nested(), stages=2, head_learning_rate=0.1, learning_rate=0.01, decay=0.25)
     ]
-    assert rates == [0.1, 0.01, RelativeRate(0.25)]
+    assert found == [0.1, 0.01, RelativeRate(0.25)]
     assert gradual(nested(), stages=2, decay=RelativeRate(0.3))[2].learning_rate == RelativeRate(
         0.3
     )

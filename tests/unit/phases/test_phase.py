@@ -129,7 +129,7 @@ def test_phases_with_an_end_and_names_of_their_own_pass_unchanged(names):
         lambda: Phase("all", "*", epochs=True),
     ],
 )
-def test_values_that_only_look_right_are_refused_when_they_are_written(make):
+def test_values_that_only_seem_right_are_refused_at_once(make):
     with pytest.raises(ScheduleError, match="expected"):
         make()
 
