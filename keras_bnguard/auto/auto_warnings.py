@@ -16,6 +16,10 @@ from keras_bnguard.backends.known_stacks import PACKAGES
 from keras_bnguard.errors import FindingError, fail_safe
 from keras_bnguard.settings import Settings
 
+if TYPE_CHECKING:  # Imported at start-up, which loads no NumPy.
+    from keras_bnguard.records.ids import LayerId
+
+
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
     from keras_bnguard.report.report import Report
 
@@ -148,7 +152,7 @@ class AutoWarnings:
     def after_apply(self, optimizer: Any) -> None:
         """After it."""
 
-    def changed(self, keys: Iterable[int], compiled: bool = False) -> None:
+    def changed(self, keys: Iterable[LayerId], compiled: bool = False) -> None:
         """Flags were assigned, or a model was compiled."""
         self.loops.changed(keys, compiled)
 

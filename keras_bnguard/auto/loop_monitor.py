@@ -11,6 +11,7 @@ from keras_bnguard.backends.patches.model_hooks import Listener
 from keras_bnguard.guard.run import MonitoredRun
 from keras_bnguard.guard.run_kinds import LoopRun
 from keras_bnguard.records import Finding, Moment, MomentKind
+from keras_bnguard.records.ids import LayerId
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import RuleFilter
 
@@ -103,7 +104,7 @@ class LoopMonitor:
         """Whether a listener of `model_hooks` is that of this monitor."""
         return listener is self._run.listener
 
-    def knows(self, keys: Iterable[int]) -> bool:
+    def knows(self, keys: Iterable[LayerId]) -> bool:
         """Whether one of these layers belongs to the model."""
         return not self._keys.isdisjoint(keys)
 

@@ -11,6 +11,7 @@ from keras_bnguard.errors import fail_safe
 
 if TYPE_CHECKING:  # Loading the monitor loads NumPy, before the script has asked for it.
     from keras_bnguard.auto.loop_monitor import Loop, LoopMonitor
+    from keras_bnguard.records.ids import LayerId
 
 KEEP_LOOPS = 4
 """A monitored loop keeps its model alive; so many at most, the oldest ends first."""
@@ -99,14 +100,14 @@ class Loops:
         """The monitor on the model whose variables an optimizer was given, None where unknown."""
         from keras_bnguard.auto.loop_monitor import Loop, LoopKind, in_own_thread
         from keras_bnguard.backends.call_stack import user_line
-        from keras_bnguard.backends.global_hooks import owners_of
+        from keras_bnguard.backends.live_objects import model_trained_with
         from keras_bnguard.backends.registry import loaded_backends
 
         line = user_line()  # Here: what follows runs in a thread of its own.
 
         def find() -> Any:
             for backend in loaded_backends():
-                model = owners_of(backend, variables)
+                model = model_trained_with(backend, variables)
                 if model is not None:
                     break
             else:
@@ -209,7 +210,7 @@ class Loops:
         )
 
     # ------------------------------------------------------------------ changes
-    def changed(self, keys: Iterable[int], compiled: bool = False) -> None:
+    def changed(self, keys: Iterable[LayerId], compiled: bool = False) -> None:
         """Flags were assigned, or a model was compiled: its monitors may have to begin again."""
         for monitor in list(self._monitors.values()):
             if monitor.knows(keys):
@@ -223,8 +224,10 @@ class Loops:
     def after_load(self, layer: Any) -> None:
         """Weights were loaded: what changed since the start was not changed by training alone."""
         if self._monitors and not self._fits.open:
+            from keras_bnguard.records.ids import layer_id
+
             for monitor in list(self._monitors.values()):
-                if monitor.knows({id(layer)}):
+                if monitor.knows({layer_id(layer)}):
                     monitor.note_new_start()
 
 

@@ -11,13 +11,27 @@ import contextlib
 import functools
 import inspect
 import threading
-from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
 
 from keras_bnguard.backends.call_stack import user_line
-from keras_bnguard.backends.live_objects import living_models
 from keras_bnguard.backends.patches import model_hooks
 from keras_bnguard.backends.patches.source_lines import HISTORIES, SourceHistory
 from keras_bnguard.backends.registry import loaded_backends
+
+if TYPE_CHECKING:  # Imported at start-up, which loads no NumPy.
+    from keras_bnguard.records.ids import LayerId
+
 
 _LOCK = threading.RLock()
 _ABSENT = object()
@@ -36,7 +50,7 @@ class Watcher(Protocol):
 
     def after_load(self, layer: Any) -> None: ...
 
-    def changed(self, keys: Iterable[int], compiled: bool = False) -> None: ...
+    def changed(self, keys: Iterable[LayerId], compiled: bool = False) -> None: ...
 
 
 class _Installed:
@@ -280,43 +294,3 @@ def _install_on(backend: Any, watcher: Watcher) -> None:
         installed.uninstall()
         raise
     _INSTALLED[id(backend.keras)] = installed
-
-
-def owners_of(backend: Any, variables: Sequence[Any]) -> Optional[Any]:
-    """The model whose training variables an optimizer was given; None where it is not certain.
-
-    Among the models alive, one whose trainable variables are just these; of several, the one
-    that is around the others. Without one, the smallest model that has them all, if only one
-    is that small. Walks all objects once.
-    """
-    key = backend.values.identity
-    keys = {key(variable) for variable in variables}
-    exact: List[Any] = []
-    larger: List[Tuple[int, Any]] = []
-    models = living_models(backend.keras)
-    inner = {id(getattr(model, "_functional", None)) for model in models}
-    for model in models:
-        if id(model) in inner:
-            continue  # The graph inside a Sequential, which nobody has made or named.
-        own = _trainable(model)
-        ids = {key(variable) for variable in own}
-        if not keys or not keys <= ids:
-            continue
-        if len(ids) == len(keys):
-            exact.append(model)
-        else:
-            larger.append((len(ids), model))
-    if exact:
-        sizes = {id(m): len(backend.graph.all_layers(m)) for m in exact}
-        return max(exact, key=lambda m: sizes[id(m)])
-    larger.sort(key=lambda pair: pair[0])
-    if larger and (len(larger) == 1 or larger[0][0] < larger[1][0]):
-        return larger[0][1]
-    return None
-
-
-def _trainable(model: Any) -> List[Any]:
-    try:
-        return list(model.trainable_variables)
-    except Exception:
-        return []  # Not built, or a subclass that is not ready yet.

@@ -15,6 +15,7 @@ from keras_bnguard.guard.tracking.step_tracker import StepTracker
 from keras_bnguard.guard.tracking.trackers import Trackers
 from keras_bnguard.guard.tracking.trainable_tracker import TrainableTracker
 from keras_bnguard.records import DataFacts, Facts, RunFacts, Trigger
+from keras_bnguard.records.ids import LayerId, layer_id
 from keras_bnguard.rules.base import ExpensiveFact
 from keras_bnguard.rules.evaluate import RuleFilter, wanted_facts
 
@@ -50,7 +51,7 @@ class FactCollector:
         self._kind = kind
         self._wants = wanted_facts(rule_filter)
         self._before_step = before_step
-        self._sources: Dict[int, str] = {}
+        self._sources: Dict[LayerId, str] = {}
         self.trackers: Trackers = self._track(None)
         self.optimizer = OptimizerTracker(
             self._backend, model, kind.callbacks, ExpensiveFact.WEIGHT_DECAY in self._wants
@@ -69,7 +70,7 @@ class FactCollector:
         snapshots = SnapshotKeeper(model, flags, compiled, self._wants)
         assigned = kind.assigned(flags)
         wanted = {
-            id(layer): assigned.get(id(layer), bool(layer.trainable))
+            layer_id(layer): assigned.get(layer_id(layer), bool(layer.trainable))
             for layer in [model, *(layer for _, layer in snapshots.current.layers)]
         }
         if self._before_step is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from keras_bnguard.inference.force_inference import force_inference
 from keras_bnguard.model.forced_inference import forces_in_step
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.transition import put_flags_into_effect
 from keras_bnguard.records import Finding
+from keras_bnguard.records.ids import TrainableFlags
 from keras_bnguard.rules.base import RepairAction
 from keras_bnguard.rules.evaluate import repair_of
 
@@ -28,7 +29,7 @@ class Repairs:
         self._undo: List[Callable[[], Any]] = []
 
     def make(
-        self, findings: Sequence[Finding], snapshot: ModelSnapshot, wanted: Mapping[int, bool]
+        self, findings: Sequence[Finding], snapshot: ModelSnapshot, wanted: TrainableFlags
     ) -> Dict[str, str]:
         """Repair what can be repaired.
 

@@ -26,8 +26,8 @@ from keras_bnguard.records import (
     TrainableChange,
     Trigger,
 )
+from keras_bnguard.records.ids import TrainableFlags
 
-Flags = Mapping[int, bool]
 Changes = Tuple[TrainableChange, ...]
 
 
@@ -50,15 +50,17 @@ class RunKind:
         """Whether the training has ended without a hook being called."""
         return False
 
-    def flags(self, backend: Backend, model: Any, compiled: Optional[Flags]) -> Flags:
+    def flags(
+        self, backend: Backend, model: Any, compiled: Optional[TrainableFlags]
+    ) -> TrainableFlags:
         """The flags that count at the start, where they are not those of the layers."""
         return {}
 
-    def assigned(self, flags: Flags) -> Flags:
+    def assigned(self, flags: TrainableFlags) -> TrainableFlags:
         """Those of `flags` that the user assigned."""
         return {}
 
-    def explained(self, snapshot: ModelSnapshot, trainable: TrainableTracker) -> Flags:
+    def explained(self, snapshot: ModelSnapshot, trainable: TrainableTracker) -> TrainableFlags:
         """The compiled flags that count although others were assigned."""
         return {}
 
@@ -127,13 +129,15 @@ class FitRun(RunKind):
     def is_over(self) -> bool:
         return self._scope.is_over()
 
-    def flags(self, backend: Backend, model: Any, compiled: Optional[Flags]) -> Flags:
+    def flags(
+        self, backend: Backend, model: Any, compiled: Optional[TrainableFlags]
+    ) -> TrainableFlags:
         return backend.flags.pending(model)
 
-    def assigned(self, flags: Flags) -> Flags:
+    def assigned(self, flags: TrainableFlags) -> TrainableFlags:
         return flags
 
-    def explained(self, snapshot: ModelSnapshot, trainable: TrainableTracker) -> Flags:
+    def explained(self, snapshot: ModelSnapshot, trainable: TrainableTracker) -> TrainableFlags:
         return explained_changes(snapshot, trainable.wanted, trainable.compiled)
 
     def history(self, snapshot: ModelSnapshot, phase: Optional[str]) -> Optional[PhaseHistory]:
@@ -166,7 +170,9 @@ class LoopRun(RunKind):
         self._changes: Changes = ()
         self._optimizer: Optional[OptimizerFacts] = None
 
-    def flags(self, backend: Backend, model: Any, compiled: Optional[Flags]) -> Flags:
+    def flags(
+        self, backend: Backend, model: Any, compiled: Optional[TrainableFlags]
+    ) -> TrainableFlags:
         # Until a step is taken, the model is what it was compiled to be.
         return dict(compiled or {})
 

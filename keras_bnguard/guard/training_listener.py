@@ -8,6 +8,7 @@ from keras_bnguard.backends.patches import model_hooks
 from keras_bnguard.guard.live_reading import LiveReading
 from keras_bnguard.guard.run_evaluator import RunEvaluator
 from keras_bnguard.records import Moment, MomentKind, Trigger
+from keras_bnguard.records.ids import LayerId, layer_id
 
 
 class TrainingListener:
@@ -55,7 +56,7 @@ class TrainingListener:
 
     def before_trainable_change(self, layer: Any) -> None:
         """`trainable` is about to be assigned: write JAX's values back before."""
-        if not self._run.trackers.trainable.own({id(layer): True}):
+        if not self._run.trackers.trainable.own({layer_id(layer): True}):
             return
         with self._safely():
             values = self._backend.values
@@ -64,7 +65,7 @@ class TrainingListener:
             if self._outside_model:
                 values.sync(self._model)
 
-    def after_trainable_change(self, layers: Dict[int, bool], source: Optional[str]) -> None:
+    def after_trainable_change(self, layers: Dict[LayerId, bool], source: Optional[str]) -> None:
         """A `trainable` was assigned: note it, and check before the next step runs."""
         flags = self._run.trackers.trainable.own(layers)
         if not flags:
@@ -72,7 +73,7 @@ class TrainingListener:
         with self._safely():
             self._note_flags(flags, source)
 
-    def _note_flags(self, flags: Dict[int, bool], source: Optional[str]) -> None:
+    def _note_flags(self, flags: Dict[LayerId, bool], source: Optional[str]) -> None:
         outside, self._outside_model = self._outside_model, False
         if self._stop_if_over():
             return

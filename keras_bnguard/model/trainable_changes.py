@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import BEFORE_FIT, ChangeOutcome, Moment, TrainableChange
+from keras_bnguard.records.ids import LayerId, TrainableFlags, layer_id
 
 
 def flag_changes(
     snapshot: ModelSnapshot,
-    wanted: Mapping[int, bool],
-    compiled: Optional[Mapping[int, bool]],
+    wanted: TrainableFlags,
+    compiled: Optional[TrainableFlags],
     *,
     where: Moment = BEFORE_FIT,
-    sources: Optional[Mapping[int, str]] = None,
+    sources: Optional[Mapping[LayerId, str]] = None,
     corrupts: bool = False,
     compiled_at: Optional[str] = None,
 ) -> Tuple[TrainableChange, ...]:
@@ -34,7 +35,8 @@ def flag_changes(
     changed = [
         (path, layer)
         for path, layer in [("", snapshot.model), *snapshot.layers]
-        if id(layer) in compiled and compiled[id(layer)] != wanted.get(id(layer), layer.trainable)
+        for key in [layer_id(layer)]
+        if key in compiled and compiled[key] != wanted.get(key, layer.trainable)
     ]
     if not changed:
         return ()
@@ -45,22 +47,22 @@ def flag_changes(
     return tuple(
         TrainableChange(
             path=path,
-            compiled=compiled[id(layer)],
-            now=not compiled[id(layer)],
+            compiled=compiled[layer_id(layer)],
+            now=not compiled[layer_id(layer)],
             outcome=ChangeOutcome.CORRUPTS if corrupts else outcome,
             where=where,
-            source=(sources or {}).get(id(layer)),
+            source=(sources or {}).get(layer_id(layer)),
             compiled_at=compiled_at,
             is_norm=backend.graph.is_norm(layer),
-            explained_by=explained.get(id(layer)),
+            explained_by=explained.get(layer_id(layer)),
         )
         for path, layer in changed
     )
 
 
 def explained_changes(
-    snapshot: ModelSnapshot, wanted: Mapping[int, bool], compiled: Optional[Mapping[int, bool]]
-) -> Dict[int, bool]:
+    snapshot: ModelSnapshot, wanted: TrainableFlags, compiled: Optional[TrainableFlags]
+) -> Dict[LayerId, bool]:
     """The compiled flags of layers whose change another model's use of them explains.
 
     Args:
@@ -77,10 +79,11 @@ def explained_changes(
     changes = flag_changes(snapshot, wanted, compiled)
     explained = {change.path for change in changes if change.explained_by is not None}
     layers = [("", snapshot.model), *snapshot.layers]
-    return {id(layer): compiled[id(layer)] for path, layer in layers if path in explained}
+    keys = [layer_id(layer) for path, layer in layers if path in explained]
+    return {key: compiled[key] for key in keys}
 
 
-def _explained_by(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -> Dict[int, str]:
+def _explained_by(snapshot: ModelSnapshot, wanted: TrainableFlags) -> Dict[LayerId, str]:
     """id of a layer -> the model around this one that was compiled with just its present flag.
 
     A GAN freezes its discriminator for the combined model and goes on training it as it was
@@ -88,10 +91,10 @@ def _explained_by(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -> Dict[i
     compiled earlier and merely shares layers explains nothing.
     """
     snapshot.shared_norms()
-    found: Dict[int, str] = {}
+    found: Dict[LayerId, str] = {}
     for other in snapshot.backend.step.other_models(snapshot.model):
-        flags: Mapping[int, Any] = snapshot.backend.flags.compiled(other) or {}
-        if id(snapshot.model) not in flags:
+        flags: TrainableFlags = snapshot.backend.flags.compiled(other) or {}
+        if layer_id(snapshot.model) not in flags:
             continue
         for key, flag in flags.items():
             if wanted.get(key) == flag:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict
 
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.records import FlagTiming, WeightCounts
+from keras_bnguard.records.ids import LayerId, TrainableFlags, layer_id
 
 
 def count_weights(
-    backend: Backend, model: Any, flag: Callable[[Any], bool], compiled: Mapping[int, bool]
+    backend: Backend, model: Any, flag: Callable[[Any], bool], compiled: TrainableFlags
 ) -> WeightCounts:
     """Count the values that gradients reach, and those that they could reach.
 
@@ -23,17 +24,17 @@ def count_weights(
         compiled: id of a layer -> its flag at `compile()`.
     """
     by_compile = backend.flags.timing is FlagTiming.COMPILE
-    open_: Dict[int, bool] = {}
-    layers: Dict[int, Any] = {}
+    open_: Dict[LayerId, bool] = {}
+    layers: Dict[LayerId, Any] = {}
 
     def visit(layer: Any, above: bool) -> None:
         own = flag(layer)
         if by_compile:
-            own = above and compiled.get(id(layer), own)
-        if id(layer) in open_ and (open_[id(layer)] or not own):
+            own = above and compiled.get(layer_id(layer), own)
+        if layer_id(layer) in open_ and (open_[layer_id(layer)] or not own):
             return
-        open_[id(layer)] = own
-        layers[id(layer)] = layer
+        open_[layer_id(layer)] = own
+        layers[layer_id(layer)] = layer
         for child in backend.graph.children(layer):
             visit(child, own)
 

@@ -11,6 +11,7 @@ from keras_bnguard.model.kept import find_kept, forget, kept_with
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.plan import PlannedPhase
+from keras_bnguard.records.ids import TrainableFlags, layer_id
 
 
 class _PhaseForcing:
@@ -214,7 +215,7 @@ class Transition:
                     yield variable, factors[path]
 
 
-def put_flags_into_effect(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -> str:
+def put_flags_into_effect(snapshot: ModelSnapshot, wanted: TrainableFlags) -> str:
     """Make `trainable` changes since `compile()` count from the next step on.
 
     Sets every layer's own flag, makes an optimizer for the variables that train now (with the
@@ -231,7 +232,7 @@ def put_flags_into_effect(snapshot: ModelSnapshot, wanted: Mapping[int, bool]) -
     backend, model = snapshot.backend, snapshot.model
     layers = [model, *(layer for _, layer in snapshot.layers)]
     for layer in layers:
-        flag = wanted.get(id(layer))
+        flag = wanted.get(layer_id(layer))
         if flag is not None:
             backend.flags.set_own(layer, flag)
     carried, fresh = backend.optimizer.renew(model)

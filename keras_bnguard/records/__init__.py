@@ -16,6 +16,7 @@ from keras_bnguard.records.data import (
     Labels,
     NormInput,
 )
+from keras_bnguard.records.facts import FACT_DESCRIPTIONS, Facts, RunFacts
 from keras_bnguard.records.model import (
     BlockFlags,
     Convolution,
@@ -60,16 +61,13 @@ from keras_bnguard.records.stack import (
     Stack,
 )
 from keras_bnguard.records.training import (
-    FACT_DESCRIPTIONS,
     Averaging,
     CallSite,
     ChangeOutcome,
     EmaBias,
-    Facts,
     NormState,
     OptimizerFacts,
     PastRun,
-    RunFacts,
     StatisticsChange,
     TrainableChange,
 )

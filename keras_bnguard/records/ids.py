@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NewType
+from typing import Any, Mapping, NewType
 
 LayerId = NewType("LayerId", int)
+
+TrainableFlags = Mapping[LayerId, bool]
+"""Layer -> its `trainable`."""
 
 
 def layer_id(layer: Any) -> LayerId:

@@ -31,6 +31,7 @@ from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import TensorFlowOps
 from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
 from keras_bnguard.records import ChangeOutcome, FlagTiming, OptimizerFacts, ReplicaStatistics
+from keras_bnguard.records.ids import LayerId, layer_id
 
 
 class Keras2Graph(Graph):
@@ -73,11 +74,11 @@ class Keras2Flags(Flags):
 
     timing = FlagTiming.COMPILE
 
-    def compiled(self, model: Any) -> Optional[Dict[int, bool]]:
+    def compiled(self, model: Any) -> Optional[Dict[LayerId, bool]]:
         # A graph keeps such a state from its making on, before any `compile()`.
         return super().compiled(model) if getattr(model, "optimizer", None) else None
 
-    def pending(self, model: Any) -> Dict[int, bool]:
+    def pending(self, model: Any) -> Dict[LayerId, bool]:
         """As in the base class; read from the object of Keras that will restore the flags.
 
         Only the compile-time state of the model refers to that object, so it is looked for
@@ -95,7 +96,7 @@ class Keras2Flags(Flags):
                     current = (
                         thing._current_trainable_state if thing._should_set_trainable else None
                     )
-                    return {id(layer): bool(flag) for layer, flag in (current or {}).items()}
+                    return {layer_id(layer): bool(flag) for layer, flag in (current or {}).items()}
         return {}
 
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:

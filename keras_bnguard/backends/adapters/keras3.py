@@ -27,6 +27,7 @@ from keras_bnguard.backends.signatures import call_parameters, has_own_train_ste
 from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import KerasOps
 from keras_bnguard.records import OptimizerFacts
+from keras_bnguard.records.ids import LayerId, layer_id
 
 
 class Keras3Graph(Graph):
@@ -77,7 +78,7 @@ class Keras3Graph(Graph):
 class Keras3Flags(Flags):
     """Keras 3 reads flags when a step is traced; each backend adds what it does then."""
 
-    def compiled(self, model: Any) -> Optional[Dict[int, bool]]:
+    def compiled(self, model: Any) -> Optional[Dict[LayerId, bool]]:
         """As in the base class; Keras keeps the flags since 3.15.
 
         Before that, a model that has not trained since `compile()` uses its flags as they are.
@@ -92,10 +93,10 @@ class Keras3Flags(Flags):
         layers = self._graph.all_layers(model)
         known = trained_variables(inner_optimizer(optimizer))
         if known is None or not self._trained_since_compile(model):
-            return {id(layer): bool(layer.trainable) for layer in layers}
+            return {layer_id(layer): bool(layer.trainable) for layer in layers}
         ids = {id(variable) for variable in known}
         return {
-            id(layer): any(id(variable) in ids for variable in layer._trainable_variables)
+            layer_id(layer): any(id(variable) in ids for variable in layer._trainable_variables)
             for layer in layers
             if layer._trainable_variables
         }
@@ -158,7 +159,7 @@ class Keras3Optimizer(Optimizer):
             return 0
         try:
             return int(self._values.to_numpy(steps_taken(inner_optimizer(optimizer))))
-        except Exception:  # JAX: inside an epoch the count lives outside the model.
+        except Exception:  # JAX: outside the model, or lost with a step that raised.
             return 0
 
     def facts(self, model: Any) -> Optional[OptimizerFacts]:

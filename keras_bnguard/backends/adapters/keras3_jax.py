@@ -38,17 +38,11 @@ class JaxOptimizer(Keras3Optimizer):
 
     def iterations(self, model: Any) -> int:
         if not self._values.outside_model(model):
-            return self._kept_iterations(model)
+            return super().iterations(model)
         kept = model._jax_state.get("optimizer_variables") or ()
         count = steps_taken(inner_optimizer(model.optimizer))
         found = [v for ref, v in zip(model.optimizer.variables, kept) if ref is count]
         return int(np.asarray(found[0])) if found else 0
-
-    def _kept_iterations(self, model: Any) -> int:
-        try:
-            return super().iterations(model)
-        except TypeError:  # A step that raised took the values with it.
-            return 0
 
 
 class JaxValues(Keras3Values):

@@ -8,6 +8,7 @@ from keras_bnguard.backends.interface import FlagsInterface
 from keras_bnguard.backends.parts.graph import Graph
 from keras_bnguard.backends.parts.optimizer import Optimizer
 from keras_bnguard.backends.values.base import Values
+from keras_bnguard.records.ids import LayerId, layer_id
 
 
 class Flags(FlagsInterface):
@@ -24,14 +25,14 @@ class Flags(FlagsInterface):
         self._optimizer = optimizer
         self._values = values
 
-    def compiled(self, model: Any) -> Optional[Dict[int, bool]]:
+    def compiled(self, model: Any) -> Optional[Dict[LayerId, bool]]:
         """Return `id(layer) -> trainable` at `compile()`, None where Keras keeps no record."""
         state = getattr(model, "_compiled_trainable_state", None)
         if not state:
             return None
-        return {id(layer): bool(flag) for layer, flag in state.items()}
+        return {layer_id(layer): bool(flag) for layer, flag in state.items()}
 
-    def pending(self, model: Any) -> Dict[int, bool]:
+    def pending(self, model: Any) -> Dict[LayerId, bool]:
         """Return flags that the user set and that Keras puts back only when `fit` ends.
 
         Returns:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from typing import Any, Dict, List, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol
 
 from keras_bnguard.backends.call_stack import called_from, user_line
+
+if TYPE_CHECKING:  # Imported at start-up, which loads no NumPy.
+    from keras_bnguard.records.ids import LayerId
+
 
 _LOCK = threading.RLock()
 
@@ -22,7 +26,9 @@ class Listener(Protocol):
 
     def before_trainable_change(self, layer: Any) -> None: ...
 
-    def after_trainable_change(self, layers: Dict[int, bool], source: Optional[str]) -> None: ...
+    def after_trainable_change(
+        self, layers: Dict[LayerId, bool], source: Optional[str]
+    ) -> None: ...
 
     def after_compile(self, model: Any, source: Optional[str]) -> None: ...
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from typing import Any, Dict, Iterable, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple
+
+if TYPE_CHECKING:  # Imported at start-up, which loads no NumPy.
+    from keras_bnguard.records.ids import LayerId
+
 
 _LOCK = threading.RLock()
 
@@ -28,13 +32,13 @@ class SourceHistory:
         self._local = threading.local()
         self._flags: Dict[int, Tuple[weakref.ref[Any], str]] = {}
         self._calls: Dict[int, Tuple[weakref.ref[Any], str]] = {}
-        self._compiles: Dict[int, Tuple[weakref.ref[Any], str, Dict[int, bool]]] = {}
+        self._compiles: Dict[int, Tuple[weakref.ref[Any], str, Dict[LayerId, bool]]] = {}
 
     # ---------------------------------------------------------------- listening
     def before_trainable_change(self, layer: Any) -> None:
         self._local.layer = layer
 
-    def after_trainable_change(self, layers: Dict[int, bool], source: Optional[str]) -> None:
+    def after_trainable_change(self, layers: Dict[LayerId, bool], source: Optional[str]) -> None:
         with contextlib.suppress(Exception):
             top = self._local.__dict__.pop("layer", None)
             if top is None:
@@ -71,7 +75,7 @@ class SourceHistory:
         entry = self._calls.get(id(node))
         return entry[1] if entry and entry[0]() is node else None
 
-    def flag_sources(self, keys: Iterable[int]) -> Dict[int, str]:
+    def flag_sources(self, keys: Iterable[LayerId]) -> Dict[LayerId, str]:
         """id(layer) -> "file.py:41" of the last assignment to its `trainable`."""
         with _LOCK:
             return {
@@ -85,7 +89,7 @@ class SourceHistory:
         entry = self._compiles.get(id(model))
         return (entry[1] or None) if entry and entry[0]() is model else None
 
-    def compiled_flags(self, model: Any) -> Optional[Dict[int, bool]]:
+    def compiled_flags(self, model: Any) -> Optional[Dict[LayerId, bool]]:
         """id(layer) -> flag at the last `compile()` that was seen."""
         entry = self._compiles.get(id(model))
         return entry[2] if entry and entry[0]() is model else None
@@ -106,7 +110,7 @@ HISTORIES: Dict[int, SourceHistory] = {}
 """id of a Keras module -> its history, while warnings are on."""
 
 
-def flag_sources(backend: Any, keys: Iterable[int]) -> Dict[int, str]:
+def flag_sources(backend: Any, keys: Iterable[LayerId]) -> Dict[LayerId, str]:
     """Where each layer's `trainable` was last assigned; empty while nobody takes notes."""
     history = HISTORIES.get(id(backend.keras))
     return history.flag_sources(keys) if history is not None else {}
@@ -124,7 +128,7 @@ def compiled_at(backend: Any, model: Any) -> Optional[str]:
     return history.compiled_at(model) if history is not None else None
 
 
-def compiled_flags(backend: Any, model: Any) -> Optional[Dict[int, bool]]:
+def compiled_flags(backend: Any, model: Any) -> Optional[Dict[LayerId, bool]]:
     """Flags at the last `compile()`, for a Keras that keeps none; None while nobody takes notes."""
     history = HISTORIES.get(id(backend.keras))
     return history.compiled_flags(model) if history is not None else None

@@ -8,9 +8,9 @@ from keras_bnguard.model.blocks.flags import add_blocks
 from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import Inventory
+from keras_bnguard.records.ids import TrainableFlags
 from keras_bnguard.rules.base import ExpensiveFact
 
-Flags = Mapping[int, bool]
 """id(layer) -> `trainable`."""
 
 
@@ -31,8 +31,8 @@ class SnapshotKeeper:
     def __init__(
         self,
         model: Any,
-        flags: Optional[Flags],
-        compiled: Optional[Flags],
+        flags: Optional[TrainableFlags],
+        compiled: Optional[TrainableFlags],
         wants: FrozenSet[ExpensiveFact],
     ) -> None:
         self._model = model
@@ -42,7 +42,9 @@ class SnapshotKeeper:
         self.is_new = True
         self.current: ModelSnapshot = self._take(flags, compiled)
 
-    def _take(self, flags: Optional[Flags], compiled: Optional[Flags]) -> ModelSnapshot:
+    def _take(
+        self, flags: Optional[TrainableFlags], compiled: Optional[TrainableFlags]
+    ) -> ModelSnapshot:
         snapshot = take_snapshot(self._model, flags=flags, compiled=compiled)
         mark_forced_inference(snapshot)
         if ExpensiveFact.SHARED_MODELS in self._wants:
@@ -56,12 +58,12 @@ class SnapshotKeeper:
         """Whether layers that a step built are in a snapshot that was taken after it."""
         return self._retaken_built
 
-    def retake(self, flags: Flags, compiled: Optional[Flags]) -> None:
+    def retake(self, flags: TrainableFlags, compiled: Optional[TrainableFlags]) -> None:
         """Take a snapshot of the same model with other flags or more layers."""
         self.is_new = True
         self.current = self._take(flags, compiled)
 
-    def retake_when_built(self, flags: Flags, compiled: Optional[Flags]) -> bool:
+    def retake_when_built(self, flags: TrainableFlags, compiled: Optional[TrainableFlags]) -> bool:
         """Once: take the layers that a model made, and the BN that it built, at its first step.
 
         Returns:

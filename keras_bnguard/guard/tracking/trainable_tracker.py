@@ -8,6 +8,7 @@ from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.model.trainable_changes import flag_changes
 from keras_bnguard.records import Moment, TrainableChange
+from keras_bnguard.records.ids import LayerId, TrainableFlags, layer_id
 
 
 class TrainableTracker:
@@ -26,13 +27,13 @@ class TrainableTracker:
 
     def __init__(
         self,
-        compiled: Optional[Mapping[int, bool]],
-        wanted: Mapping[int, bool],
-        sources: Mapping[int, str],
+        compiled: Optional[TrainableFlags],
+        wanted: TrainableFlags,
+        sources: Mapping[LayerId, str],
     ) -> None:
         self.compiled = compiled
-        self.wanted: Dict[int, bool] = dict(wanted)
-        self.sources: Dict[int, str] = dict(sources)
+        self.wanted: Dict[LayerId, bool] = dict(wanted)
+        self.sources: Dict[LayerId, str] = dict(sources)
         self._pending: Optional[bool] = None
 
     @property
@@ -48,18 +49,18 @@ class TrainableTracker:
         """Whether the flags are not exactly those of `compile()`, where these are known."""
         return self.wanted != self.compiled
 
-    def own(self, flags: Mapping[int, bool]) -> Dict[int, bool]:
+    def own(self, flags: TrainableFlags) -> Dict[LayerId, bool]:
         """Those of some flags that belong to the model."""
         return {key: flag for key, flag in flags.items() if key in self.wanted}
 
-    def assign(self, flags: Mapping[int, bool], source: Optional[str]) -> None:
+    def assign(self, flags: TrainableFlags, source: Optional[str]) -> None:
         """Note that flags of the model were assigned at a line of the user's code."""
         self._pending = None
         self.wanted.update(flags)
         if source:
             self.sources.update(dict.fromkeys(flags, source))
 
-    def compile(self, compiled: Optional[Mapping[int, bool]]) -> None:
+    def compile(self, compiled: Optional[TrainableFlags]) -> None:
         """Note that the model was compiled, with these flags."""
         self.compiled, self._pending = compiled, None
 
@@ -67,7 +68,7 @@ class TrainableTracker:
         """Note layers that may not have been there at the start."""
         self._pending = None
         for layer in layers:
-            self.wanted.setdefault(id(layer), bool(layer.trainable))
+            self.wanted.setdefault(layer_id(layer), bool(layer.trainable))
 
     def changes(
         self, snapshot: ModelSnapshot, where: Moment, corrupts: bool = False
