@@ -70,10 +70,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:
-    """With BNGUARD_STACK unset, the first test that needs a Keras says so and ends the run."""
+    """With BNGUARD_STACK unset, the first test that needs a Keras ends the run with that reason."""
     if not os.environ.get("BNGUARD_STACK") and needs_stack(module_path):
         parent.session.shouldfail = (
-            f"{module_path.name} needs a Keras. BNGUARD_STACK says which: one of "
+            f"{module_path.name} needs a Keras. BNGUARD_STACK names it: one of "
             f"{', '.join(_stack_names())}, or 'none' to leave such tests out"
         )
 

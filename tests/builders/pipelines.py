@@ -1,6 +1,6 @@
 """Small models of many styles, with made weights and made data.
 
-Every BN has a name of its own, so that a test can say which one it means. `pretend_trained`
+Every BN has a name of its own, so that a test can name the one it means. `pretend_trained`
 gives BN the statistics a trained network would have, as loading weights does.
 """
 
@@ -54,19 +54,21 @@ def pretend_trained(model: Any, mean: float = 0.0, standard_error: float = 1.0) 
     return model
 
 
-# TensorFlow traces a step again where the first trace made slots, which takes four times as long
-# as with no slots. Adam is met there in test_clean_runs.py and where a test asks for it.
+# TensorFlow traces a step again where the first trace made optimizer state variables, which takes
+# four times as long as without them. test_clean_runs.py and tests that ask for it use Adam there.
 OPTIMIZER = "SGD" if BACKEND == "tensorflow" else "Adam"
 
 
-def compiled(model: Any, rate: float = 1e-3, optimizer: str = OPTIMIZER, **kwargs: Any) -> Any:
+def compiled(
+    model: Any, learning_rate: float = 1e-3, optimizer: str = OPTIMIZER, **kwargs: Any
+) -> Any:
     kwargs.setdefault("loss", "binary_crossentropy")
-    model.compile(optimizer=getattr(keras.optimizers, optimizer)(rate), **kwargs)
+    model.compile(optimizer=getattr(keras.optimizers, optimizer)(learning_rate), **kwargs)
     return model
 
 
 def recompiled(model: Any, **kwargs: Any) -> Any:
-    """Compile again the way the guides say: the same settings, a new optimizer."""
+    """Compile again the way the guides do: the same settings, a new optimizer."""
     kwargs.setdefault("loss", "binary_crossentropy")
     old = model.optimizer
     model.compile(optimizer=type(old).from_config(old.get_config()), **kwargs)
@@ -195,7 +197,7 @@ class AroundBackbone(keras.Model):
 
 
 class StillBackbone(AroundBackbone):
-    """The backbone explicitly in inference mode, the head told its own `training`."""
+    """The backbone explicitly in inference mode, the head with the `training` of the model."""
 
     def call(self, x: Any, training: Any = None) -> Any:
         x = self.base(x, training=False)
@@ -203,7 +205,7 @@ class StillBackbone(AroundBackbone):
 
 
 class Leaking(AroundBackbone):
-    """The backbone explicitly in inference mode, the head told nothing."""
+    """The backbone explicitly in inference mode, the head without `training`."""
 
     def call(self, x: Any, training: Any = None) -> Any:
         x = self.base(x, training=False)
@@ -227,7 +229,7 @@ class OwnStep:
         def train_step(self, state: Any, data: Any) -> Any:
             import jax
 
-            trainable, frozen, slots, metrics = state
+            trainable, frozen, optimizer, metrics = state
             x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
             more = {} if self.inference else {"training": True}
 
@@ -236,8 +238,8 @@ class OwnStep:
                 return self.compute_loss(x, y, y_pred), frozen
 
             (loss, frozen), grads = jax.value_and_grad(loss_of, has_aux=True)(trainable, frozen)
-            trainable, slots = self.optimizer.stateless_apply(slots, grads, trainable)
-            return {"loss": loss}, (trainable, frozen, slots, metrics)
+            trainable, optimizer = self.optimizer.stateless_apply(optimizer, grads, trainable)
+            return {"loss": loss}, (trainable, frozen, optimizer, metrics)
 
     elif BACKEND == "torch":
 
@@ -335,7 +337,7 @@ class Dropping(L.BatchNormalization):
 
 
 class Stubborn(L.BatchNormalization):
-    """Normalises by the batch even when it is frozen."""
+    """Normalises with batch statistics even when it is frozen."""
 
     def call(self, x: Any, training: Any = None) -> Any:
         before = self._trainable

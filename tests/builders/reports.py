@@ -41,7 +41,7 @@ IGNORED = Finding(
     evidence={"layers": 8, "flags": {"compiled": True, "now": False}},
     source="train.py:41",
 )
-MOVED = Finding(
+UPDATED = Finding(
     "BNG404",
     "frozen-statistics-updated",
     "error",
@@ -52,7 +52,7 @@ MOVED = Finding(
     evidence={"shift": np.float32(0.3), "nan": float("nan"), "steps": np.int64(10)},
     moment=Moment(MomentKind.EPOCH_END, 1),
 )
-FAR = Finding(
+DRIFTED = Finding(
     "BNG406", "statistics-drifted", "warning", ("head/bn",), "Far away: 50 % of it.", "freeze it"
 )
 NEWS = Finding("BNG103", "trains-on-purpose", "info", ("tail/bn",), "By the way.", "")
@@ -110,8 +110,8 @@ def epoch_end(epoch: int) -> Moment:
     return Moment(MomentKind.EPOCH_END, epoch)
 
 
-def looks(layers: int = 8, count: int = 6) -> Tuple[DriftSnapshot, ...]:
-    """Drift that grows from look to look and from layer to layer."""
+def snapshots(layers: int = 8, count: int = 6) -> Tuple[DriftSnapshot, ...]:
+    """Drift that grows from snapshot to snapshot and from layer to layer."""
     paths = [f"backbone/block{i}_bn" for i in range(1, layers + 1)]
     return tuple(
         DriftSnapshot(
@@ -148,10 +148,10 @@ def faulty(name: str = "net") -> Report:
     return Report(
         name,
         stack("k3-tf"),
-        (FAR, MOVED, IGNORED, NEWS, MENDED),
+        (DRIFTED, UPDATED, IGNORED, NEWS, MENDED),
         OUTCOMES,
         mode_rows(),
-        looks(),
+        snapshots(),
         ("BNG101: mended/bn forced into inference mode",),
         ("the guard could not read 1 layer",),
         60,
@@ -175,10 +175,10 @@ def hostile() -> Report:
     row = Mode(
         SCRIPT, True, True, ExpectedMode.INFERENCE, SCRIPT, RunMode.TRAINING, False, 0.99, None
     )
-    look = DriftSnapshot(TRAIN_START, 0, 1, {SCRIPT: 0.5}, {SCRIPT: 0.5})
+    snapshot = DriftSnapshot(TRAIN_START, 0, 1, {SCRIPT: 0.5}, {SCRIPT: 0.5})
     outcomes = (Outcome("BNG501", OutcomeStatus.SKIPPED, SCRIPT),)
     return Report(
-        SCRIPT, None, (finding, mended), outcomes, (row,), (look,), (SCRIPT,), (SCRIPT,), 1
+        SCRIPT, None, (finding, mended), outcomes, (row,), (snapshot,), (SCRIPT,), (SCRIPT,), 1
     )
 
 

@@ -20,14 +20,14 @@ def main() -> None:
         model.compile(sgd(), "mse")
     norms = [model.get_layer("base").get_layer("bn"), model.get_layer("head_bn")]
     before = [[w.tobytes() for w in norm.get_weights()[2:]] for norm in norms]
-    said = []
-    guard = bng.BNGuard(on_finding=said.append, ignore="BNG401")
+    found = []
+    guard = bng.BNGuard(on_finding=found.append, ignore="BNG401")
     model.fit(*data(64), batch_size=32, epochs=2, verbose=0, callbacks=[guard])
     after = [[w.tobytes() for w in norm.get_weights()[2:]] for norm in norms]
     print(
         f"replicas {strategy.num_replicas_in_sync}, forced {after[0] == before[0]}, "
         f"other changed {after[1] != before[1]}, patches {open_patches()}, "
-        f"found {[(each.code, *each.layers) for each in said]}"
+        f"found {[(each.code, *each.layers) for each in found]}"
     )
 
 

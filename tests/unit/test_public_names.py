@@ -1,4 +1,4 @@
-"""The places that list the public names agree, and each name is what it says."""
+"""The places that list the public names agree, and each name is importable."""
 
 from __future__ import annotations
 

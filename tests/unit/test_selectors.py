@@ -1,4 +1,4 @@
-"""Selectors over layer paths: what they pick, and what they say when they pick nothing."""
+"""Selectors over layer paths: what they pick, and the error when they pick nothing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_every_part_of_a_list_has_to_pick_something():
         select(["head", "nothing_like_it"], LAYERS)
 
 
-def test_a_model_without_any_candidate_says_so():
+def test_a_model_without_any_candidate_is_an_error_of_its_own():
     with pytest.raises(SelectorError, match="matches no BN: the model has none"):
         select("*", [], what="BN")
 
@@ -138,7 +138,7 @@ def test_a_union_picks_what_its_parts_pick_in_model_order(paths, data):
 
 
 @given(st.lists(PATHS, max_size=6), st.text("abcbn_1/*?", max_size=8))
-def test_select_gives_a_hit_or_a_selector_error_and_nothing_else(paths, pattern):
+def test_select_gives_layers_or_a_selector_error_and_nothing_else(paths, pattern):
     pairs = [(path, None) for path in paths]
     if any(path_matches(pattern, path) for path in paths):
         assert select(pattern, pairs)

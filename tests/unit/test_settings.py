@@ -22,7 +22,7 @@ def read(folder, arguments=None, line=""):
     return read_settings(arguments, str(folder), {"BNGUARD": line} if line else {})
 
 
-def test_nothing_said_means_the_defaults(project):
+def test_without_settings_the_defaults_apply(project):
     assert read(project) == Settings()
 
 
@@ -85,7 +85,7 @@ def test_pyproject_without_our_table_needs_no_toml_reader(project, monkeypatch):
     assert read(project) == Settings()
 
 
-def test_pyproject_with_our_table_and_no_toml_reader_says_what_to_do(project, monkeypatch):
+def test_pyproject_without_a_toml_reader_names_what_to_install(project, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomllib", None)
     monkeypatch.setitem(sys.modules, "tomli", None)
     (project / "pyproject.toml").write_text("[tool.bnguard]\nfix = true\n")
@@ -94,7 +94,7 @@ def test_pyproject_with_our_table_and_no_toml_reader_says_what_to_do(project, mo
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "expected"),
     [
         ("ignroe", "BNG2", "Did you mean ignore"),
         ("select", "BNG9", "'BNG9' is no rule code"),
@@ -105,10 +105,10 @@ def test_pyproject_with_our_table_and_no_toml_reader_says_what_to_do(project, mo
         ("on_finding", "shout", "'warn', 'raise', 'log'"),
     ],
 )
-def test_a_wrong_setting_names_the_place_and_what_is_expected(project, key, value, said):
+def test_a_wrong_setting_names_the_place_and_what_is_expected(project, key, value, expected):
     with pytest.raises(SettingError, match="arguments") as caught:
         read(project, {key: value})
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def refuse_docs(path):

@@ -131,7 +131,7 @@ def gan():
     keep(combined)
 
 
-def own_loop(name, training):
+def custom_loop(name, training):
     model = sequential(name)
     optimizer = keras.optimizers.SGD(0.01)
     if STACK in ("k2", "tfk", "k3-tf"):
@@ -157,22 +157,24 @@ def own_loop(name, training):
             return ((out - y) ** 2).mean(), state
 
         @jax.jit
-        def step(weights, state, slots, x, y):
+        def step(weights, state, optimizer_state, x, y):
             grad = jax.value_and_grad(loss_of, has_aux=True)
             (loss, state), gradients = grad(weights, state, x, y)
-            weights, slots = optimizer.stateless_apply(slots, gradients, weights)
-            return loss, weights, state, slots
+            weights, optimizer_state = optimizer.stateless_apply(
+                optimizer_state, gradients, weights
+            )
+            return loss, weights, state, optimizer_state
 
         weights = [v.value for v in model.trainable_variables]
         state = [v.value for v in model.non_trainable_variables]
-        slots = [v.value for v in optimizer.variables]
+        optimizer_state = [v.value for v in optimizer.variables]
         for _ in range(4):
-            loss, weights, state, slots = step(weights, state, slots, X, Y)
+            loss, weights, state, optimizer_state = step(weights, state, optimizer_state, X, Y)
             print(float(loss).hex())
         for lists in (
             (model.trainable_variables, weights),
             (model.non_trainable_variables, state),
-            (optimizer.variables, slots),
+            (optimizer.variables, optimizer_state),
         ):
             for variable, value in zip(*lists):
                 variable.assign(value)
@@ -191,11 +193,11 @@ def own_loop(name, training):
     keep(model)
 
 
-def flipped():
-    model = sequential("flipped")
+def frozen_late():
+    model = sequential("frozen_late")
     model.compile("sgd", "mse")
     model.fit(X, Y, verbose=0, shuffle=False)
-    model.get_layer("flipped_bn").trainable = False  # the fault
+    model.get_layer("frozen_late_bn").trainable = False  # the fault
     try:
         show(model.fit(X, Y, verbose=0, shuffle=False))
         keep(model)
@@ -206,7 +208,7 @@ def flipped():
 def frozen_parent():
     base = sequential("base")
     base.trainable = False
-    base.get_layer("base_bn").trainable = True  # live under a frozen parent
+    base.get_layer("base_bn").trainable = True  # trainable under a frozen parent
     x = inputs = keras.Input((6,))
     model = keras.Model(inputs, keras.layers.Dense(1)(base(x)), name="frozen_parent")
     model.compile("sgd", "mse")
@@ -230,9 +232,9 @@ keras.utils.set_random_seed(7)
 for train in (functional, subclassed, two_fits, on_batch, gan):
     print(train.__name__)
     train()
-own_loop("own_loop", True)
-own_loop("own_loop_inference", False)
-flipped()
+custom_loop("custom_loop", True)
+custom_loop("custom_loop_inference", False)
+frozen_late()
 frozen_parent()
 recipe()
 print(sys.argv[2:], sys.path[0] == os.path.dirname(os.path.realpath(__file__)), __name__)

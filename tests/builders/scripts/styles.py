@@ -28,7 +28,7 @@ FIT = {"verbose": 0, "shuffle": False}
 saved = {}
 
 
-def made(name, rate=0.01):
+def made(name, learning_rate=0.01):
     layers = [
         keras.layers.Input((6,)),
         keras.layers.Dense(5, name=f"{name}_dense"),
@@ -36,7 +36,7 @@ def made(name, rate=0.01):
         keras.layers.Dense(1, name=f"{name}_out"),
     ]
     model = keras.Sequential(layers, name=name)
-    model.compile(keras.optimizers.SGD(rate), "mse")
+    model.compile(keras.optimizers.SGD(learning_rate), "mse")
     return model
 
 
@@ -51,8 +51,8 @@ def show(history):
 def search():
     """As a tuner does: a new model for every choice, the old ones dropped."""
     models = []
-    for rate in (0.1, 0.01):
-        model = made(f"rate_{rate}".replace(".", "_"), rate)
+    for learning_rate in (0.1, 0.01):
+        model = made(f"lr_{learning_rate}".replace(".", "_"), learning_rate)
         stop = keras.callbacks.EarlyStopping(patience=1)
         show(model.fit(X, Y, validation_split=0.25, callbacks=[stop], **FIT))
         keep(model)

@@ -66,7 +66,7 @@ def test_right_pipelines_are_silent_and_faults_are_found(both):
     folder, _, _ = both
     found = {(f["evidence"]["model"], f["code"]) for f in findings(folder)}
     expected = {
-        ("flipped", "BNG101"),
+        ("frozen_late", "BNG101"),
         ("frozen_parent", "BNG102"),
         ("frozen_parent", "BNG401"),
     }
@@ -76,7 +76,7 @@ def test_right_pipelines_are_silent_and_faults_are_found(both):
     else:
         expected |= {("frozen_parent", "BNG404")} & found
     if STACK not in ("k3-jax", "k3-torch"):
-        expected.add(("flipped", "BNG404"))
+        expected.add(("frozen_late", "BNG404"))
     assert found == expected
 
 
@@ -94,7 +94,7 @@ def test_a_finding_names_the_lines_of_the_script(both):
 @pytest.mark.parametrize(
     ("model", "code", "text"),
     [
-        ("frozen_parent", "BNG102", "# live under a frozen parent"),
+        ("frozen_parent", "BNG102", "# trainable under a frozen parent"),
         ("recipe", "BNG201", "# the recipe"),
         ("recipe", "BNG404", "# the recipe trains"),
     ],

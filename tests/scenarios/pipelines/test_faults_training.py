@@ -151,7 +151,7 @@ def test_augmentation_in_the_model(where: str) -> None:
     if where == "frozen":
         base.trainable = False
     steps = [
-        L.RandomFlip("horizontal", name="flip"),
+        L.RandomFlip("horizontal", name="augment"),
         base,
         L.GlobalAveragePooling2D(name="pool"),
         L.Dense(1, activation="sigmoid", name="head"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from keras_bnguard.records import Finding
 from keras_bnguard.report.github import annotation, render
-from tests.builders.reports import FAR, IGNORED, MENDED, NEWS, faulty, plain, reports
+from tests.builders.reports import DRIFTED, IGNORED, MENDED, NEWS, faulty, plain, reports
 
 LINE = re.compile(r"::(error|warning|notice) ((?:\w+=[^,:\r\n]*,?)+)::([^\r\n]*)")
 
@@ -40,7 +40,7 @@ def test_an_annotation_stands_at_the_line_with_message_and_fix():
 
 @pytest.mark.parametrize(
     ("finding", "level"),
-    [(IGNORED, "error"), (FAR, "warning"), (NEWS, "notice"), (MENDED, "notice")],
+    [(IGNORED, "error"), (DRIFTED, "warning"), (NEWS, "notice"), (MENDED, "notice")],
 )
 def test_the_level_follows_the_severity_until_it_is_repaired(finding, level):
     assert read(annotation(finding))[0] == level

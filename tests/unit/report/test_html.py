@@ -15,21 +15,21 @@ from keras_bnguard.errors import MissingExtraError
 from keras_bnguard.records import DriftSnapshot, Outcome, OutcomeStatus
 from keras_bnguard.report import html
 from tests.builders.reports import (
-    FAR,
+    DRIFTED,
     IGNORED,
     MENDED,
-    MOVED,
     NEWS,
     PHASES,
     SCRIPT,
+    UPDATED,
     Page,
     epoch_end,
     faulty,
     hostile,
-    looks,
     mode_rows,
     plain,
     reports,
+    snapshots,
 )
 
 needs_extra = pytest.mark.needs_extra
@@ -45,8 +45,8 @@ def page(report, phases=()):
     [
         ((), "nothing found", "clear"),
         ((NEWS,), "nothing found", "clear"),
-        ((FAR,), "check the findings before you trust this run: 1 warning", "warning"),
-        ((FAR, MOVED), "do not trust this run: 1 error, 1 warning", "error"),
+        ((DRIFTED,), "check the findings before you trust this run: 1 warning", "warning"),
+        ((DRIFTED, UPDATED), "do not trust this run: 1 error, 1 warning", "error"),
         ((MENDED,), "nothing found, 1 repaired", "clear"),
     ],
 )
@@ -159,7 +159,7 @@ def test_only_rows_that_differ_are_marked_and_not_by_colour_alone():
 
 @needs_extra
 def test_drift_of_200_layers_has_a_row_each_and_as_many_checks_as_fit():
-    text = html.render(plain(drift=looks(200, 60)))
+    text = html.render(plain(drift=snapshots(200, 60)))
     shown = Page(text)
     assert "24 of 60 checks are shown." in shown.text
     cells = re.findall(r'<td class="h[0-4]">', text)

@@ -9,7 +9,7 @@ from keras_bnguard import __version__
 from keras_bnguard.records import Finding
 from keras_bnguard.report.report import Report
 from keras_bnguard.report.sarif import as_sarif, render
-from tests.builders.reports import FAR, IGNORED, MENDED, NEWS, faulty, plain, reports, strict
+from tests.builders.reports import DRIFTED, IGNORED, MENDED, NEWS, faulty, plain, reports, strict
 
 
 def check(log):
@@ -66,7 +66,7 @@ def test_causes_come_before_their_effects():
 
 @pytest.mark.parametrize(
     ("finding", "level"),
-    [(IGNORED, "error"), (FAR, "warning"), (NEWS, "note"), (MENDED, "note")],
+    [(IGNORED, "error"), (DRIFTED, "warning"), (NEWS, "note"), (MENDED, "note")],
 )
 def test_the_level_follows_the_severity_until_it_is_repaired(finding, level):
     assert result(finding)["level"] == level
@@ -88,7 +88,7 @@ def test_a_result_points_at_the_line_and_names_the_layers():
 
 
 def test_a_finding_without_line_has_logical_locations_only():
-    (location,) = result(FAR)["locations"]
+    (location,) = result(DRIFTED)["locations"]
     assert set(location) == {"logicalLocations"}
     assert result(Finding("BNG607", "n", "error", (), "m", ""))["locations"] == []
 

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from keras_bnguard.records import Outcome, OutcomeStatus
 from keras_bnguard.report import github, json, sarif, text
 from keras_bnguard.report.several import merged
-from tests.builders.reports import FAR, IGNORED, MENDED, NEWS, faulty, looks, plain, reports, strict
+from tests.builders.reports import (
+    DRIFTED,
+    IGNORED,
+    MENDED,
+    NEWS,
+    faulty,
+    plain,
+    reports,
+    snapshots,
+    strict,
+)
 
 
 def named(model, *findings, note="fit 1", **more):
@@ -18,7 +28,7 @@ def named(model, *findings, note="fit 1", **more):
 
 
 def test_the_verdict_counts_a_finding_of_two_runs_once():
-    both = merged([named("a", IGNORED), named("a", IGNORED, FAR, note="fit 2")])
+    both = merged([named("a", IGNORED), named("a", IGNORED, DRIFTED, note="fit 2")])
     assert text.verdict(both) == "do not trust this run: 1 error, 1 warning"
     first, second = both.findings
     assert first.message == f"{IGNORED.message} (in 2 runs)"
@@ -34,7 +44,7 @@ def test_repaired_and_open_stay_apart():
 
 
 def test_the_worst_comes_first():
-    both = merged([named("a", NEWS, FAR), named("b", IGNORED)])
+    both = merged([named("a", NEWS, DRIFTED), named("b", IGNORED)])
     assert [f.severity for f in both.findings] == ["error", "warning", "info"]
 
 
@@ -48,7 +58,7 @@ def test_layers_of_two_models_cannot_be_taken_for_each_other():
 
 
 def test_two_runs_of_one_model_keep_its_paths_and_the_last_drift():
-    later = replace(faulty(), drift=looks(2, 2))
+    later = replace(faulty(), drift=snapshots(2, 2))
     both = merged([faulty(), later])
     assert both.modes == faulty().modes
     assert both.drift == later.drift

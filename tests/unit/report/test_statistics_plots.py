@@ -12,7 +12,7 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.records import DriftSnapshot, NormState
 from keras_bnguard.report.report import Report
-from tests.builders.reports import epoch_end, looks
+from tests.builders.reports import epoch_end, snapshots
 
 pytestmark = pytest.mark.needs_extra
 
@@ -22,7 +22,7 @@ def report(drift):
 
 
 def test_the_heat_map_has_a_cell_for_each_layer_and_check(tmp_path):
-    drift = looks(3, 5)
+    drift = snapshots(3, 5)
     figure = bng.plot_drift(report(drift), path=str(tmp_path / "drift.png"))
     axes, bar = figure.axes
     values = axes.images[0].get_array()
@@ -35,7 +35,7 @@ def test_the_heat_map_has_a_cell_for_each_layer_and_check(tmp_path):
 
 @pytest.mark.parametrize("measure", ["mean_shift", "log_variance_ratio"])
 def test_it_shows_the_measure_that_was_asked_for(measure):
-    drift = looks(2, 2)
+    drift = snapshots(2, 2)
     values = bng.plot_drift(report(drift), measure).axes[0].images[0].get_array()
     assert values[1, 1] == pytest.approx(getattr(drift[1], measure)["backbone/block2_bn"])
 
@@ -51,7 +51,7 @@ def test_what_is_not_finite_is_red_and_what_is_missing_is_not():
 
 
 def test_of_very_many_layers_some_are_named():
-    axes = bng.plot_drift(report(looks(200, 2))).axes[0]
+    axes = bng.plot_drift(report(snapshots(200, 2))).axes[0]
     assert axes.images[0].get_array().shape == (200, 2)
     assert len(axes.get_yticklabels()) <= 40
 
@@ -87,9 +87,9 @@ def test_bad_input_gets_one_clear_error(monkeypatch):
     with pytest.raises(bng.SettingError, match="no drift"):
         bng.plot_drift(report(()))
     with pytest.raises(bng.SettingError, match="mean_shift"):
-        bng.plot_drift(report(looks()), "kl")
+        bng.plot_drift(report(snapshots()), "kl")
     with pytest.raises(bng.SettingError, match="no BN"):
         bng.plot_recalibration(SimpleNamespace(before={}, after={}))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(bng.MissingExtraError, match="report"):
-        bng.plot_drift(dataclasses.replace(report(looks())))
+        bng.plot_drift(dataclasses.replace(report(snapshots())))

@@ -12,7 +12,7 @@ from keras_bnguard.errors import MissingExtraError
 from keras_bnguard.records import DriftSnapshot
 from keras_bnguard.report import text
 from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
-from tests.builders.reports import epoch_end, faulty, hostile, looks, reports
+from tests.builders.reports import epoch_end, faulty, hostile, reports, snapshots
 
 
 def events(folder):
@@ -50,8 +50,8 @@ def shown_text(folder):
 @pytest.mark.needs_extra
 def test_each_layer_has_a_curve_over_the_steps(tmp_path):
     writer = DriftWriter(tmp_path)
-    for look in looks(3, 4):
-        writer.write(look)
+    for snapshot in snapshots(3, 4):
+        writer.write(snapshot)
     writer.close()
     found = scalars(tmp_path)
     paths = [f"backbone/block{i}_bn" for i in (1, 2, 3)]
@@ -62,7 +62,7 @@ def test_each_layer_has_a_curve_over_the_steps(tmp_path):
     }
     for tag in found:
         assert list(found[tag]) == [10, 20, 30, 40]
-    last = looks(3, 4)[-1]
+    last = snapshots(3, 4)[-1]
     assert found["bn_drift"][40] == pytest.approx(last.total)
     assert found[f"bn_mean_shift/{paths[0]}"][40] == pytest.approx(last.mean_shift[paths[0]])
     assert found[f"bn_distance/{paths[2]}"][40] == pytest.approx(last.distance[paths[2]])
@@ -71,7 +71,7 @@ def test_each_layer_has_a_curve_over_the_steps(tmp_path):
 @pytest.mark.needs_extra
 def test_a_file_starts_with_its_version(tmp_path):
     writer = DriftWriter(str(tmp_path / "a" / "b"))
-    writer.write(looks()[0])
+    writer.write(snapshots()[0])
     writer.close()
     first = events(tmp_path / "a" / "b")[0]
     assert first.file_version == "brain.Event:2"
@@ -87,9 +87,9 @@ def test_nothing_is_written_before_the_first_check(tmp_path):
 @pytest.mark.needs_extra
 def test_a_killed_run_has_all_it_saw(tmp_path):
     writer = DriftWriter(tmp_path)
-    writer.write(looks()[0])
+    writer.write(snapshots()[0])
     assert list(scalars(tmp_path)["bn_drift"]) == [10]
-    writer.write(looks()[1])
+    writer.write(snapshots()[1])
     assert list(scalars(tmp_path)["bn_drift"]) == [10, 20]
     writer.close()
     writer.close()
@@ -108,7 +108,7 @@ def test_two_checks_at_one_step_are_both_kept(tmp_path):
 @pytest.mark.parametrize("report", [faulty(), hostile()])
 def test_the_report_stands_there_as_text_that_markdown_leaves_alone(tmp_path, report):
     writer = DriftWriter(tmp_path)
-    writer.write(looks()[-1])
+    writer.write(snapshots()[-1])
     writer.finish(report)
     lines = shown_text(tmp_path).splitlines()
     assert all(line.startswith("    ") for line in lines)
@@ -122,8 +122,8 @@ def test_the_report_stands_there_as_text_that_markdown_leaves_alone(tmp_path, re
 def test_any_report_can_be_written(tmp_path_factory, report):
     folder = tmp_path_factory.mktemp("logs")
     writer = DriftWriter(folder)
-    for look in report.drift:
-        writer.write(look)
+    for snapshot in report.drift:
+        writer.write(snapshot)
     writer.finish(report)
     assert shown_text(folder)
     assert ("bn_drift" in scalars(folder)) == bool(report.drift)

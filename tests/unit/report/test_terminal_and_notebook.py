@@ -13,7 +13,7 @@ from keras_bnguard.report import text
 from keras_bnguard.report.notebook import as_html
 from keras_bnguard.report.terminal import is_terminal, print_report
 from tests.builders.reports import (
-    FAR,
+    DRIFTED,
     IGNORED,
     MENDED,
     SCRIPT,
@@ -97,7 +97,8 @@ def test_colour_only_repeats_what_is_written(coloured):
 
 @needs_extra
 @pytest.mark.parametrize(
-    ("findings", "colour"), [((), "32"), ((FAR,), "33"), ((IGNORED, FAR), "31"), ((MENDED,), "32")]
+    ("findings", "colour"),
+    [((), "32"), ((DRIFTED,), "33"), ((IGNORED, DRIFTED), "31"), ((MENDED,), "32")],
 )
 def test_the_verdict_is_first_and_in_its_colour(coloured, findings, colour):
     report = plain(*findings)
