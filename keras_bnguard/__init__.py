@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from keras_bnguard.inference.force_inference import force_inference as force_inference
     from keras_bnguard.inference.guarded_model import GuardedModel as GuardedModel
     from keras_bnguard.inference.train_step import GuardedTrainStep as GuardedTrainStep
-    from keras_bnguard.phases.conditions import Plateau as Plateau
-    from keras_bnguard.phases.conditions import Threshold as Threshold
+    from keras_bnguard.phases.conditions.named import Plateau as Plateau
+    from keras_bnguard.phases.conditions.named import Threshold as Threshold
     from keras_bnguard.phases.learning_rates import RelativeRate as RelativeRate
     from keras_bnguard.phases.phase import Phase as Phase
     from keras_bnguard.phases.scheduler import PhaseScheduler as PhaseScheduler
@@ -67,7 +67,7 @@ _MODULES = {
     "MissingKerasError": "errors",
     "Phase": "phases.phase",
     "PhaseScheduler": "phases.scheduler",
-    "Plateau": "phases.conditions",
+    "Plateau": "phases.conditions.named",
     "Policy": "records",
     "Recalibrate": "recalibration.callback",
     "RelativeRate": "phases.learning_rates",
@@ -75,7 +75,7 @@ _MODULES = {
     "ScheduleError": "errors",
     "SelectorError": "errors",
     "SettingError": "errors",
-    "Threshold": "phases.conditions",
+    "Threshold": "phases.conditions.named",
     "UnsupportedModelError": "errors",
     "advise": "advice.advise",
     "audit": "guard.audit",
