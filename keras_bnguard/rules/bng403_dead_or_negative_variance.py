@@ -10,7 +10,7 @@ from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
 from keras_bnguard.rules.predicates import norms_of
 from keras_bnguard.rules.text import count, some
 
-DEFAULT_EPSILON = 1e-3
+_DEFAULT_EPSILON = 1e-3
 
 
 class DeadOrNegativeVariance(Rule):
@@ -88,7 +88,7 @@ class DeadOrNegativeVariance(Rule):
 
 
 def _numbers(statistics_change: StatisticsChange, epsilon: Optional[float]) -> str:
-    under_root = statistics_change.min_variance + (DEFAULT_EPSILON if epsilon is None else epsilon)
+    under_root = statistics_change.min_variance + (_DEFAULT_EPSILON if epsilon is None else epsilon)
     gain = f"gain {1 / math.sqrt(under_root):.3g}" if under_root > 0 else "gain NaN"
     return (
         f"{statistics_change.path} ({statistics_change.negative_channels} negative, "

@@ -21,7 +21,7 @@ FACTOR = 10.0
 MAX_ADAPTIVE = 1e-3
 LOW_ADAPTIVE = 1e-5
 LOW = 1e-4
-ROUNDING = 1e-6
+_ROUNDING = 1e-6
 
 
 class FineTuningRateTooHigh(Rule):
@@ -78,7 +78,7 @@ class FineTuningRateTooHigh(Rule):
         if step_is_in_doubt(run, optimizer):
             return
         limit, why = _limit(optimizer, run.before)
-        if limit is None or optimizer.learning_rate <= limit * (1 + ROUNDING):
+        if limit is None or optimizer.learning_rate <= limit * (1 + _ROUNDING):
             return
         unfrozen = unfrozen_layers(inventory, run.before.inventory)
         if not unfrozen:

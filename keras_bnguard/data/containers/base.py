@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, Iterable, Iterator, Optional
@@ -41,7 +42,7 @@ class ReadingPlan:
         return [int(i) for i in np.linspace(0, length - 1, self.limit)]
 
 
-class Container:
+class Container(ABC):
     """One kind of data.
 
     A new kind is a subclass in a file of this folder, a line in `CONTAINERS` of `registry.py`
@@ -72,13 +73,13 @@ class Container:
         self.data = data
 
     @classmethod
+    @abstractmethod
     def recognises(cls, data: Any) -> bool:
         """Whether an object is of this kind; reads nothing from it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def batches(self, plan: ReadingPlan) -> Iterator[Batch]:
         """Read batches from the beginning, without effect on what training will read later."""
-        raise NotImplementedError
 
     @property
     def rows(self) -> Optional[int]:
