@@ -46,8 +46,8 @@ def enable_warnings(
         fix: repair what is safe, for the length of each `fit`. Default of the project: False.
         on_finding: "warn" (`BNGuardWarning`), "raise" (`FindingError`), "log" (logger
             "keras_bnguard"), or a function of the `Finding`. Default of the project: "warn".
-        report: path of a report to write when the process ends: .html, .json, .sarif or .txt.
-            Default of the project: no file.
+        report: path of a report to write when the process ends, as "report.html"; the ending
+            chooses the format (docs/reports.md). Default of the project: no file.
 
     Raises:
         SettingError: a value, here or in one of the other places, that a setting cannot have.

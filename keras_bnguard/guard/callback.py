@@ -58,8 +58,8 @@ class BNGuard(Hooks):
             when the next batch begins; drift is measured at the first 20 of these checks and at
             every 128th after. On JAX, after the first 20, the device compares the bits at every
             fourth batch and is not waited for, so that a finding may come a few batches later.
-        report: path of a report to write at the end of training: .html, .json, .sarif or .txt.
-            Defaults to None.
+        report: path of a report to write at the end of training, as "report.html"; the ending
+            chooses the format (docs/reports.md). Defaults to None.
         tensorboard: log directory for drift scalars and the findings as text. Defaults to None.
         verbose: 1 prints the table of every BN at the start of training. Defaults to 0.
 

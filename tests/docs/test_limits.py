@@ -18,7 +18,9 @@ WORDS = {**FRACTIONS, **{word: float(number) for number, word in enumerate(COUNT
 def limits(rule):
     """Name -> value of the limits in the file of a rule, shared ones included."""
     names = vars(sys.modules[rule.__module__]).items()
-    return {n: v for n, v in names if re.fullmatch("[A-Z][A-Z_]*", n) and isinstance(v, (int, float))}
+    return {
+        n: v for n, v in names if re.fullmatch("[A-Z][A-Z_]*", n) and isinstance(v, (int, float))
+    }
 
 
 def numbers(text):

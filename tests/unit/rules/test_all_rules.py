@@ -107,11 +107,14 @@ def test_every_rule_file_is_listed():
 
 
 def test_the_contract_has_one_row_for_each_rule():
+    missing = [rule.code for rule in ALL_RULES if rule.code not in CONTRACT]
+    assert not missing, f"add a row for {missing} to TABLE in this file"
     assert list(CONTRACT) == [rule.code for rule in ALL_RULES]
 
 
 @every_rule
 def test_a_rule_declares_what_the_contract_promises(rule):
+    assert rule.code in CONTRACT, f"add a row for {rule.code} to TABLE in this file"
     severity, needs, evaluated_at, repair = CONTRACT[rule.code]
     assert rule.severity is Severity(severity)
     assert list(rule.needs()) == needs.split()
@@ -201,7 +204,9 @@ def test_a_rule_leaves_the_facts_as_they_were(rule):
 
 @every_rule
 def test_a_rule_fires_where_everything_is_wrong(rule):
-    assert all_violations(rule)
+    assert all_violations(rule), (
+        f"add facts in which {rule.code} fires to tests/builders/everything_wrong.py"
+    )
 
 
 @every_rule
@@ -265,7 +270,8 @@ def test_every_yield_of_a_rule_has_a_fix(rule):
 
 @every_rule
 def test_a_rule_has_its_own_test_file(rule):
-    assert Path(__file__).with_name(f"test_{rule.code.lower()}.py").is_file()
+    name = f"test_{rule.code.lower()}.py"
+    assert Path(__file__).with_name(name).is_file(), f"write tests/unit/rules/{name}"
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("bng*.py")), ids=lambda path: path.stem)
