@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import weakref
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from keras_bnguard.backends.interface import ArrayOperations
@@ -78,6 +79,12 @@ class Keras3Graph(Graph):
 class Keras3Flags(Flags):
     """Keras 3 reads flags when a step is traced; each backend adds what it does then."""
 
+    def __init__(self, graph: Graph, optimizer: Optimizer, values: Values) -> None:
+        super().__init__(graph, optimizer, values)
+        self._frozen_variables: weakref.WeakKeyDictionary[Any, List[Any]] = (
+            weakref.WeakKeyDictionary()
+        )
+
     def compiled(self, model: Any) -> Optional[Dict[LayerId, bool]]:
         """As in the base class; Keras keeps the flags since 3.15.
 
@@ -108,9 +115,15 @@ class Keras3Flags(Flags):
         return count is not None and float(self._values.to_numpy(count)) > 0
 
     def set_own(self, layer: Any, flag: bool) -> None:
+        """As in the base class; a variable that is frozen on its own, as LoRA freezes a kernel,
+        stays frozen, where the layer's own setter would make it train."""
+        variables = list(layer._trainable_variables)
+        if layer._trainable:
+            self._frozen_variables[layer] = [v for v in variables if not v.trainable]
+        frozen = {id(variable) for variable in self._frozen_variables.get(layer, ())}
         layer._trainable = bool(flag)
-        for variable in layer._trainable_variables:
-            variable.trainable = bool(flag)
+        for variable in variables:
+            variable.trainable = bool(flag) and id(variable) not in frozen
 
     def remember_compiled(self, model: Any) -> None:
         if hasattr(model, "_compiled_trainable_state"):
