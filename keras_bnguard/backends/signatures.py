@@ -46,6 +46,8 @@ def has_own_train_step(model: Any, package: str) -> bool:
         package: the import name of its Keras.
     """
     for cls in type(model).__mro__:
-        if "train_step" in cls.__dict__ and package_of(cls) != OURS:
+        defined = cls.__dict__.get("train_step")
+        hooked = not getattr(defined, "replaces_own", True)
+        if defined is not None and not hooked and package_of(cls) != OURS:
             return package_of(cls) != package
     return False

@@ -1,64 +1,12 @@
-"""Context managers that force BN of a model, for one block or for a training step."""
+"""Make the context manager that forces BN of a model, for one block or for a training step."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence
 
 from keras_bnguard.backends.patches.inference_mode import ForcedInference
-from keras_bnguard.model.forced_inference import ForcedInferenceState, forces_in_step
-from keras_bnguard.model.kept import kept_with
-from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
+from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records.ids import LayerId, layer_id
-
-
-class StepContext:
-    """The context manager in which the training step of one model runs; kept with the model.
-
-    A step in Python, as on torch, enters it at every batch, so it is made again only when a
-    flag has changed.
-    """
-
-    def __init__(self) -> None:
-        self._layers: Sequence[Any] = ()
-        self._flags: Optional[Tuple[bool, ...]] = None
-        self._context: Optional[ForcedInference] = None
-        self._paths: Tuple[str, ...] = ()
-
-    def context(self, model: Any) -> ForcedInference:
-        """The context manager for the flags as they are now."""
-        if self._context is None or self._flags != self._current_flags():
-            snapshot = take_snapshot(model)
-            self._paths = ForcedInferenceState.of(model).step_paths(snapshot)
-            self._layers = [layer for _, layer in snapshot.layers]
-            self._flags = self._current_flags()
-            self._context = make_forced_inference(
-                snapshot, self._paths, obey_graph=True, stop_leaks=True
-            )
-        return self._context
-
-    def paths(self, model: Any) -> Tuple[str, ...]:
-        """Paths of the BN that it forces, as the flags are now."""
-        self.context(model)
-        return self._paths
-
-    def _current_flags(self) -> Tuple[bool, ...]:
-        return tuple(bool(layer.trainable) for layer in self._layers)
-
-
-def step_context(model: Any) -> ForcedInference:
-    """The context manager for the training step of a model that forces."""
-    return kept_with(model, StepContext).context(model)
-
-
-def forced_in_step(model: Any) -> Tuple[str, ...]:
-    """Paths of the BN that a model's step forces as its flags are now; () if it forces none."""
-    return kept_with(model, StepContext).paths(model) if forces_in_step(model) else ()
-
-
-def forced_paths(model: Any) -> Tuple[str, ...]:
-    """Paths of every BN this package forces into inference mode now, by step or by block."""
-    in_blocks = ForcedInferenceState.of(model).block_paths()
-    return tuple(dict.fromkeys((*forced_in_step(model), *in_blocks)))
 
 
 def make_forced_inference(

@@ -1,23 +1,20 @@
-"""A training step in which BN that should run in inference mode does run in it.
-
-The framework-free half: which BN is decided in `model.forced_inference`; how the mode is forced
-for the length of a trace is `backends.patches.inference_mode`.
-"""
+"""A training step in which BN that should run in inference mode does run in it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from keras_bnguard.inference.contexts import step_context
+from keras_bnguard.inference.steps import hook_model_class
 from keras_bnguard.model.forced_inference import ForcesInStep
 
 
 class GuardedTrainStep(ForcesInStep):
     """Mixin for a model class: its `train_step` forces inference mode where it is expected.
 
-    Put it before the Keras class: ``class MyModel(bng.GuardedTrainStep, keras.Model)``. It
-    wraps whatever `train_step` comes after it, Keras's or your own, with any signature (JAX's
-    takes `(state, data)`), and changes nothing outside that call.
+    ``class MyModel(bng.GuardedTrainStep, keras.Model)``, in any order of the bases. Whatever
+    `train_step` the class or a subclass of it ends up with is wrapped, Keras's or your own, with
+    or without a call of `super()`, with any signature (JAX's takes `(state, data)`). Nothing is
+    changed outside that call.
 
     Forced are: BN whose own `trainable` is False, BN below a layer that is frozen, BN that a
     functional graph calls with `training=False` (with everything under that call, so Dropout
@@ -28,6 +25,12 @@ class GuardedTrainStep(ForcesInStep):
     The set is read when the step is traced; a compiled step costs nothing extra.
     """
 
-    def train_step(self, *args: Any, **kwargs: Any) -> Any:
-        with step_context(self):
-            return super().train_step(*args, **kwargs)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        following = super().__init__
+        # Keras 2 hands the arguments of a functional model to every base after its own, too.
+        if getattr(following, "__objclass__", None) is not object:
+            following(*args, **kwargs)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        hook_model_class(cls)

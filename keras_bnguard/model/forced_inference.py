@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from keras_bnguard.errors import SelectorError
 from keras_bnguard.model.expected_mode import norms_to_force
 from keras_bnguard.model.kept import find_kept
 from keras_bnguard.model.snapshot import ModelSnapshot
@@ -22,6 +23,7 @@ class ForcedInferenceState:
 
     def __init__(self) -> None:
         self._requests: Dict[object, Optional[Selectors]] = {}
+        self._shared: Dict[object, Tuple[Any, ...]] = {}
         self._blocks: Dict[object, Tuple[str, ...]] = {}
 
     @classmethod
@@ -31,13 +33,13 @@ class ForcedInferenceState:
 
     @property
     def in_step(self) -> bool:
-        """Whether a request for the training step is open."""
+        """Whether a request of the model's own for its training step is open."""
         return bool(self._requests)
 
     @property
     def empty(self) -> bool:
         """Whether no request and no block is open."""
-        return not self._requests and not self._blocks
+        return not (self._requests or self._shared or self._blocks)
 
     def add_request(self, key: object, layers: Optional[Selectors]) -> None:
         """The training step also forces the BN that `layers` picks.
@@ -48,12 +50,21 @@ class ForcedInferenceState:
         """
         self._requests[key] = layers
 
+    def add_shared(self, key: object, layers: Sequence[Any]) -> None:
+        """The training step also forces these BN, which another model that has them too forces.
+
+        Args:
+            key: withdraws it.
+            layers: the BN.
+        """
+        self._shared[key] = tuple(layers)
+
     def withdraw_request(self, key: object) -> bool:
-        """Withdraw a request; False if there is none by that key."""
-        if key not in self._requests:
-            return False
-        del self._requests[key]
-        return True
+        """Withdraw what was added by a key; False if there is nothing by that key."""
+        known = key in self._requests or key in self._shared
+        self._requests.pop(key, None)
+        self._shared.pop(key, None)
+        return known
 
     def open_block(self, key: object, paths: Tuple[str, ...]) -> None:
         """Note the BN that a `with` block forces, by path."""
@@ -63,19 +74,29 @@ class ForcedInferenceState:
         """The block by that key is left."""
         self._blocks.pop(key, None)
 
-    def step_paths(self, snapshot: ModelSnapshot) -> Tuple[str, ...]:
+    def step_paths(self, snapshot: ModelSnapshot, *, strict: bool = True) -> Tuple[str, ...]:
         """Paths of the BN that the training step forces, as the flags of the layers are now.
+
+        Args:
+            snapshot: the model.
+            strict: a selector that matches nothing is an error. Defaults to True; inside a step,
+                layers that are not built yet may still bring what it matches.
 
         Raises:
             SelectorError: the selector of a request matches no BN.
         """
-        if not forces_in_step(snapshot.model):
-            return ()
-        expected = norms_to_force(snapshot.norms_with_current_flags(), {})
         chosen: List[str] = []
+        if forces_in_step(snapshot.model):
+            chosen += norms_to_force(snapshot.norms_with_current_flags(), {})
         for selector in self._requests.values():
-            chosen += () if selector is None else snapshot.select_norms(selector)
-        return tuple(dict.fromkeys((*expected, *chosen)))
+            try:
+                chosen += () if selector is None else snapshot.select_norms(selector)
+            except SelectorError:
+                if strict:
+                    raise
+        shared = {id(layer) for layers in self._shared.values() for layer in layers}
+        chosen += [handle.path for handle in snapshot.handles if id(handle.layer) in shared]
+        return tuple(dict.fromkeys(chosen))
 
     def block_paths(self) -> Tuple[str, ...]:
         """Paths of the BN that open blocks force."""

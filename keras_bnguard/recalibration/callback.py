@@ -21,7 +21,7 @@ from keras_bnguard.backends.patches.fit_scope import (
 )
 from keras_bnguard.data.containers.registry import rereadable_container
 from keras_bnguard.errors import SettingError
-from keras_bnguard.inference.contexts import forced_paths
+from keras_bnguard.inference.steps import forced_paths
 from keras_bnguard.recalibration.recalibrate import (
     Recalibration,
     RecalibrationMode,

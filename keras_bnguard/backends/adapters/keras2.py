@@ -188,6 +188,12 @@ class Keras2Step(Step):
     def regularization_losses(self, layer: Any) -> float:
         return sum(float(term()) for term in layer._callable_losses)
 
+    def outside_autograph(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        run: Callable[..., Any] = sys.modules[TENSORFLOW].autograph.experimental.do_not_convert(
+            function
+        )
+        return run
+
     def update_methods(self) -> List[Tuple[type, str]]:
         optimizers = self._keras.optimizers
         owners = [optimizers.Optimizer]

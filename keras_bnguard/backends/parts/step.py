@@ -89,6 +89,11 @@ class Step(StepInterface):
         """
         return None
 
+    # ------------------------------------------------------------- inside a trace
+    def outside_autograph(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that runs as it is written where TensorFlow rewrites `call`."""
+        return function
+
     # ------------------------------------------------------------- call context
     def call_context(self) -> Any:
         """Return the object that carries `training` from a layer to the layers inside it.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from typing import Any, List, Sequence
+from typing import Any, Callable, List, Sequence
 
 from keras_bnguard.backends.patches.attribute_patches import (
     Target,
@@ -55,6 +55,33 @@ class ForcedInference:
         self._targets = targets
 
     def __enter__(self) -> ForcedInference:
+        wrap_all(self._targets, who=self)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        unwrap_all(self._targets, who=self)
+
+
+class CallStarts:
+    """Context manager: a function runs whenever the `call` of one of some layers begins.
+
+    Args:
+        layers: the layers.
+        starts: the function.
+    """
+
+    def __init__(self, layers: Sequence[Any], starts: Callable[[], None]) -> None:
+        def wrap(call: Any) -> Any:
+            def call_noted(*args: Any, **kwargs: Any) -> Any:
+                starts()
+                return call(*args, **kwargs)
+
+            call_noted.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
+            return call_noted
+
+        self._targets: List[Target] = [(layer, "call", wrap) for layer in layers]
+
+    def __enter__(self) -> CallStarts:
         wrap_all(self._targets, who=self)
         return self
 
