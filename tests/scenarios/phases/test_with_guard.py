@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import keras_bnguard as bng
-from keras_bnguard.inference.contexts import forced_in_step
+from keras_bnguard.inference.steps import forced_in_step
 from keras_bnguard.model.forced_inference import ForcedInferenceState, forces_in_step
 from keras_bnguard.model.kept import find_kept
 from tests.builders import schedules as r
