@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Callable, ClassVar, Dict, Mapping, Tuple, Type, TypeVar
 
+from keras_bnguard.backends.patches.fit_scope import model_in_fit
 from keras_bnguard.backends.registry import backend_for, loaded_backends
 
 Made = TypeVar("Made", bound="Hooks")
@@ -95,6 +96,12 @@ class Hooks:
     @model.setter
     def model(self, value: Any) -> None:
         self._model = value
+
+    def ensure_model(self) -> None:
+        """Take the model whose `fit` is running, where the CallbackList that the user gave to
+        `fit` was made without one."""
+        if self._model is None:
+            self.set_model(model_in_fit())
 
     def set_params(self, params: Any) -> None:
         self.params = params

@@ -105,6 +105,7 @@ class BNGuard(Hooks):
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         self._safely = self._new_scope()
         with self._safely():
+            self.ensure_model()
             run = self._begin(self._model, FitRun(FitScope(self._model, self.params or {})))
             when_fit_is_left(functools.partial(_stop, weakref.ref(run)))
 

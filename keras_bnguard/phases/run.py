@@ -71,15 +71,18 @@ class PhaseRun:
         self._final: Optional[FinalState] = None
 
     # ------------------------------------------------------------------ hooks
-    def begin(self) -> None:
+    def begin(self, inside: bool = False) -> None:
         """Enter the phase training begins in, before any other callback begins.
+
+        Args:
+            inside: the train function exists already. Defaults to False.
 
         A `BackupAndRestore` loads an optimizer afterwards: that of the epoch before the one it
         begins with, or, taken midway, that of the epoch itself.
         """
-        self._go_to_resume_point(inside=False)
+        self._go_to_resume_point(inside=inside)
         if self._resume.midway and self.state.next_is_due:
-            self.state.enter(self.state.cursor.phase + 1, inside=False)
+            self.state.enter(self.state.cursor.phase + 1, inside=inside)
 
     def print_plan(self) -> None:
         """Print the plan, and from where training goes on."""

@@ -98,17 +98,19 @@ class PhaseScheduler(Hooks):
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
+        put_backup_behind(self)
         arguments = fit_arguments(self._model)
         if arguments is not None:
-            put_backup_behind(self)
-            self._prepare(arguments)
+            self._prepare(arguments, inside=False)
 
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         if not self._run_is_new:
-            # The CallbackList was made outside of `fit`, or is used again.
+            # The CallbackList was made outside of `fit`, or is used again: Keras has made the
+            # train function by now.
+            self.ensure_model()
             self._run, arguments = None, fit_arguments(self._model)
             if arguments is not None:
-                self._prepare(arguments)
+                self._prepare(arguments, inside=True)
         self._run_is_new = False
         run = self._running
         listed = callback_list(self)
@@ -138,8 +140,13 @@ class PhaseScheduler(Hooks):
             raise ScheduleError("PhaseScheduler works inside model.fit only, not in another loop.")
         return self._run
 
-    def _prepare(self, arguments: FitArguments) -> None:
-        """Resolve the plan and enter the phase training begins in, before any other hook."""
+    def _prepare(self, arguments: FitArguments, inside: bool) -> None:
+        """Resolve the plan and enter the phase training begins in, before any other hook.
+
+        Args:
+            arguments: of the running `fit`.
+            inside: the train function exists already, so it is made again at once.
+        """
         self._run, self._run_is_new = None, False
         self.history = []
         if sum(isinstance(each, PhaseScheduler) for each in arguments.callbacks) > 1:
@@ -150,7 +157,7 @@ class PhaseScheduler(Hooks):
         phases = tuple(phase.resolved(self._optimizer_state) for phase in self.phases)
         file = state_file_of(arguments, self._state_folder)
         run = PhaseRun(ready_model(self._model), phases, arguments, file, bool(self._verbose))
-        run.begin()
+        run.begin(inside)
         self._run, self._run_is_new = run, True
 
     @classmethod

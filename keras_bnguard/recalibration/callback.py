@@ -127,6 +127,7 @@ class Recalibrate(Hooks):
     # ------------------------------------------------------------------ hooks
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         self._stop_watching()
+        self.ensure_model()
         self.result = self._of_averages = None
         self._forced_inference = ()
         listed = callback_list(self)

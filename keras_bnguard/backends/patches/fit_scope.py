@@ -121,6 +121,18 @@ def fit_arguments(model: Any) -> Optional[FitArguments]:
     )
 
 
+def model_in_fit() -> Optional[Any]:
+    """Return the model whose `fit` is on the call stack, None without one.
+
+    A CallbackList that the user made without `model=` gives its callbacks no model.
+    """
+    for frame in callers(DEPTH):
+        owner = frame.f_locals.get("self")
+        if frame.f_code.co_name == "fit" and hasattr(owner, "train_function"):
+            return owner
+    return None
+
+
 def _fit_values(model: Any) -> Optional[Any]:
     for frame in callers(DEPTH):
         name, found = frame.f_code.co_name, frame.f_locals
