@@ -97,12 +97,6 @@ class Hooks:
     def model(self, value: Any) -> None:
         self._model = value
 
-    def ensure_model(self) -> None:
-        """Take the model whose `fit` is running, where the CallbackList that the user gave to
-        `fit` was made without one."""
-        if self._model is None:
-            self.set_model(model_in_fit())
-
     def set_params(self, params: Any) -> None:
         self.params = params
 
@@ -135,6 +129,14 @@ for _mode in ("train", "test", "predict"):
         setattr(Hooks, _batch, _nothing(_batch, True))
 for _name in ("on_batch_begin", "on_batch_end", "on_epoch_begin", "on_epoch_end"):
     setattr(Hooks, _name, _nothing(_name, True))
+
+
+def ensure_model(callback: Hooks) -> None:
+    """Give a callback the model whose `fit` is running, where the CallbackList that the user
+    gave to `fit` was made without one."""
+    if callback._model is None:
+        callback.set_model(model_in_fit())
+
 
 _JOINED: Dict[Tuple[type, Tuple[type, ...]], type] = {}
 

@@ -8,7 +8,7 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, Union
 
-from keras_bnguard.backends.callback_base import Hooks
+from keras_bnguard.backends.callback_base import Hooks, ensure_model
 from keras_bnguard.backends.patches.fit_scope import callback_list, when_fit_is_left
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.guard.batch_counter import BatchCounter
@@ -105,7 +105,7 @@ class BNGuard(Hooks):
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         self._safely = self._new_scope()
         with self._safely():
-            self.ensure_model()
+            ensure_model(self)
             run = self._begin(self._model, FitRun(FitScope(self._model, self.params or {})))
             when_fit_is_left(functools.partial(_stop, weakref.ref(run)))
 

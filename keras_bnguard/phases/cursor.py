@@ -19,6 +19,7 @@ class PhaseCursor:
         over: the phase has ended; the next epoch begins another one.
         memory: what the end condition of the phase keeps between epochs.
         improved: the last epoch was the best one of the phase; not written to a file.
+        met: the end condition of the phase is met.
     """
 
     phase: int = 0
@@ -26,11 +27,20 @@ class PhaseCursor:
     over: bool = False
     memory: Dict[str, Any] = field(default_factory=dict)
     improved: bool = False
+    met: bool = False
 
     def enter(self, phase: int) -> None:
         """Begin a phase: its own count, its own best."""
         self.phase, self.epochs, self.over = phase, 0, False
-        self.memory, self.improved = {}, False
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what the end condition of the phase found so far."""
+        self.memory, self.improved, self.met = {}, False, False
+
+    def count_again(self, phase: Phase) -> None:
+        """Find out whether the phase is over: its condition is met, or its epochs are done."""
+        self.over = self.met or (phase.epochs is not None and self.epochs >= phase.epochs)
 
     def epoch_done(self, phase: Phase, logs: Mapping[str, Any], judged: bool = True) -> None:
         """Count one finished epoch.
@@ -49,12 +59,11 @@ class PhaseCursor:
         condition = phase.condition
         if condition is not None and judged:
             try:
-                self.over = condition.update(self.epochs, logs, self.memory)
+                self.met = condition.update(self.epochs, logs, self.memory)
             except ScheduleError as error:
                 raise ScheduleError(f"phase {phase.name!r}: {error}") from None
             self.improved = condition.improved(self.memory)
-        if phase.epochs is not None and self.epochs >= phase.epochs:
-            self.over = True
+        self.count_again(phase)
 
     def as_dict(self) -> Dict[str, Any]:
         """For the state file; `PhaseCursor(**values)` reads it."""
@@ -63,6 +72,7 @@ class PhaseCursor:
             "epochs": self.epochs,
             "over": self.over,
             "memory": dict(self.memory),
+            "met": self.met,
         }
 
     def copy(self) -> PhaseCursor:

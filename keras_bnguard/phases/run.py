@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from keras_bnguard.backends.patches.fit_scope import FitArguments
 from keras_bnguard.backends.patches.model_hooks import announce_phase
-from keras_bnguard.backends.values.keras_backup import Backup
-from keras_bnguard.errors import BNGuardWarning
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.best_weights import FinalState
-from keras_bnguard.phases.checkpoint import SavedState, StateFile
 from keras_bnguard.phases.checks import check_fit, warn_of_missing_metrics, warn_of_unreached_phases
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.phase import Phase
-from keras_bnguard.phases.plan import make_plan, plan_table, pretrained_norms
-from keras_bnguard.phases.resume import KeptOptimizer, ResumePoint, backup_of
+from keras_bnguard.phases.plan import make_plan, plan_table
+from keras_bnguard.phases.resuming.checkpoint import StateFile
+from keras_bnguard.phases.resuming.point import backup_of
+from keras_bnguard.phases.resuming.pretrained import finish, pretrained_at_start
+from keras_bnguard.phases.resuming.resumption import Resumption
 from keras_bnguard.phases.state import ScheduleState
 from keras_bnguard.phases.transition import Transition
 
@@ -54,10 +53,11 @@ class PhaseRun:
         self._file = file
         self._judges_every_epoch = arguments.every_epoch
         Transition(snapshot).undo()  # What an exception in an earlier `fit` left behind.
-        self._resume = self._find(backup_of(arguments))
-        saved = self._resume.saved
-        pretrained = saved.pretrained if saved else tuple(sorted(pretrained_norms(snapshot)))
-        self.state = ScheduleState(snapshot, make_plan(snapshot, phases, pretrained), pretrained)
+        self._resumption = Resumption(snapshot, phases, file, backup_of(arguments))
+        pretrained = self._resumption.pretrained()
+        plan = make_plan(snapshot, phases, pretrained)
+        self.state = ScheduleState(snapshot, plan, sorted(pretrained))
+        self._resumption.adapt(plan)
         check_fit(snapshot, phases, arguments)
         warn_of_unreached_phases(self.state.plan, arguments.epochs)
         before = snapshot.backend.optimizer.learning_rate(snapshot.model)
@@ -66,7 +66,6 @@ class PhaseRun:
         self._messages: List[str] = []
         self._first_epoch_due = True
         self._first_logs_due = True
-        self._resumed_iterations = 0
         self._written: Optional[Tuple[int, Optional[float]]] = None
         self._final: Optional[FinalState] = None
 
@@ -80,8 +79,8 @@ class PhaseRun:
         A `BackupAndRestore` loads an optimizer afterwards: that of the epoch before the one it
         begins with, or, taken midway, that of the epoch itself.
         """
-        self._go_to_resume_point(inside=inside)
-        if self._resume.midway and self.state.next_is_due:
+        self._resumption.enter(self.state, inside=inside)
+        if self._resumption.point.midway and self.state.next_is_due:
             self.state.enter(self.state.cursor.phase + 1, inside=inside)
 
     def print_plan(self) -> None:
@@ -94,7 +93,10 @@ class PhaseRun:
         """Enter the next phase if it is due."""
         if self._first_epoch_due:
             self._first_epoch_due = False
-            self._first_epoch(epoch)
+            self._resumption.first_epoch(epoch, self.state)
+            if self.state.ended:
+                self._final = FinalState(self._snapshot)
+                self._snapshot.model.stop_training = True
             self._print_messages()
         state = self.state
         state.warmup.epoch_begins()
@@ -156,90 +158,38 @@ class PhaseRun:
             self._file.finish()
         self.state.transition.undo()
         announce_phase(self._snapshot.backend, self._snapshot.model, "")
+        finish(self._snapshot)
 
     def _print_messages(self) -> None:
-        messages, self._messages = self._messages, []
+        messages = [*self._resumption.messages, *self._messages]
+        self._resumption.messages.clear()
+        self._messages.clear()
         for line in messages:
             if self._verbose:
                 print(f"PhaseScheduler: {line}")
-
-    # ----------------------------------------------------------------- resume
-    def _find(self, backup: Backup) -> ResumePoint:
-        saved: Optional[SavedState] = None
-        missing = ""
-        if self._file is not None:
-            names = [phase.name for phase in self._phases]
-            saved = self._file.read(backup.epoch - 1, names)
-            missing = f" {self._file.folder} has none."
-        return ResumePoint.find(self._phases, backup, saved, missing)
-
-    def _first_epoch(self, epoch: int) -> None:
-        """Compare what was restored since `begin` with what the schedule expects."""
-        resume = self._resume
-        if epoch != resume.epoch:
-            followed = resume.midway and epoch == resume.epoch + 1
-            if not (followed and self._count_unseen_epoch(epoch)):
-                self._resume = self._find(Backup(epoch, False))
-                self._go_to_resume_point(inside=True)
-        elif resume.saved is not None and not resume.midway:
-            if self._iterations() > self._resumed_iterations:
-                warnings.warn(
-                    f"the backup holds weights that are newer than epoch {epoch}, at which it "
-                    "begins, as after a kill between its two files. That epoch is trained again, "
-                    "on top of itself.",
-                    BNGuardWarning,
-                    stacklevel=2,
-                )
-            else:
-                self.state.restore(resume.saved)
-        if self.state.ended:
-            self._final = FinalState(self._snapshot)
-            self._snapshot.model.stop_training = True
-
-    def _count_unseen_epoch(self, epoch: int) -> bool:
-        """Count an epoch that was backed up at its last batch and killed before its end hooks.
-
-        Returns:
-            Whether that is so: no state was kept after it.
-        """
-        if self._file is not None and self._file.has(epoch - 1):
-            return False
-        self.state.cursor.epoch_done(self.state.phase, {}, judged=False)
-        return True
-
-    def _go_to_resume_point(self, *, inside: bool) -> None:
-        """Be in the state the run had before the first epoch."""
-        resume, state = self._resume, self.state
-        if not resume.epoch and resume.saved is None and self._file is not None:
-            self._file.clear()
-        kept = None
-        if resume.epoch and resume.saved is None:
-            kept = KeptOptimizer(self._snapshot.backend, self._snapshot.model)
-        for index in range(resume.cursor.phase + 1):
-            # Through all of them: learning rates build on one another, as does the state of some
-            # optimizers.
-            start = resume.start_of(index, 0 if kept is None else kept.steps)
-            state.enter(index, inside=inside and index == resume.cursor.phase, start=start)
-        state.move_to(resume.cursor)
-        if resume.saved is not None:
-            state.restore(resume.saved)
-        goes_on = kept is not None and kept.put_back()
-        self._resumed_iterations = self._iterations()
-        if resume.epoch:
-            known = resume.saved is not None or goes_on
-            self._messages.append(
-                f"goes on at epoch {resume.epoch} after {resume.cursor.epochs} epochs of phase "
-                f"{state.phase.name!r}" + ("" if known else "; its optimizer state was not kept")
-            )
-
-    def _iterations(self) -> int:
-        return int(self._snapshot.backend.optimizer.iterations(self._snapshot.model))
 
     def _write(self, epoch: int) -> None:
         if self._file is not None:
             saved = self.state.capture(epoch)
             self._file.write(saved)
             self._written = (epoch, saved.learning_rate.value)
+
+
+def dry_run(snapshot: ModelSnapshot, phases: Sequence[Phase]) -> str:
+    """The plan of a `fit` from epoch 0, as the table that it would print; nothing changes.
+
+    Args:
+        snapshot: a built model, compiled or not.
+        phases: checked by `check_phases`.
+
+    Raises:
+        ScheduleError: a phase trains nothing.
+        SelectorError: a selector matches no layer.
+    """
+    model = snapshot.model
+    compiled = getattr(model, "optimizer", None) is not None
+    learning_rate = snapshot.backend.optimizer.learning_rate(model) if compiled else None
+    return plan_table(make_plan(snapshot, phases, pretrained_at_start(snapshot)), learning_rate)
 
 
 def _as_numbers(value: Any) -> Any:

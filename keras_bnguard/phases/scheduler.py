@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from keras_bnguard.backends.callback_base import Hooks
+from keras_bnguard.backends.callback_base import Hooks, ensure_model
 from keras_bnguard.backends.patches.fit_scope import (
     FitArguments,
     callback_list,
@@ -19,9 +19,8 @@ from keras_bnguard.phases.checks import built_model, ready_model
 from keras_bnguard.phases.fields import BatchNormMode, OptimizerState
 from keras_bnguard.phases.learning_rates import RelativeRate
 from keras_bnguard.phases.phase import Phase, check_phases
-from keras_bnguard.phases.plan import make_plan, plan_table
-from keras_bnguard.phases.resume import state_file_of
-from keras_bnguard.phases.run import PhaseRun
+from keras_bnguard.phases.resuming.point import state_file_of
+from keras_bnguard.phases.run import PhaseRun, dry_run
 from keras_bnguard.phases.yaml import from_yaml, to_yaml
 from keras_bnguard.report.phase_plot import plot_phases
 from keras_bnguard.report.phase_text import phase_lines
@@ -105,9 +104,8 @@ class PhaseScheduler(Hooks):
 
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         if not self._run_is_new:
-            # The CallbackList was made outside of `fit`, or is used again: Keras has made the
-            # train function by now.
-            self.ensure_model()
+            # The CallbackList was made outside of `fit`, or is used again.
+            ensure_model(self)
             self._run, arguments = None, fit_arguments(self._model)
             if arguments is not None:
                 self._prepare(arguments, inside=True)
@@ -143,9 +141,7 @@ class PhaseScheduler(Hooks):
     def _prepare(self, arguments: FitArguments, inside: bool) -> None:
         """Resolve the plan and enter the phase training begins in, before any other hook.
 
-        Args:
-            arguments: of the running `fit`.
-            inside: the train function exists already, so it is made again at once.
+        `inside`: the train function exists already, so it is made again at once.
         """
         self._run, self._run_is_new = None, False
         self.history = []
@@ -296,12 +292,7 @@ class PhaseScheduler(Hooks):
             ScheduleError: it is not built, or a phase trains nothing.
             SelectorError: `train` matches no layer.
         """
-        snapshot = built_model(model)
-        optimizer = getattr(model, "optimizer", None)
-        learning_rate = (
-            None if optimizer is None else snapshot.backend.optimizer.learning_rate(model)
-        )
-        return plan_table(make_plan(snapshot, self.phases), learning_rate)
+        return dry_run(built_model(model), self.phases)
 
     def summary(self) -> str:
         """What happened so far: one line per phase."""

@@ -7,10 +7,11 @@ from typing import Optional, Sequence
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.best_weights import BestWeights
-from keras_bnguard.phases.checkpoint import LearningRateState, SavedState
 from keras_bnguard.phases.cursor import PhaseCursor
 from keras_bnguard.phases.phase import Phase
 from keras_bnguard.phases.plan import Plan
+from keras_bnguard.phases.resuming.changes import Adapted, shown
+from keras_bnguard.phases.resuming.checkpoint import LearningRateState, SavedState
 from keras_bnguard.phases.transition import Transition
 from keras_bnguard.phases.warmup import Warmup
 
@@ -35,6 +36,7 @@ class ScheduleState:
         self._snapshot = snapshot
         self._pretrained = tuple(pretrained)
         self._schedule_start = 0
+        self._learning_rate: Optional[float] = None
         self.plan = plan
         self.cursor = PhaseCursor()
         self.best = BestWeights(snapshot)
@@ -82,6 +84,7 @@ class ScheduleState:
         )
         self.cursor.enter(index)
         self._schedule_start = entered.schedule_start
+        self._learning_rate = entered.learning_rate
         self.best.take(())
         if planned.phase.warmup:
             self.warmup.begin(entered.start, entered.learning_rate)
@@ -105,24 +108,28 @@ class ScheduleState:
                 warmup_target=self.warmup.target,
                 schedule_start=self._schedule_start,
             ),
-            names=tuple(planned.phase.name for planned in self.plan),
+            schedule=tuple(shown(planned.phase) for planned in self.plan),
+            trains=self.plan[self.cursor.phase].trains,
             pretrained=self._pretrained,
             optimizer=backend.optimizer.state(model),
             random=[backend.values.to_numpy(v) for v in backend.values.random_variables(model)],
             best=self.best.arrays,
         )
 
-    def restore(self, saved: SavedState) -> None:
+    def restore(self, adapted: Adapted) -> None:
         """Be in a saved state of the phase that was entered; the weights are the user's to load.
 
         Raises:
             ScheduleError: the optimizer state is that of another optimizer or model.
         """
         backend, model = self._snapshot.backend, self._snapshot.model
+        saved, new = adapted.saved, adapted.new_learning_rate
         self.move_to(saved.cursor)
         self.best.take(saved.best)
         previous = saved.learning_rate
-        self.warmup.begin(previous.warmup_start, previous.warmup_target)
+        rising = previous.warmup_target is not None
+        target = self._learning_rate if new and rising else previous.warmup_target
+        self.warmup.begin(previous.warmup_start, target)
         self._schedule_start = previous.schedule_start
         if not backend.optimizer.load_state(model, saved.optimizer):
             raise ScheduleError(
@@ -133,5 +140,6 @@ class ScheduleState:
         if [tuple(v.shape) for v in seeds] == [value.shape for value in saved.random]:
             for variable, value in zip(seeds, saved.random):
                 variable.assign(value)
-        if previous.value is not None:
-            backend.optimizer.set_learning_rate(model, previous.value)
+        learning_rate = self._learning_rate if new else previous.value
+        if learning_rate is not None:
+            backend.optimizer.set_learning_rate(model, learning_rate)

@@ -7,7 +7,7 @@ import weakref
 from enum import Enum
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from keras_bnguard.backends.callback_base import Hooks
+from keras_bnguard.backends.callback_base import Hooks, ensure_model
 from keras_bnguard.backends.optimizers.averages import (
     after_swaps,
     assign_averages,
@@ -127,7 +127,7 @@ class Recalibrate(Hooks):
     # ------------------------------------------------------------------ hooks
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         self._stop_watching()
-        self.ensure_model()
+        ensure_model(self)
         self.result = self._of_averages = None
         self._forced_inference = ()
         listed = callback_list(self)

@@ -6,12 +6,12 @@ import pytest
 
 from keras_bnguard.backends.values.keras_backup import Backup
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.phases.checkpoint import LearningRateState, SavedState
 from keras_bnguard.phases.conditions import Plateau
 from keras_bnguard.phases.cursor import PhaseCursor
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.phase import Phase
-from keras_bnguard.phases.resume import ResumePoint
+from keras_bnguard.phases.resuming.checkpoint import LearningRateState, SavedState
+from keras_bnguard.phases.resuming.point import ResumePoint
 
 
 def schedule(*states):
@@ -24,7 +24,8 @@ def saved(cursor, schedule_start=0):
         epoch=4,
         cursor=cursor,
         learning_rate=LearningRateState(1e-3, schedule_start=schedule_start),
-        names=("p0", "p1"),
+        schedule=({"name": "p0"}, {"name": "p1"}),
+        trains=(),
         pretrained=(),
         optimizer=[],
         random=[],

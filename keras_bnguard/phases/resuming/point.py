@@ -8,10 +8,10 @@ from typing import Any, Optional, Sequence
 
 from keras_bnguard.backends.patches.fit_scope import FitArguments, find_backup
 from keras_bnguard.backends.values.keras_backup import Backup, read_backup
-from keras_bnguard.phases.checkpoint import SavedState, StateFile
 from keras_bnguard.phases.cursor import PhaseCursor, count_epochs
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.phase import Phase
+from keras_bnguard.phases.resuming.checkpoint import SavedState, StateFile
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.phases.cursor import PhaseCursor
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,12 @@ class LearningRateState:
     warmup_target: Optional[float] = None
     schedule_start: int = 0
 
+    def with_warmup(self, steps: int) -> LearningRateState:
+        """It, in a phase whose warm-up now has this many steps: with 0 it has arrived."""
+        if steps or self.warmup_target is None:
+            return self
+        return replace(self, value=self.warmup_target, warmup_target=None)
+
 
 @dataclass(frozen=True)
 class SavedState:
@@ -42,7 +48,8 @@ class SavedState:
         epoch: the epoch that was finished.
         cursor: the place in the schedule.
         learning_rate: with what decides how it goes on.
-        names: of the phases, so that the state of another schedule is refused.
+        schedule: the fields of each phase as text, by name, to find what changed since.
+        trains: paths of the layers that trained in the phase under way.
         pretrained: paths of BN with trained statistics at the start of training.
         optimizer: the optimizer's variables, in its own order.
         random: states of the seed generators of layers, which Keras 3 does not back up.
@@ -52,11 +59,17 @@ class SavedState:
     epoch: int
     cursor: PhaseCursor
     learning_rate: LearningRateState
-    names: Tuple[str, ...]
+    schedule: Tuple[Dict[str, str], ...]
+    trains: Tuple[str, ...]
     pretrained: Tuple[str, ...]
     optimizer: List[np.ndarray]
     random: List[np.ndarray]
     best: List[np.ndarray]
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """Names of the phases."""
+        return tuple(each["name"] for each in self.schedule)
 
 
 class StateFile:
@@ -89,7 +102,8 @@ class StateFile:
             "epoch": state.epoch,
             "cursor": state.cursor.as_dict(),
             "learning_rate": asdict(state.learning_rate),
-            "names": list(state.names),
+            "schedule": list(state.schedule),
+            "trains": list(state.trains),
             "pretrained": list(state.pretrained),
         }
         arrays = {f"optimizer_{i}": value for i, value in enumerate(state.optimizer)}
@@ -110,20 +124,50 @@ class StateFile:
 
         Args:
             epoch: the epoch that was finished.
-            names: of the phases of this schedule.
+            names: of the phases of this schedule, as `changes.shown` writes them.
 
         Raises:
-            ScheduleError: the file is broken, or is that of a schedule with other phases.
+            ScheduleError: the file is broken, was written by a newer version, or is that of a
+                schedule with other phases.
         """
         if not self.has(epoch):
             return None
         state = self._read(self._path(epoch))
         if state.names != tuple(names):
             raise ScheduleError(
-                f"{self.folder} holds the state of another schedule: {', '.join(state.names)}; "
-                f"this one is {', '.join(names)}. Use another folder, or remove that one."
+                f"{self._path(epoch)} is the state of another schedule: "
+                f"{', '.join(state.names)}; this one is {', '.join(names)}. Use another folder, "
+                "or remove that one."
             )
         return state
+
+    def pretrained(self, names: Sequence[str]) -> Optional[Tuple[str, ...]]:
+        """The BN that were pretrained when the run of this schedule began, from any of its
+        states; None where there is none."""
+        for epoch in reversed(self.epochs()):
+            try:
+                state = self._read(self._path(epoch))
+            except ScheduleError:
+                continue  # It is not the one to go on with, so it may be broken.
+            if state.names == tuple(names):
+                return state.pretrained
+        return None
+
+    def epochs(self) -> Tuple[int, ...]:
+        """The epochs after which a state was kept, in order."""
+        numbers = (path.stem.rsplit("-", 1)[-1] for path in self._files())
+        return tuple(sorted(int(number) for number in numbers if number.isdecimal()))
+
+    def remove_from(self, epoch: int) -> Tuple[int, ...]:
+        """Remove the states after an epoch and later ones: an earlier run got that far.
+
+        Returns:
+            The epochs of the states that were removed.
+        """
+        later = tuple(each for each in self.epochs() if each >= epoch)
+        for each in later:
+            self._path(each).unlink(missing_ok=True)
+        return later
 
     def has(self, epoch: int) -> bool:
         """Whether the state after an epoch was kept."""
@@ -152,12 +196,13 @@ class StateFile:
             with np.load(path, allow_pickle=False) as stored:
                 head = json.loads(str(stored["head"]))
                 if head["format"] != FORMAT:
-                    raise ValueError(f"format {head['format']}, expected {FORMAT}")
+                    raise _other_version(path, head["format"])
                 return SavedState(
                     epoch=int(head["epoch"]),
                     cursor=PhaseCursor(**head["cursor"]),
                     learning_rate=LearningRateState(**head["learning_rate"]),
-                    names=tuple(head["names"]),
+                    schedule=tuple(head["schedule"]),
+                    trains=tuple(head["trains"]),
                     pretrained=tuple(head["pretrained"]),
                     optimizer=_numbered(stored, "optimizer"),
                     random=_numbered(stored, "random"),
@@ -168,6 +213,16 @@ class StateFile:
                 f"{path} is no state file of a PhaseScheduler, or it is broken ({error}). Remove "
                 "it to begin the schedule at its first phase."
             ) from error
+
+
+def _other_version(path: Path, found: Any) -> ScheduleError:
+    newer = isinstance(found, int) and found > FORMAT
+    todo = "Go on with that version" if newer else "Go on with the version that wrote it"
+    return ScheduleError(
+        f"{path} was written by {'a newer' if newer else 'an older'} version of keras_bnguard: "
+        f"its format is {found}, this version reads {FORMAT}. {todo}, or remove the file to begin "
+        "the schedule at its first phase."
+    )
 
 
 def _numbered(stored: Any, name: str) -> List[np.ndarray]:
