@@ -193,7 +193,7 @@ class StateFile:
 
     def _read(self, path: Path) -> SavedState:
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 head = json.loads(str(stored["head"]))
                 if head["format"] != FORMAT:
                     raise _other_version(path, head["format"])
