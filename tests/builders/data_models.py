@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-import tests.builders.models  # noqa: F401  (JAX compiles quickly rather than well)
+from tests.builders import models
 from tests.stack import keras
 
 layers = keras.layers
@@ -43,19 +43,19 @@ def dense(momentum=0.5, rescale=None, dropout=0.0, width=64, classes=10):
 
 
 def compiled(model, learning_rate=0.01, metrics=True):
-    model.compile(
+    """The model, compiled as a classifier of integer labels."""
+    return models.compiled(
+        model,
         keras.optimizers.Adam(learning_rate),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"] if metrics else [],
     )
-    return model
 
 
 def on_top(base, classes=10):
     """A trained base, as one layer, under a new head."""
-    inputs = keras.Input(tuple(base.inputs[0].shape[1:]))
-    outputs = layers.Dense(classes, activation="softmax", name="head")(base(inputs))
-    return compiled(keras.Model(inputs, outputs, name="transfer"))
+    head = [layers.Dense(classes, activation="softmax", name="head")]
+    return compiled(models.with_head(base, head, name="transfer"))
 
 
 def trained_base(rescale=None, scale=1.0):

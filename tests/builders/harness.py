@@ -106,34 +106,4 @@ def found(run: Run, expected: Dict[str, Iterable[str]]) -> None:
     assert len(run.messages) == len(warned), run.messages
 
 
-def statistics(model: Any, name: str) -> Tuple[np.ndarray, np.ndarray]:
-    """Moving mean and variance of the layer at a path of names."""
-    layer = at(model, name)
-    return numpy_of(layer.moving_mean).copy(), numpy_of(layer.moving_variance).copy()
-
-
-def same(before: Tuple[np.ndarray, np.ndarray], after: Tuple[np.ndarray, np.ndarray]) -> bool:
-    return all(a.tobytes() == b.tobytes() for a, b in zip(before, after))
-
-
-def at(model: Any, path: str) -> Any:
-    for name in path.split("/"):
-        model = model.get_layer(name)
-    return model
-
-
-def numpy_of(variable: Any) -> np.ndarray:
-    if IS_KERAS3:
-        return np.array(keras.ops.convert_to_numpy(variable))
-    return np.array(variable.numpy())
-
-
-def tensor(array: Any) -> Any:
-    if IS_KERAS3:
-        return keras.ops.convert_to_tensor(array)
-    import tensorflow as tf
-
-    return tf.convert_to_tensor(array)
-
-
 __all__ = ["BACKEND", "IS_KERAS3", "STACK", "keras"]

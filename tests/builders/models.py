@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 
-from tests.stack import BACKEND, IS_KERAS3, keras
+from tests.stack import keras
 
 layers = keras.layers
 BN = layers.BatchNormalization
@@ -19,22 +17,50 @@ def data(rows=32, width=4, seed=0):
     return x, x[:, :1] * 0.5 + 1.0
 
 
-def backbone(name="base"):
-    inputs = keras.Input((4,))
-    x = layers.Dense(5, name="dense")(inputs)
-    x = BN(name="bn")(x)
-    x = layers.Dropout(0.5, name="drop")(x)
+def backbone(name="base", width=4, units=(5,), dropout=0.5):
+    """A functional model of Dense and BN, with relu between two pairs.
+
+    The layers are `dense` and `bn`; of several pairs `dense1`, `bn1`, `relu1`, `dense2`, `bn2`.
+
+    Args:
+        name: name of the model.
+        width: number of input features.
+        units: width of each Dense.
+        dropout: share that a last Dropout, `drop`, drops; 0: no such layer.
+    """
+    inputs = x = keras.Input((width,), name=f"{name}_in")
+    for i, count in enumerate(units, 1):
+        number = i if len(units) > 1 else ""
+        x = layers.Dense(count, name=f"dense{number}")(x)
+        x = BN(name=f"bn{number}")(x)
+        if i < len(units):
+            x = layers.Activation("relu", name=f"relu{number}")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="drop")(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def with_head(base, head, training=None, name="net"):
+    """A functional model: the base as one layer, called with `training` if given, then the head.
+
+    Args:
+        base: a built model.
+        head: layers in the order in which they are called.
+        training: the value written into the call of the base; None: no argument.
+        name: name of the model.
+    """
+    inputs = keras.Input(tuple(base.input_shape[1:]), name="inputs")
+    x = base(inputs) if training is None else base(inputs, training=training)
+    for layer in head:
+        x = layer(x)
     return keras.Model(inputs, x, name=name)
 
 
 def transfer(training=None, base=None):
     """A backbone with BN, and a head with another."""
-    inputs = keras.Input((4,))
     base = base or backbone()
-    x = base(inputs) if training is None else base(inputs, training=training)
-    x = layers.Dense(3, name="hidden")(x)
-    x = BN(name="head_bn")(x)
-    return keras.Model(inputs, layers.Dense(1, name="out")(x), name="net")
+    head = [layers.Dense(3, name="hidden"), BN(name="head_bn"), layers.Dense(1, name="out")]
+    return with_head(base, head, training)
 
 
 def frozen_parent():
@@ -81,62 +107,7 @@ def adam(**settings):
     return keras.optimizers.Adam(0.01, **settings)
 
 
-def statistics(layer):
-    """Every non-trained vector of a BN, the renorm ones too, as bytes."""
-    return [np.array(as_array(v)).tobytes() for v in vectors(layer)]
-
-
-def vectors(layer):
-    names = ("moving_mean", "moving_variance", "renorm_mean", "renorm_stddev")
-    return [getattr(layer, n) for n in names if getattr(layer, n, None) is not None]
-
-
-def as_array(variable):
-    """The value of any backend's variable or tensor as a copy."""
-    value = getattr(variable, "value", variable)
-    if callable(value):
-        value = value()
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    return np.array(value.numpy() if hasattr(value, "numpy") else value)
-
-
-def optimizer_state(model):
-    optimizer = model.optimizer
-    variables = optimizer.variables
-    variables = variables() if callable(variables) else variables
-    return [as_array(v).tobytes() for v in variables]
-
-
-def random_state():
-    """The next random numbers of everything a run could have drawn from."""
-    drawn = [random.random(), float(np.random.random())]
-    if IS_KERAS3:
-        drawn.append(as_array(keras.random.uniform((2,))).tolist())
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        drawn.append(tf.random.uniform((2,)).numpy().tolist())
-    if BACKEND == "torch":
-        import torch
-
-        drawn.append(torch.rand(2).tolist())
-    return drawn
-
-
-def seed_states(model):
-    """The state of every Keras 3 seed generator in a model."""
-    states = []
-    for layer in [model, *all_layers(model)]:
-        generator = getattr(layer, "seed_generator", None)
-        state = getattr(generator, "state", None)
-        if state is not None:
-            states.append(as_array(state).tolist())
-    return states
-
-
-def all_layers(model):
-    found = []
-    for layer in getattr(model, "layers", ()):
-        found += [layer, *all_layers(layer)]
-    return found
+def compiled(model, optimizer=None, loss="mse", **settings):
+    """The model, compiled: with a slow SGD and the mean squared error if nothing else is given."""
+    model.compile(optimizer or sgd(), loss, **settings)
+    return model

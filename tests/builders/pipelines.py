@@ -6,11 +6,12 @@ gives BN the statistics a trained network would have, as loading weights does.
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Optional, Tuple
+from typing import Any, Iterable, Optional, Sequence, Tuple
 
 import numpy as np
 
-from tests.stack import BACKEND, IS_KERAS3, keras
+from tests.builders import models
+from tests.stack import BACKEND, keras
 
 L = keras.layers
 FEATURES = 8
@@ -62,29 +63,22 @@ OPTIMIZER = "SGD" if BACKEND == "tensorflow" else "Adam"
 def compiled(
     model: Any, learning_rate: float = 1e-3, optimizer: str = OPTIMIZER, **kwargs: Any
 ) -> Any:
+    """The model, compiled as a classifier of two classes."""
     kwargs.setdefault("loss", "binary_crossentropy")
-    model.compile(optimizer=getattr(keras.optimizers, optimizer)(learning_rate), **kwargs)
-    return model
+    return models.compiled(model, getattr(keras.optimizers, optimizer)(learning_rate), **kwargs)
 
 
 def recompiled(model: Any, **kwargs: Any) -> Any:
     """Compile again the way the guides do: the same settings, a new optimizer."""
     kwargs.setdefault("loss", "binary_crossentropy")
     old = model.optimizer
-    model.compile(optimizer=type(old).from_config(old.get_config()), **kwargs)
-    return model
+    return models.compiled(model, type(old).from_config(old.get_config()), **kwargs)
 
 
 # ------------------------------------------------------------------ backbones
-def backbone(name: str = "backbone", features: int = FEATURES, trained: bool = True) -> Any:
-    """Dense and BN, twice, as one functional model with the statistics of a trained one."""
-    inputs = keras.Input((features,), name=f"{name}_in")
-    x = L.Dense(8, name="dense1")(inputs)
-    x = L.BatchNormalization(name="bn1")(x)
-    x = L.Activation("relu", name="relu1")(x)
-    x = L.Dense(8, name="dense2")(x)
-    x = L.BatchNormalization(name="bn2")(x)
-    model = keras.Model(inputs, x, name=name)
+def backbone(name: str = "backbone", units: Sequence[int] = (8, 8), trained: bool = True) -> Any:
+    """Pairs of Dense and BN as one functional model, with the statistics of a trained one."""
+    model = models.backbone(name, FEATURES, units, dropout=0.0)
     return pretend_trained(model) if trained else model
 
 
@@ -103,15 +97,11 @@ def image_backbone(name: str = "backbone", trained: bool = True, size: int = 8) 
 # ------------------------------------------------------------------ functional
 def nested(base: Any, training: Optional[bool] = None, head_bn: bool = False) -> Any:
     """A backbone as one layer of a functional model, with a head."""
-    inputs = keras.Input(tuple(base.input_shape[1:]), name="inputs")
-    x = base(inputs) if training is None else base(inputs, training=training)
-    if len(x.shape) == 4:
-        x = L.GlobalAveragePooling2D(name="pool")(x)
+    head = [L.GlobalAveragePooling2D(name="pool")] if len(base.output_shape) == 4 else []
     if head_bn:
-        x = L.Dense(6, name="head_dense")(x)
-        x = L.BatchNormalization(name="head_bn")(x)
-    x = L.Dense(1, activation="sigmoid", name="head")(x)
-    return keras.Model(inputs, x, name="outer")
+        head += [L.Dense(6, name="head_dense"), L.BatchNormalization(name="head_bn")]
+    head.append(L.Dense(1, activation="sigmoid", name="head"))
+    return models.with_head(base, head, training, name="outer")
 
 
 def stacked(base: Any) -> Any:
@@ -210,147 +200,3 @@ class Leaking(AroundBackbone):
     def call(self, x: Any, training: Any = None) -> Any:
         x = self.base(x, training=False)
         return self.head(self.head_bn(x))
-
-
-# ---------------------------------------------------------------- own train_step
-class OwnStep:
-    """Mixin: a `train_step` of one's own, right where `inference` is False.
-
-    With `inference=True` it is the mistake of calling `self(x)` without `training=True`.
-    """
-
-    inference = False
-
-    def in_step(self, x: Any) -> Any:
-        return self(x) if self.inference else self(x, training=True)
-
-    if BACKEND == "jax":
-
-        def train_step(self, state: Any, data: Any) -> Any:
-            import jax
-
-            trainable, frozen, optimizer, metrics = state
-            x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-            more = {} if self.inference else {"training": True}
-
-            def loss_of(trainable: Any, frozen: Any) -> Any:
-                y_pred, frozen = self.stateless_call(trainable, frozen, x, **more)
-                return self.compute_loss(x, y, y_pred), frozen
-
-            (loss, frozen), grads = jax.value_and_grad(loss_of, has_aux=True)(trainable, frozen)
-            trainable, optimizer = self.optimizer.stateless_apply(optimizer, grads, trainable)
-            return {"loss": loss}, (trainable, frozen, optimizer, metrics)
-
-    elif BACKEND == "torch":
-
-        def train_step(self, data: Any) -> Any:
-            import torch
-
-            x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-            self.zero_grad()
-            loss = self.compute_loss(x=x, y=y, y_pred=self.in_step(x))
-            loss.backward()
-            with torch.no_grad():
-                self.optimizer.apply(
-                    [v.value.grad for v in self.trainable_weights], self.trainable_weights
-                )
-            return {"loss": loss.detach()}
-
-    else:
-
-        def train_step(self, data: Any) -> Any:
-            import tensorflow as tf
-
-            x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-            with tf.GradientTape() as tape:
-                y_pred = self.in_step(x)
-                if IS_KERAS3:
-                    loss = self.compute_loss(x=x, y=y, y_pred=y_pred)
-                else:
-                    loss = self.compiled_loss(y, y_pred)
-            grads = tape.gradient(loss, self.trainable_variables)
-            self.optimizer.apply_gradients(zip(grads, self.trainable_variables))
-            return {"loss": loss}
-
-
-class OwnStepModel(OwnStep, keras.Model):
-    """A functional model with a step of its own."""
-
-
-class InferenceStepModel(OwnStep, keras.Model):
-    """A functional model whose own step forgets `training=True`."""
-
-    inference = True
-
-
-class OwnStepSubclass(OwnStep, Passing):
-    """A subclassed model with a step of its own."""
-
-
-class InferenceStepSubclass(OwnStep, Passing):
-    inference = True
-
-
-def own_step(cls: Any, **settings: Any) -> Any:
-    """`plain` as an instance of another model class."""
-    model = plain(**settings)
-    return cls(model.inputs, model.outputs, name="plain")
-
-
-# --------------------------------------------------------------- BN subclasses
-class Yolo(L.BatchNormalization):
-    """The subclass of many YOLO ports: `training` made to follow `trainable`."""
-
-    def call(self, x: Any, training: Any = False) -> Any:
-        if not training:
-            training = False
-        return super().call(x, training=bool(training) and self.trainable)
-
-
-class YoloTF(L.BatchNormalization):
-    """As in the TF ports, with tensors."""
-
-    def call(self, x: Any, training: Any = False) -> Any:
-        import tensorflow as tf
-
-        if not training:
-            training = tf.constant(False)
-        training = tf.logical_and(training, self.trainable)
-        return super().call(x, training)
-
-
-class Renamed(L.BatchNormalization):
-    def call(self, tensor: Any, training: Any = None, **kwargs: Any) -> Any:
-        return super().call(tensor, training=training, **kwargs)
-
-
-class Starred(L.BatchNormalization):
-    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().call(inputs, *args, **kwargs)
-
-
-class Dropping(L.BatchNormalization):
-    """Takes no `training`, hands none on."""
-
-    def call(self, x: Any) -> Any:
-        return super().call(x)
-
-
-class Stubborn(L.BatchNormalization):
-    """Normalises with batch statistics even when it is frozen."""
-
-    def call(self, x: Any, training: Any = None) -> Any:
-        before = self._trainable
-        object.__setattr__(self, "_trainable", True)
-        try:
-            return super().call(x, training=training)
-        finally:
-            object.__setattr__(self, "_trainable", before)
-
-
-def with_norm(norm: Any) -> Any:
-    """`plain` with another BN in it."""
-    inputs = keras.Input((FEATURES,), name="inputs")
-    x = L.Dense(8, name="dense")(inputs)
-    x = L.Dense(1, activation="sigmoid", name="head")(L.Activation("relu")(norm(x)))
-    return keras.Model(inputs, x, name="custom")

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
 import keras_bnguard as bng
+from tests.builders import models
+from tests.builders.values import (
+    as_array,
+    learning_rate,
+    leaves,
+    optimizer_variables,
+    same,
+    statistics,
+    tensor,
+    weights,
+)
 from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 L = keras.layers
@@ -35,13 +46,8 @@ class CountsTraces(L.Layer):
 
 
 def backbone(trained: bool = True) -> Any:
-    inputs = keras.Input((6,), name="pixels")
-    x = L.Dense(8, name="dense1")(inputs)
-    x = L.BatchNormalization(name="bn1")(x)
-    x = L.Activation("relu", name="relu1")(x)
-    x = L.Dense(5, name="dense2")(x)
-    x = L.BatchNormalization(name="bn2")(x)
-    model = keras.Model(inputs, x, name="backbone")
+    """The backbone of `models` with two pairs of Dense and BN; the same weights every time."""
+    model = models.backbone("backbone", width=6, units=(8, 5), dropout=0.0)
     rng = np.random.default_rng(3)
     for layer in model.layers:
         if layer.weights:
@@ -58,15 +64,14 @@ def backbone(trained: bool = True) -> Any:
 def transfer(training: Optional[bool] = None, dropout: float = 0.0, trained: bool = True) -> Any:
     """A backbone as one layer, and a head with a BN of its own; the same weights every time."""
     base = backbone(trained)
-    inputs = keras.Input((6,), name="inputs")
-    x = base(inputs) if training is None else base(inputs, training=training)
-    x = CountsTraces(name="counts")(x)
-    x = L.Dense(4, name="head_dense")(x)
-    x = L.BatchNormalization(name="head_bn")(x)
-    if dropout:
-        x = L.Dropout(dropout, seed=5, name="head_drop")(x)
-    x = L.Dense(1, activation="sigmoid", name="head_out")(x)
-    model = keras.Model(inputs, x, name="net")
+    head = [
+        CountsTraces(name="counts"),
+        L.Dense(4, name="head_dense"),
+        L.BatchNormalization(name="head_bn"),
+        *([L.Dropout(dropout, seed=5, name="head_drop")] if dropout else []),
+        L.Dense(1, activation="sigmoid", name="head_out"),
+    ]
+    model = models.with_head(base, head, training)
     rng = np.random.default_rng(4)
     for name in ("head_dense", "head_out"):
         layer = model.get_layer(name)
@@ -87,8 +92,7 @@ def compiled(model: Any, name: str = "Adam", learning_rate: float = 0.02, **sett
     if STACK == "k3-tf":
         # Left to itself, Keras 3 has XLA compile every step, which takes longer than the test.
         settings.setdefault("jit_compile", False)
-    model.compile(optimizer=optimizer(name, learning_rate, **own), **settings)
-    return model
+    return models.compiled(model, optimizer(name, learning_rate, **own), **settings)
 
 
 COMPILE = ("loss", "metrics", "jit_compile", "run_eagerly", "steps_per_execution")
@@ -113,14 +117,6 @@ def head_then_all(first: int = 2, second: int = 2, **settings: Any) -> List[bng.
     ]
 
 
-def leaves(model: Any) -> Iterator[Any]:
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from leaves(layer)
-        else:
-            yield layer
-
-
 def freeze(model: Any, trains: Callable[[Any], bool]) -> None:
     for layer in leaves(model):
         layer.trainable = bool(trains(layer))
@@ -136,40 +132,6 @@ def everything(layer: Any) -> bool:
 
 def trainable_names(model: Any) -> List[str]:
     return sorted(layer.name for layer in leaves(model) if layer.trainable_weights)
-
-
-def weights(model: Any) -> List[np.ndarray]:
-    return [np.array(value, copy=True) for value in model.get_weights()]
-
-
-def optimizer_variables(model: Any) -> List[np.ndarray]:
-    found = model.optimizer.variables
-    return [to_numpy(v) for v in (found() if callable(found) else found)]
-
-
-def to_numpy(value: Any) -> np.ndarray:
-    if IS_KERAS3:
-        return np.array(keras.ops.convert_to_numpy(value))
-    return np.array(value.numpy())
-
-
-def tensor(array: np.ndarray) -> Any:
-    if IS_KERAS3:
-        return keras.ops.convert_to_tensor(array)
-    import tensorflow as tf
-
-    return tf.convert_to_tensor(array)
-
-
-def same(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
-    """Bit for bit: as bytes, so that -0.0 is not 0.0 and a NaN is itself."""
-    return [a.tobytes() for a in one] == [b.tobytes() for b in other]
-
-
-def statistics(model: Any, *path: str) -> List[np.ndarray]:
-    for name in path:
-        model = model.get_layer(name)
-    return [to_numpy(model.moving_mean), to_numpy(model.moving_variance)]
 
 
 class At(keras.callbacks.Callback):
@@ -189,9 +151,16 @@ class At(keras.callbacks.Callback):
             self.seen.append(self._end(self.model, epoch))
 
 
-def learning_rate(model: Any) -> float:
-    inner = getattr(model.optimizer, "inner_optimizer", None) or model.optimizer
-    return float(to_numpy(inner.learning_rate))
-
-
-__all__ = ["BACKEND", "IS_KERAS3", "STACK", "keras"]
+__all__ = [
+    "BACKEND",
+    "IS_KERAS3",
+    "STACK",
+    "as_array",
+    "keras",
+    "learning_rate",
+    "optimizer_variables",
+    "same",
+    "statistics",
+    "tensor",
+    "weights",
+]

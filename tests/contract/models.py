@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from keras_bnguard.backends.registry import backend_for
-from tests.builders.models import data, layers, sgd
+from tests.builders.models import data, layers
 from tests.stack import IS_KERAS3
 
 KERAS2 = not IS_KERAS3
 BACKEND_OF = backend_for(layers.Dense(1))
 """The backend under test."""
-
-
-def compiled(model: Any, optimizer: Any = None, **settings: Any) -> Any:
-    """The model, compiled with a mean squared error."""
-    model.compile(optimizer or sgd(), "mse", **settings)
-    return model
 
 
 def fit(model: Any, epochs: int = 1, **settings: Any) -> Any:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional
 
-from tests.builders.models import sgd, transfer
-
 
 def private(names: str, on: bool = True) -> Callable[[Any], Optional[Any]]:
     """Mark a test as that of some private names; it does not exist where they are not used.
@@ -15,10 +13,3 @@ def private(names: str, on: bool = True) -> Callable[[Any], Optional[Any]]:
         on: whether the stack under test has them.
     """
     return (lambda test: test) if on else (lambda test: None)
-
-
-def compiled(model: Any = None, optimizer: Any = None) -> Any:
-    """A compiled model, the small transfer model if none is given."""
-    model = model or transfer()
-    model.compile(optimizer or sgd(), "mse")
-    return model

@@ -9,14 +9,9 @@ from keras_bnguard.backends.patches.call_tracer import CallTracer
 from keras_bnguard.backends.patches.first_step import FirstStep
 from keras_bnguard.backends.patches.inference_mode import ForcedInference
 from keras_bnguard.model.snapshot import take_snapshot
-from tests.builders.models import (
-    backbone,
-    data,
-    layers,
-    statistics,
-    transfer,
-)
-from tests.contract.models import BACKEND_OF, compiled
+from tests.builders.models import backbone, compiled, data, layers, transfer
+from tests.builders.values import statistics
+from tests.contract.models import BACKEND_OF
 
 
 def tracer_of(model):

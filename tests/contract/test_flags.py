@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tests.builders.models import (
     backbone,
+    compiled,
     transfer,
 )
-from tests.contract.models import BACKEND_OF, KERAS2, compiled, fit
+from tests.contract.models import BACKEND_OF, KERAS2, fit
 from tests.stack import IS_KERAS3, keras
 
 

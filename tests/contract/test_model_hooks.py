@@ -6,11 +6,12 @@ import os
 
 from keras_bnguard.backends.patches import model_hooks
 from tests.builders.models import (
+    compiled,
     layers,
     sgd,
     transfer,
 )
-from tests.contract.models import BACKEND_OF, KERAS2, compiled, fit
+from tests.contract.models import BACKEND_OF, KERAS2, fit
 from tests.stack import keras
 
 MAKE = "make_train_function"

@@ -8,12 +8,8 @@ import pytest
 
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import NormKind
-from tests.builders.models import (
-    BN,
-    layers,
-    statistics,
-    transfer,
-)
+from tests.builders.models import BN, layers, transfer
+from tests.builders.values import statistics
 from tests.contract.models import BACKEND_OF, KERAS2, built
 from tests.stack import BACKEND, STACK, keras
 

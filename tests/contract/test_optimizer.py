@@ -7,15 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.builders.models import (
-    BN,
-    adam,
-    as_array,
-    data,
-    layers,
-    transfer,
-)
-from tests.contract.models import BACKEND_OF, KERAS2, compiled, fit
+from tests.builders.models import BN, adam, compiled, data, layers, transfer
+from tests.builders.values import as_array
+from tests.contract.models import BACKEND_OF, KERAS2, fit
 from tests.stack import IS_KERAS3, STACK, keras
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import weakref
 
 from keras_bnguard.backends.registry import backend_for
-from tests.builders.models import BN, backbone, data, layers, transfer
+from tests.builders.models import BN, backbone, compiled, data, layers, transfer
 from tests.contract.models import KERAS2
-from tests.contract.private_names import compiled, private
+from tests.contract.private_names import private
 from tests.stack import BACKEND, IS_KERAS3, keras
 
 
@@ -92,7 +92,7 @@ def test_trainable_is_the_own_flag_of_one_layer():
 
 @private("_compiled_trainable_state _get_trainable_state", on=KERAS2)
 def test_compiled_trainable_state_keeps_the_flags_of_compile():
-    model = compiled()
+    model = compiled(transfer())
     model.get_layer("base").trainable = False
     state = model._compiled_trainable_state
     assert isinstance(state, weakref.WeakKeyDictionary)
@@ -114,7 +114,7 @@ def test_fit_keeps_the_users_flags_aside_in_an_object_with_these_attributes():
                 if thing._model is self.model and thing._should_set_trainable:
                     seen.append(thing._current_trainable_state)
 
-    model = compiled()
+    model = compiled(transfer())
     model.get_layer("base").trainable = False
     model.fit(*data(8), verbose=0, callbacks=[Observer()])
     assert seen

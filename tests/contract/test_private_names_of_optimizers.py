@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tests.builders.models import BN, adam, backbone, layers, sgd, transfer
+from tests.builders.models import BN, adam, backbone, compiled, layers, sgd, transfer
 from tests.contract.models import KERAS2
-from tests.contract.private_names import compiled, private
+from tests.contract.private_names import private
 from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 
 @private("_index_dict _var_key _build_index_dict", on=KERAS2)
 def test_keras_2_optimizers_index_their_variables():
-    model = compiled(optimizer=adam())
+    model = compiled(transfer(), adam())
     optimizer = model.optimizer
     optimizer.build(model.trainable_variables)
     assert callable(optimizer._build_index_dict)
@@ -20,7 +20,7 @@ def test_keras_2_optimizers_index_their_variables():
 
 @private("_apply_weight_decay _use_weight_decay")
 def test_weight_decay_is_applied_apart_from_the_step_to_the_variables_it_is_given():
-    model = compiled(optimizer=keras.optimizers.SGD(1.0, weight_decay=0.5))
+    model = compiled(transfer(), keras.optimizers.SGD(1.0, weight_decay=0.5))
     optimizer = model.optimizer
     optimizer.build(model.trainable_variables)
     first, second = model.trainable_variables[:2]
@@ -36,7 +36,7 @@ def test_weight_decay_is_applied_apart_from_the_step_to_the_variables_it_is_give
 def test_on_torch_one_call_updates_all_variables_with_a_given_learning_rate():
     import torch
 
-    model = compiled()
+    model = compiled(transfer())
     model.optimizer.build(model.trainable_variables)
     variable = model.trainable_variables[0]
     variable.assign(variable * 0)
@@ -98,7 +98,7 @@ def test_keras_2_loss_scale_lives_here():
 
 @private("_variables", on=IS_KERAS3)
 def test_keras_3_optimizers_keep_state_in_lists_in_the_order_of_variables():
-    model = compiled(optimizer=adam())
+    model = compiled(transfer(), adam())
     model.optimizer.build(model.trainable_variables)
     assert [id(v) for v in model.optimizer._trainable_variables] == [
         id(v) for v in model.trainable_variables

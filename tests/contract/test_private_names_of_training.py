@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from keras_bnguard.backends.registry import backend_for
-from tests.builders.models import adam, as_array, backbone, data, sgd, transfer
+from tests.builders.models import adam, backbone, compiled, data, sgd, transfer
+from tests.builders.values import as_array
 from tests.contract.models import KERAS2
-from tests.contract.private_names import compiled, private
+from tests.contract.private_names import private
 from tests.stack import BACKEND, IS_KERAS3, keras
 
 
@@ -46,7 +47,7 @@ def test_backup_and_restore_keeps_its_files_here(tmp_path):
 @private("_swap_variables", on=IS_KERAS3)
 def test_swap_ema_weights_swaps_by_this_method():
     swap = keras.callbacks.SwapEMAWeights()
-    model = compiled(optimizer=sgd(use_ema=True))
+    model = compiled(transfer(), sgd(use_ema=True))
     model.fit(*data(8), epochs=1, verbose=0)
     swap.set_model(model)
     kept = model.optimizer._model_variables_moving_average[0]
@@ -57,7 +58,7 @@ def test_swap_ema_weights_swaps_by_this_method():
 
 @private("_initial_epoch", on=IS_KERAS3)
 def test_a_model_goes_on_from_the_epoch_of_its_backup():
-    model = compiled()
+    model = compiled(transfer())
     assert model._initial_epoch is None
     model._initial_epoch = 2
     assert len(model.fit(*data(8), epochs=3, verbose=0).history["loss"]) == 1
@@ -65,7 +66,7 @@ def test_a_model_goes_on_from_the_epoch_of_its_backup():
 
 @private("_loss_tracker", on=IS_KERAS3)
 def test_the_mean_of_the_loss_is_kept_by_this_metric():
-    model = compiled()
+    model = compiled(transfer())
     model.train_on_batch(*data(8))
     assert model._loss_tracker.name == "loss"
     assert model._loss_tracker in model.metrics
@@ -94,7 +95,7 @@ def test_legacy_optimizers_make_a_variable_of_a_number_that_was_set_after_a_sche
 
 @private("_compile_config")
 def test_a_saved_model_is_compiled_again_with_what_is_in_this_dict():
-    model = compiled()
+    model = compiled(transfer())
     model._compile_config.config["optimizer"] = adam()
     again = model.get_compile_config()["optimizer"]
     assert again["class_name"] == "Adam"
@@ -108,7 +109,7 @@ def test_the_step_count_is_behind_a_private_name():
 # ------------------------------------------------------------------- what a step moves
 @private("_train_counter _test_counter _predict_counter", on=KERAS2)
 def test_keras_2_counts_steps_in_variables_of_the_model():
-    model = compiled()
+    model = compiled(transfer())
     model.fit(*data(8), batch_size=4, verbose=0)
     assert int(model._train_counter.numpy()) == 2
     assert hasattr(model._test_counter, "assign")
@@ -160,6 +161,6 @@ def test_jax_keeps_the_state_of_an_epoch_outside_the_model():
             model.jax_state_sync()
             seen.append((bool(model._jax_state), model._jax_state_synced))
 
-    compiled().fit(*data(8), verbose=0, callbacks=[Observer()])
+    compiled(transfer()).fit(*data(8), verbose=0, callbacks=[Observer()])
     assert seen[0] == (True, False)
     assert seen[1][1] is True

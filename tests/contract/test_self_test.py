@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.builders.models import (
-    BN,
-    as_array,
-    backbone,
-    data,
-    layers,
-    statistics,
-    transfer,
-)
-from tests.contract.models import BACKEND_OF, compiled, fit
+from tests.builders.models import BN, backbone, compiled, data, layers, transfer
+from tests.builders.values import as_array, statistics
+from tests.contract.models import BACKEND_OF, fit
 from tests.stack import keras
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tests.builders.models import (
+    compiled,
     layers,
     transfer,
 )
-from tests.contract.models import BACKEND_OF, compiled, fit
+from tests.contract.models import BACKEND_OF, fit
 from tests.stack import keras
 
 

@@ -9,7 +9,8 @@ import pytest
 
 import keras_bnguard as bng
 from tests.builders.containers import CONTAINERS, X, Y, fit
-from tests.builders.models import BN, layers, optimizer_state, random_state, seed_states
+from tests.builders.models import BN, layers
+from tests.builders.values import optimizer_state, random_state, seed_states
 from tests.conftest import SEED
 from tests.stack import keras
 

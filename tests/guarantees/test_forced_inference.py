@@ -20,15 +20,14 @@ from tests.builders.models import (
     Leaky,
     Net,
     adam,
-    as_array,
     backbone,
     data,
     frozen_parent,
     layers,
     sgd,
-    statistics,
     transfer,
 )
+from tests.builders.values import as_array, statistics
 from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 TF = BACKEND == "tensorflow"

@@ -27,16 +27,14 @@ from tests.builders.models import (
     Leaky,
     Net,
     adam,
+    compiled,
     data,
     frozen_parent,
     layers,
-    optimizer_state,
-    random_state,
-    seed_states,
     sgd,
-    statistics,
     transfer,
 )
+from tests.builders.values import optimizer_state, random_state, seed_states, statistics
 from tests.stack import BACKEND, IS_KERAS3, keras
 
 SEED = 7
@@ -378,11 +376,6 @@ def everything(model):
     with bng.force_inference(model, "*"):
         model.train_on_batch(x, y)
     handle.release()
-    return model
-
-
-def compiled(model):
-    model.compile(sgd(), "mse")
     return model
 
 

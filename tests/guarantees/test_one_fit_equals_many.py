@@ -49,9 +49,7 @@ def test_a_pretrained_backbone_in_inference_mode_equals_two_guarded_fits():
     one, many = both(r.head_then_all(), GUIDE, "Adam", forced="backbone/*")
     assert r.same(r.weights(one), r.weights(many))
     assert r.same(r.optimizer_variables(one), r.optimizer_variables(many))
-    assert r.same(
-        r.statistics(one, "backbone", "bn1"), r.statistics(r.transfer(), "backbone", "bn1")
-    )
+    assert r.statistics(one, "backbone/bn1") == r.statistics(r.transfer(), "backbone/bn1")
 
 
 @pytest.mark.parametrize("settings", [{"jit_compile": True}, {"steps_per_execution": 2}])

@@ -216,7 +216,7 @@ def test_a_backup_inside_an_epoch_keeps_the_newer_optimizer(tmp_path):
     seen = []
 
     def note(model: Any, epoch: int) -> None:
-        seen.append((epoch, r.trainable_names(model), int(r.to_numpy(model.optimizer.iterations))))
+        seen.append((epoch, r.trainable_names(model), int(r.as_array(model.optimizer.iterations))))
 
     def run(*more: Any) -> None:
         backup = keras.callbacks.BackupAndRestore(str(tmp_path / "b"), save_freq=2)
@@ -237,7 +237,7 @@ def test_a_learning_rate_that_was_reduced_comes_back(tmp_path):
     class Halves(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             optimizer = self.model.optimizer
-            optimizer.learning_rate = float(r.to_numpy(optimizer.learning_rate)) / 2
+            optimizer.learning_rate = float(r.as_array(optimizer.learning_rate)) / 2
 
     learning_rates = []
     for more in ([stop_at(3, 1)], []):

@@ -13,7 +13,7 @@ import pytest
 
 import keras_bnguard as bng
 from tests.builders import schedules as r
-from tests.builders.models import as_array
+from tests.builders.values import as_array
 from tests.stack import STACK, keras
 
 X, Y = r.data()

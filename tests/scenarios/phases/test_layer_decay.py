@@ -66,12 +66,12 @@ def test_weights_of_the_model_itself_count_with_the_first_block():
     transition = Transition(snapshot)
     transition.make_optimizer(carry=True, learning_rate=None, schedule=None)
     transition.set_learning_rate(None, learning_rate_factors(snapshot, DECAY))
-    before = r.to_numpy(model.token)
+    before = r.as_array(model.token)
     variables = list(model.trainable_variables)
     ones = [r.tensor(np.ones(v.shape, "float32")) for v in variables]
     model.optimizer.apply_gradients(zip(ones, variables))
-    np.testing.assert_allclose(r.to_numpy(model.token) - before, -LEARNING_RATE / 4, rtol=1e-6)
-    np.testing.assert_allclose(r.to_numpy(model.out.bias), -LEARNING_RATE, rtol=1e-6)
+    np.testing.assert_allclose(r.as_array(model.token) - before, -LEARNING_RATE / 4, rtol=1e-6)
+    np.testing.assert_allclose(r.as_array(model.out.bias), -LEARNING_RATE, rtol=1e-6)
     assert backend.optimizer.remove_learning_rate_factors(model)
 
 
@@ -118,7 +118,7 @@ def test_every_step_is_that_of_an_optimizer_made_with_the_smaller_learning_rate(
         for values in gradients:
             pairs = zip([r.tensor(v) for v in values], model.trainable_variables)
             model.optimizer.apply_gradients(pairs)
-        return [r.to_numpy(v) for v in model.trainable_variables]
+        return [r.as_array(v) for v in model.trainable_variables]
 
     depth = depth_of(one)
     depths = [depth[id(v)] for v in one.trainable_variables]
@@ -137,12 +137,12 @@ def one_step(name: str, decay: float, **settings: Any) -> Any:
     """What one step of `fit` added to each trainable variable, and its depth."""
     model = r.transfer()
     depth = depth_of(model)
-    before = [r.to_numpy(v) for v in model.trainable_variables]
+    before = [r.as_array(v) for v in model.trainable_variables]
     r.compiled(model, name, 0.5, **settings)
     phase = bng.Phase("all", train="*", learning_rate=LEARNING_RATE, epochs=1, layer_decay=decay)
     x, y = r.data()
     model.fit(x[:8], y[:8], batch_size=8, verbose=0, callbacks=[r.scheduler([phase])])
-    after = [r.to_numpy(v) for v in model.trainable_variables]
+    after = [r.as_array(v) for v in model.trainable_variables]
     return before, after, [depth[id(v)] for v in model.trainable_variables]
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from tests.builders.harness import BACKEND, IS_KERAS3, STACK, at, clean, fit, found, listening
+from tests.builders.harness import BACKEND, IS_KERAS3, STACK, clean, fit, found, listening
 from tests.builders.pipelines import backbone, compiled, nested, norms, plain, rows
+from tests.builders.values import at
 from tests.stack import keras
 
 

@@ -8,20 +8,16 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
+from tests.builders import models
 from tests.builders.harness import BACKEND, IS_KERAS3, STACK, clean, fit, found
+from tests.builders.norm_subclasses import Renamed, Starred, Yolo, YoloTF, with_norm
 from tests.builders.pipelines import (
     FEATURES,
     AroundBackbone,
     L,
     NotPassing,
-    OwnStepModel,
-    OwnStepSubclass,
     Passing,
-    Renamed,
-    Starred,
     StillBackbone,
-    Yolo,
-    YoloTF,
     backbone,
     compiled,
     digits,
@@ -29,16 +25,15 @@ from tests.builders.pipelines import (
     images,
     nested,
     norms,
-    own_step,
     plain,
     pretend_trained,
     rows,
     sequential,
     sequential_around,
     stacked,
-    with_norm,
     without_norm,
 )
+from tests.builders.train_steps import OwnStepModel, OwnStepSubclass, own_step
 from tests.stack import keras
 
 
@@ -161,7 +156,8 @@ def test_time_distributed_norm_and_model() -> None:
     inputs = keras.Input((3, FEATURES))
     h = L.TimeDistributed(L.Dense(4), name="td_dense")(inputs)
     h = L.TimeDistributed(L.BatchNormalization(name="bn"), name="td_bn")(h)
-    h = L.TimeDistributed(backbone("frame", features=4, trained=False), name="td_model")(h)
+    frame = models.backbone("frame", width=4, units=(8, 8), dropout=0.0)
+    h = L.TimeDistributed(frame, name="td_model")(h)
     h = L.GlobalAveragePooling1D()(h)
     model = compiled(keras.Model(inputs, L.Dense(1, activation="sigmoid")(h)))
     x = np.random.default_rng(0).normal(size=(32, 3, FEATURES)).astype("float32")

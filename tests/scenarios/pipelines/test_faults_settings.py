@@ -9,7 +9,15 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.records import TRAIN_START, Moment, MomentKind
 from tests.builders.harness import IS_KERAS3, clean, fit, found
-from tests.builders.pipelines import L, compiled, nested, norms, pretend_trained, recompiled, rows
+from tests.builders.pipelines import (
+    L,
+    backbone,
+    compiled,
+    nested,
+    norms,
+    recompiled,
+    rows,
+)
 from tests.stack import keras
 
 NORM = ["backbone/bn"]
@@ -18,10 +26,7 @@ DENSE = ["backbone/dense"]
 
 def small(name: str = "backbone", trained: bool = True) -> Any:
     """One Dense and one BN: every compiled step of these tests is a small one."""
-    inputs = keras.Input((8,))
-    outputs = L.BatchNormalization(name="bn")(L.Dense(4, name="dense")(inputs))
-    model = keras.Model(inputs, outputs, name=name)
-    return pretend_trained(model) if trained else model
+    return backbone(name, (4,), trained)
 
 
 def head_phase(learning_rate: Any = 1e-3, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.records import TRAIN_START
-from tests.builders.harness import IS_KERAS3, STACK, at, clean, fit, found, numpy_of
+from tests.builders.harness import IS_KERAS3, STACK, clean, fit, found
 from tests.builders.pipelines import (
     FEATURES,
     L,
@@ -25,6 +25,7 @@ from tests.builders.pipelines import (
     rows,
     stacked,
 )
+from tests.builders.values import as_array, at
 from tests.stack import keras
 
 
@@ -72,7 +73,7 @@ def test_values_that_are_not_finite() -> None:
 
 def test_one_infinite_value_in_a_loaded_model() -> None:
     base = backbone()
-    variance = numpy_of(base.get_layer("bn2").moving_variance).copy()
+    variance = as_array(base.get_layer("bn2").moving_variance).copy()
     variance[3] = np.inf
     base.get_layer("bn2").moving_variance.assign(variance)
     found(fit(compiled(nested(still(base)), loss="mse"), *rows()), {"BNG402": ["backbone/bn2"]})
@@ -82,10 +83,10 @@ def test_one_infinite_value_in_a_loaded_model() -> None:
 @pytest.mark.parametrize("value", [-0.01, 1e-9])
 def test_a_variance_that_is_negative_or_dead(value: float) -> None:
     base = backbone()
-    variance = numpy_of(base.get_layer("bn1").moving_variance).copy()
+    variance = as_array(base.get_layer("bn1").moving_variance).copy()
     variance[0] = value
     base.get_layer("bn1").moving_variance.assign(variance)
-    mean = numpy_of(base.get_layer("bn1").moving_mean).copy()
+    mean = as_array(base.get_layer("bn1").moving_mean).copy()
     mean[0] = 0.7
     base.get_layer("bn1").moving_mean.assign(mean)
     found(fit(compiled(nested(still(base)), loss="mse"), *rows()), {"BNG403": ["backbone/bn1"]})
@@ -100,7 +101,7 @@ def test_a_constant_column_kills_its_channel_and_pruned_channels_do_not_count() 
     run = fit(model, x, y, batch_size=8, epochs=1)
     assert run.codes in ((), ("BNG403",))
     found(fit(model, x, y, batch_size=8, epochs=1), {"BNG403": ["bn"]})
-    gamma = numpy_of(model.get_layer("bn").gamma).copy()
+    gamma = as_array(model.get_layer("bn").gamma).copy()
     gamma[0] = 0
     model.get_layer("bn").gamma.assign(gamma)
     model.get_layer("bn").trainable = False

@@ -8,20 +8,9 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from tests.builders.harness import (
-    IS_KERAS3,
-    STACK,
-    clean,
-    fit,
-    found,
-    listening,
-    same,
-    statistics,
-)
+from tests.builders.harness import IS_KERAS3, STACK, clean, fit, found, listening
+from tests.builders.norm_subclasses import Dropping, with_norm
 from tests.builders.pipelines import (
-    Dropping,
-    InferenceStepModel,
-    InferenceStepSubclass,
     L,
     Leaking,
     Passing,
@@ -31,11 +20,11 @@ from tests.builders.pipelines import (
     image_backbone,
     images,
     nested,
-    own_step,
     plain,
     rows,
-    with_norm,
 )
+from tests.builders.train_steps import InferenceStepModel, InferenceStepSubclass, own_step
+from tests.builders.values import statistics
 from tests.stack import keras
 
 BOTH = ["backbone/bn1", "backbone/bn2"]
@@ -93,8 +82,8 @@ def test_repair_obeys_training_false_in_the_graph(options: Any) -> None:
     else:
         clean(run)
     after = statistics(model, "backbone/bn1"), statistics(model, "backbone/bn2")
-    assert all(map(same, before, after))
-    assert not same(head, statistics(model, "head_bn"))
+    assert before == after
+    assert head != statistics(model, "head_bn")
 
 
 # ------------------------------------------------------------------------ BNG202
@@ -126,21 +115,15 @@ def test_false_that_leaks_to_the_head() -> None:
 def test_repair_stops_the_leak() -> None:
     model = Leaking(backbone())
     model(np.zeros((1, 8), "float32"))
-    before, head = statistics(model.base, "bn1"), statistics_of(model.head_bn)
+    before, head = statistics(model.base, "bn1"), statistics(model.head_bn)
     run = fit(compiled(model), *rows(), guard=bng.BNGuard(fix=True), epochs=2)
-    assert same(before, statistics(model.base, "bn1"))
-    assert not same(head, statistics_of(model.head_bn))
+    assert before == statistics(model.base, "bn1")
+    assert head != statistics(model.head_bn)
     if IS_KERAS3:
         found(run, {"BNG203": ["head_bn"]})
         assert run.finding("BNG203").repaired
     else:
         clean(run)
-
-
-def statistics_of(layer: Any) -> Any:
-    from tests.builders.harness import numpy_of
-
-    return numpy_of(layer.moving_mean).copy(), numpy_of(layer.moving_variance).copy()
 
 
 # ------------------------------------------------------------------------ BNG204

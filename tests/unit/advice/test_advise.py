@@ -12,18 +12,8 @@ from keras_bnguard.advice.decision import decide
 from keras_bnguard.backends.patches.attribute_patches import open_patches
 from keras_bnguard.backends.values.trial_training import ForcedTraining, TrialTraining
 from keras_bnguard.model.snapshot import take_snapshot
-from tests.builders.models import (
-    BN,
-    adam,
-    as_array,
-    data,
-    layers,
-    optimizer_state,
-    random_state,
-    seed_states,
-    statistics,
-    transfer,
-)
+from tests.builders.models import BN, adam, data, layers, transfer
+from tests.builders.values import as_array, optimizer_state, random_state, seed_states, statistics
 from tests.stack import keras
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from tests.builders.models import as_array, layers, statistics
+from tests.builders.models import layers
+from tests.builders.values import as_array, statistics
 from tests.stack import IS_KERAS3, keras
 
 RNG = np.random.default_rng(0)

@@ -13,6 +13,7 @@ import keras_bnguard as bng
 from keras_bnguard.recalibration.callback import When
 from keras_bnguard.records import Moment, MomentKind
 from tests.builders.models import BN
+from tests.builders.values import same
 from tests.stack import IS_KERAS3, keras
 
 L, C = keras.layers, keras.callbacks
@@ -51,10 +52,6 @@ def belongs(model, found=None):
     return np.allclose(mean, seen.mean(0), rtol=1e-3, atol=1e-3) and np.allclose(
         variance, seen.var(0), rtol=1e-3, atol=1e-3
     )
-
-
-def same(one, other):
-    return [a.tobytes() for a in one] == [b.tobytes() for b in other]
 
 
 class Keeps(C.Callback):

@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
-from tests.builders.models import as_array, optimizer_state, random_state, seed_states
+from tests.builders.values import (
+    as_array,
+    optimizer_state,
+    random_state,
+    same,
+    seed_states,
+    weights,
+)
 from tests.stack import BACKEND, keras
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(50, 8)) * 3 + 5).astype("float32")
 IMAGES = (RNG.normal(size=(40, 6, 6, 3)) * 2 + 1).astype("float32")
-
-
-def weights(model):
-    return [np.array(value, copy=True) for value in model.get_weights()]
-
-
-def same(first, second):
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second))
 
 
 def dense_model():
