@@ -49,9 +49,9 @@ def render(report: Report, phases: Sequence[Mapping[str, Any]] = ()) -> str:
     return _fill("report.html", report, phases)
 
 
-def fragment(report: Report, phases: Sequence[Mapping[str, Any]] = ()) -> str:
+def fragment(report: Report) -> str:
     """The same as an element with its own style, for a page or a notebook that is there."""
-    return _fill("fragment.html", report, phases)
+    return _fill("fragment.html", report, ())
 
 
 def _fill(template: str, report: Report, phases: Sequence[Mapping[str, Any]]) -> str:

@@ -21,6 +21,7 @@ from keras_bnguard.guard.fact_collector import FactCollector
 from keras_bnguard.guard.run_evaluator import RunEvaluator
 from keras_bnguard.guard.tracking import snapshot_keeper
 from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
+from keras_bnguard.records import OutcomeStatus, SkipKind
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules import ALL_RULES
 from tests.builders.models import (
@@ -301,9 +302,9 @@ def test_an_internal_error_never_ends_training(fault, without_guard, monkeypatch
     assert found == {what: without_guard(momentum)[what] for what in found}
     faults = [str(w.message) for w in caught if issubclass(w.category, InternalErrorWarning)]
     assert len(faults) == 1
+    # AutoGraph renames the function that failed, so its name cannot be expected.
     assert "OursError('a fault of ours')" in faults[0]
-    # AutoGraph renames the function that failed, so look for where it was called.
-    assert "Traceback (most recent call last)" in faults[0]
+    assert "Traceback" in faults[0]
     if fault is not break_inventory:
         assert any("Traceback" in note for note in guard.report.notes)
     assert open_patches() == 0
@@ -330,7 +331,8 @@ def test_a_rule_that_fails_is_skipped_with_its_error_and_others_go_on(without_gu
     found = train(faulty_parent, guard)
     assert found["weights"] == without_guard(faulty_parent)["weights"]
     outcomes = {o.code: o for o in guard.report.outcomes}
-    assert outcomes["BNG404"].reason == "the rule failed: OursError: a fault of ours"
+    assert outcomes["BNG404"].skip_kind is SkipKind.RULE_FAILED
+    assert "OursError" in outcomes["BNG404"].reason
     assert "BNG102" in guard.report.codes
 
 
@@ -351,7 +353,7 @@ def test_a_rule_whose_findings_are_ignored_ends_as_ignored():
     guard = bng.BNGuard(ignore={"BNG102": ["base/*"]})
     train(faulty_parent, guard)
     outcome = next(o for o in guard.report.outcomes if o.code == "BNG102")
-    assert (outcome.status, outcome.reason) == ("ignored", "1 ignored by your settings")
+    assert outcome.status is OutcomeStatus.IGNORED
     assert "BNG102" not in guard.report.codes
 
 

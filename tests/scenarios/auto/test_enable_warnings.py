@@ -18,6 +18,7 @@ from keras_bnguard.auto import loops
 from keras_bnguard.backends.registry import any_backend
 from keras_bnguard.errors import BNGuardWarning, FindingError, InternalErrorWarning, SettingError
 from keras_bnguard.records import ExpectedMode
+from tests.builders.values import same
 from tests.stack import STACK, keras
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
@@ -235,6 +236,8 @@ def test_a_gan_that_was_traced_before_is_silent_too():
         inner.train_on_batch(X, Y)
         inner.trainable = False
         outer.train_on_batch(X, Y)
+    assert {report.model for report in auto.reports()} == {"inner", "outer"}
+    assert all(report.steps and not report.codes for report in auto.reports())
 
 
 def test_loaded_weights_are_not_taken_for_training():
@@ -247,6 +250,8 @@ def test_loaded_weights_are_not_taken_for_training():
     for _ in range(3):
         model.train_on_batch(X, Y)
     bng.disable_warnings()
+    assert auto.reports()
+    assert all(report.steps and not report.codes for report in auto.reports())
 
 
 def test_threads_that_switch_and_train_do_no_harm():
@@ -278,19 +283,31 @@ def test_threads_that_switch_and_train_do_no_harm():
 
 
 def test_an_internal_error_never_reaches_the_user(monkeypatch):
-    def broken(*args, **kwargs):
-        raise RuntimeError("ours")
+    """Every one is noted once, in order; the first one is a warning, and training is the same."""
 
+    def trained():
+        keras.utils.set_random_seed(4)
+        model = model_of("m")
+        model.fit(X, Y, shuffle=False, verbose=0)
+        fit = len(raised)
+        model.train_on_batch(X, Y)
+        return model.get_weights(), fit
+
+    def broken(*args, **kwargs):
+        raised.append(f"RuntimeError('error {len(raised)} of ours')")
+        raise RuntimeError(f"error {len(raised) - 1} of ours")
+
+    raised = []
+    plain, _ = trained()
     monkeypatch.setattr(silent, "auto_guard", broken)
     monkeypatch.setattr(loops.Loops, "_begin", broken)
     bng.enable_warnings()
-    model = model_of("m")
     with pytest.warns(InternalErrorWarning) as caught:
-        model.fit(X, Y, verbose=0)
+        weights, fit = trained()
+    assert 0 < fit < len(raised)
+    assert [fault.splitlines()[0] for fault in auto._STATE.faults] == raised
     assert [w.category for w in caught].count(InternalErrorWarning) == 1
-    model.train_on_batch(X, Y)
-    assert auto._STATE.faults
-    assert all("RuntimeError: ours" in fault for fault in auto._STATE.faults)
+    assert same(weights, plain)
     auto._STATE.faults.clear()
 
 

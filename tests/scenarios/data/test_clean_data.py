@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard import auto
 from tests.builders.containers import Base
 from tests.builders.data_models import compiled, dense, digits, flat, layers, on_top, trained_base
 from tests.builders.harness import fit
@@ -265,9 +266,11 @@ def test_enable_warnings_is_silent_for_correct_fine_tuning():
     try:
         x, y = shifted_a_little()
         model.fit(x, y, batch_size=32, verbose=0)
-
+        (report,) = auto.reports()
     finally:
         bng.disable_warnings()
+    assert report.steps == len(x) // 32
+    assert not report.findings
 
 
 def test_a_discriminator_frozen_inside_a_gan_is_silent():

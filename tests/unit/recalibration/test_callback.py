@@ -74,7 +74,7 @@ def test_averaged_weights_get_their_own_statistics_and_the_report_lists_it(guard
     assert belongs(model)
     assert "BNG603" not in guard.report.codes
     (line,) = guard.report.repairs
-    assert "recalibrated at the end of training: 1 BN" in line
+    assert "recalibrated" in line
     assert line in json.loads((tmp_path / "r.json").read_text())["repairs"]
     assert again.result.paths == ("bn",)
 

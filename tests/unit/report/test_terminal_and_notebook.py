@@ -114,11 +114,19 @@ def test_code_to_type_can_be_copied_whole(coloured):
 
 
 @needs_extra
-def test_rows_that_differ_are_marked(coloured):
-    lines = coloured(plain(modes=mode_rows())).splitlines()
-    (marked,) = [line for line in lines if "block1_bn" in line and "<--" in line]
-    assert "inference" in bare(marked)
-    assert "\x1b[31m" in marked
+def test_rows_that_differ_are_marked_and_no_other(coloured):
+    rows = mode_rows()
+    assert {row.agrees for row in rows} == {True, False}
+    lines = coloured(plain(modes=rows)).splitlines()
+    for row in rows:
+        (line,) = [line for line in lines if row.path[-7:] in bare(line)]
+        assert ("<--" in bare(line), "\x1b[31m" in line) == (not row.agrees, not row.agrees)
+
+
+@needs_extra
+def test_without_a_row_that_differs_nothing_is_marked(coloured):
+    rows = tuple(row for row in mode_rows() if row.agrees)
+    assert "<--" not in coloured(plain(modes=rows))
 
 
 @needs_extra
