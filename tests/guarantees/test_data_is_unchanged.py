@@ -16,7 +16,7 @@ from tests.stack import keras
 
 
 def net(width=6):
-    """BN with trained statistics, frozen and live, and Dropout with a seed state."""
+    """BN with trained statistics, frozen and trainable, and Dropout with a seed state."""
     inputs = keras.Input((width,))
     x = layers.Dense(5, name="dense", activity_regularizer="l2")(inputs)
     x = BN(name="bn", momentum=0.5)(x)

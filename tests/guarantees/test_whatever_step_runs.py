@@ -13,7 +13,8 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.backends.patches.method_hooks import MethodHook
 from keras_bnguard.model.forced_inference import forces_in_step
-from tests.builders.models import BN, Net, backbone, data, layers, sgd, statistics
+from tests.builders.models import BN, Net, backbone, data, layers, sgd
+from tests.builders.values import statistics
 from tests.stack import IS_KERAS3, keras
 
 Mixin = bng.GuardedTrainStep

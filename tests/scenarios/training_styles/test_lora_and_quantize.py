@@ -9,7 +9,7 @@ import pytest
 
 import keras_bnguard as bng
 from tests.builders import schedules as r
-from tests.builders.models import statistics
+from tests.builders.values import statistics
 
 pytestmark = pytest.mark.skipif(not r.IS_KERAS3, reason="LoRA and quantize() are of Keras 3")
 

@@ -9,8 +9,8 @@ import pytest
 
 import keras_bnguard as bng
 from tests.builders import schedules as r
-from tests.builders.models import statistics
 from tests.builders.schedules import L, keras
+from tests.builders.values import statistics
 
 
 def encoder(name: str, seed: int = 0) -> Any:
