@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from typing import Any, Callable, Iterable, List, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from keras_bnguard.errors import SelectorError
 
@@ -55,6 +55,7 @@ def select(
     *,
     model: str = "",
     what: str = "layer",
+    aliases: Optional[Mapping[str, Sequence[str]]] = None,
 ) -> Tuple[str, ...]:
     """Paths of the candidates that a selector picks, in the order of the candidates.
 
@@ -64,28 +65,35 @@ def select(
         candidates: pairs of a path and the layer there.
         model: name of the model the paths start below.
         what: what the candidates are, for the error message.
+        aliases: path -> the other paths of a shared layer, which select it as well. Defaults to
+            None: no layer is shared.
 
     Raises:
         SelectorError: one of the selectors picks nothing, or is of another type.
             The message lists the paths that come nearest.
     """
     pairs = list(candidates)
+    others = aliases or {}
     chosen = set()
     for one in as_list(selector):
         if isinstance(one, str):
-            violations = {path for path, _ in pairs if path_matches(one, path, model)}
+            matches = {
+                path
+                for path, _ in pairs
+                if any(path_matches(one, p, model) for p in (path, *others.get(path, ())))
+            }
         elif isinstance(one, type):
-            violations = {path for path, layer in pairs if isinstance(layer, one)}
+            matches = {path for path, layer in pairs if isinstance(layer, one)}
         elif callable(one):
-            violations = {path for path, layer in pairs if one(layer)}
+            matches = {path for path, layer in pairs if one(layer)}
         else:
             raise SelectorError(
                 f"{one!r} is no selector: expected a glob such as 'backbone/*', 're:...', "
                 f"a layer class or a function of a layer, got {type(one).__name__}."
             )
-        if not violations:
+        if not matches:
             raise SelectorError(_nothing_matched(one, [path for path, _ in pairs], what))
-        chosen |= violations
+        chosen |= matches
     return tuple(path for path, _ in pairs if path in chosen)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Set, Tuple
 
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.records.ids import LayerId, layer_id
 
 Flag = Callable[[Any], bool]
+
+MAX_ALIASES = 64
+"""Layers that share layers that share layers have paths without end, nearly."""
 
 
 class LayerTree:
@@ -18,7 +21,8 @@ class LayerTree:
         layers: (path, layer) in walking order. Two layers of one name get `name` and `name#2`.
         paths: path of every layer and of the model.
         containers: path of the layer around each layer.
-        aliases: the other paths of a layer that is reached more than once.
+        aliases: the other paths of a layer that is reached more than once, directly or in a
+            layer that is; at most `MAX_ALIASES` each.
     """
 
     def __init__(self, backend: Backend, model: Any) -> None:
@@ -29,7 +33,10 @@ class LayerTree:
         self.aliases: Dict[LayerId, List[str]] = {}
         self._children: Dict[LayerId, List[Any]] = {}
         self._taken: Dict[str, int] = {}
+        self._shared = False
         self._add_children(backend, model, "")
+        if self._shared:
+            self._add_aliases(model, "", frozenset((layer_id(model),)))
 
     def _add_children(self, backend: Backend, layer: Any, prefix: str) -> None:
         self._children[layer_id(layer)] = children = list(backend.graph.children(layer))
@@ -37,14 +44,28 @@ class LayerTree:
             path = f"{prefix}/{child.name}" if prefix else str(child.name)
             key = layer_id(child)
             if key in self.paths:
-                if child is not self.model and path != self.paths[key]:
-                    self.aliases.setdefault(key, []).append(path)
+                self._shared = True
                 continue
             path = self._unique(path)
             self.paths[key] = path
             self.containers[key] = prefix
             self.layers.append((path, child))
             self._add_children(backend, child, path)
+
+    def _add_aliases(self, layer: Any, prefix: str, above: FrozenSet[LayerId]) -> None:
+        """Find every path through which layers are reached, from the layer at `prefix` on."""
+        for child in self._children[layer_id(layer)]:
+            key = layer_id(child)
+            known = self.aliases.get(key, [])
+            if key in above or len(known) >= MAX_ALIASES:
+                continue
+            name = str(child.name)
+            if self.containers[key] == self.paths[layer_id(layer)]:
+                name = self.paths[key].rsplit("/", 1)[-1]  # It may have a number, as in `bn#2`.
+            path = f"{prefix}/{name}" if prefix else name
+            if path != self.paths[key] and path not in known:
+                self.aliases.setdefault(key, []).append(path)
+            self._add_aliases(child, path, above | {key})
 
     def _unique(self, path: str) -> str:
         number = self._taken.get(path, 0) + 1

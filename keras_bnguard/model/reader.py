@@ -143,7 +143,9 @@ class ModelReader:
             builtin=handle.builtin,
             behaviour=self._behaviour(handle),
             calls=tuple(self._calls.by_layer.get(key, ())),
-            aliases=tuple(self._tree.aliases.get(key, ())),
+            aliases=tuple(
+                alias + handle.path[len(record.path) :] for alias in self._tree.aliases.get(key, ())
+            ),
             wrapper=type(layer).__name__ if handle.kind is not NormKind.KERAS else "",
             flag_source=self._flag_source(key),
             graph_context=contexts.of(

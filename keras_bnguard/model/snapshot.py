@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Collection, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.refs import NormHandle
@@ -57,6 +57,11 @@ class ModelSnapshot:
         """Path of every layer, "" of the model itself."""
         return self.tree.paths
 
+    @property
+    def aliases(self) -> Dict[str, Sequence[str]]:
+        """The other paths of the layers that are reached more than once, by path."""
+        return {self.tree.paths[key]: found for key, found in self.tree.aliases.items()}
+
     def select_norms(self, selector: Selectors) -> Tuple[str, ...]:
         """Paths of the BN that a selector picks.
 
@@ -67,7 +72,8 @@ class ModelSnapshot:
             SelectorError: it picks none; lists near misses.
         """
         pairs = [(handle.path, handle.layer) for handle in self.handles]
-        return select(selector, pairs, model=self.inventory.model, what="BN")
+        aliases = {norm.path: norm.aliases for norm in self.inventory.norms}
+        return select(selector, pairs, model=self.inventory.model, what="BN", aliases=aliases)
 
     def norms_with_current_flags(self) -> Tuple[NormLayer, ...]:
         """The BN with the flags that their layers have now, not those the snapshot was given."""

@@ -111,15 +111,22 @@ def choose_layers(snapshot: ModelSnapshot, train: Any, phase: str) -> Set[str]:
         SelectorError: a selector matches no layer; lists near misses.
     """
     tops: Set[str] = set()
+    aliases = snapshot.aliases
     for selector in as_list(train):
         if isinstance(selector, CountingSelector):
             tops.update(selector.paths(snapshot))
             continue
         try:
-            tops.update(select(selector, snapshot.layers, model=snapshot.inventory.model))
+            name = snapshot.inventory.model
+            tops.update(select(selector, snapshot.layers, model=name, aliases=aliases))
         except SelectorError as error:
             raise SelectorError(f"phase {phase!r}: {error}") from None
-    return tops | {path for path, _ in snapshot.layers if not tops.isdisjoint(_ancestors(path))}
+    return tops | {
+        path
+        for path, _ in snapshot.layers
+        for each in (path, *aliases.get(path, ()))
+        if not tops.isdisjoint(_ancestors(each))
+    }
 
 
 def _ancestors(path: str) -> List[str]:

@@ -24,6 +24,7 @@ from keras_bnguard.records import (
     FACT_DESCRIPTIONS,
     Facts,
     Finding,
+    Inventory,
     Outcome,
     OutcomeStatus,
     Severity,
@@ -85,15 +86,25 @@ class RuleFilter:
             name == "ALL" or code.startswith(name) for name in self.select
         )
 
-    def keep(self, rule: Type[Rule], layers: Sequence[str], model: str) -> Tuple[str, ...]:
-        """The layers of a violation that are not ignored."""
+    def keep(
+        self, rule: Type[Rule], layers: Sequence[str], inventory: Optional[Inventory]
+    ) -> Tuple[str, ...]:
+        """The layers of a violation that are not ignored under any of their paths."""
+        model = inventory.model if inventory else ""
+        paths = {n.path: (n.path, *n.aliases) for n in (inventory.norms if inventory else ())}
         kept = list(layers)
         for code, globs in self.ignore:
             if not rule.code.startswith(code):
                 continue
             if not globs:
                 return ()
-            kept = [p for p in kept if not any(path_matches(g, p, model) for g in globs)]
+            kept = [
+                each
+                for each in kept
+                if not any(
+                    path_matches(g, p, model) for p in paths.get(each, (each,)) for g in globs
+                )
+            ]
         return tuple(kept)
 
     def ignores_everywhere(self, rule: Type[Rule]) -> bool:
@@ -204,10 +215,9 @@ def _run(rule: Type[Rule], facts: Facts, rule_filter: RuleFilter) -> Tuple[List[
         return [], Outcome.skipped(rule.code, why)
     if not violations:
         return [], Outcome(rule.code, OutcomeStatus.PASSED)
-    model = facts.inventory.model if facts.inventory else ""
     found = []
     for violation in violations:
-        kept = rule_filter.keep(rule, violation.layers, model)
+        kept = rule_filter.keep(rule, violation.layers, facts.inventory)
         if kept or (not violation.layers and not rule_filter.ignores_everywhere(rule)):
             found.append(_finding(rule, violation, kept, facts))
     if not found:

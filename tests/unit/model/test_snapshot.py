@@ -378,3 +378,33 @@ def test_bn_in_torch_modules_is_found_by_the_modules_name():
     for parameter in net[1].parameters():
         parameter.requires_grad = False
     assert not norms(model)["torch/1"].trainable
+
+
+def test_layers_inside_a_shared_layer_have_every_path_that_leads_there():
+    shared = keras.Sequential([keras.Input((3,)), BN(name="bn")], name="stem")
+    a, b = keras.Input((3,)), keras.Input((3,))
+    left = keras.Model(a, shared(a), name="left")
+    right = keras.Model(b, layers.Dense(3, name="own")(shared(b)), name="right")
+    inputs = keras.Input((3,))
+    snapshot = take_snapshot(keras.Model(inputs, layers.Add()([left(inputs), right(inputs)])))
+    expected = {"left/stem": ["right/stem"], "left/stem/bn": ["right/stem/bn"]}
+    assert expected.items() <= snapshot.aliases.items()
+    (found,) = snapshot.inventory.norms
+    assert (found.path, found.aliases) == ("left/stem/bn", ("right/stem/bn",))
+    for selector in ("left", "right", "right/stem", "*stem/bn", "re:^right"):
+        assert snapshot.select_norms(selector) == ("left/stem/bn",)
+
+
+def test_paths_of_layers_that_share_layers_are_counted_up_to_a_limit():
+    layer = BN(name="deep")
+    for depth in range(12):
+        both = []
+        for side in ("a", "b"):
+            inputs = keras.Input((3,))
+            both.append(keras.Model(inputs, layer(inputs), name=f"{side}{depth}"))
+        inputs = keras.Input((3,))
+        layer = keras.Model(
+            inputs, layers.Add()([each(inputs) for each in both]), name=f"level{depth}"
+        )
+    (found,) = take_snapshot(layer).inventory.norms
+    assert len(found.aliases) == 64
