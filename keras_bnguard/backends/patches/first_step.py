@@ -1,22 +1,15 @@
-"""Be there when the next training step begins, once, and leave no trace behind.
-
-The model's `train_function` is replaced by one that puts itself away, then runs the real one.
-"""
+"""Record how a training step calls its BN, at the next step that runs."""
 
 from __future__ import annotations
 
-import weakref
 from typing import Any, Callable
 
 from keras_bnguard.backends.patches.call_tracer import CallTracer
+from keras_bnguard.backends.patches.next_step import NextStep
 
 
-def _nothing() -> None:
-    """A weak reference to nothing."""
-
-
-class FirstStep:
-    """Runs code once, right before the next step of a model.
+class FirstStep(NextStep):
+    """Runs code right before the next step of a model, and traces the calls of the first one.
 
     Args:
         backend: the backend of the model.
@@ -28,50 +21,13 @@ class FirstStep:
     def __init__(
         self, backend: Any, model: Any, tracer: CallTracer, before: Callable[[], None]
     ) -> None:
-        self._backend = backend
-        self._model = weakref.ref(model)
+        super().__init__(backend, model)
         self._tracer = tracer
         self._before = before
         self._traced = False
-        # Weak: JAX reuses what it traced of a step for as long as that step is alive, also for a
-        # model that was compiled again. So nothing here may keep an old step from being dropped.
-        self._mine: Callable[[], Any] = _nothing
-
-    def arm(self) -> None:
-        """Be called before the next step; nothing happens where there is no train function yet."""
-        model = self._model()
-        if model is None or not self._backend.step.has_train_function(model):
-            return
-        original = model.train_function
-        if original is self._mine():
-            return
-        watcher = weakref.ref(self)
-
-        def train_function(*args: Any, **kwargs: Any) -> Any:
-            owner = owner_ref()
-            if owner is not None and owner.train_function is mine():
-                object.__setattr__(owner, "train_function", original)
-            me = watcher()
-            if me is None:
-                return original(*args, **kwargs)
-            return me.run(original, args, kwargs)
-
-        owner_ref = self._model
-        train_function.original = original  # type: ignore[attr-defined]
-        mine = self._mine = weakref.ref(train_function)
-        object.__setattr__(model, "train_function", train_function)
-
-    def disarm(self) -> None:
-        """Put the real train function back, where ours is still in place."""
-        model, mine = self._model(), self._mine()
-        original = getattr(mine, "original", None)
-        if original is not None and getattr(model, "train_function", None) is mine:
-            object.__setattr__(model, "train_function", original)
-        self._mine = _nothing
 
     def run(self, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """One real step, with the tracer open if it has not seen one yet."""
-        self._mine = _nothing
         self._before()
         if self._traced:
             return original(*args, **kwargs)
