@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Collection, Optional, Sequence
 
+from keras_bnguard.backends.optimizers.further import COMPILED, FurtherOptimizers
 from keras_bnguard.backends.patches.fit_scope import FitArguments
 from keras_bnguard.errors import BNGuardWarning, ScheduleError
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
@@ -53,8 +54,9 @@ def check_fit(snapshot: ModelSnapshot, phases: Sequence[Phase], arguments: FitAr
 
     Raises:
         ScheduleError: a phase monitors a validation value and there is no validation data; its
-            learning rate does not go with that of the phases before; an optimizer cannot be made
-            from the config of the one in use.
+            learning rate does not go with that of the phases before, or does not reach the
+            optimizers of the model; an optimizer cannot be made from the config of the one in
+            use.
     """
     backend, model = snapshot.backend, snapshot.model
     for phase in phases:
@@ -63,6 +65,7 @@ def check_fit(snapshot: ModelSnapshot, phases: Sequence[Phase], arguments: FitAr
                 f"phase {phase.name!r} ends by {phase.monitor!r}, but fit has no validation data. "
                 "Pass validation_data= or validation_split= to fit, or monitor a training value."
             )
+    check_optimizers(phases, FurtherOptimizers(backend, model))
     schedules = [phase.learning_rate_change.schedule for phase in phases]
     given = [schedule for schedule in schedules if schedule is not None]
     scheduled = bool(backend.optimizer.learning_rate_is_schedule(model))
@@ -75,6 +78,52 @@ def check_fit(snapshot: ModelSnapshot, phases: Sequence[Phase], arguments: FitAr
     )
     resets = any(phase.optimizer_state is OptimizerState.RESET for phase in phases)
     backend.optimizer.check_renewable(model, given, resets)
+
+
+def check_optimizers(phases: Sequence[Phase], further: FurtherOptimizers) -> None:
+    """Check that the learning rates of the phases reach the optimizers that train the model.
+
+    Args:
+        phases: of the schedule.
+        further: the optimizers besides the one of `compile()`.
+
+    Raises:
+        ScheduleError: the model has optimizers of its own, and a phase sets one number, a
+            warm-up or a `layer_decay`, which they would not get; a phase names an optimizer that
+            is not there, or leaves one out.
+    """
+    names = further.names
+    wanted = ", ".join(f"{name!r}: 1e-4" for name in names)
+    for phase in phases:
+        change = phase.learning_rate_change
+        named = set(change.by_optimizer)
+        plain_setting = change.sets_number or change.schedule is not None
+        if (names or named) and (phase.warmup or phase.layer_decay != 1.0):
+            raise ScheduleError(
+                f"phase {phase.name!r}: warmup and layer_decay act on the optimizer of compile() "
+                "alone, and this phase or its model has others. Leave them out."
+            )
+        if names and plain_setting:
+            raise ScheduleError(
+                f"phase {phase.name!r} sets one learning rate, and the model trains with "
+                f"optimizers of its own, which it would not reach: {', '.join(names)}. Give each "
+                f"its own: learning_rate={{{wanted}}}."
+            )
+        unknown = sorted(named - {COMPILED, *names})
+        missing = sorted(set(names) - named) if named else []
+        if unknown or missing:
+            raise ScheduleError(
+                f"phase {phase.name!r}: learning_rate names {', '.join(sorted(named))}; the "
+                f"optimizers of the model are {', '.join([*names, COMPILED])}. Name each, except "
+                f"{COMPILED!r} where the training step does not use it."
+            )
+        scheduled = sorted(named & set(further.scheduled()))
+        if scheduled:
+            raise ScheduleError(
+                f"phase {phase.name!r} sets the learning rate of {', '.join(scheduled)}, which "
+                "was made with a LearningRateSchedule or a function, which would override it. "
+                "Make it with a number."
+            )
 
 
 def check_learning_rates(

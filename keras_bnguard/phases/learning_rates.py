@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Dict, Optional, Tuple
+from typing import Any, ClassVar, Dict, Mapping, Optional, Tuple
 
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.model.blocks.finder import find_blocks
@@ -30,6 +30,11 @@ class LearningRateChange(ABC):
     def schedule(self) -> Optional[Any]:
         """The `LearningRateSchedule` it starts, None for none."""
         return None
+
+    @property
+    def by_optimizer(self) -> Mapping[str, float]:
+        """Attribute of the model -> learning rate of the optimizer in it; empty for none."""
+        return {}
 
     def at_start(self, previous: Optional[float]) -> Optional[float]:
         """The number to assign when the phase begins, None where none is assigned.
@@ -144,12 +149,44 @@ class ScheduledLearningRate(LearningRateChange):
         )
 
 
+class LearningRatePerOptimizer(LearningRateChange):
+    """A number for each of several optimizers, as a GAN has them.
+
+    Args:
+        values: attribute of the model -> learning rate; "optimizer" is that of `compile()`.
+
+    Raises:
+        ScheduleError: it is empty, a key is no text, or a value is not positive and finite.
+    """
+
+    key: ClassVar[str] = "per_optimizer"
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = {name: plain(value) for name, value in values.items()}
+        names_are_text = all(isinstance(name, str) for name in self._values)
+        if not self._values or not names_are_text or not all(map(is_positive, values.values())):
+            raise ScheduleError(
+                f"learning_rate={dict(values)!r}, expected a positive number for each optimizer, "
+                'by its attribute of the model: {"generator_optimizer": 1e-5}.'
+            )
+
+    @property
+    def by_optimizer(self) -> Mapping[str, float]:
+        return self._values
+
+    def in_plan(self, previous: Cell) -> Cell:
+        return None, ", ".join(f"{name} {value:.3g}" for name, value in self._values.items())
+
+    def as_plain(self) -> Any:
+        return {self.key: dict(self._values)}
+
+
 def as_change(learning_rate: Any) -> LearningRateChange:
     """What a phase's `learning_rate` does.
 
     Args:
         learning_rate: a positive number, a `RelativeRate`, a `LearningRateSchedule` of any Keras,
-            or None.
+            a dict of numbers by attribute of the optimizer, or None.
 
     Raises:
         ScheduleError: it is none of these.
@@ -160,11 +197,13 @@ def as_change(learning_rate: Any) -> LearningRateChange:
         return learning_rate
     if any(cls.__name__ == "LearningRateSchedule" for cls in type(learning_rate).__mro__):
         return ScheduledLearningRate(learning_rate)
+    if isinstance(learning_rate, Mapping):
+        return LearningRatePerOptimizer(learning_rate)
     if is_positive(learning_rate):
         return FixedLearningRate(learning_rate)
     raise ScheduleError(
         f"learning_rate={learning_rate!r}, expected a positive number, RelativeRate(...), a "
-        "LearningRateSchedule or None."
+        "LearningRateSchedule, a number for each optimizer or None."
     )
 
 

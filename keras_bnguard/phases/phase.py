@@ -27,7 +27,9 @@ class Phase:
         train: what trains: a glob on layer paths, "re:...", a layer class, a predicate,
             `LastLayers(20)`, `LastBlocks(2)`, or a list of these. Everything else is frozen.
         learning_rate: a positive number, a `LearningRateSchedule`, or `RelativeRate(0.1)` of
-            the phase before. Defaults to None: as it is.
+            the phase before. For a model with several optimizers of its own, as a GAN, a number
+            for each by its attribute: `{"generator_optimizer": 1e-5, ...}`; "optimizer" is that
+            of `compile()`. Defaults to None: as it is.
         epochs: how many epochs at most. Defaults to None: as many as `fit` has.
         until: ends the phase earlier: `Plateau`, `Threshold`, or a function of
             (epochs in this phase, logs) that returns True at the end. Defaults to None.

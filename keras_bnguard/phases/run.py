@@ -6,12 +6,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.patches.fit_scope import FitArguments
+from keras_bnguard.backends.patches.fit_scope import FitArguments, early_stopping_restores
 from keras_bnguard.backends.patches.model_hooks import announce_phase
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.best_weights import FinalState
 from keras_bnguard.phases.checks import check_fit, warn_of_missing_metrics, warn_of_unreached_phases
 from keras_bnguard.phases.fields import OptimizerState
+from keras_bnguard.phases.first_epoch import FirstEpoch
 from keras_bnguard.phases.phase import Phase
 from keras_bnguard.phases.plan import make_plan, plan_table
 from keras_bnguard.phases.resuming.checkpoint import StateFile
@@ -51,7 +52,7 @@ class PhaseRun:
         self._snapshot = snapshot
         self._phases = phases
         self._file = file
-        self._judges_every_epoch = arguments.every_epoch
+        self._arguments = arguments
         Transition(snapshot).undo()  # What an exception in an earlier `fit` left behind.
         self._resumption = Resumption(snapshot, phases, file, backup_of(arguments))
         pretrained = self._resumption.pretrained()
@@ -65,6 +66,8 @@ class PhaseRun:
         self._verbose = verbose
         self._messages: List[str] = []
         self._first_epoch_due = True
+        self._phase_is_new = True
+        self._first_epoch_check = FirstEpoch(snapshot, arguments.callbacks)
         self._first_logs_due = True
         self._written: Optional[Tuple[int, Optional[float]]] = None
         self._final: Optional[FinalState] = None
@@ -79,6 +82,7 @@ class PhaseRun:
         A `BackupAndRestore` loads an optimizer afterwards: that of the epoch before the one it
         begins with, or, taken midway, that of the epoch itself.
         """
+        self.state.transition.build_further_optimizers(self.state.plan)
         self._resumption.enter(self.state, inside=inside)
         if self._resumption.point.midway and self.state.next_is_due:
             self.state.enter(self.state.cursor.phase + 1, inside=inside)
@@ -99,24 +103,33 @@ class PhaseRun:
                 self._snapshot.model.stop_training = True
             self._print_messages()
         state = self.state
-        state.warmup.epoch_begins()
         learning_rate = self._snapshot.backend.optimizer.learning_rate(self._snapshot.model)
+        state.warmup.epoch_begins(learning_rate)
         if self._written is not None and self._written != (epoch - 1, learning_rate):
             self._write(epoch - 1)  # A callback set the learning rate after the state was written.
-        if not state.next_is_due:
-            return
+        if state.next_is_due:
+            self._enter_next(epoch)
+        if self._phase_is_new and self._final is None:
+            self._phase_is_new = False
+            self._first_epoch_check.begin(state.plan[state.cursor.phase])
+
+    def _enter_next(self, epoch: int) -> None:
+        state = self.state
         following = self._phases[state.cursor.phase + 1]
         if state.best.arrays:
             state.best.restore()
         elif following.optimizer_state is OptimizerState.RESET:
             state.transition.finish_averages()
         line = state.enter(state.cursor.phase + 1, inside=True)
+        self._phase_is_new = True
         self._messages.append(f"epoch {epoch}: {line}")
         self._print_messages()
 
     def batch_begins(self, batch: int) -> None:
         """Set the learning rate while a warm-up is under way."""
-        self.state.warmup.before_batch(batch, self.state.phase.warmup)
+        self._first_epoch_check.expect(
+            self.state.warmup.before_batch(batch, self.state.phase.warmup)
+        )
 
     def epoch_ends(self, epoch: int, logs: Mapping[str, Any]) -> bool:
         """Judge the epoch and write the state.
@@ -126,11 +139,12 @@ class PhaseRun:
         """
         if self._final is not None:
             return True
+        self._first_epoch_check.end()
         state, phase = self.state, self.state.phase
         if self._first_logs_due:
             self._first_logs_due = False
             warn_of_missing_metrics(self._phases[state.cursor.phase + 1 :], logs)
-        judged = self._judges_every_epoch or phase.monitor is None or phase.monitor in logs
+        judged = self._arguments.every_epoch or phase.monitor is None or phase.monitor in logs
         state.cursor.epoch_done(phase, logs, judged)
         if state.cursor.improved and phase.restore_best:
             state.best.keep()
@@ -153,7 +167,10 @@ class PhaseRun:
         """Finish: flags and optimizer of the last phase stay on the model, nothing else."""
         if self._final is not None:
             self._final.restore()
-        self.state.best.restore()
+        self._first_epoch_check.disarm()
+        keras_major = self._snapshot.inventory.stack.keras_major
+        if not early_stopping_restores(keras_major, self._arguments.callbacks):
+            self.state.best.restore()
         if self._file is not None:
             self._file.finish()
         self.state.transition.undo()

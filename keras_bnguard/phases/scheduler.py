@@ -9,6 +9,7 @@ from keras_bnguard.backends.patches.fit_scope import (
     FitArguments,
     callback_list,
     come_after,
+    come_before,
     fit_arguments,
     named,
     put_backup_behind,
@@ -115,6 +116,8 @@ class PhaseScheduler(Hooks):
         if listed is not None:
             # Where averages are in the weights between epochs, they go out before a phase begins.
             come_after(listed, self, lambda each: named(each, "SwapEMAWeights"))
+            # It has the last word in every epoch, in whatever order the user gave the two.
+            come_before(listed, self, lambda each: named(each, "LearningRateScheduler"))
         run.print_plan()
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Set, Tuple
 
+from keras_bnguard.backends.optimizers.further import FurtherOptimizers
 from keras_bnguard.backends.patches.model_hooks import announce_phase
 from keras_bnguard.inference.force_inference import force_inference
 from keras_bnguard.model.kept import find_kept, forget, kept_with
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.fields import OptimizerState
-from keras_bnguard.phases.plan import PlannedPhase
+from keras_bnguard.phases.plan import Plan, PlannedPhase
 from keras_bnguard.records.ids import TrainableFlags, layer_id
 
 
@@ -112,6 +113,7 @@ class Transition:
         self.force_inference(planned.forced)
         carried, fresh = self.make_optimizer(carry, learning_rate, schedule)
         self.set_learning_rate(learning_rate, planned.factors)
+        FurtherOptimizers(backend, model).set_learning_rates(change.by_optimizer)
         self.make_train_function(inside)
         announce_phase(backend, model, phase.name)
         return Entered(
@@ -133,6 +135,24 @@ class Transition:
         wrong = [p for p, layer in layers if p in flags and layer.trainable != flags[p]]
         if wrong:
             raise RuntimeError(f"Keras did not take the flags of {', '.join(wrong[:5])}")
+
+    def build_further_optimizers(self, plan: Plan) -> None:
+        """Build the optimizers of the model's own training step for what any phase trains.
+
+        The flags are those of the last phase afterwards.
+
+        Args:
+            plan: all phases.
+        """
+        model = self._snapshot.model
+        further = FurtherOptimizers(self._snapshot.backend, model)
+        if not further.names:
+            return
+        variables: Dict[int, Any] = {}
+        for planned in plan:
+            self.set_flags(planned.flags)
+            variables.update((id(v), v) for v in model.trainable_variables)
+        further.build(list(variables.values()))
 
     def force_inference(self, paths: Tuple[str, ...]) -> None:
         """Force these BN into inference mode, and no longer those of the phase before; what the

@@ -42,7 +42,7 @@ def from_yaml(source: Union[str, Path]) -> List[Phase]:
         phases:
         - name: head
           train: head*                     # or a list; {last_layers: 20}; {last_blocks: 2}
-          learning_rate: 1e-3              # or {relative_rate: 0.1}
+          learning_rate: 1e-3              # or {relative_rate: 0.1}, {per_optimizer: {...}}
           until: {plateau: {monitor: val_loss, patience: 3}}   # or {threshold: {...}}
 
     Only plain values are read: no tag in the text can make a Python object.

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Type, U
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.phases.conditions import CONDITIONS
 from keras_bnguard.phases.fields import Argument, Choice, arguments_of
-from keras_bnguard.phases.learning_rates import RelativeRate
+from keras_bnguard.phases.learning_rates import LearningRatePerOptimizer, RelativeRate
 from keras_bnguard.phases.phase import Phase, check_phases
 from keras_bnguard.phases.train_selectors import SELECTORS
 
@@ -94,7 +94,11 @@ class Reader:
     def learning_rate(self, node: Any, what: str) -> Any:
         if not isinstance(node, self.yaml.MappingNode):
             return self.number(node, what)
-        key, value = self.one_of(node, what, (RelativeRate.key,))
+        key, value = self.one_of(node, what, (RelativeRate.key, LearningRatePerOptimizer.key))
+        if key == LearningRatePerOptimizer.key:
+            names = tuple(each.value for each, _ in getattr(value, "value", ()))
+            found = self.mapping(value, repr(key), names, ())
+            return {name: self.number(each, repr(name)) for name, each in found.items()}
         return self.made(node, RelativeRate, self.number(value, repr(key)))
 
     def until(self, node: Any, what: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np
 
@@ -68,6 +68,10 @@ class JaxValues(Keras3Values):
         return bool(getattr(model, "_jax_state", None)) and not getattr(
             model, "_jax_state_synced", True
         )
+
+    def optimizer_values(self, arguments: Sequence[Any]) -> Optional[Sequence[Any]]:
+        state: Sequence[Any] = arguments[0]
+        return state[2]  # type: ignore[no-any-return]
 
     def changed_by_inference(self, model: Any) -> List[Any]:
         """Nothing: a stateless call returns new values instead of assigning them."""

@@ -204,6 +204,42 @@ def come_after(owner: Any, callback: Any, wanted: Callable[[Any], bool]) -> None
         owner.callbacks = [*listed[:place], *before, callback, *rest]
 
 
+def come_before(owner: Any, callback: Any, wanted: Callable[[Any], bool]) -> None:
+    """From the next hook on, run some callbacks of a CallbackList after `callback`.
+
+    The list is replaced as in `come_after`.
+
+    Args:
+        owner: the CallbackList.
+        callback: one of its callbacks.
+        wanted: whether a callback is to run after it.
+    """
+    listed = list(owner.callbacks)
+    place = next(i for i, each in enumerate(listed) if each is callback)
+    after = [each for each in listed[:place] if wanted(each)]
+    if after:
+        rest = [each for each in listed[:place] if not wanted(each)]
+        owner.callbacks = [*rest, callback, *after, *listed[place + 1 :]]
+
+
+def early_stopping_restores(keras_major: int, callbacks: List[Any]) -> bool:
+    """Return whether an `EarlyStopping` of this `fit` gives the model its best weights at the end.
+
+    Keras 2 does so where it stopped the training, Keras 3 in any case.
+
+    Args:
+        keras_major: 2 or 3, of the Keras in use.
+        callbacks: of the `fit`, at its end.
+    """
+    return any(
+        named(each, "EarlyStopping")
+        and bool(getattr(each, "restore_best_weights", False))
+        and getattr(each, "best_weights", None) is not None
+        and (keras_major > 2 or bool(getattr(each, "stopped_epoch", 0)))
+        for each in callbacks
+    )
+
+
 def named(callback: Any, *names: str) -> bool:
     """Return whether the class of a callback, or a base of it, has one of these names."""
     return bool({cls.__name__ for cls in type(callback).__mro__} & set(names))

@@ -97,6 +97,16 @@ class Values(ValuesInterface):
         """Return a key that is the same for a variable and for what an optimizer got of it."""
         return id(variable)
 
+    def optimizer_values(self, arguments: Sequence[Any]) -> Optional[Sequence[Any]]:
+        """Return the values of the optimizer's variables that a train function is called with.
+
+        None for a backend whose steps read them from the optimizer.
+
+        Args:
+            arguments: the positional arguments of the train function.
+        """
+        return None
+
     # ----------------------------------------------------------- what may change
     def random_variables(self, model: Any) -> List[Any]:
         """Return the states of the seed generators of a model's layers.
