@@ -13,8 +13,16 @@ from keras_bnguard.auto.options import project_settings
 if TYPE_CHECKING:  # The records load NumPy; that is left to the script.
     from keras_bnguard.records import Finding
     from keras_bnguard.report.report import Report
+    from keras_bnguard.settings import Settings
 
-__all__ = ["AutoWarnings", "disable_warnings", "enable_warnings", "reports"]
+__all__ = [
+    "AutoWarnings",
+    "collect_findings",
+    "disable_warnings",
+    "enable_warnings",
+    "internal_errors",
+    "reports",
+]
 
 
 def enable_warnings(
@@ -65,6 +73,22 @@ def enable_warnings(
     _STATE.enable(project_settings(given), by_warning=True)
 
 
+def collect_findings(settings: Settings) -> AutoWarnings:
+    """Do as `enable_warnings` does, for a program that prints the findings itself.
+
+    A finding is a warning only where `settings.on_finding` asks for it.
+
+    Args:
+        settings: from `options.project_settings`.
+
+    Returns:
+        What the program reads: `finish()` checks every loop a last time, then `reports()`,
+        `faults` and `unseen` are complete; `settings` are those that count.
+    """
+    _STATE.enable(settings, by_warning=False)
+    return _STATE
+
+
 def disable_warnings() -> None:
     """Restore the original Keras functions. Does nothing where warnings are off."""
     _STATE.disable()
@@ -75,4 +99,10 @@ def reports() -> List[Report]:
     return _STATE.reports()
 
 
+def internal_errors() -> List[str]:
+    """The internal errors of this process, with their tracebacks; each was reported once."""
+    return list(_STATE.faults)
+
+
 _STATE = AutoWarnings()
+"""The one of this process."""

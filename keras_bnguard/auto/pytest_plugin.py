@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from keras_bnguard.auto import _STATE
+from keras_bnguard.auto import AutoWarnings, collect_findings, disable_warnings
 from keras_bnguard.auto.failing import failing
 from keras_bnguard.auto.options import add_options, project_settings
 from keras_bnguard.errors import BNGuardError
@@ -30,31 +30,31 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = project_settings(given, folder=str(config.rootpath))
     except BNGuardError as error:
         raise pytest.UsageError(str(error)) from None
-    _STATE.enable(settings, by_warning=False)
-    config.pluginmanager.register(_Seen(), "keras_bnguard_seen")
+    config.pluginmanager.register(_Seen(collect_findings(settings)), "keras_bnguard_seen")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    _STATE.disable()
+    disable_warnings()
 
 
 class _Seen:
     """Which test every report came from, and the summary at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: AutoWarnings) -> None:
+        self.state = state
         self.found: List[Any] = []
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
-        before = {id(report) for report in _STATE.reports()}
+        before = {id(report) for report in self.state.reports()}
         yield
-        _STATE.finish()
-        for report in _STATE.reports():
+        self.state.finish()
+        for report in self.state.reports():
             if id(report) not in before:
                 self.found += [(item.nodeid, finding) for finding in report.findings]
 
     def _bad(self) -> List[Any]:
-        return failing((finding for _, finding in self.found), _STATE.settings.fail_on)
+        return failing((finding for _, finding in self.found), self.state.settings.fail_on)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -64,12 +64,12 @@ class _Seen:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         from keras_bnguard.report.several import merged
 
-        settings = _STATE.settings
-        reports = _STATE.reports()
+        settings = self.state.settings
+        reports = self.state.reports()
         if settings.report:
             merged(reports).save(settings.report)
         shown = [(test, f) for test, f in self.found if f.severity != "info"]
-        if not shown and not _STATE.faults:
+        if not shown and not self.state.faults:
             return
         from keras_bnguard.report.text import finding_text
 
@@ -87,5 +87,5 @@ class _Seen:
             terminalreporter.write_line(
                 f"{len(self._bad())} findings; --bnguard-fail-on={settings.fail_on} fails the run"
             )
-        for fault in _STATE.faults[:1]:
+        for fault in self.state.faults[:1]:
             terminalreporter.write_line(f"keras_bnguard failed: {fault}")

@@ -13,7 +13,7 @@ import io
 import sys
 from typing import List, Optional, Tuple
 
-from keras_bnguard.auto import _STATE, AutoWarnings
+from keras_bnguard.auto import AutoWarnings, collect_findings
 from keras_bnguard.auto.options import add_options, option_name, project_settings, usage
 from keras_bnguard.cli.run_summary import fails, print_summary
 from keras_bnguard.cli.script import USAGE, CannotRun, Prepared, become, find_module, find_script
@@ -78,12 +78,12 @@ def main(argv: List[str]) -> int:
     except CannotRun as error:
         print(error, file=sys.stderr)
         return error.code
-    _STATE.enable(settings, by_warning=False)
+    state = collect_findings(settings)
     # The first to be registered is the last to be called: after the script's own.
     form = None if arguments.quiet else format_named(arguments.output_format)
-    atexit.register(_after, _STATE, form)
+    atexit.register(_after, state, form)
     become(prepared, rest[1:] if module is None else rest)
-    return _run(prepared, _STATE)
+    return _run(prepared, state)
 
 
 def run(arguments: argparse.Namespace) -> int:
