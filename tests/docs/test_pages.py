@@ -45,6 +45,14 @@ def test_files_that_a_page_names_exist(page):
     assert missing == []
 
 
+def test_every_folder_of_the_package_is_in_the_page_on_architecture():
+    package = ROOT / "keras_bnguard"
+    folders = {p for p in package.rglob("*") if p.is_dir() and any(p.glob("*.*"))}
+    names = {f"{p.relative_to(package).as_posix()}/" for p in folders if p.name != "__pycache__"}
+    rows = set(re.findall(r"^\| `([\w/]+/)` \|", ARCHITECTURE, flags=re.M))
+    assert rows == names
+
+
 def test_the_table_of_packages_is_the_import_contract():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
