@@ -138,7 +138,9 @@ def _add_row(code: str) -> None:
     lines = CONTRACT.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = [i for i, line in enumerate(lines) if re.match(r"\| BNG[0-9]{3} \|", line)]
     later = [i for i in rows if lines[i] > f"| {code} |"]
-    lines.insert(later[0] if later else rows[-1] + 1, f"| {code} | warning | inventory |  |  |\n")
+    lines.insert(
+        later[0] if later else rows[-1] + 1, f"| {code} | warning | inventory |  |  |  |\n"
+    )
     CONTRACT.write_text("".join(lines), encoding="utf-8")
 
 

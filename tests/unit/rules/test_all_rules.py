@@ -21,55 +21,56 @@ from tests.builders.facts import code_of
 
 EVERY_RULE = RuleFilter.of("ALL")
 
-# Severity, facts it needs, triggers besides SNAPSHOT, repair: a change of these is a decision.
+# Severity, facts it needs, triggers besides SNAPSHOT, repair, rules that it is a consequence of:
+# a change of these is a decision.
 TABLE = """
-| BNG101 | error | inventory run | CHANGE TRAINABLE_CHANGE | PUT_FLAGS_INTO_EFFECT |
-| BNG102 | error | inventory |  | FORCE_INFERENCE |
-| BNG103 | warning | inventory |  |  |
-| BNG104 | warning | inventory run | CHANGE |  |
-| BNG105 | error | inventory run | CHANGE | FORCE_INFERENCE |
-| BNG106 | info | inventory |  |  |
-| BNG107 | info | inventory |  |  |
-| BNG201 | error | inventory |  | FORCE_INFERENCE |
-| BNG202 | warning | inventory |  |  |
-| BNG203 | error | inventory run | CHANGE LEAK | FORCE_INFERENCE |
-| BNG204 | warning | inventory |  |  |
-| BNG205 | error | inventory run | CHANGE |  |
-| BNG206 | error | inventory run | CHANGE |  |
-| BNG207 | info | inventory |  |  |
-| BNG208 | warning | inventory |  |  |
-| BNG209 | info | inventory |  |  |
-| BNG301 | warning | inventory fit_settings | TRAINING_END |  |
-| BNG302 | warning | inventory |  |  |
-| BNG303 | warning | inventory |  |  |
-| BNG304 | error | inventory |  |  |
-| BNG305 | info | inventory |  |  |
-| BNG401 | error | inventory |  |  |
-| BNG402 | error | inventory run | CHANGE |  |
-| BNG403 | warning | inventory run | CHANGE |  |
-| BNG404 | error | inventory run | CHANGE |  |
-| BNG405 | error | inventory run | CHANGE |  |
-| BNG406 | warning | inventory run | CHANGE |  |
-| BNG407 | warning | inventory run | TRAINING_END |  |
-| BNG501 | error | inventory data |  |  |
-| BNG502 | warning | inventory | CHANGE |  |
-| BNG503 | warning | inventory fit_settings | CHANGE |  |
-| BNG504 | warning | inventory data |  |  |
-| BNG505 | warning | inventory data |  |  |
-| BNG506 | warning | inventory data | LOOP_END TRAINING_END |  |
-| BNG507 | error | inventory data |  |  |
-| BNG601 | error | inventory optimizer |  |  |
-| BNG602 | info | inventory optimizer |  |  |
-| BNG603 | warning | run | TRAINING_END |  |
-| BNG604 | info | inventory optimizer |  |  |
-| BNG605 | error | inventory optimizer |  |  |
-| BNG606 | warning | inventory run optimizer | CHECK CHANGE |  |
-| BNG607 | error | inventory run | CHANGE RECOMPILE |  |
-| BNG608 | warning | inventory run | CHECK CHANGE |  |
-| BNG701 | warning | inventory |  |  |
-| BNG702 | warning | inventory |  |  |
-| BNG703 | info | inventory |  |  |
-| BNG704 | info | inventory |  |  |
+| BNG101 | error | inventory run | CHANGE TRAINABLE_CHANGE | PUT_FLAGS_INTO_EFFECT |  |
+| BNG102 | error | inventory |  | FORCE_INFERENCE |  |
+| BNG103 | warning | inventory |  |  |  |
+| BNG104 | warning | inventory run | CHANGE |  |  |
+| BNG105 | error | inventory run | CHANGE | FORCE_INFERENCE |  |
+| BNG106 | info | inventory |  |  |  |
+| BNG107 | info | inventory |  |  |  |
+| BNG201 | error | inventory |  | FORCE_INFERENCE |  |
+| BNG202 | warning | inventory |  |  |  |
+| BNG203 | error | inventory run | CHANGE LEAK | FORCE_INFERENCE |  |
+| BNG204 | warning | inventory |  |  |  |
+| BNG205 | error | inventory run | CHANGE |  |  |
+| BNG206 | error | inventory run | CHANGE |  | 203 101 |
+| BNG207 | info | inventory |  |  |  |
+| BNG208 | warning | inventory |  |  |  |
+| BNG209 | info | inventory |  |  |  |
+| BNG301 | warning | inventory fit_settings | TRAINING_END |  |  |
+| BNG302 | warning | inventory |  |  |  |
+| BNG303 | warning | inventory |  |  |  |
+| BNG304 | error | inventory |  |  |  |
+| BNG305 | info | inventory |  |  |  |
+| BNG401 | error | inventory |  |  |  |
+| BNG402 | error | inventory run | CHANGE |  | 501 502 503 304 403 606 |
+| BNG403 | warning | inventory run | CHANGE |  |  |
+| BNG404 | error | inventory run | CHANGE |  | 201 102 105 204 101 |
+| BNG405 | error | inventory run | CHANGE |  | 203 205 607 101 |
+| BNG406 | warning | inventory run | CHANGE |  | 201 102 103 104 501 606 101 |
+| BNG407 | warning | inventory run | TRAINING_END |  | 301 406 |
+| BNG501 | error | inventory data |  |  |  |
+| BNG502 | warning | inventory | CHANGE |  |  |
+| BNG503 | warning | inventory fit_settings | CHANGE |  |  |
+| BNG504 | warning | inventory data |  |  |  |
+| BNG505 | warning | inventory data |  |  |  |
+| BNG506 | warning | inventory data | LOOP_END TRAINING_END |  | 402 401 405 301 501 502 406 407 |
+| BNG507 | error | inventory data |  |  |  |
+| BNG601 | error | inventory optimizer |  |  | 101 607 |
+| BNG602 | info | inventory optimizer |  |  |  |
+| BNG603 | warning | run | TRAINING_END |  |  |
+| BNG604 | info | inventory optimizer |  |  |  |
+| BNG605 | error | inventory optimizer |  |  |  |
+| BNG606 | warning | inventory run optimizer | CHECK CHANGE |  |  |
+| BNG607 | error | inventory run | CHANGE RECOMPILE |  |  |
+| BNG608 | warning | inventory run | CHECK CHANGE |  | 606 104 |
+| BNG701 | warning | inventory |  |  |  |
+| BNG702 | warning | inventory |  |  |  |
+| BNG703 | info | inventory |  |  |  |
+| BNG704 | info | inventory |  |  |  |
 """
 CONTRACT = {
     row[0]: row[1:]
@@ -115,7 +116,7 @@ def test_the_contract_has_one_row_for_each_rule():
 @every_rule
 def test_a_rule_declares_what_the_contract_promises(rule):
     assert rule.code in CONTRACT, f"add a row for {rule.code} to TABLE in this file"
-    severity, needs, evaluated_at, repair = CONTRACT[rule.code]
+    severity, needs, evaluated_at, repair, causes = CONTRACT[rule.code]
     assert rule.severity is Severity(severity)
     assert list(rule.needs()) == needs.split()
     assert rule.evaluated_at == {
@@ -124,6 +125,7 @@ def test_a_rule_declares_what_the_contract_promises(rule):
     }
     declared = None if rule.repair is None else rule.repair.action
     assert declared is (RepairAction[repair] if repair else None)
+    assert list(rule.consequence_of) == [f"BNG{number}" for number in causes.split()]
 
 
 @every_rule

@@ -70,7 +70,7 @@ def test_the_check_names_each_place_that_is_not_filled_in(copy):
     ("file", "old"),
     [
         ("tests/builders/everything_wrong.py", f'        norm("{CODE.lower()}"),\n'),
-        ("tests/unit/rules/test_all_rules.py", f"| {CODE} | warning | inventory |  |  |\n"),
+        ("tests/unit/rules/test_all_rules.py", f"| {CODE} | warning | inventory |  |  |  |\n"),
         ("docs/rules.md", f"{CODE} {NAME}"),
         ("README.md", f"| {NAME} |"),
     ],
