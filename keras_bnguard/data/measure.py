@@ -157,7 +157,7 @@ def _why_no_gap(snapshot: ModelSnapshot, batches: List[Batch]) -> str:
     if not snapshot.inventory.compiled or getattr(snapshot.model, "loss", None) is None:
         return "the model has no compiled loss"
     if not trainable_paths(snapshot):
-        return "no BN is trainable"
+        return "no BN is in training mode"
     return ""
 
 

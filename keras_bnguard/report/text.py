@@ -24,9 +24,14 @@ MANY = 12
 HEADER = ("BN layer", "flag", "expected", "runs here", "momentum", "statistics")
 
 
-def finding_text(finding: Finding) -> str:
-    """One finding: code and name, what was measured, and what to type."""
-    return "\n".join(_finding(finding, finding.fix))
+def finding_text(finding: Finding, width: int = WIDTH) -> str:
+    """One finding: code and name, what was measured, and what to type.
+
+    Args:
+        finding: the finding.
+        width: columns of prose; code stays in one piece. Defaults to `WIDTH`.
+    """
+    return "\n".join(_finding(finding, finding.fix, width))
 
 
 def _finding(finding: Finding, fix: str, width: int = WIDTH) -> List[str]:

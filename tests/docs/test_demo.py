@@ -84,6 +84,7 @@ def test_the_picture_is_written_to_the_path_that_is_printed(shown):
 
 def test_what_is_printed_is_what_happened(shown):
     runs, printed, _ = shown
+    printed = " ".join(printed.split())
     assert "24 labelled images" in printed
     assert "1 seed(s) on " in printed
     assert ("BNG201 training-false-ignored [error]" in printed) is IS_KERAS3
@@ -92,6 +93,19 @@ def test_what_is_printed_is_what_happened(shown):
     verb = "overrides" if IS_KERAS3 else "honours"
     assert f"{verb} base(x, training=False) in fit" in printed
     assert max(map(len, plain_table(rows(runs)).splitlines())) <= 80
+
+
+def test_what_is_printed_fits_80_columns_and_no_frame_breaks_a_line_twice(shown):
+    lines = shown[1].splitlines()
+    assert max(len(line) for line in lines if not line.startswith("picture: ")) <= 80
+    framed = [line[1:-1].rstrip() for line in lines if line[:1] in ("\u2502", "|")]
+    assert bool(framed) is True
+    # A line that a frame breaks goes on without the indentation of the message.
+    assert all(line.startswith(("   ", " BNG", " nothing")) for line in framed)
+
+
+def test_one_seed_has_no_deviation(shown):
+    assert all("+-" not in cell for row in rows(shown[0]) for cell in row)
 
 
 def test_the_table_counts_runs_with_changed_statistics(shown):

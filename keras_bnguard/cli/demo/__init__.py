@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 import time
 from pathlib import Path
 from typing import List, Optional
@@ -12,7 +13,7 @@ from keras_bnguard.cli.demo.digits import load_digits
 from keras_bnguard.cli.demo.picture import draw, need_matplotlib
 from keras_bnguard.cli.demo.recipe import AS_IS, FIXED, Run, Setting, run_seed
 from keras_bnguard.cli.demo.summary import meaning, of_variant, rows, show_framed, show_table
-from keras_bnguard.report.text import finding_text
+from keras_bnguard.report.text import WIDTH, finding_text
 
 INTRODUCTION = """\
 A small convolutional net with BatchNormalization is trained on the digits 0-4, then
@@ -20,6 +21,9 @@ transferred to 5-9 under other lighting with {labelled} labelled images, by the 
 Keras guide: base(x, training=False), train the head with the base frozen, then unfreeze,
 compile again at a low learning rate, and fine-tune. {seeds} seed(s) on {stack}.
 """
+
+IN_FRAME = WIDTH - 4
+"""Columns inside the frame of `show_framed`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +59,8 @@ def demo(seeds: int, out: Path, setting: Optional[Setting] = None) -> List[Run]:
     started = time.perf_counter()
     backend = any_backend()
     stack = backend.stack
-    print(INTRODUCTION.format(labelled=setting.labelled, seeds=seeds, stack=stack))
+    _print_wrapped(INTRODUCTION.format(labelled=setting.labelled, seeds=seeds, stack=stack))
+    print()
     runs: List[Run] = []
     for seed in range(seeds):
         runs += run_seed(backend.keras, seed, setting, _print_progress)
@@ -63,7 +68,9 @@ def demo(seeds: int, out: Path, setting: Optional[Setting] = None) -> List[Run]:
             _show_findings(runs)
     print()
     show_table(rows(runs))
-    print(f"\n{meaning(runs, stack)}\n")
+    print()
+    _print_wrapped(meaning(runs, stack))
+    print()
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"demo_{stack.name}.png"
     draw(runs, path, f"Digits 0-4 to 5-9, {stack}")
@@ -77,10 +84,14 @@ def _show_findings(runs: List[Run]) -> None:
     if not as_is.findings:
         show_framed("BNGuard()", "nothing found in the recipe as it is")
     for finding in as_is.findings:
-        show_framed("BNGuard() on the recipe as it is", finding_text(finding))
+        show_framed("BNGuard() on the recipe as it is", finding_text(finding, IN_FRAME))
     for finding in fixed.findings:
         if finding.repaired:
-            print(f"with BNGuard(fix=True): {finding.code}, {finding.repaired}")
+            _print_wrapped(f"with BNGuard(fix=True): {finding.code}, {finding.repaired}")
+
+
+def _print_wrapped(text: str) -> None:
+    print(textwrap.fill(text, WIDTH))
 
 
 def _print_progress(what: str) -> None:

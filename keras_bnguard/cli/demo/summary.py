@@ -19,19 +19,20 @@ class OverSeeds:
 
     Attributes:
         mean: the mean.
-        deviation: the standard deviation with n - 1; 0 for one seed.
+        deviation: the standard deviation with n - 1; None for one seed.
     """
 
     mean: float
-    deviation: float
+    deviation: Optional[float]
 
     @classmethod
     def of(cls, values: Sequence[float]) -> OverSeeds:
-        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
         return cls(float(np.mean(values)), deviation)
 
     def percent(self) -> str:
-        return f"{100 * self.mean:.1f} +- {100 * self.deviation:.1f} %"
+        deviation = "" if self.deviation is None else f" +- {100 * self.deviation:.1f}"
+        return f"{100 * self.mean:.1f}{deviation} %"
 
 
 def of_variant(runs: Sequence[Run], variant: str) -> List[Run]:

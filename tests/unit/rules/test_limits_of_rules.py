@@ -101,7 +101,7 @@ class Limit(NamedTuple):
     code: str
     name: str
     made: Callable[[Any], Facts]
-    silent: Any
+    passes: Any
     fires: Any
 
 
@@ -163,5 +163,5 @@ LIMITS = [
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: f"{limit.code}-{limit.name}")
 def test_a_rule_is_silent_at_its_limit_and_fires_beyond_it(limit):
     rule = BY_CODE[limit.code]
-    assert not violations(rule, limit.made(limit.silent))
+    assert not violations(rule, limit.made(limit.passes))
     assert violations(rule, limit.made(limit.fires))
