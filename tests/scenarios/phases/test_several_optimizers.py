@@ -9,8 +9,8 @@ import pytest
 
 import keras_bnguard as bng
 from tests.builders import schedules as r
-from tests.builders.models import as_array
 from tests.builders.schedules import L, keras
+from tests.builders.values import as_array
 
 pytestmark = pytest.mark.skipif(
     r.BACKEND == "jax", reason="Keras hands one optimizer to a step on JAX"
