@@ -77,9 +77,9 @@ class SavedStatistics:
     @classmethod
     def of(cls, snapshot: ModelSnapshot, paths: Collection[str]) -> SavedStatistics:
         """Read the statistics that the BN at these paths have now."""
-        state = snapshot.backend.values.state
         handles = {handle.path: handle for handle in snapshot.handles}
-        return cls(snapshot, {path: state(handles[path], affine=False) for path in paths})
+        states = snapshot.backend.values.states([handles[path] for path in paths], affine=False)
+        return cls(snapshot, dict(zip(paths, states)))
 
     def restore(self) -> None:
         """Assign the statistics to the model again, bit for bit."""

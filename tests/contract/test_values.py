@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,54 @@ def test_other_dtypes_are_read_too(dtype):
     assert BACKEND_OF.values.dtype_of(mean) in (dtype, "float32")
     assert BACKEND_OF.values.flat([mean, variance]).astype(float).tolist() == [0, 0, 0, 1, 1, 1]
     assert BACKEND_OF.values.state(handle).variance.astype(float).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_states_of_several_layers_are_those_of_each_bit_for_bit(dtype):
+    layers = [built(BN(dtype=dtype)), built(BN(scale=False)), built(BN(center=False))]
+    for i, layer in enumerate(layers):
+        layer.set_weights([w + i + 0.1 for w in layer.get_weights()])
+    handles = [h for i, layer in enumerate(layers) for h in BACKEND_OF.graph.handles(layer, f"{i}")]
+    values = BACKEND_OF.values
+    for affine in (True, False):
+        for state, handle in zip(values.states(handles, affine), handles):
+            for found, variable in zip(astuple(state), handle.vectors()):
+                if variable is None or (not affine and found is None):
+                    assert found is None
+                    continue
+                expected = values.to_numpy(variable)
+                assert (found.tobytes(), found.dtype) == (expected.tobytes(), expected.dtype)
+                assert found.shape == expected.shape
+                found[...] = 9
+    assert not any(np.any(w == 9) for layer in layers for w in layer.get_weights())
+    assert values.states([]) == []
+
+
+if BACKEND == "jax":
+
+    def test_arrays_of_a_device_are_joined_bit_for_bit_by_copies_and_by_the_gather(monkeypatch):
+        import jax.numpy as jnp
+
+        from keras_bnguard.backends.values import jax_arrays
+
+        bits = np.array([0x7FC00001, 0xFFC00000, 0x80000000, 1, 0x7F800000, 3], np.uint32)
+        parts = np.split(bits.view(np.float32), [1, 3])
+        values = [jnp.asarray(part) for part in parts]
+        gathers = []
+        gather = jax_arrays._gather()
+        monkeypatch.setattr(jax_arrays, "_from_buffers", lambda values: None)
+        monkeypatch.setattr(
+            jax_arrays, "_gather", lambda: lambda given: gathers.append(1) or gather(given)
+        )
+        for read in range(jax_arrays.READS_BEFORE_GATHER + 2):
+            assert jax_arrays.jax_joined(values).tobytes() == bits.tobytes()
+            assert len(gathers) == max(0, read + 1 - jax_arrays.READS_BEFORE_GATHER)
+
+    def test_arrays_of_several_dtypes_are_joined_without_a_gather():
+        import jax.numpy as jnp
+
+        from keras_bnguard.backends.values.jax_arrays import jax_joined
+
+        values = [jnp.asarray([1.5], jnp.bfloat16), jnp.asarray([[2.5]], jnp.float32)]
+        for _ in range(4):
+            assert jax_joined(values).tolist() == [1.5, 2.5]

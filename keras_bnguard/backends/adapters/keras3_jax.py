@@ -17,7 +17,8 @@ from keras_bnguard.backends.adapters.keras3 import (
 from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.optimizers.renewal import inner_optimizer
 from keras_bnguard.backends.signatures import takes_training
-from keras_bnguard.backends.values.readers import JaxLiveReader, LiveReader, jax_joined
+from keras_bnguard.backends.values.jax_arrays import jax_joined
+from keras_bnguard.backends.values.readers import JaxLiveReader, LiveReader
 from keras_bnguard.records import ChangeOutcome, FlagTiming
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -66,14 +67,35 @@ class Values(ValuesInterface):
             handle: the BN.
             affine: also read gamma and beta. Defaults to True.
         """
-        mean, variance, gamma, beta = handle.vectors()
+        return self.states([handle], affine)[0]
 
-        def read(variable: Any) -> Optional[np.ndarray]:
-            return None if variable is None else np.array(self.to_numpy(variable), copy=True)
+    def states(self, handles: Sequence[NormHandle], affine: bool = True) -> List[NormState]:
+        """Return the vectors of several BN as `state` does, read together.
 
-        if not affine:
-            return NormState(read(mean), read(variance))
-        return NormState(read(mean), read(variance), read(gamma), read(beta))
+        Args:
+            handles: the BN.
+            affine: also read gamma and beta. Defaults to True.
+        """
+        of_each = [handle.vectors()[: 4 if affine else 2] for handle in handles]
+        found = iter(self.arrays([v for vectors in of_each for v in vectors if v is not None]))
+        return [
+            NormState(*(None if v is None else next(found) for v in vectors)) for vectors in of_each
+        ]
+
+    def arrays(self, variables: Sequence[Any]) -> List[np.ndarray]:
+        """Return a copy of each value, in its own shape; those of one dtype are read together."""
+        by_dtype: Dict[str, List[int]] = {}
+        for i, variable in enumerate(variables):
+            by_dtype.setdefault(self.dtype_of(variable), []).append(i)
+        found: Dict[int, np.ndarray] = {}
+        for places in by_dtype.values():
+            shapes = [tuple(int(d) for d in variables[i].shape) for i in places]
+            ends = np.cumsum([math.prod(shape) for shape in shapes])
+            parts = np.split(self.flat([variables[i] for i in places]), ends[:-1])
+            found.update(
+                {i: part.reshape(shape).copy() for i, part, shape in zip(places, parts, shapes)}
+            )
+        return [found[i] for i in range(len(variables))]
 
     def dtype_of(self, variable: Any) -> str:
         """Return the name of a variable's dtype, as NumPy writes it."""

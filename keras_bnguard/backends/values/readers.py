@@ -8,6 +8,8 @@ from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np
 
+from keras_bnguard.backends.values.jax_arrays import are_alike, jax_joined
+
 
 @dataclass(frozen=True, eq=False)
 class Screen:
@@ -107,8 +109,7 @@ class JaxLiveReader(LiveReader):
     def _alike(self, values: List[Any]) -> bool:
         """Whether all are of one dtype on one device; that stays as it is while a model trains."""
         if self._are_alike is None:
-            placements = {(v.dtype, tuple(v.sharding.device_set)) for v in values}
-            self._are_alike = len(placements) == 1 and len(next(iter(placements))[1]) == 1
+            self._are_alike = are_alike(values)
         return self._are_alike
 
     def _in_epoch(self) -> Optional[List[Any]]:
@@ -162,17 +163,3 @@ def _jax_passes() -> Callable[..., Any]:
 
     compiled: Callable[..., Any] = jax.jit(passes)
     return compiled
-
-
-def jax_joined(values: Sequence[Any]) -> np.ndarray:
-    """Values of several JAX arrays joined; one array, copied.
-
-    Measured for 100 vectors of 64 values on CPU: 0.03 ms as buffers, 0.1 ms as arrays.
-    """
-    dtypes = {value.dtype for value in values}
-    if len(dtypes) == 1:
-        try:
-            return np.frombuffer(b"".join(values), next(iter(dtypes)))
-        except (TypeError, ValueError, BufferError, RuntimeError):
-            pass  # On another device or on several, or a dtype that buffers do not know.
-    return np.concatenate([np.asarray(value).ravel() for value in values])

@@ -9,6 +9,7 @@ import numpy as np
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.readers import LiveReader
+from keras_bnguard.records import NormState
 from keras_bnguard.statistics.layout import ChannelLayout, Vectors
 
 
@@ -40,6 +41,10 @@ class ReadableNorms:
     def read(self) -> Vectors:
         """The statistics of the model as they are now, copied."""
         return Vectors(self._read())
+
+    def states(self) -> Dict[str, NormState]:
+        """Path -> the vectors of each BN, gamma and beta too, copied."""
+        return dict(zip(self.index, self._backend.values.states(self.handles)))
 
     def live_reader(self, model: Any) -> LiveReader:
         """A reader of the same vectors that also works between two batches of `fit`."""

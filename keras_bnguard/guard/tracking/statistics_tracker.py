@@ -49,9 +49,7 @@ class StatisticsTracker:
         self._snapshot = snapshot
         self._norms = ReadableNorms(snapshot.backend, snapshot.handles)
         self._start = self._last = self._now = self._norms.read()
-        self._affine: Dict[str, NormState] = {
-            h.path: self._backend.values.state(h) for h in self._norms.handles
-        }
+        self._affine: Dict[str, NormState] = self._norms.states()
         self._nonfinite_affine = _nonfinite(self._affine)
         self._modes = ExpectedModes()
         self._measure_from_start()
@@ -89,7 +87,7 @@ class StatisticsTracker:
         before, start, affine = self._norms, self._start, self._affine
         self._norms = ReadableNorms(self._backend, self._snapshot.handles)
         self._now = self._norms.read()
-        states = {h.path: self._backend.values.state(h) for h in self._norms.handles}
+        states = self._norms.states()
         self._nonfinite_affine = _nonfinite(states)
         self._affine = {path: affine[path] for path in states if path in affine}
         mean = np.zeros_like(self._now.mean)
