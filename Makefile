@@ -14,10 +14,10 @@ KERAS_k3-jax := jax 'keras>=3.3'
 KERAS_k3-torch := torch==2.13.0 'keras>=3.3'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills lint clean
+.PHONY: help demo test kills bench test-device bench-device lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo 'STACK is one of $(STACKS); for make test also lint, dist or core'
 
 demo: STACK ?= k3-tf
@@ -32,6 +32,17 @@ test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK
 
 kills: $(TOX) ## SIGKILL scheduled runs at ten random steps, resume, compare bit for bit (STACK=... for one)
 	@BNGUARD_KILLS=$(or $(KILLS),10) tools/run_tox.sh $(or $(STACK),$(STACKS)) -- -m slow tests/guarantees/test_resume.py
+
+bench: BENCH_STACK = $(or $(STACK),k3-torch)
+bench: ## ratios of our work and the same work without us, on the CPU (STACK=k3-torch)
+	@tools/with_stack.sh $(BENCH_STACK) env BNGUARD_STACK=$(BENCH_STACK) PYTHONPATH=. \
+		$(or $(PYTHON),.tox/$(BENCH_STACK)/bin/python) benchmarks/device.py $(ARGS)
+
+test-device: ## guarantees, backends, phases and data on the GPU, if one is there (STACK=k3-jax or k3-torch, TEST=...)
+	@tools/on_device.sh "$(STACK)" test $(TEST)
+
+bench-device: ## the ratios of `make bench` and those of ResNet50 on the GPU, if one is there (the same STACK)
+	@tools/on_device.sh "$(STACK)" bench $(or $(ARGS),--resnet 192)
 
 lint: $(TOX) ## style, types and import contracts
 	@tools/run_tox.sh lint

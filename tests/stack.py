@@ -48,6 +48,8 @@ def _set_environment(stack: str, backend: str) -> None:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
     # Results are compared bit for bit, so the tests run on the CPU unless a device is named.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    if backend == "torch" and os.environ.get("BNGUARD_DETERMINISTIC"):
+        importlib.import_module("torch").use_deterministic_algorithms(True)
     # Only under pytest: benchmarks import this file too, and measure what users have.
     if backend == "jax" and "PYTEST_VERSION" in os.environ:
         _keep_programs()

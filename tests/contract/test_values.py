@@ -107,3 +107,19 @@ if BACKEND == "jax":
         values = [jnp.asarray([1.5], jnp.bfloat16), jnp.asarray([[2.5]], jnp.float32)]
         for _ in range(4):
             assert jax_joined(values).tolist() == [1.5, 2.5]
+
+
+if BACKEND == "torch":
+
+    def test_random_states_of_a_cuda_device_are_saved_where_one_is_in_use(monkeypatch):
+        import torch
+
+        from keras_bnguard.backends.values.restore import SavedRandomStates, restoring
+
+        states = ["drawn from"]
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(states))
+        monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda saved: states.extend(saved))
+        with restoring(SavedRandomStates()):
+            states.clear()
+        assert states == ["drawn from"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 
 import pytest
 
@@ -30,3 +31,14 @@ def test_a_script_imports_names_that_exist(script):
 def test_imports_of_this_package_are_found():
     found = {pair for script in SCRIPTS for pair in imported(script)}
     assert ("keras_bnguard.model.snapshot", "take_snapshot") in found
+
+
+def test_what_is_tested_on_a_device_is_there():
+    script = (ROOT / "tools/on_device.sh").read_text(encoding="utf-8")
+    folders = re.findall(r"tests/[a-z/]+(?=[ \n])", script)
+    assert len(folders) == 6
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert {"bench", "test-device", "bench-device"} <= set(
+        re.findall(r"^([a-z-]+):", makefile, re.M)
+    )

@@ -311,9 +311,10 @@ def custom_loop(model):
         import torch
 
         optimizer = torch.optim.SGD(model.parameters(), lr=0.002)
+        y = keras.ops.convert_to_tensor(y)  # On the device of the model.
         for _ in range(3):
             optimizer.zero_grad()
-            ((model(x, training=True) - torch.tensor(y)) ** 2).mean().backward()
+            ((model(x, training=True) - y) ** 2).mean().backward()
             optimizer.step()
 
 

@@ -233,7 +233,22 @@ def test_carry_is_exact_for_weights_whose_gradient_no_phase_changes(name):
                   callbacks=[r.scheduler(phases)])  # fmt: skip
         sides = ("left_dense", "left_bn", "left_out")
         ends.append([w for layer in sides for w in model.get_layer(layer).get_weights()])
-    assert r.same(*ends)
+    if compiled_for_an_accelerator():
+        for one, two in zip(*ends):
+            np.testing.assert_allclose(one, two, rtol=2e-6, atol=1e-7)
+    else:
+        assert r.same(*ends)
+
+
+def compiled_for_an_accelerator() -> bool:
+    """Whether XLA compiles each phase's step for a GPU. That the state variables themselves are
+    carried bit for bit is tested above; the step of another phase is another program there, in
+    which XLA fuses Adam's updates with others, and the last bit may be rounded otherwise."""
+    if STACK != "k3-jax":
+        return False
+    import jax
+
+    return bool(jax.default_backend() != "cpu")
 
 
 def test_an_average_of_a_weight_that_begins_to_train_begins_at_the_weight():

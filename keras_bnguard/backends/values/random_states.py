@@ -28,6 +28,8 @@ def global_states(backend: Optional[Any] = None) -> List[RandomState]:
     torch = sys.modules.get(TORCH)
     if torch is not None:
         states.append((torch.set_rng_state, torch.get_rng_state()))
+        if torch.cuda.is_initialized():
+            states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     if backend is not None:
         states += [*_tensorflow_states(), *backend.values.random_states()]
     return states

@@ -181,11 +181,11 @@ def custom_loop(name, training):
     else:
         import torch
 
-        model.to("cpu")
+        x, y = (keras.ops.convert_to_tensor(each) for each in (X, Y))  # On the model's device.
         own = [v.value for v in model.trainable_variables]
         adam = torch.optim.SGD(model.parameters() if training else own, 0.01)
         for _ in range(4):
-            loss = ((model(torch.tensor(X), training=training) - torch.tensor(Y)) ** 2).mean()
+            loss = ((model(x, training=training) - y) ** 2).mean()
             adam.zero_grad()
             loss.backward()
             adam.step()

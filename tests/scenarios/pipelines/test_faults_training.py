@@ -227,7 +227,7 @@ def one_step(model: Any, x: Any, y: Any, training: Any) -> None:
     elif STACK == "k3-torch":
         import torch
 
-        loss = torch.mean((model(x, **more) - torch.from_numpy(y)) ** 2)
+        loss = torch.mean((model(x, **more) - keras.ops.convert_to_tensor(y)) ** 2)
         loss.backward()
         with torch.no_grad():
             for variable in model.trainable_variables:
