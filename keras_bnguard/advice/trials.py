@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.values.probe import Probe
+from keras_bnguard.backends.values.probe import Probe, ProbeKind
 from keras_bnguard.backends.values.trial_training import ForcedTraining, TrialTraining
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
@@ -75,7 +75,7 @@ class Trials:
         )
         self._training_mode = ForcedTraining([h.layer for h in chosen if h.kind is NormKind.KERAS])
         self._predict = Probe(backend, model, [])
-        self._moments = Probe(backend, model, chosen, frozenset(self._handles))
+        self._moments = Probe(backend, model, chosen, ProbeKind(frozenset(self._handles)))
         self._training = TrialTraining(backend, model)
 
     def __enter__(self) -> Trials:

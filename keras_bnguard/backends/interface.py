@@ -198,5 +198,9 @@ class ArrayOperations(ABC):
         """Return `x` in another shape."""
 
     @abstractmethod
+    def join(self, parts: Sequence[Any]) -> Any:
+        """Return all values of several tensors of one dtype as one vector."""
+
+    @abstractmethod
     def rsqrt(self, x: Any) -> Any:
         """Return the reciprocal square root of each element."""

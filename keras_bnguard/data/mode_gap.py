@@ -7,9 +7,10 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.values.probe import Probe
+from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
+from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.scores import Metric, scores
 from keras_bnguard.errors import DataError
 from keras_bnguard.model.expected_mode import will_run
@@ -105,8 +106,8 @@ def mode_gap(
         if n.built and n.kind is not NormKind.VARIABLES and will_run(n, stack) is RunMode.TRAINING
     )
     source = Batches(data, batch_size=batch_size, limit=max_batches)
-    in_training = Probe(snapshot.backend, model, snapshot.handles, trainable)
-    in_inference = Probe(snapshot.backend, model, snapshot.handles)
+    in_training = probe_of(snapshot, snapshot.handles, ProbeKind(by_batch=trainable))
+    in_inference = probe_of(snapshot, snapshot.handles)
     rows: List[int] = []
     found: Dict[str, List[Tuple[float, float]]] = {}
     for batch in source:

@@ -10,9 +10,10 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.values.probe import Probe
+from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
+from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.scores import scores
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.snapshot import ModelSnapshot
@@ -67,7 +68,7 @@ def measure_norm_inputs(
     Returns:
         The inputs in the order in which the BN run, and the number of batches that were run.
     """
-    probe = Probe(snapshot.backend, snapshot.model, snapshot.handles)
+    probe = probe_of(snapshot, snapshot.handles)
     per_batch: List[Dict[str, InputMoments]] = []
     values: Dict[str, float] = {}
     calls: Dict[str, int] = {}
@@ -148,8 +149,8 @@ def measure_gap(
         deadline: when to begin no more batch; two are always run.
         limit: batches at most.
     """
-    in_training = Probe(snapshot.backend, snapshot.model, snapshot.handles, trainable)
-    in_inference = Probe(snapshot.backend, snapshot.model, snapshot.handles)
+    in_training = probe_of(snapshot, snapshot.handles, ProbeKind(by_batch=trainable))
+    in_inference = probe_of(snapshot, snapshot.handles)
     rows: List[int] = []
     losses: List[Tuple[float, float]] = []
     accuracies: List[Tuple[float, float]] = []
@@ -196,20 +197,20 @@ def graph_proves_inference(snapshot: ModelSnapshot) -> bool:
     )
 
 
-def measure_batch_dependence(
-    snapshot: ModelSnapshot, batch: Batch, rows: int = 8
-) -> BatchDependence:
-    """Predict the first row of a batch alone and among others, and compare the outputs.
+def measure_batch_dependence(snapshot: ModelSnapshot, batch: Batch) -> BatchDependence:
+    """Predict the first row of a batch among the others and among copies of itself.
+
+    Mean and variance of copies are those of the row alone, and the batch has the shape that
+    the model is compiled for already.
 
     Args:
         snapshot: the model.
         batch: what to predict.
-        rows: how many rows of it are the others, with the first one.
     """
     if graph_proves_inference(snapshot):
         return BatchDependence(proven=True)
-    several, one = (tree.take(batch.x, slice(n)) for n in (min(rows, batch.rows), 1))
-    plain = Probe(snapshot.backend, snapshot.model, snapshot.handles, forced=False)
+    several, one = batch.x, tree.take(batch.x, np.zeros(batch.rows, int))
+    plain = probe_of(snapshot, snapshot.handles, ProbeKind(forced=False))
     outputs = [_side_by_side(plain(x).outputs) for x in (several, several, one)]
     layers = tuple(path for path, seen in plain.arrived.items() if seen - {False, None})
     scale = max(float(np.std(outputs[0])), 1e-12)
@@ -217,7 +218,7 @@ def measure_batch_dependence(
     difference = _first_row_difference(outputs[0], outputs[2]) / scale
     forced_difference = 0.0
     if difference > 0 and not random:
-        forced = Probe(snapshot.backend, snapshot.model, snapshot.handles)
+        forced = probe_of(snapshot, snapshot.handles)
         predicted = (_side_by_side(forced(x).outputs) for x in (several, one))
         forced_difference = _first_row_difference(*predicted) / scale
     return BatchDependence(

@@ -7,10 +7,11 @@ from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
-from keras_bnguard.backends.values.probe import Probe
+from keras_bnguard.backends.values.probe import Probe, ProbeKind
 from keras_bnguard.backends.values.restore import SavedVariables, restoring
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
+from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.expected_mode import will_run
 from keras_bnguard.model.snapshot import ModelSnapshot
@@ -20,7 +21,6 @@ from keras_bnguard.rules.text import some
 # Two runs of one deterministic computation differ by rounding, far below this share of the
 # largest output; Dropout, noise and augmentation differ by far more.
 TOLERANCE = 1e-3
-ROWS_PROBED = 32
 RANDOM = ("Dropout", "Noise", "Random")
 
 
@@ -81,20 +81,25 @@ class Difference:
 
 def check_outputs(
     snapshot: ModelSnapshot, predict: Probe, batch: Batch, inference_only: bool
-) -> None:
+) -> Any:
     """Run the backbone on the same rows again, on half of them, and in training mode.
+
+    Half of them is those rows twice: what depends on other rows differs, and the backbone is
+    not compiled for another shape.
 
     Args:
         snapshot: the backbone.
         predict: a probe of it in inference mode.
-        batch: its first 32 rows are used.
+        batch: all rows of it are used.
         inference_only: leave training mode out.
+
+    Returns:
+        The outputs of the batch in inference mode.
 
     Raises:
         UnsupportedModelError: the outputs differ, or statistics were updated.
     """
-    rows = min(batch.rows, ROWS_PROBED)
-    x = tree.take(batch.x, slice(rows))
+    rows, x = batch.rows, batch.x
     backend = snapshot.backend
     statistics = {p: SavedVariables(backend, found) for p, found in _statistics(snapshot).items()}
     with restoring(SavedVariables(backend, _changed_by_a_call(snapshot))):
@@ -109,14 +114,15 @@ def check_outputs(
         updated = [path for path, saved in statistics.items() if saved.changed()]
         if rows > 1:
             half = slice(rows // 2)
+            twice = predict(tree.take(x, np.arange(rows) % (rows // 2))).outputs
             differences.append(
                 Difference(
-                    largest_difference(tree.take(once, half), predict(tree.take(x, half)).outputs),
+                    largest_difference(tree.take(once, half), tree.take(twice, half)),
                     "gives a row outputs that depend on the other rows of the batch",
                 )
             )
         if not inference_only:
-            train = Probe(snapshot.backend, snapshot.model, [], training=True)
+            train = probe_of(snapshot, [], ProbeKind(training=True))
             differences.append(
                 Difference(
                     largest_difference(once, train(x).outputs),
@@ -137,6 +143,8 @@ def check_outputs(
                 f"the largest output ({TOLERANCE:g} is allowed), so features computed once differ "
                 f"from those of a later epoch. {_suspects(snapshot)}{difference.fix}"
             )
+
+    return once
 
 
 def largest_difference(one: Any, other: Any) -> float:

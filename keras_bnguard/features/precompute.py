@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, List, Optional
 
+import numpy as np
+
 from keras_bnguard.backends.values.probe import Probe
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch, check_shapes, join
 from keras_bnguard.data.batches import Batches
+from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.features.checks import check_frozen, check_modes, check_outputs
 from keras_bnguard.model.snapshot import take_snapshot
 
@@ -48,7 +51,7 @@ def precompute_features(
 
     The head then trains as it would behind the backbone, at a fraction of the cost. That is
     true only where the backbone gives a row the same features in every epoch. So the first batch
-    (32 rows at most) is checked first: nothing in the backbone trains, training mode and inference
+    is checked first: nothing in the backbone trains, training mode and inference
     mode give the same outputs, and the outputs of a row do not depend on the other rows of the
     batch. The features are outputs of inference mode. Nothing of the model is changed.
 
@@ -80,12 +83,27 @@ def precompute_features(
     snapshot.backend.values.sync(model)
     check_frozen(snapshot)
     check_modes(snapshot, inference_only)
-    predict = Probe(snapshot.backend, model, [])
+    predict = probe_of(snapshot, [])
     parts: List[Batch] = []
     for batch in Batches(data, batch_size=batch_size, limit=max_batches):
         if not parts:
             check_shapes(model, batch)
-            check_outputs(snapshot, predict, batch, inference_only)
-        parts.append(Batch(predict(batch.x).outputs, batch.y, batch.sample_weight))
+            outputs = check_outputs(snapshot, predict, batch, inference_only)
+            full = batch.rows
+        else:
+            outputs = _outputs(predict, batch, full)
+        parts.append(Batch(outputs, batch.y, batch.sample_weight))
     whole = join(parts)
     return Features(whole.x, whole.y, whole.sample_weight)
+
+
+def _outputs(predict: Probe, batch: Batch, full: int) -> Any:
+    """The outputs of a batch; a short one is filled up, so that no other shape is compiled.
+
+    That is exact: the first batch showed that no row depends on the others.
+    """
+    rows = batch.rows
+    if not 0 < rows < full:
+        return predict(batch.x).outputs
+    filled = tree.take(batch.x, np.minimum(np.arange(full), rows - 1))
+    return tree.take(predict(filled).outputs, slice(rows))

@@ -12,9 +12,10 @@ from enum import Enum
 from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 
 from keras_bnguard.backends.refs import NormHandle
-from keras_bnguard.backends.values.probe import Probe
+from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
+from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.population import assign_moments, population_moments
 from keras_bnguard.errors import SettingError
 from keras_bnguard.model.expected_mode import expected_mode
@@ -227,23 +228,22 @@ def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple
 def _one_pass(
     snapshot: ModelSnapshot, handles: List[NormHandle], source: Batches
 ) -> Dict[str, InputMoments]:
-    with_batch_statistics = frozenset(h.path for h in handles)
-    probe = Probe(snapshot.backend, snapshot.model, handles, with_batch_statistics)
-    return population_moments(probe, source)
+    kind = ProbeKind(by_batch=frozenset(h.path for h in handles), outputs=False)
+    return population_moments(probe_of(snapshot, handles, kind), source)
 
 
 def _sequential(
     snapshot: ModelSnapshot, handles: Mapping[str, NormHandle], source: Batches
 ) -> Dict[str, InputMoments]:
     order: List[str] = []
-    probe = Probe(snapshot.backend, snapshot.model, list(handles.values()))
+    kind = ProbeKind(outputs=False)
+    probe = probe_of(snapshot, list(handles.values()), kind)
     for batch in source:
         order = list(dict.fromkeys(m.path for m in probe(batch.x).moments))
         break
     done: Dict[str, InputMoments] = {}
     for path in order:
-        probe = Probe(snapshot.backend, snapshot.model, [handles[path]])
-        pooled = population_moments(probe, source)
+        pooled = population_moments(probe_of(snapshot, [handles[path]], kind), source)
         assign_moments(snapshot, pooled)
         done.update(pooled)
     return done

@@ -2,7 +2,8 @@
 
 The model is called in inference mode; a chosen set of BN normalise with batch statistics instead,
 by the plain formula, so no moving statistic is assigned, no Dropout is on and no seed advances.
-The call is compiled where the backend compiles.
+The call is compiled where the backend compiles, once a shape: use a probe again where you can
+(`data/kept_probes.py`).
 
 Per call of a BN the probe gives, for each channel, the mean and the biased variance of its
 input (over all axes but the channel's, masked steps left out) and the number of values.
@@ -26,8 +27,36 @@ from keras_bnguard.statistics.moments import InputMoments
 
 
 @dataclass(frozen=True)
+class ProbeKind:
+    """How a probe calls the model, and what it gives back.
+
+    Attributes:
+        by_batch: paths of BN that normalise with batch statistics; the others run in inference
+            mode. Defaults to none.
+        training: call the model in training mode instead, which changes what changes there.
+            Defaults to False.
+        forced: BN not in by_batch are forced into inference mode. False: each runs as the
+            model calls it in inference mode, and `arrived` has what `training` it got.
+            Defaults to True.
+        outputs: whether outputs are wanted. Without them the layers after the last BN do not
+            run where the call is compiled. Defaults to True.
+    """
+
+    by_batch: FrozenSet[str] = frozenset()
+    training: bool = False
+    forced: bool = True
+    outputs: bool = True
+
+
+INFERENCE = ProbeKind()
+
+
+@dataclass(frozen=True)
 class ProbeResult:
-    """Outputs of the model as NumPy, same structure, and the moments in order of the calls."""
+    """Outputs of the model as NumPy, same structure, and the moments in order of the calls.
+
+    The outputs are None where the probe was made without them.
+    """
 
     outputs: Any
     moments: Tuple[InputMoments, ...]
@@ -40,11 +69,10 @@ class Probe:
         backend: the backend of the model.
         model: a built model.
         handles: the BN to probe.
-        by_batch: paths of those that normalise with batch statistics; the others run in inference
-            mode.
-        training: call the model in training mode instead, which changes what changes there.
-        forced: BN not in by_batch are forced into inference mode. False: each runs as the
-            model calls it in inference mode, and `arrived` has what `training` it got.
+        kind: how the model is called. Defaults to inference mode.
+
+    Attributes:
+        arrived: path -> each `training` that a BN got; filled where the kind is not `forced`.
     """
 
     def __init__(
@@ -52,21 +80,19 @@ class Probe:
         backend: Any,
         model: Any,
         handles: Sequence[NormHandle],
-        by_batch: FrozenSet[str] = frozenset(),
-        training: bool = False,
-        forced: bool = True,
+        kind: ProbeKind = INFERENCE,
     ) -> None:
         self._backend = backend
-        self._forced = forced
+        self._kind = kind
         self.arrived: Dict[str, Set[Any]] = {}
-        self._model = model
         self._math: ArrayOperations = backend.values.array_operations()
-        self._by_batch = by_batch
         self._targets = [h for h in handles if h.kind is NormKind.KERAS]
         self._modules = [h for h in handles if h.kind is NormKind.TORCH]
         self._seen: List[Tuple[str, Any, Any, Any]] = []
-        self._paths: List[str] = []
-        self._run: Callable[..., Any] = backend.values.compiled_probe(model, self._traced, training)
+        self._calls: List[Tuple[str, Tuple[int, ...]]] = []
+        self._run: Callable[..., Any] = backend.values.compiled_probe(
+            model, self._traced, kind.training
+        )
 
     def __call__(self, x: Any) -> ProbeResult:
         """Run one batch.
@@ -85,24 +111,31 @@ class Probe:
             outputs, moments = self._run(x)
         finally:
             unwrap_all(targets, who=self)
-        numpy = self._backend.values.tensor_to_numpy
-        found = tuple(
-            InputMoments(
-                path=path,
-                mean=np.asarray(numpy(mean), np.float64),
-                variance=np.asarray(numpy(variance), np.float64),
-                count=float(numpy(count)),
-            )
-            for path, (mean, variance, count) in zip(self._paths, moments)
-        )
-        return ProbeResult(self._backend.values.map_structure(numpy, outputs), found)
+        values = self._backend.values
+        found = self._cut(np.asarray(values.tensor_to_numpy(moments))) if self._calls else ()
+        if not self._kind.outputs:
+            return ProbeResult(None, found)
+        return ProbeResult(values.map_structure(values.tensor_to_numpy, outputs), found)
 
-    def _traced(self, call: Callable[[], Any]) -> Tuple[Any, List[Tuple[Any, Any, Any]]]:
-        """Call the model and hand out what its BN saw; runs at every trace, or every time."""
+    def _traced(self, call: Callable[[], Any]) -> Tuple[Any, Any]:
+        """Call the model and hand out what its BN saw, as one vector, so that a device copies
+        once; runs at every trace, or every time."""
         self._seen = []
         outputs = call()
-        self._paths = [entry[0] for entry in self._seen]
-        return outputs, [entry[1:] for entry in self._seen]
+        seen, self._seen = self._seen, []
+        self._calls = [(path, tuple(int(n) for n in mean.shape)) for path, mean, _, _ in seen]
+        moments = self._math.join([part for entry in seen for part in entry[1:]]) if seen else ()
+        return (outputs if self._kind.outputs else ()), moments
+
+    def _cut(self, joined: np.ndarray) -> Tuple[InputMoments, ...]:
+        """The moments of each call, out of the vector of all."""
+        found, start = [], 0
+        for path, shape in self._calls:
+            size = int(np.prod(shape))
+            mean, variance = joined[start : start + 2 * size].reshape(2, *shape).astype(np.float64)
+            found.append(InputMoments(path, mean, variance, float(joined[start + 2 * size])))
+            start += 2 * size + 1
+        return tuple(found)
 
     def _noted(self, handle: NormHandle, call: Any) -> Any:
         layer = handle.layer
@@ -114,7 +147,7 @@ class Probe:
             by_batch = self._see(handle, inputs, [int(a) for a in kept], kwargs.get("mask"))
             if by_batch is not None:
                 return by_batch
-            if not self._forced:
+            if not self._kind.forced:
                 arrived = kwargs.get("training")
                 plain = arrived if arrived is None or isinstance(arrived, bool) else "tensor"
                 self.arrived.setdefault(handle.path, set()).add(plain)
@@ -133,7 +166,7 @@ class Probe:
             by_batch = self._see(handle, x, [1], None)
             if by_batch is not None:
                 return by_batch
-            if self._forced:
+            if self._kind.forced:
                 return inference_forward(module)(forward)(x, *args, **kwargs)
             self.arrived.setdefault(handle.path, set()).add(bool(module.training))
             return forward(x, *args, **kwargs)
@@ -152,7 +185,7 @@ class Probe:
         centred = x - math.reshape(mean, shape)
         variance = math.mean(centred * centred, axes, weights)
         self._seen.append((handle.path, mean, variance, math.count(x, axes, weights)))
-        if handle.path not in self._by_batch:
+        if handle.path not in self._kind.by_batch:
             return None
         scale = math.rsqrt(variance + float(handle.settings["epsilon"] or 0.0))
         _, _, gamma, beta = handle.vectors()

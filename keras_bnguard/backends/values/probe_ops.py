@@ -38,6 +38,9 @@ class KerasOps(ArrayOperations):
     def reshape(self, x: Any, shape: Sequence[int]) -> Any:
         return self.ops.reshape(x, tuple(shape))
 
+    def join(self, parts: Sequence[Any]) -> Any:
+        return self.ops.concatenate([self.ops.reshape(part, (-1,)) for part in parts])
+
     def rsqrt(self, x: Any) -> Any:
         return self.ops.rsqrt(x)
 
@@ -71,6 +74,9 @@ class TensorFlowOps(ArrayOperations):
 
     def reshape(self, x: Any, shape: Sequence[int]) -> Any:
         return self.tf.reshape(x, list(shape))
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        return self.tf.concat([self.tf.reshape(part, [-1]) for part in parts], axis=0)
 
     def rsqrt(self, x: Any) -> Any:
         return self.tf.math.rsqrt(x)
