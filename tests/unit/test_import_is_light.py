@@ -40,6 +40,10 @@ def test_import_loads_no_framework():
     assert run_python("import keras_bnguard" + LOADED) == "loaded:"
 
 
+def test_import_loads_no_numpy():
+    assert run_python("import keras_bnguard, sys; print('numpy' in sys.modules)") == "False"
+
+
 def test_the_check_above_sees_a_framework(tmp_path):
     (tmp_path / "keras.py").write_text("")
     (tmp_path / "keras_bnguard.py").write_text("import keras")
