@@ -242,9 +242,9 @@ def test_carry_is_exact_for_weights_whose_gradient_no_phase_changes(name):
 
 def compiled_for_an_accelerator() -> bool:
     """Whether XLA compiles each phase's step for a GPU. That the state variables themselves are
-    carried bit for bit is tested above. A difference in the last bit was seen on a GPU; the cause is
-    not known. One that would explain it: the step of another phase is another program, in which
-    XLA may fuse the updates differently."""
+    carried bit for bit is tested above. A difference in the last bit was seen on a GPU; the cause
+    is not known. One that would explain it: the step of another phase is another program, in
+    which XLA may fuse the updates differently."""
     if STACK != "k3-jax":
         return False
     import jax
