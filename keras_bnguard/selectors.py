@@ -20,6 +20,34 @@ def as_list(selector: Selectors) -> List[Selector]:
     return [selector]  # type: ignore[list-item]
 
 
+def check_selector(selector: Any) -> None:
+    """Find what is wrong with one selector whatever the model.
+
+    Raises:
+        SelectorError: it is no text, class or function, or no valid regular expression.
+    """
+    if isinstance(selector, str):
+        if selector in ("", "re:"):
+            raise SelectorError(f"selector {selector!r} is empty. Write '*' for all layers.")
+        if selector.startswith("re:"):
+            _compiled(selector)
+    elif not callable(selector):
+        raise SelectorError(
+            f"{selector!r} is no selector: expected a glob such as 'backbone/*', 're:...', "
+            f"a layer class or a function of a layer, got {type(selector).__name__}."
+        )
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern[len("re:") :])
+    except re.error as error:
+        raise SelectorError(
+            f"selector {pattern!r} is not a valid regular expression: {error}. "
+            "Write re: followed by a Python regex, for example 're:block[67]_.*'."
+        ) from error
+
+
 def path_matches(pattern: str, path: str, model: str = "") -> bool:
     """Whether a glob or `re:` regex selects `path`.
 
@@ -30,13 +58,7 @@ def path_matches(pattern: str, path: str, model: str = "") -> bool:
     """
     names = (path, f"{model}/{path}") if model else (path,)
     if pattern.startswith("re:"):
-        try:
-            found = re.compile(pattern[3:])
-        except re.error as error:
-            raise SelectorError(
-                f"selector {pattern!r} is not a valid regular expression: {error}. "
-                "Write re: followed by a Python regex, for example 're:block[67]_.*'."
-            ) from error
+        found = _compiled(pattern)
         return any(found.search(name) for name in names)
     for name in names:
         if fnmatch.fnmatchcase(name, pattern):
@@ -76,6 +98,7 @@ def select(
     others = aliases or {}
     chosen = set()
     for one in as_list(selector):
+        check_selector(one)
         if isinstance(one, str):
             matches = {
                 path
@@ -84,13 +107,8 @@ def select(
             }
         elif isinstance(one, type):
             matches = {path for path, layer in pairs if isinstance(layer, one)}
-        elif callable(one):
-            matches = {path for path, layer in pairs if one(layer)}
         else:
-            raise SelectorError(
-                f"{one!r} is no selector: expected a glob such as 'backbone/*', 're:...', "
-                f"a layer class or a function of a layer, got {type(one).__name__}."
-            )
+            matches = {path for path, layer in pairs if one(layer)}
         if not matches:
             raise SelectorError(_nothing_matched(one, [path for path, _ in pairs], what))
         chosen |= matches

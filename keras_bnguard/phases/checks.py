@@ -66,6 +66,7 @@ def check_fit(snapshot: ModelSnapshot, phases: Sequence[Phase], arguments: FitAr
                 "Pass validation_data= or validation_split= to fit, or monitor a training value."
             )
     check_optimizers(phases, FurtherOptimizers(backend, model))
+    warn_without_validation(phases, arguments)
     schedules = [phase.learning_rate_change.schedule for phase in phases]
     given = [schedule for schedule in schedules if schedule is not None]
     scheduled = bool(backend.optimizer.learning_rate_is_schedule(model))
@@ -123,6 +124,18 @@ def check_optimizers(phases: Sequence[Phase], further: FurtherOptimizers) -> Non
                 f"phase {phase.name!r} sets the learning rate of {', '.join(scheduled)}, which "
                 "was made with a LearningRateSchedule or a function, which would override it. "
                 "Make it with a number."
+def warn_without_validation(phases: Sequence[Phase], arguments: FitArguments) -> None:
+    """Warn where a phase monitors validation, and `validation_freq` lets none happen."""
+    for phase in phases:
+        validates = not phase.monitor or not phase.monitor.startswith("val_")
+        if not validates and not arguments.ever_validates:
+            warnings.warn(
+                f"phase {phase.name!r} ends by {phase.monitor!r}, but with validation_freq="
+                f"{arguments.validation_freq!r} no epoch from {arguments.initial_epoch} to "
+                f"{(arguments.epochs or 0) - 1} is validated, so the condition is never judged. "
+                "Pass a smaller validation_freq, or more epochs.",
+                BNGuardWarning,
+                stacklevel=2,
             )
 
 

@@ -61,7 +61,7 @@ class PhaseCursor:
             try:
                 self.met = condition.update(self.epochs, logs, self.memory)
             except ScheduleError as error:
-                raise ScheduleError(f"phase {phase.name!r}: {error}") from None
+                raise ScheduleError(f"phase {phase.name!r}: {error}") from error.__cause__
             self.improved = condition.improved(self.memory)
         self.count_again(phase)
 

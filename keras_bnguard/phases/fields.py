@@ -122,14 +122,16 @@ class Argument(NamedTuple):
     def accepts(self, value: Any) -> bool:
         """Whether the value is of the argument's type."""
         if self.type is float:
-            return is_number(value)
+            return is_number(value) and not math.isnan(value)
+        if self.type is str:
+            return isinstance(value, str) and bool(value)
         return is_whole(value) if self.type is int else isinstance(value, self.type)
 
     @property
     def expected(self) -> str:
         """What its value has to be, for an error."""
         names = {float: "a number", int: "a whole number", bool: "True or False"}
-        return names.get(self.type, "text")
+        return names.get(self.type, "a text")
 
 
 def arguments_of(written: type) -> Iterator[Argument]:

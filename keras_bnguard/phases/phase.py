@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Optional, Sequence, Tuple
 
-from keras_bnguard.errors import ScheduleError
+from keras_bnguard.errors import ScheduleError, SelectorError
 from keras_bnguard.phases.conditions import EndCondition, Until, as_condition
 from keras_bnguard.phases.fields import (
     BatchNormMode,
@@ -15,7 +15,7 @@ from keras_bnguard.phases.fields import (
     plain,
 )
 from keras_bnguard.phases.learning_rates import LearningRateChange, as_change
-from keras_bnguard.phases.train_selectors import TrainSelectors
+from keras_bnguard.phases.train_selectors import TrainSelectors, check_train
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Phase:
 
     Raises:
         ScheduleError: a value is not one of those listed.
+        SelectorError: `train` contains what is no selector, or no valid regular expression.
     """
 
     name: str
@@ -77,7 +78,7 @@ class Phase:
             if self.optimizer_state is not None:
                 state = OptimizerState.parse(self.optimizer_state, "optimizer_state")
                 object.__setattr__(self, "optimizer_state", state)
-            self._check_train()
+            check_train(self.train)
             self._check_numbers()
             self._check_end()
             if self.learning_rate_change.schedule is not None and self.warmup:
@@ -85,8 +86,8 @@ class Phase:
                     "warmup together with a LearningRateSchedule. Give the schedule its own "
                     "warm-up, or the phase a number."
                 )
-        except ScheduleError as error:
-            raise ScheduleError(f"phase {self.name!r}: {error}") from None
+        except (ScheduleError, SelectorError) as error:
+            raise type(error)(f"phase {self.name!r}: {error}") from None
 
     @property
     def condition(self) -> Optional[EndCondition]:
@@ -115,13 +116,6 @@ class Phase:
         if self.condition is not None:
             parts.append(self.condition.describe())
         return " or ".join(parts) or "end of fit"
-
-    def _check_train(self) -> None:
-        if self.train is None or (isinstance(self.train, (list, tuple)) and not self.train):
-            raise ScheduleError(
-                f"train={self.train!r} selects nothing. Give a glob on layer paths, a class, "
-                'LastLayers(20), LastBlocks(2), or a list of these; "*" trains everything.'
-            )
 
     def _check_numbers(self) -> None:
         if self.epochs is not None and (not is_whole(self.epochs) or self.epochs < 1):

@@ -20,7 +20,7 @@ from keras_bnguard.phases.checks import built_model, ready_model
 from keras_bnguard.phases.fields import BatchNormMode, OptimizerState
 from keras_bnguard.phases.learning_rates import RelativeRate
 from keras_bnguard.phases.phase import Phase, check_phases
-from keras_bnguard.phases.resuming.point import state_file_of
+from keras_bnguard.phases.resuming.point import folder_path, state_file_of
 from keras_bnguard.phases.run import PhaseRun, dry_run
 from keras_bnguard.phases.yaml import from_yaml, to_yaml
 from keras_bnguard.report.phase_plot import plot_phases
@@ -84,7 +84,7 @@ class PhaseScheduler(Hooks):
         self.phases: Tuple[Phase, ...] = check_phases(phases)
         self.history: List[Dict[str, Any]] = []
         self._optimizer_state = OptimizerState.parse(optimizer_state, "optimizer_state")
-        self._state_folder = state
+        self._state_folder = None if state is None else folder_path(state)
         self._verbose = verbose
         self._run: Optional[PhaseRun] = None
         self._run_is_new = False

@@ -10,7 +10,7 @@ from keras_bnguard.errors import ScheduleError, SelectorError
 from keras_bnguard.model.blocks.finder import find_blocks
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.fields import is_whole, plain
-from keras_bnguard.selectors import Selector, as_list, select
+from keras_bnguard.selectors import Selector, as_list, check_selector, select
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,24 @@ SELECTORS: Tuple[Type[CountingSelector], ...] = (LastLayers, LastBlocks)
 
 TrainSelector = Union[Selector, CountingSelector]
 TrainSelectors = Union[TrainSelector, Sequence[TrainSelector]]
+
+
+def check_train(train: Any) -> None:
+    """Find what is wrong with `train` whatever the model.
+
+    Raises:
+        ScheduleError: it is empty.
+        SelectorError: one of its selectors is none, or no valid regular expression.
+    """
+    listed = [] if train is None else as_list(train)
+    if not listed:
+        raise ScheduleError(
+            f"train={train!r} selects nothing. Give a glob on layer paths, a class, "
+            'LastLayers(20), LastBlocks(2), or a list of these; "*" trains everything.'
+        )
+    for selector in listed:
+        if not isinstance(selector, CountingSelector):
+            check_selector(selector)
 
 
 def layers_with_weights(snapshot: ModelSnapshot) -> List[Tuple[str, Any]]:

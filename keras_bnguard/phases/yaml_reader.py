@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Type, Union
 
-from keras_bnguard.errors import ScheduleError
+from keras_bnguard.errors import ScheduleError, SelectorError
 from keras_bnguard.phases.conditions import CONDITIONS
 from keras_bnguard.phases.fields import Argument, Choice, arguments_of
 from keras_bnguard.phases.learning_rates import LearningRatePerOptimizer, RelativeRate
 from keras_bnguard.phases.phase import Phase, check_phases
 from keras_bnguard.phases.train_selectors import SELECTORS
+from keras_bnguard.selectors import check_selector
 
 
 class Reader:
@@ -73,7 +74,7 @@ class Reader:
         """What `make` returns; its errors get the line of `node`."""
         try:
             return make(*args, **kwargs)
-        except ScheduleError as error:
+        except (ScheduleError, SelectorError) as error:
             self.refuse(node, str(error))
 
     def train(self, node: Any, what: str) -> Any:
@@ -86,7 +87,9 @@ class Reader:
 
     def selector(self, node: Any, what: str) -> Any:
         if not isinstance(node, self.yaml.MappingNode):
-            return self.text(node, what)
+            text = self.text(node, what)
+            self.made(node, check_selector, text)
+            return text
         known = {each.key: each for each in SELECTORS}
         key, value = self.one_of(node, what, tuple(known))
         return self.made(node, known[key], self.whole(value, repr(key)))

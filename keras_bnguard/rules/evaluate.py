@@ -98,13 +98,12 @@ class RuleFilter:
                 continue
             if not globs:
                 return ()
-            kept = [
-                each
-                for each in kept
-                if not any(
-                    path_matches(g, p, model) for p in paths.get(each, (each,)) for g in globs
-                )
-            ]
+            ignored = {
+                path
+                for path in kept
+                if any(path_matches(g, p, model) for p in paths.get(path, (path,)) for g in globs)
+            }
+            kept = [path for path in kept if path not in ignored]
         return tuple(kept)
 
     def ignores_everywhere(self, rule: Type[Rule]) -> bool:

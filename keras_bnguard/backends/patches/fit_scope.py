@@ -25,14 +25,30 @@ class FitArguments:
         callbacks: the callbacks of the user, nested lists flattened.
         epochs: as given, None where `fit` has no such argument.
         initial_epoch: the first epoch, that of a restored run where there is one.
-        every_epoch: whether `evaluate` runs after every epoch. Defaults to True.
+        validation_freq: after how many epochs `evaluate` runs, or after which, counted from 1.
+            Defaults to 1: after every epoch.
     """
 
     has_validation: bool
     callbacks: List[Any]
     epochs: Optional[int]
     initial_epoch: int
-    every_epoch: bool = True
+    validation_freq: Any = 1
+
+    @property
+    def every_epoch(self) -> bool:
+        """Whether `evaluate` runs after every epoch."""
+        return bool(self.validation_freq == 1)
+
+    @property
+    def ever_validates(self) -> bool:
+        """Whether `evaluate` runs after any epoch of this `fit`, as far as that is known."""
+        if not self.has_validation or self.epochs is None:
+            return self.has_validation
+        freq, numbers = self.validation_freq, range(self.initial_epoch + 1, self.epochs + 1)
+        if isinstance(freq, int):
+            return not numbers or any(number % freq == 0 for number in numbers)
+        return not numbers or any(number in freq for number in numbers)
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,6 @@ def fit_arguments(model: Any) -> Optional[FitArguments]:
         return None
     callbacks = values.get("callbacks")
     listed = getattr(callbacks, "callbacks", callbacks)
-    frequency = values.get("validation_freq", 1)
     # Keras 3 goes on where a backup that was restored into this model once began.
     restored = getattr(model, "_initial_epoch", None)
     return FitArguments(
@@ -117,7 +132,7 @@ def fit_arguments(model: Any) -> Optional[FitArguments]:
         callbacks=_flat(listed),
         epochs=values.get("epochs"),
         initial_epoch=int(restored or values.get("initial_epoch") or 0),
-        every_epoch=frequency == 1,
+        validation_freq=values.get("validation_freq", 1),
     )
 
 

@@ -134,4 +134,11 @@ class MonitorCondition(EndCondition):
                 f"{type(self).__name__} monitors it. Monitor one number: for F1Score pass "
                 'average="macro".'
             )
-        return float(value.item() if hasattr(value, "item") else value)
+        number = value.item() if hasattr(value, "item") else value
+        try:
+            return float(number)
+        except (TypeError, ValueError):
+            raise ScheduleError(
+                f"{self.monitor!r} is {number!r} in the logs, which is no number, and "
+                f"{type(self).__name__} monitors it."
+            ) from None

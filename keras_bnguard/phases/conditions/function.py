@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional, Union
 
@@ -19,15 +20,34 @@ class FunctionCondition(EndCondition):
 
     Args:
         function: called with the number of finished epochs of the phase and a copy of `logs`.
+
+    Raises:
+        ScheduleError: it does not take two arguments.
     """
 
     function: Function
 
     def __post_init__(self) -> None:
-        pass
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):  # Some that are written in C have none.
+            return
+        try:
+            signature.bind(1, {})
+        except TypeError:
+            raise ScheduleError(
+                f"until: {self._name}{signature} is called with (epochs in this phase, logs), "
+                "and does not take these two arguments."
+            ) from None
 
     def update(self, epochs: int, logs: Logs, memory: Memory) -> bool:
-        return bool(self.function(epochs, dict(logs)))
+        try:
+            return bool(self.function(epochs, dict(logs)))
+        except Exception as error:
+            raise ScheduleError(
+                f"until: {self._name}({epochs}, logs) did not return True or False: "
+                f"{type(error).__name__}: {error}. In the logs: {', '.join(sorted(logs))}."
+            ) from error
 
     def describe(self) -> str:
         return f"{self._name}()"

@@ -8,6 +8,7 @@ from typing import Any, Optional, Sequence
 
 from keras_bnguard.backends.patches.fit_scope import FitArguments, find_backup
 from keras_bnguard.backends.values.keras_backup import Backup, read_backup
+from keras_bnguard.errors import ScheduleError
 from keras_bnguard.phases.cursor import PhaseCursor, count_epochs
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.phase import Phase
@@ -88,6 +89,18 @@ def backup_of(arguments: FitArguments) -> Backup:
     callback = find_backup(arguments.callbacks)
     found = None if callback is None else read_backup(callback)
     return Backup(arguments.initial_epoch, False) if found is None else found
+
+
+def folder_path(folder: Any) -> str:
+    """A folder that the user gave, as text.
+
+    Raises:
+        ScheduleError: it is no path.
+    """
+    try:
+        return os.fsdecode(folder)
+    except TypeError:
+        raise ScheduleError(f"state={folder!r}, expected the path of a folder.") from None
 
 
 def state_file_of(arguments: FitArguments, folder: Optional[Any]) -> Optional[StateFile]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 import keras_bnguard as bng
@@ -168,3 +170,44 @@ def test_phases_have_to_follow_one_another():
         bng.PhaseScheduler([])
     with pytest.raises(bng.ScheduleError, match="non-empty list"):
         bng.PhaseScheduler(ALL)
+
+
+@pytest.mark.parametrize(
+    ("freq", "epochs", "begin", "warned"),
+    [
+        (5, 4, 0, True),
+        (4, 4, 0, False),
+        (2, 3, 2, True),
+        (2, 4, 2, False),
+        ([1, 7], 4, 0, False),
+        ([7], 4, 0, True),
+        (1, 2, 0, False),
+    ],
+)
+def test_a_validation_that_never_comes_is_reported_before_the_first_step(
+    freq, epochs, begin, warned
+):
+    plateau = bng.Phase("p", train="head*", epochs=9, until=bng.Plateau("val_loss", 3))
+    phases = [bng.Phase("first", train="head*", epochs=begin), plateau] if begin else [plateau]
+
+    class Stops(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+            raise KeyboardInterrupt
+
+    model = r.compiled(r.transfer())
+    settings = {"validation_data": r.data(), "validation_freq": freq, "initial_epoch": begin}
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        with pytest.raises(KeyboardInterrupt):
+            r.fit(model, epochs, [r.scheduler(phases), Stops()], **settings)
+    texts = [str(each.message) for each in found if each.category is bng.BNGuardWarning]
+    assert any("phase 'p'" in text and "validation_freq" in text for text in texts) is warned
+
+
+def test_a_function_that_fails_ends_training_with_an_error_that_names_its_phase():
+    def ends(epochs: int, logs: object) -> bool:
+        return logs["accuracy"] > 0.9
+
+    phases = [bng.Phase("top", train="head*", until=ends), ALL]
+    with pytest.raises(bng.ScheduleError, match=r"phase 'top'.*ends.*KeyError.*accuracy.*loss"):
+        r.fit(r.compiled(r.transfer()), 3, [r.scheduler(phases)])

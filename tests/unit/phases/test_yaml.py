@@ -344,3 +344,28 @@ def test_any_text_is_read_or_refused_with_one_kind_of_error(text):
 def test_infinity_survives():
     phases = [Phase("p", "*", until=Threshold("loss", math.inf))]
     assert from_yaml(to_yaml(phases)) == phases
+
+
+HEAD = "phases:\n- name: head\n  train: head*\n  epochs: 2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (HEAD.replace("head*", "'re:['"), 3),
+        (HEAD.replace("head*", "[a, 're:(']"), 3),
+        (HEAD.replace("head*", "''"), 3),
+        (HEAD.replace("head*", "{last_layers: 0}"), 3),
+        (HEAD.replace("head*", "{last_blocks: -1}"), 3),
+        (HEAD.replace("head*", "{last_layers: 1, last_blocks: 1}"), 3),
+        (HEAD.replace("head*", "{last_layers: 1, last_layers: 1}"), 3),
+        (HEAD + "  epochs: 3\n", 5),
+        (HEAD + "phases: []\n", 5),
+        (HEAD + "  until: {threshold: {monitor: loss, value: .nan}}\n", 5),
+        (HEAD + "  until: {plateau: {min_delta: .nan}}\n", 5),
+        (HEAD + "  until: {plateau: {monitor: ''}}\n", 5),
+    ],
+)
+def test_yaml_that_cannot_work_is_an_error_with_its_line(text, line):
+    with pytest.raises(ScheduleError, match=f"<text>:{line}: "):
+        from_yaml(text)
