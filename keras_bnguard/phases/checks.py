@@ -124,6 +124,9 @@ def check_optimizers(phases: Sequence[Phase], further: FurtherOptimizers) -> Non
                 f"phase {phase.name!r} sets the learning rate of {', '.join(scheduled)}, which "
                 "was made with a LearningRateSchedule or a function, which would override it. "
                 "Make it with a number."
+            )
+
+
 def warn_without_validation(phases: Sequence[Phase], arguments: FitArguments) -> None:
     """Warn where a phase monitors validation, and `validation_freq` lets none happen."""
     for phase in phases:
