@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from keras_bnguard.errors import BNGuardWarning as BNGuardWarning
     from keras_bnguard.errors import DataError as DataError
     from keras_bnguard.errors import FindingError as FindingError
+    from keras_bnguard.errors import InferenceNotForcedError as InferenceNotForcedError
     from keras_bnguard.errors import MissingExtraError as MissingExtraError
     from keras_bnguard.errors import MissingKerasError as MissingKerasError
     from keras_bnguard.errors import ScheduleError as ScheduleError
@@ -59,6 +60,7 @@ _MODULES = {
     "DataError": "errors",
     "Finding": "records",
     "FindingError": "errors",
+    "InferenceNotForcedError": "errors",
     "GuardedModel": "inference.guarded_model",
     "GuardedTrainStep": "inference.train_step",
     "LastBlocks": "phases.train_selectors",
@@ -101,6 +103,7 @@ __all__ = [
     "FindingError",
     "GuardedModel",
     "GuardedTrainStep",
+    "InferenceNotForcedError",
     "LastBlocks",
     "LastLayers",
     "MissingExtraError",

@@ -79,6 +79,15 @@ class ScheduleError(SettingError):
     """
 
 
+class InferenceNotForcedError(BNGuardError):
+    """A BN that is forced into inference mode does not run in it.
+
+    Raised while the first step is traced, before any weight changes, or right after one of the
+    first steps, with the statistics restored bit for bit. The message names the BN, its class
+    and the reason. `on_failure="warn"` gives a warning in its place.
+    """
+
+
 class FindingError(BNGuardError):
     """A finding of severity error or warning, where `on_finding="raise"`.
 

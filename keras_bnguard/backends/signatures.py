@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 from typing import Any, Dict
 
 OURS = __name__.split(".", 1)[0]
@@ -34,6 +35,43 @@ def training_position(call: Any) -> int:
     except (TypeError, ValueError):
         return -1
     return names.index("training") if "training" in names else -1
+
+
+def takes_keywords(call: Any) -> bool:
+    """Return whether a bound call takes any keyword, as with `**kwargs`."""
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
+
+
+def in_place_of(call: Any, function: Any) -> Any:
+    """Return a function as something that stands in for a bound `call` of an object.
+
+    Keras reads the signature to decide what to pass, and TensorFlow, when it saves a model, takes
+    `call` to be a method.
+
+    Args:
+        call: what it replaces.
+        function: takes what the call takes, without `self`.
+    """
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError):
+        return function
+    owner = getattr(call, "__self__", None)
+    if owner is None:
+        function.__signature__ = signature
+        return function
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
+    parameters += signature.parameters.values()
+    method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return types.MethodType(method, owner)
 
 
 def has_own_train_step(model: Any, package: str) -> bool:

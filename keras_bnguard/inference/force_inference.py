@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from keras_bnguard.backends.patches.inference_mode import ForcedInference
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import UnsupportedModelError
-from keras_bnguard.inference.contexts import make_forced_inference
-from keras_bnguard.inference.steps import forced_in_step, renew_steps, withdraw
+from keras_bnguard.inference.block import ForcedBlock
+from keras_bnguard.inference.proof import Proof, parse_on_failure
+from keras_bnguard.inference.steps import (
+    forced_in_step,
+    refuse_graph_mode,
+    renew_steps,
+    withdraw,
+)
 from keras_bnguard.model.expected_mode import norms_to_force
 from keras_bnguard.model.forced_inference import ForcedInferenceState
-from keras_bnguard.model.kept import kept_with
+from keras_bnguard.model.kept import find_kept, kept_with
 from keras_bnguard.model.snapshot import take_snapshot
+from keras_bnguard.records import OnFailure, Verification
 from keras_bnguard.selectors import Selectors
 
 
@@ -36,13 +42,23 @@ class force_inference:
         layers: BN to force besides those that should run in inference mode anyway: a glob on
             paths such as "backbone/*", "re:...", a layer class, a predicate, or a list of
             these; "*" is every BN. Defaults to None: no others.
+        on_failure: "raise" or "warn", where a BN does not run in inference mode although it is
+            forced. Defaults to "raise".
 
     Attributes:
         paths: paths of the BN that the training step forces, as the flags are now.
+        verified: what is known of each BN, by path; see `Verification`.
+
+    That a BN runs in inference mode is measured at its first call in a step, and its statistics
+    are compared bit for bit after each of the first three steps, or at the end of a block. Where
+    one does not, an `InferenceNotForcedError` ends the training (`on_failure`), as a rule before
+    any weight has changed.
 
     Raises:
         SelectorError: `layers` matches no BN of a built model; lists near misses.
-        UnsupportedModelError: `model` is no Keras model, or has no `train_step`.
+        UnsupportedModelError: `model` is no Keras model, has no `train_step`, or trains in graph
+            mode (`disable_eager_execution`).
+        SettingError: `on_failure` is neither "raise" nor "warn".
 
     Example:
         handle = bng.force_inference(model, layers="backbone/*")
@@ -54,30 +70,44 @@ class force_inference:
                 step(x, y)
     """
 
-    def __init__(self, model: Any, layers: Optional[Selectors] = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        layers: Optional[Selectors] = None,
+        *,
+        on_failure: str = OnFailure.RAISE,
+    ) -> None:
         backend = backend_for(model)
         if not backend.graph.is_model(model) or not hasattr(model, "train_step"):
             raise UnsupportedModelError(
                 f"expected a keras.Model with a train_step, got {type(model).__name__}. "
                 "Pass the model that is trained, not a layer."
             )
+        refuse_graph_mode(backend)
+        self._on_failure = parse_on_failure(on_failure)
         if layers is not None and getattr(model, "built", True):
             take_snapshot(model).select_norms(layers)
         self._model = model
-        self._backend = backend
         self._layers = layers
-        self._block: Optional[ForcedInference] = None
+        self._block: Optional[ForcedBlock] = None
         self._others: List[Any] = []
-        kept_with(model, ForcedInferenceState).add_request(self, layers)
+        self._verified: Dict[str, Verification] = {}
+        kept_with(model, ForcedInferenceState).add_request(self, layers, self._on_failure)
         self._renew()
 
     @property
     def paths(self) -> Tuple[str, ...]:
         return forced_in_step(self._model)
 
+    @property
+    def verified(self) -> Mapping[str, Verification]:
+        self._note_verified()
+        return dict(self._verified)
+
     def release(self) -> None:
         """End what this call forces; what other calls force on the model stays. No-op when
         released already."""
+        self._note_verified()
         others, self._others = self._others, []
         for model in (self._model, *(ref() for ref in others)):
             if model is not None:
@@ -90,7 +120,7 @@ class force_inference:
             if self._layers is None
             else snapshot.select_norms(self._layers)
         )
-        block = make_forced_inference(snapshot, paths, obey_graph=False, stop_leaks=False)
+        block = ForcedBlock(snapshot, paths, self._on_failure)
         block.__enter__()
         self._block = block
         kept_with(self._model, ForcedInferenceState).open_block(self, paths)
@@ -98,12 +128,31 @@ class force_inference:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        block, self._block = self._block, None
+        block = self._block
         if block is not None:
+            self._note_verified()
+            self._block = None
             ForcedInferenceState.of(self._model).close_block(self)
             block.__exit__(*exception)
         self.release()
+        if block is not None and exception[0] is None:
+            try:
+                block.compare()
+            finally:
+                self._verified.update(block.status)
 
     def _renew(self) -> None:
-        others = renew_steps(take_snapshot(self._model), self)
+        others = renew_steps(take_snapshot(self._model), self, self._on_failure)
         self._others = [weakref.ref(model) for model in others]
+
+    def _note_verified(self) -> None:
+        """Keep what is known of the BN that are forced now."""
+        proof, forced = find_kept(self._model, Proof), set(forced_in_step(self._model))
+        known = {} if proof is None else proof.status
+        for path, status in known.items():
+            if path in forced or status is Verification.FAILED:
+                self._verified[path] = status
+        seen = {} if self._block is None else self._block.status
+        for path, status in seen.items():
+            if self._verified.get(path) in (None, Verification.NOT_CALLED):
+                self._verified[path] = status

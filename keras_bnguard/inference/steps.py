@@ -14,8 +14,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from keras_bnguard.backends.live_objects import living_models
 from keras_bnguard.backends.patches.inference_mode import CallStarts, ForcedInference
 from keras_bnguard.backends.patches.method_hooks import MethodHook, ModelHooks, hook_method
+from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.registry import backend_for
+from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.inference.contexts import make_forced_inference
+from keras_bnguard.inference.proof import Proof
+from keras_bnguard.inference.step_check import compare_first_steps
 from keras_bnguard.model.forced_inference import (
     ForcedInferenceState,
     ForcesInStep,
@@ -23,6 +27,7 @@ from keras_bnguard.model.forced_inference import (
 )
 from keras_bnguard.model.kept import find_kept, forget, kept_with
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
+from keras_bnguard.records import OnFailure
 
 
 class ForcedStep:
@@ -37,6 +42,7 @@ class ForcedStep:
         self._structure: Tuple[Tuple[Any, bool], ...] = ()
         self._context: Optional[ForcedInference] = None
         self._paths: Tuple[str, ...] = ()
+        self._norms: List[NormHandle] = []
 
     def function(self, hook: MethodHook, make: Callable[[], Callable[..., Any]]) -> Any:
         """The replacement of a method; the same one until this object is forgotten.
@@ -53,6 +59,11 @@ class ForcedStep:
         """Paths of the BN that the step forces, as flags and layers are now."""
         self._update(model)
         return self._paths
+
+    def norms(self, model: Any) -> List[NormHandle]:
+        """The BN that the step forces, as flags and layers are now."""
+        self._update(model)
+        return self._norms
 
     @contextlib.contextmanager
     def open(self, model: Any) -> Iterator[None]:
@@ -78,8 +89,12 @@ class ForcedStep:
             self._paths = ForcedInferenceState.of(model).step_paths(snapshot, strict=False)
             self._structure = structure
             own = forces_in_step(model)
+            proof = kept_with(model, Proof)
+            self._norms = [h for h in snapshot.handles if h.path in set(self._paths)]
+            on_failure = ForcedInferenceState.of(model).on_failure(model)
+            proof.expect(snapshot.backend, self._norms, on_failure)
             self._context = make_forced_inference(
-                snapshot, self._paths, obey_graph=own, stop_leaks=own
+                snapshot, self._paths, obey_graph=own, stop_leaks=own, observer=proof
             )
         return self._context
 
@@ -116,13 +131,16 @@ def hook_model_class(cls: type) -> None:
         hook_method(cls, name, bind)
 
 
-def renew_steps(snapshot: ModelSnapshot, key: object) -> List[Any]:
+def renew_steps(
+    snapshot: ModelSnapshot, key: object, on_failure: OnFailure = OnFailure.RAISE
+) -> List[Any]:
     """Have every step that contains BN of a model decide again which to force, traced again.
 
     Args:
         snapshot: the model.
         key: of a request: the steps of other models that are alive and have the same BN force
-            them too, until this key is withdrawn. See `end_steps`.
+            them too, until this key is withdrawn.
+        on_failure: what happens there where a BN does not run in inference mode.
 
     Returns:
         These other models.
@@ -137,16 +155,33 @@ def renew_steps(snapshot: ModelSnapshot, key: object) -> List[Any]:
             continue
         common = [layers[id(x)] for x in backend.graph.all_layers(other) if id(x) in layers]
         if common:
-            kept_with(other, ForcedInferenceState).add_shared(key, common)
+            kept_with(other, ForcedInferenceState).add_shared(key, common, on_failure)
             others.append(other)
     for each in (model, *others):
         renew_step(each)
     return others
 
 
+def refuse_graph_mode(backend: Any) -> None:
+    """Raise where models train without a `train_step`, so that nothing can be forced.
+
+    Raises:
+        UnsupportedModelError: TensorFlow runs in graph mode.
+    """
+    if backend.step.in_graph_mode():
+        raise UnsupportedModelError(
+            "inference mode cannot be forced in graph mode, as after "
+            "tf.compat.v1.disable_eager_execution(): models have no training step there. Enable "
+            "eager execution, or call the BN with training=False in the model itself."
+        )
+
+
 def renew_step(model: Any) -> None:
     """Have the next step of a model decide again which BN to force, and be traced again."""
     forget(model, ForcedStep)
+    proof = find_kept(model, Proof)
+    if proof is not None:
+        proof.renew()
     if _has_forced_step(model):
         _HOOKS.add(model)
         _wrap_assigned_step(model)
@@ -165,6 +200,10 @@ def withdraw(model: Any, key: object) -> bool:
         forget(model, ForcedInferenceState)
     renew_step(model)
     return True
+
+
+def _norms_of(model: Any) -> List[NormHandle]:
+    return kept_with(model, ForcedStep).norms(model)
 
 
 def _has_forced_step(model: Any) -> bool:
@@ -194,7 +233,9 @@ def _bind_make_train_function(hook: MethodHook, model: Any, method: Callable[...
     def make_train_function(*args: Any, **kwargs: Any) -> Any:
         _HOOKS.add(model)  # The user may have replaced `train_step` of the class since.
         _wrap_assigned_step(model)
-        return method(*args, **kwargs)
+        made = method(*args, **kwargs)
+        compare_first_steps(model, kept_with(model, Proof), _norms_of)
+        return made if made is None else model.train_function
 
     return make_train_function
 

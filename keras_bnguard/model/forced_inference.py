@@ -8,11 +8,18 @@ from keras_bnguard.errors import SelectorError
 from keras_bnguard.model.expected_mode import norms_to_force
 from keras_bnguard.model.kept import find_kept
 from keras_bnguard.model.snapshot import ModelSnapshot
+from keras_bnguard.records import OnFailure
 from keras_bnguard.selectors import Selectors
 
 
 class ForcesInStep:
-    """Base of model classes whose own `train_step` forces; `GuardedTrainStep` is one."""
+    """Base of model classes whose own `train_step` forces; `GuardedTrainStep` is one.
+
+    Attributes:
+        on_failure: what happens where a BN does not run in inference mode, "raise" or "warn".
+    """
+
+    on_failure: str = OnFailure.RAISE
 
 
 class ForcedInferenceState:
@@ -23,6 +30,7 @@ class ForcedInferenceState:
 
     def __init__(self) -> None:
         self._requests: Dict[object, Optional[Selectors]] = {}
+        self._on_failure: Dict[object, OnFailure] = {}
         self._shared: Dict[object, Tuple[Any, ...]] = {}
         self._blocks: Dict[object, Tuple[str, ...]] = {}
 
@@ -41,29 +49,49 @@ class ForcedInferenceState:
         """Whether no request and no block is open."""
         return not (self._requests or self._shared or self._blocks)
 
-    def add_request(self, key: object, layers: Optional[Selectors]) -> None:
+    def add_request(
+        self, key: object, layers: Optional[Selectors], on_failure: OnFailure = OnFailure.RAISE
+    ) -> None:
         """The training step also forces the BN that `layers` picks.
 
         Args:
             key: withdraws the request.
             layers: a selector, None for those alone that should run in inference mode anyway.
+            on_failure: what happens where a BN does not run in it. Defaults to an error.
         """
         self._requests[key] = layers
+        self._on_failure[key] = on_failure
 
-    def add_shared(self, key: object, layers: Sequence[Any]) -> None:
+    def add_shared(
+        self, key: object, layers: Sequence[Any], on_failure: OnFailure = OnFailure.RAISE
+    ) -> None:
         """The training step also forces these BN, which another model that has them too forces.
 
         Args:
             key: withdraws it.
             layers: the BN.
+            on_failure: as in `add_request`. Defaults to an error.
         """
         self._shared[key] = tuple(layers)
+        self._on_failure[key] = on_failure
+
+    def on_failure(self, model: Any) -> OnFailure:
+        """What happens where a BN does not run in inference mode: the strictest wish counts.
+
+        Args:
+            model: the model; the attribute `on_failure` of a class that forces is a wish, too.
+        """
+        wanted = set(self._on_failure.values())
+        if isinstance(model, ForcesInStep):
+            wanted.add(OnFailure(model.on_failure))
+        return next((each for each in OnFailure if each in wanted), OnFailure.NOTE)
 
     def withdraw_request(self, key: object) -> bool:
         """Withdraw what was added by a key; False if there is nothing by that key."""
         known = key in self._requests or key in self._shared
         self._requests.pop(key, None)
         self._shared.pop(key, None)
+        self._on_failure.pop(key, None)
         return known
 
     def open_block(self, key: object, paths: Tuple[str, ...]) -> None:

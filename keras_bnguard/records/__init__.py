@@ -32,7 +32,7 @@ from keras_bnguard.records.model import (
     TrainingDefault,
     WeightCounts,
 )
-from keras_bnguard.records.modes import ExpectedMode, RunMode
+from keras_bnguard.records.modes import ExpectedMode, OnFailure, RunMode, Verification
 from keras_bnguard.records.moments import (
     AUDIT,
     BEFORE_FIT,
@@ -110,6 +110,7 @@ __all__ = [
     "NormKind",
     "NormLayer",
     "NormState",
+    "OnFailure",
     "OptimizerFacts",
     "Outcome",
     "OutcomeStatus",
@@ -129,5 +130,6 @@ __all__ = [
     "TrainableChange",
     "TrainingDefault",
     "Trigger",
+    "Verification",
     "WeightCounts",
 ]

@@ -29,7 +29,12 @@ from keras_bnguard.backends.parts.step import Step
 from keras_bnguard.backends.signatures import has_own_train_step
 from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import TensorFlowOps
-from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
+from keras_bnguard.backends.values.tf_values import (
+    tf_compiled_probe,
+    tf_outside_trace,
+    tf_reader,
+    tf_to_numpy,
+)
 from keras_bnguard.records import ChangeOutcome, FlagTiming, OptimizerFacts, ReplicaStatistics
 from keras_bnguard.records.ids import LayerId, layer_id
 
@@ -188,6 +193,9 @@ class Keras2Step(Step):
     def regularization_losses(self, layer: Any) -> float:
         return sum(float(term()) for term in layer._callable_losses)
 
+    def in_graph_mode(self) -> bool:
+        return not sys.modules[TENSORFLOW].compat.v1.executing_eagerly_outside_functions()
+
     def outside_autograph(self, function: Callable[..., Any]) -> Callable[..., Any]:
         run: Callable[..., Any] = sys.modules[TENSORFLOW].autograph.experimental.do_not_convert(
             function
@@ -215,6 +223,9 @@ class Keras2Values(Values):
 
     def to_numpy(self, variable: Any) -> np.ndarray:
         return tf_to_numpy(variable)
+
+    def outside_trace(self) -> Any:
+        return tf_outside_trace()
 
     def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         return tf_reader(variables)

@@ -74,6 +74,24 @@ class JaxValues(Keras3Values):
         state: Sequence[Any] = arguments[0]
         return state[2]  # type: ignore[no-any-return]
 
+    def outside_trace(self) -> Any:
+        import jax
+
+        return jax.ensure_compile_time_eval()
+
+    def step_values(self, variables: Sequence[Any], model: Any, carried: Any) -> List[np.ndarray]:
+        state = carried[-1]
+        pairs = [*zip(model.trainable_variables, state[0])]
+        pairs += zip(model.non_trainable_variables, state[1])
+        values = {id(variable): value for variable, value in pairs}
+        return [np.array(values[id(variable)], copy=True) for variable in variables]
+
+    def leave_step(self, model: Any, carried: Any) -> None:
+        names = ("trainable", "non_trainable", "optimizer", "metrics")
+        model._jax_state = {f"{name}_variables": v for name, v in zip(names, carried[-1])}
+        model._jax_state_synced = False
+        model.jax_state_sync()
+
     def changed_by_inference(self, model: Any) -> List[Any]:
         """Nothing: a stateless call returns new values instead of assigning them."""
         return []

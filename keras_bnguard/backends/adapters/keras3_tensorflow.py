@@ -14,7 +14,12 @@ from keras_bnguard.backends.adapters.keras3 import (
     Keras3Values,
 )
 from keras_bnguard.backends.base import Parts
-from keras_bnguard.backends.values.tf_values import tf_compiled_probe, tf_reader, tf_to_numpy
+from keras_bnguard.backends.values.tf_values import (
+    tf_compiled_probe,
+    tf_outside_trace,
+    tf_reader,
+    tf_to_numpy,
+)
 from keras_bnguard.records import ChangeOutcome, FlagTiming
 
 
@@ -36,6 +41,9 @@ class TensorFlowValues(Keras3Values):
 
     def to_numpy(self, variable: Any) -> np.ndarray:
         return tf_to_numpy(variable)
+
+    def outside_trace(self) -> Any:
+        return tf_outside_trace()
 
     def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         return tf_reader(variables)

@@ -85,6 +85,11 @@ class TorchValues(Keras3Values):
     def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         return lambda: _joined(variables)
 
+    def outside_trace(self) -> Any:
+        import torch
+
+        return torch.no_grad()
+
     def dtype_of(self, variable: Any) -> str:
         return str(getattr(variable, "dtype", "float32")).replace("torch.", "")
 

@@ -94,6 +94,10 @@ class Step(StepInterface):
         """Return a function that runs as it is written where TensorFlow rewrites `call`."""
         return function
 
+    def in_graph_mode(self) -> bool:
+        """Return whether models train as TensorFlow 1 did, in one graph without a `train_step`."""
+        return False
+
     # ------------------------------------------------------------- call context
     def call_context(self) -> Any:
         """Return the object that carries `training` from a layer to the layers inside it.

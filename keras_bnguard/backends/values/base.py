@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import contextlib
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -101,6 +102,29 @@ class Values(ValuesInterface):
         """Return the name of a variable's dtype, as NumPy writes it."""
         dtype = getattr(variable, "dtype", "float32")
         return str(getattr(dtype, "name", dtype))
+
+    # ----------------------------------------------------------- around one step
+    def outside_trace(self) -> Any:
+        """Return a context manager inside which operations run at once, also within a trace.
+
+        Raises:
+            RuntimeError: that is not possible here, as inside a distribution strategy.
+        """
+        return contextlib.nullcontext()
+
+    def step_values(self, variables: Sequence[Any], model: Any, carried: Any) -> List[np.ndarray]:
+        """Return copies of values around a call of a train function.
+
+        Args:
+            variables: of the model.
+            model: the model.
+            carried: (first argument,) before the call, what it returned after it. JAX's state is
+                the last of either.
+        """
+        return [self.to_numpy(variable) for variable in variables]
+
+    def leave_step(self, model: Any, carried: Any) -> None:
+        """Write to the model what a step carries outside of it, before an error ends the `fit`."""
 
     # ----------------------------------------------------------------- writing
     def assign(self, variable: Any, value: np.ndarray) -> None:

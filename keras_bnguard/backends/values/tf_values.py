@@ -26,6 +26,15 @@ def tf_to_numpy(variable: Any) -> np.ndarray:
     return np.array(value.numpy() if hasattr(value, "numpy") else value, copy=True)
 
 
+def tf_outside_trace() -> Any:
+    """The context manager of `Values.outside_trace`."""
+    import tensorflow as tf
+
+    if tf.distribute.has_strategy():
+        raise RuntimeError("replicas wait for each other, so nothing can run beside their step")
+    return tf.init_scope()
+
+
 def tf_reader(variables: Sequence[Any]) -> Callable[[], np.ndarray]:
     """What reads several vectors and joins them to one array, copied, as often as it is called.
 
