@@ -31,7 +31,12 @@ def compare_first_steps(model: Any, proof: Proof, norms: Norms) -> None:
         norms: see `Norms`.
     """
     original = getattr(model, "train_function", None)
-    if original is None or proof.steps_left <= 0 or hasattr(original, "compares_steps"):
+    if original is None or proof.steps_left <= 0:
+        return
+    inner = original
+    while hasattr(inner, "original"):  # Another replacement for the next step is in front.
+        inner = inner.original
+    if hasattr(inner, "compares_steps"):
         return
     owner_ref = weakref.ref(model)
 
@@ -78,7 +83,7 @@ class StepComparison:
         """Read the statistics that the step starts from."""
         with self._barrier:
             variables = [v for _, v in self._pairs()]
-            values = self._backend.values.step_values(variables, self._model, args[:1])
+            values = self._read(variables, args[:1])
             self._old = {id(v): value for v, value in zip(variables, values)}
 
     def after(self, result: Any) -> None:
@@ -119,13 +124,23 @@ class StepComparison:
 
     def _changed(self, result: Any) -> List[Tuple[NormHandle, Any, np.ndarray]]:
         pairs = self._pairs()
-        values = self._backend.values.step_values([v for _, v in pairs], self._model, result)
+        values = self._read([v for _, v in pairs], result)
         found = []
         for (handle, variable), new in zip(pairs, values):
             old = self._old_value(variable, new)
             if old is not None and old.tobytes() != new.tobytes():
                 found.append((handle, variable, old))
         return found
+
+    def _read(self, variables: Sequence[Any], carried: Any) -> List[np.ndarray]:
+        """Copies of values: those of the variables, or those that the step carries."""
+        state, model = self._backend.values.step_state(carried), self._model
+        if state is None:
+            return [self._backend.values.to_numpy(variable) for variable in variables]
+        pairs = [*zip(model.trainable_variables, state[0])]
+        pairs += zip(model.non_trainable_variables, state[1])
+        values = {id(variable): value for variable, value in pairs}
+        return [np.array(values[id(variable)], copy=True) for variable in variables]
 
     def _old_value(self, variable: Any, new: np.ndarray) -> Optional[np.ndarray]:
         old = self._old.get(id(variable))

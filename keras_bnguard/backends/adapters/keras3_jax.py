@@ -70,21 +70,14 @@ class JaxValues(Keras3Values):
             model, "_jax_state_synced", True
         )
 
-    def optimizer_values(self, arguments: Sequence[Any]) -> Optional[Sequence[Any]]:
-        state: Sequence[Any] = arguments[0]
-        return state[2]  # type: ignore[no-any-return]
-
     def outside_trace(self) -> Any:
         import jax
 
         return jax.ensure_compile_time_eval()
 
-    def step_values(self, variables: Sequence[Any], model: Any, carried: Any) -> List[np.ndarray]:
-        state = carried[-1]
-        pairs = [*zip(model.trainable_variables, state[0])]
-        pairs += zip(model.non_trainable_variables, state[1])
-        values = {id(variable): value for variable, value in pairs}
-        return [np.array(values[id(variable)], copy=True) for variable in variables]
+    def step_state(self, carried: Any) -> Optional[Sequence[Any]]:
+        state: Sequence[Any] = carried[-1]
+        return state
 
     def leave_step(self, model: Any, carried: Any) -> None:
         names = ("trainable", "non_trainable", "optimizer", "metrics")

@@ -84,10 +84,10 @@ def learning_rate_of_step(backend: Any, model: Any, arguments: Sequence[Any]) ->
         model: a compiled model, right before a step.
         arguments: what the train function of the model was called with.
     """
-    values = backend.values.optimizer_values(arguments)
-    if values is None:
+    state = backend.values.step_state(arguments[:1])
+    if state is None:
         learning_rate: Optional[float] = backend.optimizer.learning_rate(model)
         return learning_rate
     kept = getattr(inner_optimizer(model.optimizer), "_learning_rate", None)
-    found = [v for variable, v in zip(model.optimizer.variables, values) if variable is kept]
+    found = [v for variable, v in zip(model.optimizer.variables, state[2]) if variable is kept]
     return float(np.asarray(found[0])) if found else None

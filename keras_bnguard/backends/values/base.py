@@ -112,16 +112,17 @@ class Values(ValuesInterface):
         """
         return contextlib.nullcontext()
 
-    def step_values(self, variables: Sequence[Any], model: Any, carried: Any) -> List[np.ndarray]:
-        """Return copies of values around a call of a train function.
+    def step_state(self, carried: Any) -> Optional[Sequence[Any]]:
+        """Return the values that a train function takes and returns, as JAX's does.
 
         Args:
-            variables: of the model.
-            model: the model.
-            carried: (first argument,) before the call, what it returned after it. JAX's state is
-                the last of either.
+            carried: its positional arguments in front of the data, or what it returned.
+
+        Returns:
+            Lists of values of trainable, other, optimizer and metric variables; None where steps
+            read and assign the variables themselves.
         """
-        return [self.to_numpy(variable) for variable in variables]
+        return None
 
     def leave_step(self, model: Any, carried: Any) -> None:
         """Write to the model what a step carries outside of it, before an error ends the `fit`."""
@@ -142,16 +143,6 @@ class Values(ValuesInterface):
     def identity(self, variable: Any) -> int:
         """Return a key that is the same for a variable and for what an optimizer got of it."""
         return id(variable)
-
-    def optimizer_values(self, arguments: Sequence[Any]) -> Optional[Sequence[Any]]:
-        """Return the values of the optimizer's variables that a train function is called with.
-
-        None for a backend whose steps read them from the optimizer.
-
-        Args:
-            arguments: the positional arguments of the train function.
-        """
-        return None
 
     # ----------------------------------------------------------- what may change
     def random_variables(self, model: Any) -> List[Any]:
