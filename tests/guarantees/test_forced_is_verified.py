@@ -10,8 +10,9 @@ from keras_bnguard.backends.patches.attribute_patches import open_patches
 from keras_bnguard.inference.proof import statistics_of
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import Verification
-from tests.builders.models import as_array, data
+from tests.builders.models import data
 from tests.builders.norm_kinds import FORCED, REFUSED, WithDropout, in_graph
+from tests.builders.values import as_array
 from tests.stack import BACKEND, STACK, keras
 
 # A layer that uses no gamma gets no gradient for it.
