@@ -127,7 +127,7 @@ class Proof:
 
     def _note_start(self, handles: Sequence[NormHandle]) -> None:
         """Keep the statistics that a BN has before the step in which it was built."""
-        with contextlib.suppress(Exception), self._backend.values.outside_trace():
+        with contextlib.suppress(Exception), self._backend.step.outside_trace():
             for variable in (v for h in handles for v in statistics_of(h)):
                 if id(variable) not in self._starts:
                     self._starts[id(variable)] = self._backend.values.to_numpy(variable).tobytes()

@@ -104,7 +104,7 @@ class StepComparison:
                 self._proof.fail(handle, self._reason(handle))
         except InferenceNotForcedError:
             with self._barrier:
-                self._backend.values.leave_step(self._model, result)
+                self._backend.step.leave_step(self._model, result)
                 for _, variable, value in changed:
                     self._backend.values.assign(variable, value)
             raise
@@ -117,7 +117,7 @@ class StepComparison:
             args: of the train function.
         """
         with self._barrier:
-            self._backend.values.leave_step(self._model, args[:1])
+            self._backend.step.leave_step(self._model, args[:1])
 
     def _pairs(self) -> List[Tuple[NormHandle, Any]]:
         return [(handle, v) for handle in self._norms(self._model) for v in statistics_of(handle)]
@@ -134,7 +134,7 @@ class StepComparison:
 
     def _read(self, variables: Sequence[Any], carried: Any) -> List[np.ndarray]:
         """Copies of values: those of the variables, or those that the step carries."""
-        state, model = self._backend.values.step_state(carried), self._model
+        state, model = self._backend.step.step_state(carried), self._model
         if state is None:
             return [self._backend.values.to_numpy(variable) for variable in variables]
         pairs = [*zip(model.trainable_variables, state[0])]

@@ -188,6 +188,7 @@ def renew_step(model: Any) -> None:
     else:
         _HOOKS.remove(model)
         _unwrap_assigned_step(model)
+        forget(model, Proof)
     backend_for(model).step.drop_train_function(model)
 
 

@@ -193,6 +193,9 @@ class Keras2Step(Step):
     def regularization_losses(self, layer: Any) -> float:
         return sum(float(term()) for term in layer._callable_losses)
 
+    def outside_trace(self) -> Any:
+        return tf_outside_trace()
+
     def in_graph_mode(self) -> bool:
         return not sys.modules[TENSORFLOW].compat.v1.executing_eagerly_outside_functions()
 
@@ -223,9 +226,6 @@ class Keras2Values(Values):
 
     def to_numpy(self, variable: Any) -> np.ndarray:
         return tf_to_numpy(variable)
-
-    def outside_trace(self) -> Any:
-        return tf_outside_trace()
 
     def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         return tf_reader(variables)

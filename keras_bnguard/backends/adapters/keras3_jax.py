@@ -46,6 +46,25 @@ class JaxOptimizer(Keras3Optimizer):
         return int(np.asarray(found[0])) if found else 0
 
 
+class JaxStep(Keras3Step):
+    """A step takes all values as arguments and returns them."""
+
+    def outside_trace(self) -> Any:
+        import jax
+
+        return jax.ensure_compile_time_eval()
+
+    def step_state(self, carried: Any) -> Optional[Sequence[Any]]:
+        state: Sequence[Any] = carried[-1]
+        return state
+
+    def leave_step(self, model: Any, carried: Any) -> None:
+        names = ("trainable", "non_trainable", "optimizer", "metrics")
+        model._jax_state = {f"{name}_variables": v for name, v in zip(names, carried[-1])}
+        model._jax_state_synced = False
+        model.jax_state_sync()
+
+
 class JaxValues(Keras3Values):
     """JAX arrays; a compiled step takes all state as arguments and returns new arrays."""
 
@@ -69,21 +88,6 @@ class JaxValues(Keras3Values):
         return bool(getattr(model, "_jax_state", None)) and not getattr(
             model, "_jax_state_synced", True
         )
-
-    def outside_trace(self) -> Any:
-        import jax
-
-        return jax.ensure_compile_time_eval()
-
-    def step_state(self, carried: Any) -> Optional[Sequence[Any]]:
-        state: Sequence[Any] = carried[-1]
-        return state
-
-    def leave_step(self, model: Any, carried: Any) -> None:
-        names = ("trainable", "non_trainable", "optimizer", "metrics")
-        model._jax_state = {f"{name}_variables": v for name, v in zip(names, carried[-1])}
-        model._jax_state_synced = False
-        model.jax_state_sync()
 
     def changed_by_inference(self, model: Any) -> List[Any]:
         """Nothing: a stateless call returns new values instead of assigning them."""
@@ -109,4 +113,4 @@ class JaxValues(Keras3Values):
         return call
 
 
-PARTS = Parts(Keras3Graph, JaxFlags, JaxOptimizer, Keras3Step, JaxValues)
+PARTS = Parts(Keras3Graph, JaxFlags, JaxOptimizer, JaxStep, JaxValues)

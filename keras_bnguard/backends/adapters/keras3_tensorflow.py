@@ -36,14 +36,18 @@ class TensorFlowFlags(Keras3Flags):
         return ChangeOutcome.RAISES if unknown else ChangeOutcome.IMMEDIATE
 
 
+class TensorFlowStep(Keras3Step):
+    """A step is traced into a graph."""
+
+    def outside_trace(self) -> Any:
+        return tf_outside_trace()
+
+
 class TensorFlowValues(Keras3Values):
     """TensorFlow variables, wrapped by Keras."""
 
     def to_numpy(self, variable: Any) -> np.ndarray:
         return tf_to_numpy(variable)
-
-    def outside_trace(self) -> Any:
-        return tf_outside_trace()
 
     def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         return tf_reader(variables)
@@ -54,4 +58,4 @@ class TensorFlowValues(Keras3Values):
         return tf_compiled_probe(model, traced, training)
 
 
-PARTS = Parts(Keras3Graph, TensorFlowFlags, Keras3Optimizer, Keras3Step, TensorFlowValues)
+PARTS = Parts(Keras3Graph, TensorFlowFlags, Keras3Optimizer, TensorFlowStep, TensorFlowValues)

@@ -59,6 +59,11 @@ class TorchStep(Keras3Step):
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         return int(torch.distributed.get_world_size()) if distributed else 1
 
+    def outside_trace(self) -> Any:
+        import torch
+
+        return torch.no_grad()
+
     def hook_framework_optimizers(self, stepped: Callable[[Any, List[Any]], None]) -> Any:
         try:
             from torch.optim import optimizer as torch_optimizer
@@ -84,11 +89,6 @@ class TorchValues(Keras3Values):
 
     def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         return lambda: _joined(variables)
-
-    def outside_trace(self) -> Any:
-        import torch
-
-        return torch.no_grad()
 
     def dtype_of(self, variable: Any) -> str:
         return str(getattr(variable, "dtype", "float32")).replace("torch.", "")

@@ -84,7 +84,7 @@ def learning_rate_of_step(backend: Any, model: Any, arguments: Sequence[Any]) ->
         model: a compiled model, right before a step.
         arguments: what the train function of the model was called with.
     """
-    state = backend.values.step_state(arguments[:1])
+    state = backend.step.step_state(arguments[:1])
     if state is None:
         learning_rate: Optional[float] = backend.optimizer.learning_rate(model)
         return learning_rate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -97,6 +97,30 @@ class Step(StepInterface):
     def in_graph_mode(self) -> bool:
         """Return whether models train as TensorFlow 1 did, in one graph without a `train_step`."""
         return False
+
+    # ----------------------------------------------------------- around one step
+    def outside_trace(self) -> Any:
+        """Return a context manager inside which operations run at once, also within a trace.
+
+        Raises:
+            RuntimeError: that is not possible here, as inside a distribution strategy.
+        """
+        return contextlib.nullcontext()
+
+    def step_state(self, carried: Any) -> Optional[Sequence[Any]]:
+        """Return the values that a train function takes and returns, as JAX's does.
+
+        Args:
+            carried: its positional arguments in front of the data, or what it returned.
+
+        Returns:
+            Lists of values of trainable, other, optimizer and metric variables; None where steps
+            read and assign the variables themselves.
+        """
+        return None
+
+    def leave_step(self, model: Any, carried: Any) -> None:
+        """Write to the model what a step carries outside of it, before an error ends the `fit`."""
 
     # ------------------------------------------------------------- call context
     def call_context(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import contextlib
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -102,30 +101,6 @@ class Values(ValuesInterface):
         """Return the name of a variable's dtype, as NumPy writes it."""
         dtype = getattr(variable, "dtype", "float32")
         return str(getattr(dtype, "name", dtype))
-
-    # ----------------------------------------------------------- around one step
-    def outside_trace(self) -> Any:
-        """Return a context manager inside which operations run at once, also within a trace.
-
-        Raises:
-            RuntimeError: that is not possible here, as inside a distribution strategy.
-        """
-        return contextlib.nullcontext()
-
-    def step_state(self, carried: Any) -> Optional[Sequence[Any]]:
-        """Return the values that a train function takes and returns, as JAX's does.
-
-        Args:
-            carried: its positional arguments in front of the data, or what it returned.
-
-        Returns:
-            Lists of values of trainable, other, optimizer and metric variables; None where steps
-            read and assign the variables themselves.
-        """
-        return None
-
-    def leave_step(self, model: Any, carried: Any) -> None:
-        """Write to the model what a step carries outside of it, before an error ends the `fit`."""
 
     # ----------------------------------------------------------------- writing
     def assign(self, variable: Any, value: np.ndarray) -> None:

@@ -70,7 +70,7 @@ def isolated_call(
         Exception: the call cannot be run in this way.
     """
     variables = [variable for variable, _ in values]
-    with backend.values.outside_trace():
+    with backend.step.outside_trace():
         scope = _stateless if _can_be_stateless(backend, owner) else _assigned
         with scope(backend, owner, values) as read:
             set_seeds(seed)
