@@ -98,17 +98,17 @@ class OptimizerInterface(ABC):
     def renew(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:
-        """Give a model a new optimizer, built for the variables that train now.
+        """Rebuild the optimizer of a model, the same object, for the variables that train now.
 
-        The new one has the class and the settings of the old one. Factors on the learning rate
-        (`put_learning_rate_factors`) stay.
+        Settings, other attributes and factors on the learning rate (`put_learning_rate_factors`)
+        stay.
 
         Args:
             model: a compiled model.
-            carry: also take over the state of variables that both optimizers train, and the
+            carry: also take over the state of variables that go on training, and the
                 number of steps. Defaults to True.
-            schedule: a LearningRateSchedule or a float for the new optimizer. Defaults to None:
-                the schedule, or the present learning rate, of the old one.
+            schedule: a LearningRateSchedule or a float for it. Defaults to None: the schedule,
+                or the present learning rate.
 
         Returns:
             (variables whose state was taken over, variables whose state is new).

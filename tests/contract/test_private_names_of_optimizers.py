@@ -198,3 +198,38 @@ def test_the_learning_rate_of_an_optimizer_is_behind_a_private_name():
 def test_a_keras_2_schedule_writes_its_learning_rate_here():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
     assert float(keras.optimizers.SGD(schedule)._current_learning_rate) == 0.5
+
+
+@private("_tracker _trainable_variables_indices", on=IS_KERAS3)
+def test_keras_3_optimizers_find_state_by_place_and_list_variables_by_a_tracker():
+    model = transfer()
+    optimizer = adam()
+    optimizer.build(model.trainable_variables)
+    places = [optimizer._trainable_variables_indices[id(v)] for v in model.trainable_variables]
+    assert places == list(range(len(places)))
+    optimizer.mine = keras.Variable(1.0)
+    _, listed = optimizer._tracker.config["variables"]
+    assert listed is optimizer._variables
+    assert listed[-1] is optimizer.mine
+
+
+@private("_self_unconditional_checkpoint_dependencies", on=BACKEND == "tensorflow")
+@private("_self_unconditional_dependency_names", on=BACKEND == "tensorflow")
+def test_tensorflow_lists_what_it_saves_of_an_optimizer_by_name():
+    import tensorflow as tf
+
+    holder = tf.Module()
+    holder.inner = tf.Variable(1.0)
+    (reference,) = holder._self_unconditional_checkpoint_dependencies
+    assert (reference.name, reference.ref) == ("inner", holder.inner)
+    assert type(reference)("inner", holder.inner) == reference
+    assert holder._self_unconditional_dependency_names == {"inner": holder.inner}
+
+
+@private("_update_step_xla _descriptor_cache", on=KERAS2)
+def test_compiled_updates_of_keras_2_are_cached_by_optimizer():
+    import inspect
+
+    optimizer = sgd()
+    step = inspect.getattr_static(type(optimizer), "_update_step_xla")
+    assert optimizer._update_step_xla is step._descriptor_cache[optimizer]

@@ -13,7 +13,8 @@ import numpy as np
 from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.interface import ArrayOperations
 from keras_bnguard.backends.known_stacks import TENSORFLOW
-from keras_bnguard.backends.optimizers.learning_rates import innermost, move_factors
+from keras_bnguard.backends.optimizers.in_place import Successor
+from keras_bnguard.backends.optimizers.learning_rates import innermost
 from keras_bnguard.backends.optimizers.renewal import (
     carry_state,
     fresh_optimizer,
@@ -118,39 +119,46 @@ class Keras2Flags(Flags):
         return int(sum(np.prod(v.shape) for v in layer._trainable_weights))
 
 
+def _build_state(model: Any, new: Any, carry: bool) -> Tuple[int, int]:
+    old = model.optimizer
+    inner, new_inner = inner_optimizer(old), inner_optimizer(new)
+    variables = list(model.trainable_variables)
+    known = getattr(inner, "_index_dict", None) or {}
+    place = {inner._var_key(v): v for v in model.variables} if known else {}
+    old_variables = [place.get(key, key) for key in known]
+    new_inner.build(variables)
+    carried = 0
+    if carry:
+        carried, _ = carry_state(inner, old_variables, new_inner, variables)
+        new_inner.iterations.assign(inner.iterations)
+        _carry_loss_scale(old, new)
+    return carried, len(variables) - carried
+
+
 class Keras2Optimizer(Optimizer):
     """The optimizers of Keras 2: those of 2.11 on, and `keras.optimizers.legacy`."""
+
+    build_state = staticmethod(_build_state)
 
     def renew(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:
         with strategy_scope(model):
-            return self._renew(model, carry, schedule)
+            if _is_legacy(model.optimizer):
+                counts = _renew_legacy(model, carry, schedule)
+            else:
+                counts = _renew(model, carry, schedule)
+        update_saved_config(model)
+        return counts
 
-    def _renew(self, model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
-        old = model.optimizer
-        inner = inner_optimizer(old)
-        variables = list(model.trainable_variables)
-        if not hasattr(inner, "_build_index_dict"):
-            return _renew_legacy(model, variables, carry, schedule)
-        known = getattr(inner, "_index_dict", None) or {}
-        place = {inner._var_key(v): v for v in model.variables} if known else {}
-        old_variables = [place.get(key, key) for key in known]
-        new = fresh_optimizer(old, schedule)
-        new_inner = inner_optimizer(new)
-        new_inner.build(variables)
-        carried = 0
-        if carry:
-            carried, _ = carry_state(inner, old_variables, new_inner, variables)
-            new_inner.iterations.assign(inner.iterations)
-            _carry_loss_scale(old, new)
-        move_factors(old, new)
-        update_saved_config(model, new)
-        model.optimizer = new
-        return carried, len(variables) - carried
+    def put_stand_in(self, model: Any) -> None:
+        if _is_legacy(model.optimizer):
+            self.renew(model)
+        else:
+            super().put_stand_in(model)
 
     def check_renewable(self, model: Any, learning_rates: Sequence[Any], reset: bool) -> None:
-        if reset or hasattr(inner_optimizer(model.optimizer), "_build_index_dict"):
+        if reset or not _is_legacy(model.optimizer):
             super().check_renewable(model, learning_rates, reset)
 
     def _scheduled_learning_rate(self, optimizer: Any) -> Any:
@@ -252,9 +260,26 @@ class Keras2Values(Values):
         return model
 
 
-def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) -> Tuple[int, int]:
-    """Optimizers of `keras.optimizers.legacy` take in variables whenever they meet them."""
+def _is_legacy(optimizer: Any) -> bool:
+    return not hasattr(inner_optimizer(optimizer), "_build_index_dict")
+
+
+def _renew(model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
     old = model.optimizer
+    successor = Successor(old, schedule)
+    counts = _build_state(model, successor.optimizer, carry)
+    if carry:
+        successor.hand_over(reset=False)
+    else:
+        fresh = fresh_optimizer(old)
+        successor.hand_over(reset=True)
+        _carry_loss_scale(fresh, old)
+    return counts
+
+
+def _renew_legacy(model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
+    """Optimizers of `keras.optimizers.legacy` take in variables whenever they meet them."""
+    old, variables = model.optimizer, list(model.trainable_variables)
     if carry:
         if schedule is not None:
             _give_legacy(innermost(old), schedule)
@@ -264,11 +289,9 @@ def _renew_legacy(model: Any, variables: List[Any], carry: bool, schedule: Any) 
             # `SWA` begins averages at zero, and counts the snapshots taken before as theirs.
             old.get_slot(variable, "average").assign(variable)
         return len(variables), 0
-    new = fresh_optimizer(old, schedule)
-    new._create_all_weights(variables)
-    move_factors(model.optimizer, new)
-    update_saved_config(model, new)
-    model.optimizer = new
+    successor = Successor(old, schedule)
+    successor.optimizer._create_all_weights(variables)
+    successor.hand_over(reset=True)
     return 0, len(variables)
 
 

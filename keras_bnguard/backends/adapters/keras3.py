@@ -9,10 +9,9 @@ import weakref
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from keras_bnguard.backends.interface import ArrayOperations
-from keras_bnguard.backends.optimizers.learning_rates import move_factors
+from keras_bnguard.backends.optimizers.in_place import Successor
 from keras_bnguard.backends.optimizers.renewal import (
     carry_state,
-    fresh_optimizer,
     inner_optimizer,
     strategy_scope,
     trained_variables,
@@ -134,37 +133,39 @@ class Keras3Flags(Flags):
         return sum(math.prod(int(d) for d in v.shape) for v in layer._trainable_variables)
 
 
+def _build_state(model: Any, new: Any, carry: bool) -> Tuple[int, int]:
+    old = model.optimizer
+    inner, new_inner = inner_optimizer(old), inner_optimizer(new)
+    variables = list(model.trainable_variables)
+    old_variables = trained_variables(inner) or []
+    new.build(variables)
+    carried = 0
+    if carry:
+        carried, _ = carry_state(inner, old_variables, new_inner, variables)
+        steps_taken(new_inner).assign(steps_taken(inner))
+        if new is not new_inner:
+            steps_taken(new).assign(steps_taken(old))
+            for name in ("dynamic_scale", "step_counter"):
+                source, target = getattr(old, name, None), getattr(new, name, None)
+                if source is not None and target is not None:
+                    target.assign(source)
+    return carried, len(variables) - carried
+
+
 class Keras3Optimizer(Optimizer):
     """Optimizers of Keras 3."""
+
+    build_state = staticmethod(_build_state)
 
     def renew(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:
         with strategy_scope(model):
-            return self._renew(model, carry, schedule)
-
-    def _renew(self, model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
-        old = model.optimizer
-        inner = inner_optimizer(old)
-        variables = list(model.trainable_variables)
-        old_variables = trained_variables(inner) or []
-        new = fresh_optimizer(old, schedule)
-        new.build(variables)
-        new_inner = inner_optimizer(new)
-        carried = 0
-        if carry:
-            carried, _ = carry_state(inner, old_variables, new_inner, variables)
-            steps_taken(new_inner).assign(steps_taken(inner))
-            if new is not new_inner:
-                steps_taken(new).assign(steps_taken(old))
-                for name in ("dynamic_scale", "step_counter"):
-                    source, target = getattr(old, name, None), getattr(new, name, None)
-                    if source is not None and target is not None:
-                        target.assign(source)
-        move_factors(old, new)
-        update_saved_config(model, new)
-        model.optimizer = new
-        return carried, len(variables) - carried
+            successor = Successor(model.optimizer, schedule)
+            counts = _build_state(model, successor.optimizer, carry)
+            successor.hand_over(reset=not carry)
+        update_saved_config(model)
+        return counts
 
     def iterations(self, model: Any) -> int:
         optimizer = getattr(model, "optimizer", None)

@@ -132,21 +132,20 @@ def _function_aside(optimizer: Any) -> Iterator[Optional[Any]]:
         home[name] = kept
 
 
-def update_saved_config(model: Any, new: Any) -> None:
-    """Write another kind of learning rate than `compile` was given to the config that is saved:
-    Keras would make an optimizer of the old kind, which the saved variables do not fit."""
+def update_saved_config(model: Any) -> None:
+    """Write the optimizer of now to the config that is saved, where Keras keeps what `compile`
+    was given, such as "adam", whose learning rate is another."""
     kept = getattr(getattr(model, "_compile_config", None), "config", None)
     if not isinstance(kept, dict) or kept.get("optimizer") is None:
         return
-    before, after = (
-        None if isinstance(each, (str, dict)) else learning_rate_function(_layers_of(each)[-1])
-        for each in (kept["optimizer"], new)
-    )
-    if before is after:
-        return
-    with contextlib.suppress(NotImplementedError):  # A user's schedule that has no config.
-        new.get_config()
-        kept["optimizer"] = new
+    optimizer = model.optimizer
+    try:
+        optimizer.get_config()
+    except NotImplementedError:  # A user's schedule that has no config: saved as a number.
+        function = learning_rate_function(_layers_of(optimizer)[-1])
+        now = function(optimizer.iterations) if function is not None else 0.0
+        optimizer = fresh_optimizer(optimizer, float(now))
+    kept["optimizer"] = optimizer
 
 
 def _layers_of(optimizer: Any) -> List[Any]:

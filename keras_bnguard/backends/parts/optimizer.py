@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from keras_bnguard.backends.interface import OptimizerInterface
 from keras_bnguard.backends.known_stacks import PACKAGES
-from keras_bnguard.backends.optimizers.learning_rates import Factors, put_factors, take_factors
+from keras_bnguard.backends.optimizers.learning_rates import (
+    Factors,
+    move_factors,
+    put_factors,
+    take_factors,
+)
 from keras_bnguard.backends.optimizers.renewal import (
     delayed,
     fresh_optimizer,
@@ -29,7 +34,13 @@ class Optimizer(OptimizerInterface):
 
     Args:
         values: the values interface of the same Keras.
+
+    Attributes:
+        build_state: builds another optimizer for what trains now, with the state of the model's
+            own where the third argument is True; returns the counts of `renew`.
     """
+
+    build_state: Callable[[Any, Any, bool], Tuple[int, int]]
 
     def __init__(self, values: Values) -> None:
         self._keras = values.keras
@@ -180,6 +191,15 @@ class Optimizer(OptimizerInterface):
         with strategy_scope(model):
             for learning_rate in [None, *learning_rates]:
                 fresh_optimizer(model.optimizer, learning_rate)
+
+    def put_stand_in(self, model: Any) -> None:
+        """Give a model another optimizer, of the same class, settings, factors and state."""
+        with strategy_scope(model):
+            old = model.optimizer
+            new = fresh_optimizer(old)
+            self.build_state(model, new, True)
+            move_factors(old, new)
+            model.optimizer = new
 
     def knows_exactly(self, model: Any) -> bool:
         """Return whether the optimizer has taken steps with just the variables that train now."""

@@ -57,7 +57,7 @@ class TrialTraining:
             )
             stack.callback(setattr, model, "optimizer", model.optimizer)
             stack.callback(self._sync)
-            backend.optimizer.renew(model)
+            backend.optimizer.put_stand_in(model)
             self._optimizer_state = backend.optimizer.state(model)
             # The count of steps was taken over as it is; on JAX a step would use up both.
             backend.optimizer.load_state(model, self._optimizer_state)
