@@ -13,11 +13,14 @@ import numpy as np
 from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.interface import ArrayOperations
 from keras_bnguard.backends.known_stacks import TENSORFLOW
-from keras_bnguard.backends.optimizers.in_place import Successor
-from keras_bnguard.backends.optimizers.learning_rates import innermost
+from keras_bnguard.backends.optimizers.keras2 import (
+    LOSS_SCALE,
+    build_state,
+    is_legacy,
+    renew_legacy,
+    renew_new,
+)
 from keras_bnguard.backends.optimizers.renewal import (
-    carry_state,
-    fresh_optimizer,
     inner_optimizer,
     learning_rate_function,
     strategy_scope,
@@ -119,46 +122,30 @@ class Keras2Flags(Flags):
         return int(sum(np.prod(v.shape) for v in layer._trainable_weights))
 
 
-def _build_state(model: Any, new: Any, carry: bool) -> Tuple[int, int]:
-    old = model.optimizer
-    inner, new_inner = inner_optimizer(old), inner_optimizer(new)
-    variables = list(model.trainable_variables)
-    known = getattr(inner, "_index_dict", None) or {}
-    place = {inner._var_key(v): v for v in model.variables} if known else {}
-    old_variables = [place.get(key, key) for key in known]
-    new_inner.build(variables)
-    carried = 0
-    if carry:
-        carried, _ = carry_state(inner, old_variables, new_inner, variables)
-        new_inner.iterations.assign(inner.iterations)
-        _carry_loss_scale(old, new)
-    return carried, len(variables) - carried
-
-
 class Keras2Optimizer(Optimizer):
     """The optimizers of Keras 2: those of 2.11 on, and `keras.optimizers.legacy`."""
 
-    build_state = staticmethod(_build_state)
+    build_state = staticmethod(build_state)
 
     def renew(
         self, model: Any, carry: bool = True, schedule: Optional[Any] = None
     ) -> Tuple[int, int]:
         with strategy_scope(model):
-            if _is_legacy(model.optimizer):
-                counts = _renew_legacy(model, carry, schedule)
+            if is_legacy(model.optimizer):
+                counts = renew_legacy(model, carry, schedule)
             else:
-                counts = _renew(model, carry, schedule)
+                counts = renew_new(model, carry, schedule)
         update_saved_config(model)
         return counts
 
     def put_stand_in(self, model: Any) -> None:
-        if _is_legacy(model.optimizer):
+        if is_legacy(model.optimizer):
             self.renew(model)
         else:
             super().put_stand_in(model)
 
     def check_renewable(self, model: Any, learning_rates: Sequence[Any], reset: bool) -> None:
-        if reset or not _is_legacy(model.optimizer):
+        if reset or not is_legacy(model.optimizer):
             super().check_renewable(model, learning_rates, reset)
 
     def _scheduled_learning_rate(self, optimizer: Any) -> Any:
@@ -168,7 +155,7 @@ class Keras2Optimizer(Optimizer):
 
     def _variables(self, model: Any) -> List[Any]:
         scale = getattr(model.optimizer, "_loss_scale", None)
-        found = [getattr(scale, name, None) for name in _LOSS_SCALE]
+        found = [getattr(scale, name, None) for name in LOSS_SCALE]
         return super()._variables(model) + [v for v in found if v is not None]
 
     def facts(self, model: Any) -> Optional[OptimizerFacts]:
@@ -258,74 +245,6 @@ class Keras2Values(Values):
         values = model.load_weights(os.path.join(folder, "variables", "variables"))
         values.assert_existing_objects_matched().expect_partial()
         return model
-
-
-def _is_legacy(optimizer: Any) -> bool:
-    return not hasattr(inner_optimizer(optimizer), "_build_index_dict")
-
-
-def _renew(model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
-    old = model.optimizer
-    successor = Successor(old, schedule)
-    counts = _build_state(model, successor.optimizer, carry)
-    if carry:
-        successor.hand_over(reset=False)
-    else:
-        fresh = fresh_optimizer(old)
-        successor.hand_over(reset=True)
-        _carry_loss_scale(fresh, old)
-    return counts
-
-
-def _renew_legacy(model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
-    """Optimizers of `keras.optimizers.legacy` take in variables whenever they meet them."""
-    old, variables = model.optimizer, list(model.trainable_variables)
-    if carry:
-        if schedule is not None:
-            _give_legacy(innermost(old), schedule)
-        unknown = _without_average(old, variables)
-        old._create_all_weights(variables)
-        for variable in unknown:
-            # `SWA` begins averages at zero, and counts the snapshots taken before as theirs.
-            old.get_slot(variable, "average").assign(variable)
-        return len(variables), 0
-    successor = Successor(old, schedule)
-    successor.optimizer._create_all_weights(variables)
-    successor.hand_over(reset=True)
-    return 0, len(variables)
-
-
-def _give_legacy(optimizer: Any, learning_rate: Any) -> None:
-    """Another schedule, or a float where a schedule was; that becomes a variable again."""
-    optimizer.learning_rate = learning_rate
-    if not callable(learning_rate):
-        optimizer._hypers_created = False
-        optimizer._create_hypers()
-
-
-def _without_average(optimizer: Any, variables: List[Any]) -> List[Any]:
-    """The variables that a TensorFlow Addons optimizer keeps no average of yet."""
-    if not hasattr(optimizer, "assign_average_vars"):
-        return []
-    found = []
-    for variable in variables:
-        try:
-            optimizer.get_slot(variable, "average")
-        except KeyError:
-            found.append(variable)
-    return found
-
-
-_LOSS_SCALE = ("_current_loss_scale", "_counter")
-
-
-def _carry_loss_scale(old: Any, new: Any) -> None:
-    """The dynamic scale of a LossScaleOptimizer and its counter, where there is one."""
-    before, after = getattr(old, "_loss_scale", None), getattr(new, "_loss_scale", None)
-    for name in _LOSS_SCALE:
-        source, target = getattr(before, name, None), getattr(after, name, None)
-        if source is not None and target is not None:
-            target.assign(source)
 
 
 PARTS = Parts(Keras2Graph, Keras2Flags, Keras2Optimizer, Keras2Step, Keras2Values)

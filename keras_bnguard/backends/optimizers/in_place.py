@@ -26,6 +26,10 @@ _BOOKKEEPING = (
 _TRACKED = ("_self_unconditional_checkpoint_dependencies", "_self_unconditional_dependency_names")
 """What TensorFlow saves with an object: entries refer to variables and inner optimizers."""
 
+_LEARNING_RATE = ("_learning_rate", "_current_learning_rate")
+"""A number may give way to a schedule, and the other way round. A number that stays one is the same
+variable in both optimizers."""
+
 Marks = Dict[str, Tuple[int, ...]]
 
 
@@ -129,6 +133,7 @@ def _state_names(new: Any, before: Marks, reset: bool) -> List[str]:
         for name, value in vars(new).items()
         if name in _BOOKKEEPING
         or name in _TRACKED
+        or name in _LEARNING_RATE
         or before.get(name) != _mark(value)
         or (reset and _holds_variables(value))
     ]
