@@ -154,7 +154,8 @@ class StepComparison:
         if status is Verification.VERIFIED:
             return (
                 "its call ran in inference mode, but something else in the step changed its "
-                "moving statistics"
+                "moving statistics (a step that assigns them on purpose, as that of a mean "
+                "teacher, and BN that is to be forced exclude each other)"
             )
         if status is Verification.NOT_CALLED:
             return "the step changed its moving statistics without a call that could be forced"

@@ -140,3 +140,39 @@ def test_a_network_that_is_called_twice_in_a_step_is_forced_in_both_calls():
     with bng.force_inference(model, layers="s/bn"):
         train(model)
     assert statistics(norm(model.student)) == before
+
+
+class AveragedTeacher(TwoNetworks):
+    """Each step moves all weights of the teacher towards the student's, its statistics too."""
+
+    def train_step(self, data: Any) -> Any:
+        logs = super().train_step(data)
+        for slow, fast in zip(self.teacher.weights, self.student.weights):
+            slow.assign(0.9 * slow + 0.1 * fast)
+        return logs
+
+
+@pytest.mark.skipif(r.BACKEND == "jax", reason="a step on JAX hands its state on")
+def test_the_step_of_a_mean_teacher_assigns_statistics_of_a_frozen_teacher():
+    model = AveragedTeacher(encoder("s"), encoder("t", seed=1))
+    model.teacher.trainable = False
+    before = statistics(norm(model.teacher))
+    bng.force_inference(model)
+    train(model)
+    assert statistics(norm(model.teacher)) != before
+
+
+@pytest.mark.skipif(r.BACKEND == "jax", reason="a step on JAX hands its state on")
+def test_a_step_that_assigns_statistics_that_are_forced_is_an_error_or_a_warning():
+    def averaged() -> Any:
+        model = AveragedTeacher(encoder("s"), encoder("t", seed=1))
+        model.teacher.trainable = False
+        norm(model.teacher).trainable = True  # so that it has to be forced
+        return model
+
+    bng.force_inference(model := averaged())
+    with pytest.raises(bng.InferenceNotForcedError, match="t/bn"):
+        train(model)
+    bng.force_inference(model := averaged(), on_failure="warn")
+    with pytest.warns(bng.BNGuardWarning, match="t/bn"):
+        train(model)
