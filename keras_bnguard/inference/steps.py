@@ -235,6 +235,8 @@ def _bind_make_train_function(hook: MethodHook, model: Any, method: Callable[...
         _HOOKS.add(model)  # The user may have replaced `train_step` of the class since.
         _wrap_assigned_step(model)
         made = method(*args, **kwargs)
+        if not _has_forced_step(model):
+            return made  # It was withdrawn meanwhile: a repair of a `fit` that an error ended.
         compare_first_steps(model, kept_with(model, Proof), _norms_of)
         return made if made is None else model.train_function
 
