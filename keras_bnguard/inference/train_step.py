@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_bnguard.inference.steps import hook_model_class
 from keras_bnguard.model.forced_inference import ForcesInStep
@@ -34,3 +34,7 @@ class GuardedTrainStep(ForcesInStep):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         hook_model_class(cls)
+
+    if TYPE_CHECKING:  # Of the Keras class; a subclass calls it by `super()`.
+
+        def train_step(self, *args: Any, **kwargs: Any) -> Any: ...
