@@ -97,11 +97,23 @@ def _share(old: Any, new: Any) -> List[Tuple[str, Any, Any]]:
         setattr(new, name, kept)
     places = {id(made): kept for _, kept, made in shared}
     listed = [places.get(id(variable), variable) for variable in listed]
-    if type(getattr(new, "_variables", None)) is list:
-        new._variables[:] = listed  # The tracker of Keras 3 fills this very list.
-    elif shared:
-        new._variables = listed
+    if shared:
+        _set_variables(new, listed)
     return shared
+
+
+def _set_variables(optimizer: Any, listed: List[Any]) -> None:
+    """Replace the list of variables, also where Keras 3 adds the next one and TensorFlow saves."""
+    tracker = getattr(optimizer, "_tracker", None)
+    if tracker is None:
+        optimizer._variables = listed
+        return
+    made = type(optimizer._variables)(listed)
+    vars(optimizer)["_variables"] = made
+    wanted, _ = tracker.config["variables"]
+    tracker.config["variables"] = (wanted, made)
+    if hasattr(optimizer, "_track_trackable"):
+        optimizer._track_trackable(made, name="_variables", overwrite=True)
 
 
 def _is_scalar(value: Any) -> bool:
