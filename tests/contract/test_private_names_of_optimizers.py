@@ -205,8 +205,8 @@ def test_keras_3_optimizers_find_state_by_place_and_list_variables_by_a_tracker(
     model = transfer()
     optimizer = adam()
     optimizer.build(model.trainable_variables)
-    places = [optimizer._trainable_variables_indices[id(v)] for v in model.trainable_variables]
-    assert places == list(range(len(places)))
+    places = list(optimizer._trainable_variables_indices.values())
+    assert places == list(range(len(model.trainable_variables)))
     optimizer.mine = keras.Variable(1.0)
     _, listed = optimizer._tracker.config["variables"]
     assert listed is optimizer._variables
@@ -224,6 +224,17 @@ def test_tensorflow_lists_what_it_saves_of_an_optimizer_by_name():
     assert (reference.name, reference.ref) == ("inner", holder.inner)
     assert type(reference)("inner", holder.inner) == reference
     assert holder._self_unconditional_dependency_names == {"inner": holder.inner}
+
+
+@private("_track_trackable", on=BACKEND == "tensorflow")
+def test_tensorflow_saves_another_object_under_a_name_it_has():
+    import tensorflow as tf
+
+    holder = tf.Module()
+    holder.inner = tf.Module()
+    other = tf.Module()
+    holder._track_trackable(other, name="inner", overwrite=True)
+    assert holder._self_unconditional_dependency_names == {"inner": other}
 
 
 @private("_update_step_xla _descriptor_cache", on=KERAS2)
