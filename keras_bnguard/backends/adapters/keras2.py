@@ -134,7 +134,7 @@ class Keras2Optimizer(Optimizer):
             if is_legacy(model.optimizer):
                 counts = renew_legacy(model, carry, schedule)
             else:
-                counts = renew_new(model, carry, schedule)
+                counts = renew_new(model, carry, schedule, self._package != "tf_keras")
         update_saved_config(model)
         return counts
 
