@@ -11,9 +11,6 @@ from typing import FrozenSet, Tuple
 TENSORFLOW = "tensorflow"
 TORCH = "torch"
 
-TF_KERAS = "tf_keras"
-"""Keras 2 as a package of its own, on any TensorFlow."""
-
 
 @dataclass(frozen=True)
 class KnownStack:
@@ -36,7 +33,7 @@ class KnownStack:
 
 KNOWN_STACKS: Tuple[KnownStack, ...] = (
     KnownStack("k2", "keras", 2, TENSORFLOW, "keras2"),
-    KnownStack("tfk", TF_KERAS, 2, TENSORFLOW, "keras2"),
+    KnownStack("tfk", "tf_keras", 2, TENSORFLOW, "keras2"),
     KnownStack("k3-tf", "keras", 3, TENSORFLOW, "keras3_tensorflow"),
     KnownStack("k3-jax", "keras", 3, "jax", "keras3_jax"),
     KnownStack("k3-torch", "keras", 3, TORCH, "keras3_torch"),

@@ -237,6 +237,17 @@ def test_tensorflow_saves_another_object_under_a_name_it_has():
     assert holder._self_unconditional_dependency_names == {"inner": other}
 
 
+@private("_coalesced_children", on=STACK == "tfk")
+def test_tf_keras_keeps_what_a_checkpoint_of_an_optimizer_found():
+    import tensorflow as tf
+
+    optimizer = adam()
+    assert not hasattr(optimizer, "_coalesced_children")
+    tf.train.Checkpoint(optimizer=optimizer)
+    optimizer._trackable_children()
+    assert set(optimizer._coalesced_children) >= {"_variables", "_iterations"}
+
+
 @private("_update_step_xla _descriptor_cache", on=KERAS2)
 def test_compiled_updates_of_keras_2_are_cached_by_optimizer():
     import inspect

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.interface import ArrayOperations
-from keras_bnguard.backends.known_stacks import TENSORFLOW, TF_KERAS
+from keras_bnguard.backends.known_stacks import TENSORFLOW
 from keras_bnguard.backends.optimizers.keras2 import (
     LOSS_SCALE,
     build_state,
@@ -134,7 +134,7 @@ class Keras2Optimizer(Optimizer):
             if is_legacy(model.optimizer):
                 counts = renew_legacy(model, carry, schedule)
             else:
-                counts = renew_new(model, carry, schedule, self._package != TF_KERAS)
+                counts = renew_new(model, carry, schedule)
         update_saved_config(model)
         return counts
 

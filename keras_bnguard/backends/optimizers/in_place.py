@@ -26,6 +26,9 @@ _BOOKKEEPING = (
 _TRACKED = ("_self_unconditional_checkpoint_dependencies", "_self_unconditional_dependency_names")
 """What TensorFlow saves with an object: entries refer to variables and inner optimizers."""
 
+_CHILDREN = "_coalesced_children"
+"""What tf_keras found to save with an object, kept from its first checkpoint on."""
+
 _LEARNING_RATE = ("_learning_rate", "_current_learning_rate")
 """A number may give way to a schedule, and the other way round. A number that stays one is the same
 variable in both optimizers."""
@@ -76,6 +79,7 @@ class Successor:
             for name in _state_names(new, before, reset):
                 vars(old)[name] = _redirected(name, vars(new)[name], inside)
             _drop_compiled_steps(old)
+            vars(old).pop(_CHILDREN, None)
         for name, kept, made in self._shared:
             if reset or name == "_learning_rate":
                 kept.assign(made * 1)

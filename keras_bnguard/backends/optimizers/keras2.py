@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, List, Tuple
 
 from keras_bnguard.backends.optimizers.in_place import Successor
-from keras_bnguard.backends.optimizers.learning_rates import innermost, move_factors
+from keras_bnguard.backends.optimizers.learning_rates import innermost
 from keras_bnguard.backends.optimizers.renewal import (
     carry_state,
     fresh_optimizer,
@@ -47,22 +47,9 @@ def is_legacy(optimizer: Any) -> bool:
     return not hasattr(inner_optimizer(optimizer), "_build_index_dict")
 
 
-def renew_new(model: Any, carry: bool, schedule: Any, in_place: bool) -> Tuple[int, int]:
-    """Rebuild an optimizer of Keras 2.11 and later; see `renew` of the optimizer interface.
-
-    Args:
-        model: a compiled model.
-        carry: as there.
-        schedule: as there.
-        in_place: keep the object. With tf_keras a TensorFlow checkpoint of it lacks the momenta.
-    """
+def renew_new(model: Any, carry: bool, schedule: Any) -> Tuple[int, int]:
+    """Rebuild an optimizer of Keras 2.11 and later; see `renew` of the optimizer interface."""
     old = model.optimizer
-    if not in_place:
-        new = fresh_optimizer(old, schedule)
-        counts = build_state(model, new, carry)
-        move_factors(old, new)
-        model.optimizer = new
-        return counts
     successor = Successor(old, schedule)
     counts = build_state(model, successor.optimizer, carry)
     if carry:

@@ -27,11 +27,6 @@ KERAS2 = not IS_KERAS3
 RESETS = ["carry", "reset"]
 
 
-pytestmark = pytest.mark.xfail(
-    r.STACK == "tfk", reason="tf_keras: see the known limits in docs/phases.md", strict=False
-)
-
-
 def phases(**settings: Any) -> Any:
     return [
         bng.Phase("head", train="head*", learning_rate=1e-2, epochs=1, batch_norm="follow"),
