@@ -8,10 +8,8 @@ from keras_bnguard.backends.callback_base import Hooks, ensure_model
 from keras_bnguard.backends.patches.fit_scope import (
     FitArguments,
     callback_list,
-    come_after,
-    come_before,
     fit_arguments,
-    named,
+    order_around_phases,
     put_backup_behind,
 )
 from keras_bnguard.errors import ScheduleError
@@ -114,10 +112,7 @@ class PhaseScheduler(Hooks):
         run = self._running
         listed = callback_list(self)
         if listed is not None:
-            # Where averages are in the weights between epochs, they go out before a phase begins.
-            come_after(listed, self, lambda each: named(each, "SwapEMAWeights"))
-            # It has the last word in every epoch, in whatever order the user gave the two.
-            come_before(listed, self, lambda each: named(each, "LearningRateScheduler"))
+            order_around_phases(listed, self)
         run.print_plan()
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:

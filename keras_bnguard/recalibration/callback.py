@@ -15,8 +15,8 @@ from keras_bnguard.backends.optimizers.averages import (
 )
 from keras_bnguard.backends.patches.fit_scope import (
     callback_list,
-    come_after,
     named,
+    put_in_order,
     when_fit_is_left,
 )
 from keras_bnguard.data.containers.registry import rereadable_container
@@ -134,7 +134,7 @@ class Recalibrate(Hooks):
         self._other_callbacks = []
         if listed is not None:
             self._other_callbacks = [each for each in listed.callbacks if each is not self]
-            come_after(listed, self, _may_restore_weights)
+            put_in_order(listed, self, before=_may_restore_weights)
         if self._when is When.SWAPS:
             swapped = functools.partial(_averages_swapped, weakref.ref(self))
             self._stop_watching = after_swaps(self._model, self._other_callbacks, swapped)

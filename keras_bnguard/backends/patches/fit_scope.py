@@ -15,6 +15,13 @@ from keras_bnguard.backends.call_stack import callers
 DEPTH = 40
 """How many frames are searched for the `fit` that calls a callback."""
 
+Wanted = Callable[[Any], bool]
+"""Picks callbacks."""
+
+
+def _nobody(callback: Any) -> bool:
+    return False
+
 
 @dataclass(frozen=True)
 class FitArguments:
@@ -201,40 +208,46 @@ def callback_list(callback: Any) -> Optional[Any]:
     return None
 
 
-def come_after(owner: Any, callback: Any, wanted: Callable[[Any], bool]) -> None:
-    """From the next hook on, run some callbacks of a CallbackList before `callback`.
+def put_in_order(
+    owner: Any, callback: Any, *, before: Wanted = _nobody, after: Wanted = _nobody
+) -> None:
+    """From the next hook on, run some callbacks of a CallbackList before or after `callback`.
 
     The list is replaced, not changed: a loop over it that runs now still reaches each entry once.
 
     Args:
         owner: the CallbackList.
         callback: one of its callbacks.
-        wanted: whether a callback is to run before it.
+        before: whether a callback is to run before it. Defaults to none.
+        after: whether a callback is to run after it. Defaults to none.
     """
     listed = list(owner.callbacks)
     place = next(i for i, each in enumerate(listed) if each is callback)
-    before = [each for each in listed[place + 1 :] if wanted(each)]
-    if before:
-        rest = [each for each in listed[place + 1 :] if not wanted(each)]
-        owner.callbacks = [*listed[:place], *before, callback, *rest]
+    earlier, later = listed[:place], listed[place + 1 :]
+    advanced = [each for each in later if before(each)]
+    delayed = [each for each in earlier if after(each)]
+    if advanced or delayed:
+        stay_earlier = [each for each in earlier if not after(each)]
+        stay_later = [each for each in later if not before(each)]
+        owner.callbacks = [*stay_earlier, *advanced, callback, *delayed, *stay_later]
 
 
-def come_before(owner: Any, callback: Any, wanted: Callable[[Any], bool]) -> None:
-    """From the next hook on, run some callbacks of a CallbackList after `callback`.
+def order_around_phases(owner: Any, callback: Any) -> None:
+    """Order the callbacks of a CallbackList around the one that changes phases.
 
-    The list is replaced as in `come_after`.
+    Averages that are in the weights between epochs go out before a phase begins. A
+    `LearningRateScheduler` has the last word in every epoch, in whatever order the user gave them.
 
     Args:
         owner: the CallbackList.
-        callback: one of its callbacks.
-        wanted: whether a callback is to run after it.
+        callback: changes phases.
     """
-    listed = list(owner.callbacks)
-    place = next(i for i, each in enumerate(listed) if each is callback)
-    after = [each for each in listed[:place] if wanted(each)]
-    if after:
-        rest = [each for each in listed[:place] if not wanted(each)]
-        owner.callbacks = [*rest, callback, *after, *listed[place + 1 :]]
+    put_in_order(
+        owner,
+        callback,
+        before=lambda each: named(each, "SwapEMAWeights"),
+        after=lambda each: named(each, "LearningRateScheduler"),
+    )
 
 
 def early_stopping_restores(keras_major: int, callbacks: List[Any]) -> bool:
