@@ -16,11 +16,8 @@ from keras_bnguard.backends.known_stacks import PACKAGES
 from keras_bnguard.errors import FindingError, fail_safe
 from keras_bnguard.settings import Settings
 
-if TYPE_CHECKING:  # Imported at start-up, which loads no NumPy.
-    from keras_bnguard.records.ids import LayerId
-
-
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
+    from keras_bnguard.records.ids import LayerId
     from keras_bnguard.report.report import Report
 
 

@@ -6,8 +6,6 @@ import math
 import warnings
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-import numpy as np
-
 from keras_bnguard.backends.optimizers.further import learning_rate_of_step
 from keras_bnguard.backends.optimizers.renewal import inner_optimizer
 from keras_bnguard.backends.patches.next_step import NextStep
@@ -108,15 +106,17 @@ class FirstEpoch:
         """The statistics of built BN that can change, by path."""
         values = self._snapshot.backend.values
         values.sync(self._snapshot.model)
-        wanted, found = set(paths), {}
-        for handle in self._snapshot.handles:
-            mean, variance = handle.vectors()[:2]
-            can_change = handle.settings["momentum"] not in (None, 1.0)
-            if handle.path in wanted and mean is not None and variance is not None and can_change:
-                found[handle.path] = b"".join(
-                    np.asarray(values.to_numpy(each)).tobytes() for each in (mean, variance)
-                )
-        return found
+        handles = [
+            handle
+            for handle in self._snapshot.handles
+            if handle.path in paths and handle.settings["momentum"] not in (None, 1.0)
+        ]
+        states = values.states(handles, affine=False)
+        return {
+            handle.path: state.mean.tobytes() + state.variance.tobytes()
+            for handle, state in zip(handles, states)
+            if state.mean is not None and state.variance is not None
+        }
 
 
 class _LearningRateOfStep(NextStep):

@@ -75,7 +75,9 @@ def isolated_call(
         with scope(backend, owner, values) as read:
             set_seeds(seed)
             before = [_numpy(backend, read(variable)).tobytes() for variable in variables]
-            args, kwargs = _map(arguments, lambda pair: _tensor(backend, *pair))
+            args, kwargs = _map(
+                arguments, lambda x: _tensor(backend, *x) if isinstance(x, _Pair) else x
+            )
             outputs = call(*args, **kwargs)
             after = [_numpy(backend, read(variable)).tobytes() for variable in variables]
             arrays = tuple(
@@ -99,23 +101,19 @@ def describe_tensors(backend: Any, structure: Any) -> Any:
         backend: the backend.
         structure: arguments of a call.
     """
-    if isinstance(structure, dict):
-        return {key: describe_tensors(backend, value) for key, value in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(describe_tensors(backend, value) for value in structure)
-    if not (hasattr(structure, "shape") and hasattr(structure, "dtype")):
-        return structure
-    shape = tuple(3 if d is None else int(d) for d in structure.shape)
-    return TensorSpec(shape, backend.values.dtype_of(structure))
+
+    def describe(leaf: Any) -> Any:
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            return leaf
+        shape = tuple(3 if d is None else int(d) for d in leaf.shape)
+        return TensorSpec(shape, backend.values.dtype_of(leaf))
+
+    return _map(structure, describe)
 
 
 def map_specs(structure: Any, make: Callable[[TensorSpec], Any]) -> Any:
     """Return a structure in which `make` has replaced every `TensorSpec`."""
-    if isinstance(structure, dict):
-        return {key: map_specs(value, make) for key, value in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(map_specs(value, make) for value in structure)
-    return make(structure) if isinstance(structure, TensorSpec) else structure
+    return _map(structure, lambda leaf: make(leaf) if isinstance(leaf, TensorSpec) else leaf)
 
 
 class _Pair(Tuple[np.ndarray, str]):
@@ -127,14 +125,13 @@ def with_dtype(array: np.ndarray, dtype: str) -> Any:
     return _Pair((array, dtype))
 
 
-def _map(structure: Any, make: Callable[[Any], Any]) -> Any:
-    if isinstance(structure, _Pair):
-        return make(structure)
+def _map(structure: Any, change: Callable[[Any], Any]) -> Any:
+    """A structure of dicts, lists and tuples with each leaf changed; a `_Pair` is a leaf."""
     if isinstance(structure, dict):
-        return {key: _map(value, make) for key, value in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(_map(value, make) for value in structure)
-    return structure
+        return {key: _map(value, change) for key, value in structure.items()}
+    if isinstance(structure, (list, tuple)) and not isinstance(structure, _Pair):
+        return type(structure)(_map(value, change) for value in structure)
+    return change(structure)
 
 
 def _can_be_stateless(backend: Any, owner: Any) -> bool:
