@@ -93,7 +93,7 @@ class DomainShift(Rule):
                 "measure which is better, and recompute the statistics if they are:\n"
                 + indent(
                     "print(bng.advise(model, (x, y)))\n"
-                    'bng.recalibrate(model, x, select="*")      # then train with BN frozen'
+                    'bng.recalibrate(model, x, layers="*")      # then train with BN frozen'
                 )
             ),
             evidence={

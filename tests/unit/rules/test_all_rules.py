@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import keras_bnguard as bng
 from keras_bnguard.records import Facts, Severity, SkipKind, Trigger
 from keras_bnguard.rules import ALL_RULES, BY_CODE
 from keras_bnguard.rules.base import HEADINGS, ExpensiveFact, RepairAction, Rule, parameters
@@ -219,6 +220,17 @@ def test_a_violation_names_layers_and_a_fix_and_can_be_pickled(rule):
         assert len(set(violation.layers)) == len(violation.layers)
         assert violation.evidence
         assert pickle.loads(pickle.dumps(violation)) == violation
+
+
+@every_rule
+def test_a_fix_calls_this_package_with_arguments_that_it_takes(rule):
+    for violation in all_violations(rule):
+        for node in ast.walk(code_of(violation.fix)):
+            called = getattr(node, "func", None)
+            if not isinstance(called, ast.Attribute) or ast.unparse(called.value) != "bng":
+                continue
+            signature = inspect.signature(getattr(bng, called.attr))
+            signature.bind_partial(*node.args, **{each.arg: each.value for each in node.keywords})
 
 
 def test_the_rules_on_unchanged_statistics_need_observable_calls():
