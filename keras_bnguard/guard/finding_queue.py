@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import List, Mapping, Sequence, Tuple
+from typing import Collection, List, Mapping, Sequence, Tuple
 
 from keras_bnguard.records import Finding
 
@@ -35,6 +35,17 @@ class FindingQueue:
         """
         self._all = [
             replace(finding, repaired=done[finding.code]) if finding.code in done else finding
+            for finding in self._all
+        ]
+
+    def mark_unrepaired(self, codes: Collection[str]) -> None:
+        """Note that what was done about findings did not work.
+
+        Args:
+            codes: their codes.
+        """
+        self._all = [
+            replace(finding, repaired=None) if finding.code in codes else finding
             for finding in self._all
         ]
 

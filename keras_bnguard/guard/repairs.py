@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from keras_bnguard.inference.force_inference import force_inference
 from keras_bnguard.model.forced_inference import forces_in_step
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.transition import put_flags_into_effect
-from keras_bnguard.records import Finding
+from keras_bnguard.records import Finding, OnFailure, Verification
 from keras_bnguard.records.ids import TrainableFlags
 from keras_bnguard.rules.base import RepairAction
 from keras_bnguard.rules.evaluate import repair_of
@@ -26,7 +26,8 @@ class Repairs:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._undo: List[Callable[[], Any]] = []
+        self._forced: Optional[force_inference] = None
+        self._forced_for: Tuple[str, ...] = ()
 
     def make(
         self, findings: Sequence[Finding], snapshot: ModelSnapshot, wanted: TrainableFlags
@@ -51,7 +52,8 @@ class Repairs:
             how = put_flags_into_effect(snapshot, wanted)
             done.update(dict.fromkeys(by_action[RepairAction.PUT_FLAGS_INTO_EFFECT], how))
         if by_action[RepairAction.FORCE_INFERENCE] and not forces_in_step(self._model):
-            self._undo.append(force_inference(self._model).release)
+            self._forced = force_inference(self._model, on_failure=OnFailure.NOTE)
+            self._forced_for = tuple(by_action[RepairAction.FORCE_INFERENCE])
             done.update(by_action[RepairAction.FORCE_INFERENCE])
         step = snapshot.backend.step
         if done and not step.has_train_function(self._model):
@@ -60,5 +62,16 @@ class Repairs:
 
     def undo(self) -> None:
         """End what was forced on the model; safe to call twice."""
-        while self._undo:
-            self._undo.pop()()
+        if self._forced is not None:
+            self._forced.release()
+
+    def failed(self) -> Dict[str, str]:
+        """Findings that forced inference did not repair, as a BN does not run in it.
+
+        Returns:
+            Code -> what was tried; each code once.
+        """
+        known = {} if self._forced is None else self._forced.verified
+        paths = [path for path, status in known.items() if status is Verification.FAILED]
+        codes, self._forced_for = (self._forced_for, ()) if paths else ((), self._forced_for)
+        return dict.fromkeys(codes, f"not repaired, {', '.join(paths)} cannot be forced")

@@ -13,6 +13,7 @@ from keras_bnguard.guard.run_kinds import RunKind
 from keras_bnguard.guard.tracking.drift_history import DriftHistory
 from keras_bnguard.guard.tracking.trackers import Trackers
 from keras_bnguard.guard.training_listener import TrainingListener
+from keras_bnguard.inference.steps import verification_of
 from keras_bnguard.model.expected_mode import modes
 from keras_bnguard.recalibration.weight_averages import WeightAverageTracker
 from keras_bnguard.records import (
@@ -81,6 +82,7 @@ class MonitoredRun:
 
     def report(self) -> Report:
         """What is known so far."""
+        self._note_forced()
         inventory = self.trackers.snapshot.inventory
         return Report(
             model=inventory.model,
@@ -184,6 +186,7 @@ class MonitoredRun:
         between = moment.kind is MomentKind.BATCH_END
         evaluator, trackers = self._evaluator, self.trackers
         trackers.step.raise_error()
+        self._note_forced()
         often = evaluator.kind.reads_compiled(len(self._drift))
         values = self._reading.read(trackers, between or often)
         self._note_progress(moment, steps, trained_elsewhere)
@@ -256,6 +259,15 @@ class MonitoredRun:
         compiled = trackers.snapshot.backend.flags.compiled(self.model)
         trackers.trainable.compile(compiled)
         trackers.snapshots.note_repair()
+
+    def _note_forced(self) -> None:
+        """Take what is known of forced inference by now."""
+        self.trackers.snapshot.note_verification(verification_of(self.model))
+        failed = {} if self._repairs is None else self._repairs.failed()
+        if failed:
+            done = [line for line in self._done if line.split(":", 1)[0] not in failed]
+            self._done = done + [f"{code}: {how}" for code, how in sorted(failed.items())]
+            self.findings.mark_unrepaired(failed)
 
     def note_recalibration(self, line: str) -> bool:
         """Keep what a `Recalibrate` of the same `fit` did; return whether the run is over."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from keras_bnguard.backends.live_objects import living_models
 from keras_bnguard.backends.patches.inference_mode import CallStarts, ForcedInference
@@ -27,7 +27,7 @@ from keras_bnguard.model.forced_inference import (
 )
 from keras_bnguard.model.kept import find_kept, forget, kept_with
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
-from keras_bnguard.records import OnFailure
+from keras_bnguard.records import OnFailure, Verification
 
 
 class ForcedStep:
@@ -121,6 +121,12 @@ def forced_paths(model: Any) -> Tuple[str, ...]:
     return tuple(dict.fromkeys((*forced_in_step(model), *in_blocks)))
 
 
+def verification_of(model: Any) -> Mapping[str, Verification]:
+    """What is known of each BN that a model's step forces, by path."""
+    proof = find_kept(model, Proof)
+    return {} if proof is None else proof.status
+
+
 def hook_model_class(cls: type) -> None:
     """Hook a class whose models always force; for good.
 
@@ -129,6 +135,8 @@ def hook_model_class(cls: type) -> None:
     """
     for name, bind in _BINDS.items():
         hook_method(cls, name, bind)
+    for name in ("fit", "train_on_batch"):
+        hook_method(cls, name, _bind_training)
 
 
 def renew_steps(
@@ -241,6 +249,15 @@ def _bind_make_train_function(hook: MethodHook, model: Any, method: Callable[...
         return made if made is None else model.train_function
 
     return make_train_function
+
+
+def _bind_training(hook: MethodHook, model: Any, method: Callable[..., Any]) -> Any:
+    @functools.wraps(method)
+    def train(*args: Any, **kwargs: Any) -> Any:
+        refuse_graph_mode(backend_for(model))
+        return method(*args, **kwargs)
+
+    return train
 
 
 _BINDS = {"train_step": _bind_train_step, "make_train_function": _bind_make_train_function}

@@ -14,6 +14,7 @@ from keras_bnguard.records import (
     NormLayer,
     RunMode,
     Stack,
+    Verification,
 )
 
 
@@ -52,7 +53,7 @@ def will_run(norm: NormLayer, stack: Stack) -> RunMode:
         norm: the BN.
         stack: the Keras and backend it belongs to.
     """
-    if norm.forced_inference:
+    if norm.forced_inference and norm.verification is not Verification.FAILED:
         return RunMode.INFERENCE
     behaviour = norm.behaviour
     if behaviour is not None and not behaviour.trainable_updates:
@@ -116,9 +117,17 @@ def modes(inventory: Inventory) -> Tuple[Mode, ...]:
                 momentum=norm.momentum,
                 at_default=norm.at_default,
                 forced_inference=norm.forced_inference,
+                verification=norm.verification if norm.forced_inference else None,
             )
         )
     return tuple(rows)
+
+
+def _under_false(norm: NormLayer) -> bool:
+    """Whether a `training=False` around every call counts more than what is written at it."""
+    return bool(norm.calls) and all(
+        call.training is False or call.inside_false for call in norm.calls
+    )
 
 
 def norms_to_force(
@@ -127,6 +136,8 @@ def norms_to_force(
     """Paths of BN that should run in inference mode but would not by themselves.
 
     Built-in BN whose own flag is False is not among them: every Keras runs it in inference mode.
+    A BN that is called with `training=True` inside a graph that is called with `training=False`
+    is among them on Keras 3, which passes the outer value on.
 
     Args:
         norms: the BN.
@@ -135,6 +146,10 @@ def norms_to_force(
     paths = []
     for norm in norms:
         expected, _ = expected_mode(norm, calls.get(norm.path))
-        if expected is ExpectedMode.INFERENCE and (norm.trainable or not norm.builtin):
+        if expected is ExpectedMode.TRAINING:
+            forced = _under_false(norm)
+        else:
+            forced = norm.trainable or not norm.builtin
+        if forced:
             paths.append(norm.path)
     return tuple(paths)

@@ -16,6 +16,7 @@ from keras_bnguard.records import (
     Inventory,
     NormLayer,
     SharedNorm,
+    Verification,
 )
 from keras_bnguard.records.ids import LayerId, TrainableFlags, layer_id
 from keras_bnguard.selectors import Selectors, select
@@ -101,6 +102,19 @@ class ModelSnapshot:
             for norm in self.inventory.norms
         )
         self._inventory = replace(self._inventory, guarded=self._inventory.guarded or in_step)
+
+    def note_verification(self, known: Mapping[str, Verification]) -> None:
+        """Note what is known of BN that are forced.
+
+        Args:
+            known: by path; what was known of others stays.
+        """
+        norms = self.inventory.norms
+        if all(known.get(n.path, n.verification) is n.verification for n in norms):
+            return
+        self._replace_norms(
+            replace(norm, verification=known.get(norm.path, norm.verification)) for norm in norms
+        )
 
     def set_initial_defaults(self, at_default: Mapping[str, Optional[bool]]) -> None:
         """Put right which BN began with default statistics, after steps have changed them.

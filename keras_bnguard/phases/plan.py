@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Collection, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 from keras_bnguard.errors import ScheduleError
+from keras_bnguard.model.forced_inference import forces_in_step
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.fields import BatchNormMode
 from keras_bnguard.phases.learning_rates import Cell, learning_rate_factors
@@ -126,6 +127,15 @@ def _batch_norm_modes(
 ) -> Tuple[List[str], List[str]]:
     """Paths of BN to force into inference mode, and of BN in training mode."""
     forced, training = [], []
+    written = _written_false(snapshot)
+    obeyed = snapshot.inventory.stack.behaviour.graph_false_honoured
+    if phase.batch_norm is BatchNormMode.TRAIN and obeyed and written:
+        path, owner = next(iter(written.items()))
+        raise ScheduleError(
+            f'phase {phase.name!r}: batch_norm="train" cannot put {path} into training mode, as '
+            f"the graph calls {owner} with training=False. Build the model without it, or choose "
+            "another batch_norm."
+        )
     for handle in snapshot.handles:
         path = handle.path
         if phase.batch_norm is BatchNormMode.TRAIN:
@@ -140,7 +150,19 @@ def _batch_norm_modes(
             forced.append(path)
         else:
             training.append(path)
+    if obeyed or forced or forces_in_step(snapshot.model):
+        # A step that forces obeys what the graph has written, on every Keras.
+        training = [path for path in training if path not in written]
     return forced, training
+
+
+def _written_false(snapshot: ModelSnapshot) -> Dict[str, str]:
+    """BN that graphs call with `training=False` only: path -> path of the layer so called."""
+    return {
+        norm.path: norm.calls[0].owner
+        for norm in snapshot.inventory.norms
+        if norm.calls and all(call.training is False or call.inside_false for call in norm.calls)
+    }
 
 
 def _check_nothing_frozen_from_outside(

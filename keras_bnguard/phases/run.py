@@ -21,6 +21,7 @@ from keras_bnguard.phases.resuming.pretrained import finish, pretrained_at_start
 from keras_bnguard.phases.resuming.resumption import Resumption
 from keras_bnguard.phases.state import ScheduleState
 from keras_bnguard.phases.transition import Transition
+from keras_bnguard.records import OnFailure
 
 
 class PhaseRun:
@@ -32,6 +33,7 @@ class PhaseRun:
         arguments: of `fit`.
         file: where the state is kept, None for nowhere.
         verbose: print the plan, and one line per transition.
+        on_failure: what happens where a BN that is forced does not run in inference mode.
 
     Attributes:
         state: where the schedule is.
@@ -48,6 +50,7 @@ class PhaseRun:
         arguments: FitArguments,
         file: Optional[StateFile],
         verbose: bool,
+        on_failure: OnFailure,
     ) -> None:
         self._snapshot = snapshot
         self._phases = phases
@@ -57,7 +60,7 @@ class PhaseRun:
         self._resumption = Resumption(snapshot, phases, file, backup_of(arguments))
         pretrained = self._resumption.pretrained()
         plan = make_plan(snapshot, phases, pretrained)
-        self.state = ScheduleState(snapshot, plan, sorted(pretrained))
+        self.state = ScheduleState(snapshot, plan, sorted(pretrained), on_failure)
         self._resumption.adapt(plan)
         check_fit(snapshot, phases, arguments)
         warn_of_unreached_phases(self.state.plan, arguments.epochs)

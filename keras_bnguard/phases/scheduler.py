@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from keras_bnguard.backends.callback_base import Hooks, ensure_model
-from keras_bnguard.backends.patches.fit_scope import (
-    FitArguments,
-    callback_list,
-    fit_arguments,
-    order_around_phases,
-    put_backup_behind,
-)
+from keras_bnguard.backends.patches import fit_scope
 from keras_bnguard.errors import ScheduleError
+from keras_bnguard.inference.proof import parse_on_failure
 from keras_bnguard.phases.builders import Epochs, fine_tune, gradual
 from keras_bnguard.phases.checks import built_model, ready_model
 from keras_bnguard.phases.fields import BatchNormMode, OptimizerState
@@ -21,6 +16,7 @@ from keras_bnguard.phases.phase import Phase, check_phases
 from keras_bnguard.phases.resuming.point import folder_path, state_file_of
 from keras_bnguard.phases.run import PhaseRun, dry_run
 from keras_bnguard.phases.yaml import from_yaml, to_yaml
+from keras_bnguard.records import OnFailure
 from keras_bnguard.report.phase_plot import plot_phases
 from keras_bnguard.report.phase_text import phase_lines
 
@@ -45,6 +41,7 @@ class PhaseScheduler(Hooks):
             backup nothing is kept.
         verbose: 1 prints the plan at the start and one line per transition, 0 nothing.
             Defaults to 1.
+        on_failure: as in `force_inference`, for BN that a phase forces. Defaults to "raise".
 
     A `BackupAndRestore` of the same `fit` runs after the scheduler, wherever it is in the list.
     When `fit` ends, the flags and the optimizer of the last phase stay on the model; forced
@@ -63,6 +60,7 @@ class PhaseScheduler(Hooks):
             a compiled LearningRateSchedule would override, an uncompiled or unbuilt model, an
             optimizer without a learning rate of its own (MultiOptimizer).
         SelectorError: `train` matches no layer; names the phase and lists near misses.
+        InferenceNotForcedError: a BN does not run in inference mode (`on_failure`).
 
     Example:
         model.fit(x, y, epochs=15, callbacks=[bng.PhaseScheduler([
@@ -77,6 +75,8 @@ class PhaseScheduler(Hooks):
         optimizer_state: str = OptimizerState.CARRY,
         state: Any = None,
         verbose: int = 1,
+        *,
+        on_failure: str = OnFailure.RAISE,
     ) -> None:
         super().__init__()
         self.phases: Tuple[Phase, ...] = check_phases(phases)
@@ -84,6 +84,7 @@ class PhaseScheduler(Hooks):
         self._optimizer_state = OptimizerState.parse(optimizer_state, "optimizer_state")
         self._state_folder = None if state is None else folder_path(state)
         self._verbose = verbose
+        self._on_failure = parse_on_failure(on_failure)
         self._run: Optional[PhaseRun] = None
         self._run_is_new = False
         if any(phase.warmup for phase in self.phases):
@@ -96,8 +97,8 @@ class PhaseScheduler(Hooks):
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
-        put_backup_behind(self)
-        arguments = fit_arguments(self._model)
+        fit_scope.put_backup_behind(self)
+        arguments = fit_scope.fit_arguments(self._model)
         if arguments is not None:
             self._prepare(arguments, inside=False)
 
@@ -105,15 +106,12 @@ class PhaseScheduler(Hooks):
         if not self._run_is_new:
             # The CallbackList was made outside of `fit`, or is used again.
             ensure_model(self)
-            self._run, arguments = None, fit_arguments(self._model)
+            self._run, arguments = None, fit_scope.fit_arguments(self._model)
             if arguments is not None:
                 self._prepare(arguments, inside=True)
         self._run_is_new = False
-        run = self._running
-        listed = callback_list(self)
-        if listed is not None:
-            order_around_phases(listed, self)
-        run.print_plan()
+        fit_scope.order_around_phases(self)
+        self._running.print_plan()
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         self._running.epoch_begins(epoch)
@@ -136,7 +134,7 @@ class PhaseScheduler(Hooks):
             raise ScheduleError("PhaseScheduler works inside model.fit only, not in another loop.")
         return self._run
 
-    def _prepare(self, arguments: FitArguments, inside: bool) -> None:
+    def _prepare(self, arguments: fit_scope.FitArguments, inside: bool) -> None:
         """Resolve the plan and enter the phase training begins in, before any other hook.
 
         `inside`: the train function exists already, so it is made again at once.
@@ -150,7 +148,8 @@ class PhaseScheduler(Hooks):
             )
         phases = tuple(phase.resolved(self._optimizer_state) for phase in self.phases)
         file = state_file_of(arguments, self._state_folder)
-        run = PhaseRun(ready_model(self._model), phases, arguments, file, bool(self._verbose))
+        snapshot, verbose = ready_model(self._model), bool(self._verbose)
+        run = PhaseRun(snapshot, phases, arguments, file, verbose, self._on_failure)
         run.begin(inside)
         self._run, self._run_is_new = run, True
 

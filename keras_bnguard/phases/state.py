@@ -14,6 +14,7 @@ from keras_bnguard.phases.resuming.changes import Adapted, shown
 from keras_bnguard.phases.resuming.checkpoint import LearningRateState, SavedState
 from keras_bnguard.phases.transition import Transition
 from keras_bnguard.phases.warmup import Warmup
+from keras_bnguard.records import OnFailure
 
 
 class ScheduleState:
@@ -32,7 +33,13 @@ class ScheduleState:
         transition: what puts phases into effect on the model.
     """
 
-    def __init__(self, snapshot: ModelSnapshot, plan: Plan, pretrained: Sequence[str]) -> None:
+    def __init__(
+        self,
+        snapshot: ModelSnapshot,
+        plan: Plan,
+        pretrained: Sequence[str],
+        on_failure: OnFailure = OnFailure.RAISE,
+    ) -> None:
         self._snapshot = snapshot
         self._pretrained = tuple(pretrained)
         self._schedule_start = 0
@@ -41,7 +48,7 @@ class ScheduleState:
         self.cursor = PhaseCursor()
         self.best = BestWeights(snapshot)
         self.warmup = Warmup(snapshot)
-        self.transition = Transition(snapshot)
+        self.transition = Transition(snapshot, on_failure)
 
     @property
     def phase(self) -> Phase:

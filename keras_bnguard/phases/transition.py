@@ -12,6 +12,7 @@ from keras_bnguard.model.kept import find_kept, forget, kept_with
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.plan import Plan, PlannedPhase
+from keras_bnguard.records import OnFailure
 from keras_bnguard.records.ids import TrainableFlags, layer_id
 
 
@@ -25,9 +26,11 @@ class _PhaseForcing:
     def __init__(self) -> None:
         self._handle: Optional[force_inference] = None
 
-    def force(self, model: Any, layers: Set[int]) -> None:
+    def force(self, model: Any, layers: Set[int], on_failure: OnFailure) -> None:
         """Force the layers with these ids."""
-        self._handle = force_inference(model, layers=lambda layer: id(layer) in layers)
+        self._handle = force_inference(
+            model, layers=lambda layer: id(layer) in layers, on_failure=on_failure
+        )
 
     def release(self) -> None:
         """Release them; no-op where nothing is forced."""
@@ -73,10 +76,13 @@ class Transition:
 
     Args:
         snapshot: the model, built and compiled.
+        on_failure: what happens where a BN that is forced does not run in inference mode.
+            Defaults to an error.
     """
 
-    def __init__(self, snapshot: ModelSnapshot) -> None:
+    def __init__(self, snapshot: ModelSnapshot, on_failure: OnFailure = OnFailure.RAISE) -> None:
         self._snapshot = snapshot
+        self._on_failure = on_failure
 
     def apply(
         self,
@@ -161,7 +167,7 @@ class Transition:
         layers = {id(handle.layer) for handle in self._snapshot.handles if handle.path in paths}
         if layers:
             model = self._snapshot.model
-            kept_with(model, _PhaseForcing).force(model, layers)
+            kept_with(model, _PhaseForcing).force(model, layers, self._on_failure)
 
     def make_optimizer(
         self, carry: bool, learning_rate: Optional[float], schedule: Optional[Any]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Optional, Tuple
 
+from keras_bnguard.records.modes import Verification
 from keras_bnguard.records.stack import BUILTIN, NormBehaviour, Stack
 
 
@@ -18,12 +19,15 @@ class GraphCall:
         owner: path of the layer whose call carries that value.
         order: position in execution order, for comparisons inside one inventory.
         source: "file.py:41" of the call that carries the value. Defaults to None: unknown.
+        inside_false: whether a call around it was written with `training=False`, which counts
+            for all calls inside where a step obeys it. Defaults to False.
     """
 
     training: Optional[bool]
     owner: str
     order: int
     source: Optional[str] = None
+    inside_false: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ class NormLayer:
         flag_source: "file.py:41" where its flag, or that of a frozen layer around it, was last
             set; None where unknown.
         graph_context: what surrounds it in the graphs that call it.
+        verification: what is known of its forced inference; None where it is not known.
     """
 
     path: str
@@ -158,6 +163,7 @@ class NormLayer:
     wrapper: str = ""
     flag_source: Optional[str] = None
     graph_context: GraphContext = GraphContext()
+    verification: Optional[Verification] = None
 
     @property
     def frozen(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
 from keras_bnguard.records.enums import TextEnum
-from keras_bnguard.records.modes import ExpectedMode, RunMode
+from keras_bnguard.records.modes import ExpectedMode, RunMode, Verification
 from keras_bnguard.records.moments import TRAIN_START, Moment
 
 
@@ -139,6 +139,8 @@ class Mode:
         at_default: whether the moving mean is 0 and the moving variance is 1 in every channel;
             None while it is not built.
         forced_inference: whether this package forces it into inference mode. Defaults to False.
+        verification: what is known of its forced inference; None for BN that are not forced, and
+            before training. Defaults to None.
     """
 
     path: str
@@ -151,6 +153,7 @@ class Mode:
     momentum: Optional[float]
     at_default: Optional[bool]
     forced_inference: bool = False
+    verification: Optional[Verification] = None
 
 
 @dataclass(frozen=True)

@@ -163,4 +163,5 @@ def _cells(mode: Mode) -> Tuple[object, ...]:
         str(mode.momentum),
         mode.at_default,
         mode.forced_inference,
+        mode.verification,
     )

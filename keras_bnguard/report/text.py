@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import replace
 from typing import List, Sequence, Set
 
-from keras_bnguard.records import Finding, Mode, OutcomeStatus, WeightCounts
+from keras_bnguard.records import Finding, Mode, OutcomeStatus, Verification, WeightCounts
 from keras_bnguard.report.grouping import (
     ModeRows,
     grouped,
@@ -174,13 +174,23 @@ def mode_table(report: Report) -> str:
     return _table(report, fold=False)
 
 
+_FORCED = {
+    None: " (forced)",
+    Verification.NOT_CALLED: " (forced)",
+    Verification.NOT_MEASURED: " (forced)",
+    Verification.VERIFIED: " (forced, verified)",
+    Verification.UNCHANGED: " (forced, unchanged)",
+    Verification.FAILED: " (forcing failed)",
+}
+
+
 def mode_cells(mode: Mode) -> Sequence[str]:
     """The cells of a row of the mode table after the path."""
     return (
         "trainable" if mode.trainable else "frozen",
         mode.expected.value,
         mode.will.value
-        + (" (forced)" if mode.forced_inference else "")
+        + (_FORCED[mode.verification] if mode.forced_inference else "")
         + ("" if mode.agrees else " <--"),
         "-" if mode.momentum is None else f"{mode.momentum:g}",
         {True: "default", False: "trained", None: "not built"}[mode.at_default],

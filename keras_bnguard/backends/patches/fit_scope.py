@@ -232,16 +232,18 @@ def put_in_order(
         owner.callbacks = [*stay_earlier, *advanced, callback, *delayed, *stay_later]
 
 
-def order_around_phases(owner: Any, callback: Any) -> None:
-    """Order the callbacks of a CallbackList around the one that changes phases.
+def order_around_phases(callback: Any) -> None:
+    """Order the callbacks of the CallbackList that calls this one, which changes phases.
 
     Averages that are in the weights between epochs go out before a phase begins. A
     `LearningRateScheduler` has the last word in every epoch, in whatever order the user gave them.
 
     Args:
-        owner: the CallbackList.
         callback: changes phases.
     """
+    owner = callback_list(callback)
+    if owner is None:
+        return
     put_in_order(
         owner,
         callback,
