@@ -7,7 +7,9 @@ from typing import Any, Collection, Optional, Sequence
 
 from keras_bnguard.backends.optimizers.further import COMPILED, FurtherOptimizers
 from keras_bnguard.backends.patches.fit_scope import FitArguments
+from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import BNGuardWarning, ScheduleError
+from keras_bnguard.inference.steps import refuse_graph_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.phase import Phase
@@ -20,7 +22,9 @@ def ready_model(model: Any) -> ModelSnapshot:
     Raises:
         ScheduleError: it is not compiled or not built, or its optimizer has no learning rate of
             its own.
+        UnsupportedModelError: TensorFlow runs in graph mode.
     """
+    refuse_graph_mode(backend_for(model))
     if getattr(model, "optimizer", None) is None:
         raise ScheduleError(
             "PhaseScheduler needs a compiled model: call model.compile(...) before fit."
