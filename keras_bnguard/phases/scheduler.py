@@ -25,7 +25,7 @@ class PhaseScheduler(Hooks):
     """Keras callback that runs a whole freeze / unfreeze schedule in one `fit`.
 
     At the start of each phase it sets `trainable` of every layer, forces BN into inference mode
-    as the phase wants it, makes an optimizer for the weights that train now, sets the learning
+    as the phase wants it, has the optimizer update the weights that train now, sets the learning
     rate, and makes a new train function. Metrics, History, the progress bar and other callbacks
     go on. BN with trained statistics at the start of training runs in inference mode in all
     phases, unless a phase asks for something else; the BN of a new head trains.
@@ -75,7 +75,6 @@ class PhaseScheduler(Hooks):
         optimizer_state: str = OptimizerState.CARRY,
         state: Any = None,
         verbose: int = 1,
-        *,
         on_failure: str = OnFailure.RAISE,
     ) -> None:
         super().__init__()
@@ -171,6 +170,7 @@ class PhaseScheduler(Hooks):
         optimizer_state: str = OptimizerState.CARRY,
         state: Any = None,
         verbose: int = 1,
+        on_failure: str = OnFailure.RAISE,
     ) -> PhaseScheduler:
         """A scheduler made from the architecture: the head, then the backbone from the top.
 
@@ -196,6 +196,7 @@ class PhaseScheduler(Hooks):
             optimizer_state: see the class. Defaults to "carry".
             state: see the class. Defaults to None.
             verbose: see the class. Defaults to 1.
+            on_failure: see the class. Defaults to "raise".
 
         Raises:
             ScheduleError: nothing lies outside the backbone, or the phases would never end.
@@ -205,7 +206,7 @@ class PhaseScheduler(Hooks):
             model, backbone, stages, epochs, head_learning_rate, learning_rate, decay, patience,
             monitor, batch_norm, layer_decay,
         )  # fmt: skip
-        return cls(phases, optimizer_state, state, verbose)
+        return cls(phases, optimizer_state, state, verbose, on_failure)
 
     @classmethod
     def fine_tune(
@@ -222,6 +223,7 @@ class PhaseScheduler(Hooks):
         optimizer_state: str = OptimizerState.CARRY,
         state: Any = None,
         verbose: int = 1,
+        on_failure: str = OnFailure.RAISE,
     ) -> PhaseScheduler:
         """The classic two phases: the head first, then everything at a tenth or less.
 
@@ -237,6 +239,7 @@ class PhaseScheduler(Hooks):
             optimizer_state: see the class. Defaults to "carry".
             state: see the class. Defaults to None.
             verbose: see the class. Defaults to 1.
+            on_failure: see the class. Defaults to "raise".
 
         Raises:
             ScheduleError: nothing lies outside the backbone, or `factor` is above 0.1.
@@ -245,7 +248,7 @@ class PhaseScheduler(Hooks):
         phases = fine_tune(
             model, head_epochs, base_lr, epochs, backbone, factor, batch_norm, layer_decay
         )
-        return cls(phases, optimizer_state, state, verbose)
+        return cls(phases, optimizer_state, state, verbose, on_failure)
 
     @classmethod
     def from_yaml(
@@ -255,6 +258,7 @@ class PhaseScheduler(Hooks):
         optimizer_state: str = OptimizerState.CARRY,
         state: Any = None,
         verbose: int = 1,
+        on_failure: str = OnFailure.RAISE,
     ) -> PhaseScheduler:
         """A scheduler from YAML text or the path of a YAML file, read safely.
 
@@ -263,12 +267,13 @@ class PhaseScheduler(Hooks):
             optimizer_state: see the class. Defaults to "carry".
             state: see the class. Defaults to None.
             verbose: see the class. Defaults to 1.
+            on_failure: see the class. Defaults to "raise".
 
         Raises:
             ScheduleError: the text is no schedule; names file and line.
             MissingExtraError: PyYAML is not installed.
         """
-        return cls(from_yaml(source), optimizer_state, state, verbose)
+        return cls(from_yaml(source), optimizer_state, state, verbose, on_failure)
 
     def to_yaml(self) -> str:
         """The phases as YAML; `from_yaml` reads them back equal.

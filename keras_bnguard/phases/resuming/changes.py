@@ -76,6 +76,7 @@ SCHEDULER_RULES: Mapping[str, str] = {
     "optimizer_state": "as `optimizer_state` of the phases without one of their own",
     "state": "not compared: the folder may have been moved",
     "verbose": "not compared",
+    "on_failure": "not compared",
 }
 """By argument of `PhaseScheduler`."""
 

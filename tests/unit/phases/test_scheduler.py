@@ -11,7 +11,7 @@ from keras_bnguard.phases import builders
 from keras_bnguard.phases.phase import Phase
 from keras_bnguard.phases.scheduler import PhaseScheduler
 
-OWN = ["optimizer_state", "state", "verbose"]
+OWN = ["optimizer_state", "state", "verbose", "on_failure"]
 
 
 def parameters(function):
