@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
+from keras_bnguard.backends.values.kept_random_states import (
+    read_random_states,
+    write_random_states,
+)
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.best_weights import BestWeights
@@ -121,6 +125,7 @@ class ScheduleState:
             optimizer=backend.optimizer.state(model),
             random=[backend.values.to_numpy(v) for v in backend.values.random_variables(model)],
             best=self.best.arrays,
+            generators=read_random_states(backend),
         )
 
     def restore(self, adapted: Adapted) -> None:
@@ -147,6 +152,7 @@ class ScheduleState:
         if [tuple(v.shape) for v in seeds] == [value.shape for value in saved.random]:
             for variable, value in zip(seeds, saved.random):
                 variable.assign(value)
+        write_random_states(backend, saved.generators)
         learning_rate = self._learning_rate if new else previous.value
         if learning_rate is not None:
             backend.optimizer.set_learning_rate(model, learning_rate)

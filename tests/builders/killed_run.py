@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 import traceback
@@ -48,6 +49,14 @@ class KillsItself(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class DrawsFromEverything(keras.callbacks.Callback):
+    """Adds a number of Python's and one of NumPy's global generator to the weights."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        noise = 1e-3 * (random.random() + np.random.random())
+        self.model.set_weights([value + noise for value in self.model.get_weights()])
+
+
 def phases(case: str) -> List[bng.Phase]:
     """Counts in the first, a plateau with warm-up and restored weights in the second."""
     return [
@@ -81,7 +90,10 @@ def train(folder: Path, case: str, step: Optional[int]) -> Tuple[Any, Any, Kills
     listed = [backup, schedule] if "after" in case else [schedule, backup]
     log = keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True)
     x, y = r.data(seed=1)
-    r.fit(model, EPOCHS, [*listed, log, kills], validation_data=(x, y))
+    draws = [DrawsFromEverything()] if "random" in case else []
+    # Keras 2 orders the rows by a state of TensorFlow that nobody can read.
+    shuffle = "random" in case and IS_KERAS3
+    r.fit(model, EPOCHS, [*listed, *draws, log, kills], validation_data=(x, y), shuffle=shuffle)
     return model, schedule, kills
 
 

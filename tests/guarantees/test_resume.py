@@ -100,6 +100,11 @@ def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(tmp_path, ru
     check_kills(runs, tmp_path, "Adam", KILLS)
 
 
+def test_a_run_that_draws_from_every_random_generator_ends_the_same(tmp_path, runs):
+    """A new process has other states: rows in random order, Python's and NumPy's generators."""
+    check_kills(runs, tmp_path, "Adam-random", KILLS[:1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range((LONG + 2) // 3))
 @pytest.mark.parametrize("case", CASES)

@@ -31,7 +31,7 @@ def global_states(backend: Optional[Any] = None) -> List[RandomState]:
         if torch.cuda.is_initialized():
             states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     if backend is not None:
-        states += [*_tensorflow_states(), *backend.values.random_states()]
+        states += [*tensorflow_states(), *backend.values.random_states()]
     return states
 
 
@@ -67,7 +67,7 @@ def set_seeds(seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def _tensorflow_states() -> List[RandomState]:
+def tensorflow_states() -> List[RandomState]:
     """The generator that eager operations and new functions take their seeds from."""
     if TENSORFLOW not in sys.modules:
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -54,6 +54,7 @@ class SavedState:
         optimizer: the optimizer's variables, in its own order.
         random: states of the seed generators of layers, which Keras 3 does not back up.
         best: weights of the best epoch of the phase; empty where none are kept.
+        generators: the random states of the process, by name.
     """
 
     epoch: int
@@ -65,6 +66,7 @@ class SavedState:
     optimizer: List[np.ndarray]
     random: List[np.ndarray]
     best: List[np.ndarray]
+    generators: Dict[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> Tuple[str, ...]:
@@ -105,6 +107,7 @@ class StateFile:
             "schedule": list(state.schedule),
             "trains": list(state.trains),
             "pretrained": list(state.pretrained),
+            "generators": state.generators,
         }
         arrays = {f"optimizer_{i}": value for i, value in enumerate(state.optimizer)}
         arrays.update({f"random_{i}": value for i, value in enumerate(state.random)})
@@ -207,6 +210,7 @@ class StateFile:
                     optimizer=_numbered(stored, "optimizer"),
                     random=_numbered(stored, "random"),
                     best=_numbered(stored, "best"),
+                    generators=dict(head["generators"]),
                 )
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ScheduleError(
