@@ -12,12 +12,12 @@ from keras_bnguard.backends.known_stacks import TORCH
 from keras_bnguard.backends.values.random_states import RandomState, tensorflow_states
 
 PYTHON, NUMPY, CPU, DEVICES, TENSORFLOW_SEEDS, KERAS = (
-    "python",
-    "numpy",
-    "torch",
-    "torch devices",
-    "tensorflow",
-    "keras",
+    "Python",
+    "NumPy",
+    "PyTorch",
+    "PyTorch devices",
+    "seeds of TensorFlow",
+    "Keras",
 )
 
 
