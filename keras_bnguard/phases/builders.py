@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Union
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.model.blocks.finder import Block, find_blocks
+from keras_bnguard.model.blocks.head import head_and_backbone
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.phases.conditions import Plateau
 from keras_bnguard.phases.fields import BatchNormMode
@@ -35,10 +35,8 @@ def gradual(
 
     Args:
         model: a built model.
-        backbone: path of the pretrained sub-model. Defaults to "": the one sub-model that
-            contains most of the parameters; in a model without one (a network with its head put
-            on top in one graph) all blocks up to the last that has a BN with trained
-            statistics; where no BN has any (weights=None, or no BN), all but the last block.
+        backbone: path of the pretrained sub-model. Defaults to "": found, see
+            `head_and_backbone`.
         stages: in how many steps the backbone is unfrozen. Fewer blocks make fewer.
         epochs: how many epochs per phase, or a list with one entry per phase; None leaves the
             end to `patience`.
@@ -59,7 +57,7 @@ def gradual(
         ScheduleError: nothing lies outside the backbone, or the phases would never end.
     """
     snapshot = take_snapshot(model)
-    head, body = _head_and_body(snapshot, backbone)
+    head, body = head_and_backbone(snapshot, backbone)
     if not isinstance(stages, int) or stages < 1:
         raise ScheduleError(f"stages={stages!r}, expected a positive integer.")
     if epochs is None and patience is None:
@@ -100,6 +98,7 @@ def fine_tune(
     factor: float = 0.1,
     batch_norm: str = BatchNormMode.INFERENCE,
     layer_decay: float = 1.0,
+    warmup: int = 0,
 ) -> List[Phase]:
     """The classic in two phases: the head at `base_lr`, then all at `base_lr` times `factor`.
 
@@ -112,6 +111,7 @@ def fine_tune(
         factor: second learning rate as a factor of the first, at most 0.1. Defaults to 0.1.
         batch_norm: see `Phase`.
         layer_decay: of the second phase, see `Phase`.
+        warmup: of the second phase, see `Phase`.
 
     Returns:
         Two phases.
@@ -123,7 +123,7 @@ def fine_tune(
     if not 0 < factor <= 0.1:
         raise ScheduleError(f"factor={factor!r}, expected more than 0 and at most 0.1.")
     snapshot = take_snapshot(model)
-    head, body = _head_and_body(snapshot, backbone)
+    head, body = head_and_backbone(snapshot, backbone)
     everything = _in_order(snapshot, {*head, *(p for block in body for p in block.paths)})
     return [
         Phase("head", exact(head), base_lr, epochs=head_epochs, batch_norm=batch_norm),
@@ -134,6 +134,7 @@ def fine_tune(
             epochs=epochs,
             batch_norm=batch_norm,
             layer_decay=layer_decay,
+            warmup=warmup,
         ),
     ]
 
@@ -147,45 +148,6 @@ def escape(path: str) -> str:
     """A glob that matches one path, whatever characters are in it."""
     escaped = "".join(f"[{c}]" if c in "*?[" else c for c in path)
     return f"[r]{escaped[1:]}" if escaped.startswith("re:") else escaped
-
-
-def _head_and_body(snapshot: ModelSnapshot, backbone: str) -> Tuple[List[str], Tuple[Block, ...]]:
-    """Paths of the head's layers, and the blocks of the backbone from bottom to top."""
-    backend = snapshot.backend
-    weighted = [path for path, layer in snapshot.layers if backend.graph.owns_weights(layer)]
-    path = backbone or _largest_inside(snapshot)
-    if path:
-        body = find_blocks(snapshot, path)
-    else:
-        found = find_blocks(snapshot)
-        trained = {n.path for n in snapshot.inventory.norms if n.at_default is False}
-        ends = [i for i, block in enumerate(found, 1) if trained & set(block.paths)]
-        body = found[: ends[-1] if ends else -1]
-    inside = {path for block in body for path in block.paths}
-    head = [path for path in weighted if path not in inside]
-    if not head or not body:
-        what = f"backbone={path!r}" if path else "what has trained BN statistics"
-        raise ScheduleError(
-            f"{what} is the whole model {snapshot.inventory.model!r}: there is no head to train "
-            "first. Put a head on it, or name the sub-model that is the backbone."
-            if body
-            else f"{what} has no layers with weights. Name the sub-model that is the backbone."
-        )
-    return head, body
-
-
-def _largest_inside(snapshot: ModelSnapshot) -> str:
-    """Path of the sub-model directly inside with more than half of all parameters."""
-    backend = snapshot.backend
-
-    def size(layer: Any) -> int:
-        return sum(backend.flags.trainable_count(each) for each in backend.graph.all_layers(layer))
-
-    total = size(snapshot.model)
-    for path, layer in snapshot.layers:
-        if "/" not in path and backend.graph.is_model(layer) and 2 * size(layer) > total:
-            return path
-    return ""
 
 
 def _balanced_cuts(parameters: Sequence[int], stages: int) -> List[int]:

@@ -63,10 +63,8 @@ class PhaseScheduler(Hooks):
         InferenceNotForcedError: a BN does not run in inference mode (`on_failure`).
 
     Example:
-        model.fit(x, y, epochs=15, callbacks=[bng.PhaseScheduler([
-            bng.Phase("head", train="head*", learning_rate=1e-3, epochs=5),
-            bng.Phase("all", train="*", learning_rate=1e-5),
-        ])])
+        scheduler = bng.PhaseScheduler.fine_tune(model, head_epochs=5)  # or PhaseScheduler([...])
+        model.fit(x, y, epochs=15, callbacks=[scheduler])
     """
 
     def __init__(
@@ -219,6 +217,7 @@ class PhaseScheduler(Hooks):
         factor: float = 0.1,
         batch_norm: str = BatchNormMode.INFERENCE,
         layer_decay: float = 1.0,
+        warmup: int = 0,
         *,
         optimizer_state: str = OptimizerState.CARRY,
         state: Any = None,
@@ -236,6 +235,7 @@ class PhaseScheduler(Hooks):
             factor: second learning rate as a factor of the first, at most 0.1. Defaults to 0.1.
             batch_norm: see `Phase`. Defaults to "inference".
             layer_decay: of the second phase, see `Phase`. Defaults to 1.0.
+            warmup: of the second phase, see `Phase`. Defaults to 0.
             optimizer_state: see the class. Defaults to "carry".
             state: see the class. Defaults to None.
             verbose: see the class. Defaults to 1.
@@ -246,7 +246,7 @@ class PhaseScheduler(Hooks):
             SelectorError: there is no layer at the path `backbone`.
         """
         phases = fine_tune(
-            model, head_epochs, base_lr, epochs, backbone, factor, batch_norm, layer_decay
+            model, head_epochs, base_lr, epochs, backbone, factor, batch_norm, layer_decay, warmup
         )
         return cls(phases, optimizer_state, state, verbose, on_failure)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Dict, List, Sequence, Set, Tuple, Type, Union
 
 from keras_bnguard.errors import ScheduleError, SelectorError
 from keras_bnguard.model.blocks.finder import find_blocks
+from keras_bnguard.model.blocks.head import new_layers
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.fields import is_whole, plain
 from keras_bnguard.selectors import Selector, as_list, check_selector, select
@@ -138,13 +139,25 @@ def choose_layers(snapshot: ModelSnapshot, train: Any, phase: str) -> Set[str]:
             name = snapshot.inventory.model
             tops.update(select(selector, snapshot.layers, model=name, aliases=aliases))
         except SelectorError as error:
-            raise SelectorError(f"phase {phase!r}: {error}") from None
+            raise SelectorError(f"phase {phase!r}: {error}{_about_head(snapshot)}") from None
     return tops | {
         path
         for path, _ in snapshot.layers
         for each in (path, *aliases.get(path, ()))
         if not tops.isdisjoint(_ancestors(each))
     }
+
+
+def _about_head(snapshot: ModelSnapshot) -> str:
+    """Which layers of the model are new, for a user whose selector missed them."""
+    head = new_layers(snapshot)
+    if not head:
+        return ""
+    listed = ", ".join(head[:5]) + (", ..." if len(head) > 5 else "")
+    return (
+        f" Above the backbone are: {listed}. PhaseScheduler.fine_tune(model) finds and trains "
+        "these first, whatever their names."
+    )
 
 
 def _ancestors(path: str) -> List[str]:

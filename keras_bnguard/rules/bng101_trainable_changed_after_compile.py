@@ -189,10 +189,7 @@ def _fix(inside: bool) -> str:
         return after + indent(COMPILE_AGAIN)
     return (
         "let PhaseScheduler change the flags inside one fit:\n"
-        "    plan = bng.PhaseScheduler([\n"
-        '        bng.Phase("head", train="head*", learning_rate=1e-3, epochs=5),\n'
-        '        bng.Phase("all", train="*", learning_rate=1e-5, epochs=5),\n'
-        "    ])\n"
-        "    model.fit(..., callbacks=[plan])\n"
+        "    scheduler = bng.PhaseScheduler.fine_tune(model, head_epochs=5, base_lr=1e-3)\n"
+        "    model.fit(..., callbacks=[scheduler])\n"
         "or end fit, change the flags, and " + after + indent(COMPILE_AGAIN)
     )

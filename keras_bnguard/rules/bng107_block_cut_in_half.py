@@ -30,7 +30,7 @@ class BlockCutInHalf(Rule):
             layer.trainable = False
 
     Fix:
-        Unfreeze by block: `Phase(train=[bng.LastBlocks(2), "head*"])`.
+        Unfreeze by block: `Phase(train=bng.LastBlocks(3))`.
 
     Known limits:
         Silent in a model without a graph, unless its parts are models themselves. BN are left
@@ -63,8 +63,7 @@ class BlockCutInHalf(Rule):
             ),
             fix=(
                 "freeze or unfreeze whole blocks:\n"
-                '    train = [bng.LastBlocks(2), "head*"]\n'
-                '    phase = bng.Phase("top", train=train, learning_rate=1e-4)'
+                '    phase = bng.Phase("top", train=bng.LastBlocks(3), learning_rate=1e-4)'
             ),
             evidence={
                 block.name: {"trains": block.trains, "frozen": block.frozen} for block in cut

@@ -67,11 +67,8 @@ class RecompiledInsideFit(Rule):
             ),
             fix=(
                 "let PhaseScheduler change the model inside one fit:\n"
-                "    plan = bng.PhaseScheduler([\n"
-                '        bng.Phase("head", train="head*", learning_rate=1e-3, epochs=5),\n'
-                '        bng.Phase("all", train="*", learning_rate=1e-5, epochs=5),\n'
-                "    ])\n"
-                "    model.fit(..., callbacks=[plan])\n"
+                "    scheduler = bng.PhaseScheduler.fine_tune(model, head_epochs=5, base_lr=1e-3)\n"
+                "    model.fit(..., callbacks=[scheduler])\n"
                 "or end fit, compile, and go on:\n"
                 f"{indent(COMPILE_AGAIN)}\n"
                 "    model.fit(..., initial_epoch=done, epochs=total)"

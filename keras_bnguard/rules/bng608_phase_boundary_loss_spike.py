@@ -89,10 +89,8 @@ class PhaseBoundaryLossSpike(Rule):
             fix=(
                 "load the weights from before the boundary, then unfreeze with a lower learning "
                 "rate and a warm-up, with BN in inference mode:\n"
-                "    bng.PhaseScheduler([\n"
-                '        bng.Phase("head", train="head*", learning_rate=1e-3, epochs=5),\n'
-                '        bng.Phase("all", train="*", learning_rate=1e-5, warmup=100, epochs=10),\n'
-                "    ])"
+                "    scheduler = bng.PhaseScheduler.fine_tune(model, base_lr=1e-4, warmup=100)\n"
+                "    model.fit(..., callbacks=[scheduler])"
             ),
             evidence={
                 "first": first,
