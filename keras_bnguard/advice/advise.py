@@ -8,6 +8,7 @@ from keras_bnguard.advice.code import code_for
 from keras_bnguard.advice.decision import decide, table
 from keras_bnguard.advice.scoring import HeldOutScores, RowMetric, RowScores
 from keras_bnguard.advice.trials import Length, Trials, cut_folds
+from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.data.batch import Batch, check_shapes, join
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.errors import DataError, SettingError
@@ -70,7 +71,7 @@ def advise(
         SettingError: the model is not compiled, no BN carries trained statistics, or a number
             is out of range.
         SelectorError: `layers` matches no BN.
-        UnsupportedModelError: `model` is no Keras model.
+        UnsupportedModelError: `model` is no Keras model, or TensorFlow runs in graph mode.
 
     Example:
         print(bng.advise(model, (x, y), epochs=20, batch_size=16))
@@ -79,6 +80,7 @@ def advise(
     if folds < 2:
         raise SettingError(f"folds={folds!r}: expected at least 2 folds.")
     _check_compiled(model)
+    require_eager(model, "advise")
     snapshot = take_snapshot(model)
     snapshot.backend.values.sync(model)
     paths = _chosen_paths(snapshot, layers)

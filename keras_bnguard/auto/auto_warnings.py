@@ -130,6 +130,8 @@ class AutoWarnings:
         if not self.log.on:
             return callbacks, nothing
         try:
+            if self.log.unwatchable():
+                return callbacks, nothing
             self.loops.before_fit(model)
             return self.fits.enter(model, callbacks)
         except FindingError:

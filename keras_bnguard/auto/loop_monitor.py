@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Callable, ContextManager, FrozenSet, Iterable, List, Optional, Set, Tuple
 
+from keras_bnguard.backends.optimizers.lazy import step_counter
 from keras_bnguard.backends.patches.model_hooks import Listener
 from keras_bnguard.guard.run import MonitoredRun
 from keras_bnguard.guard.run_kinds import LoopRun
@@ -204,12 +205,11 @@ class LoopMonitor:
         return done - self._iterations_before - 1
 
     def _iterations(self) -> Optional[int]:
-        counter = getattr(self.loop.optimizer, "iterations", None)
-        if counter is None:
-            return None
+        optimizer = self.loop.optimizer
         try:
+            counter = step_counter(optimizer)
             return int(self._run.trackers.snapshot.backend.values.to_numpy(counter))
-        except Exception:
+        except Exception:  # Not made yet, inside a trace, or no optimizer of Keras.
             return None
 
 

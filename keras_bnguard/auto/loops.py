@@ -49,6 +49,8 @@ class Loops:
         """Before a `train_on_batch`; returns (a context for it, what to call after it)."""
         if not self.log.on or model in self._fits or self._watched(model):
             return None, nothing
+        if self.log.unwatchable():
+            return None, nothing
         monitor = self._monitor_of_batches(model)
         self._report(monitor)
         return _Inside(self._local), lambda: self._after_batch(monitor)
@@ -73,6 +75,8 @@ class Loops:
     def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None:
         """Before an optimizer's step outside `fit` and `train_on_batch`."""
         if not self.log.on or self._fits.open or getattr(self._local, "inside", 0):
+            return
+        if self.log.unwatchable():
             return
         if stateless:
             self._local.stateless = True

@@ -49,6 +49,15 @@ class RunLog:
         self.reports.clear()
         self._emitted.clear()
 
+    def unwatchable(self) -> bool:
+        """Whether the training that begins cannot be watched; the reason is in `unseen` then."""
+        from keras_bnguard.backends.graph_mode import GRAPH_MODE, any_in_graph_mode
+
+        if not any_in_graph_mode():
+            return False
+        self.unseen.add(GRAPH_MODE)
+        return True
+
     # ------------------------------------------------------------------ reports
     def collect(
         self, model: Any, report: Optional[Report], kind: str, line: Optional[str] = None

@@ -67,8 +67,9 @@ class _Installed:
         keras = self.backend.keras
         model_hooks.start(self.backend, self.history)
         HISTORIES[id(keras)] = self.history
-        self._replace(keras.Model, "fit", self._fit)
-        self._replace(keras.Model, "train_on_batch", self._train_on_batch)
+        for model in (keras.Model, *self.backend.step.graph_mode_models()):
+            self._replace(model, "fit", self._fit)
+            self._replace(model, "train_on_batch", self._train_on_batch)
         for owner, name in self._loaders():
             self._replace(owner, name, self._load)
         for owner, name in self.backend.step.update_methods():

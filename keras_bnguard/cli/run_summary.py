@@ -39,6 +39,8 @@ def _print_summary(state: AutoWarnings, form: Optional[Format]) -> None:
     if not (state.reports() or state.settings.report or state.faults):
         if form is not None:
             form.note("keras_bnguard: no training was seen in this process", sys.stderr)
+            for line in state.unseen:
+                form.note(f"not seen: {line}", sys.stderr)
         return
     from keras_bnguard.report.several import merged
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
+from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
@@ -94,8 +95,9 @@ def mode_gap(
     Raises:
         DataError: no labels, a model without a loss, data of another shape, or data that cannot be
             read or can be read only once.
-        UnsupportedModelError: `model` is no Keras model.
+        UnsupportedModelError: `model` is no Keras model, or TensorFlow runs in graph mode.
     """
+    require_eager(model, "mode_gap")
     snapshot = take_snapshot(model)
     mark_forced_inference(snapshot)
     snapshot.backend.values.sync(model)

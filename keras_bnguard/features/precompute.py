@@ -7,6 +7,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 
+from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.values.probe import Probe
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch, check_shapes, join
@@ -70,7 +71,8 @@ def precompute_features(
         rows x values per row x 4 bytes.
 
     Raises:
-        UnsupportedModelError: the backbone trains, is random, or mixes rows; names the layers.
+        UnsupportedModelError: the backbone trains, is random, or mixes rows; names the layers. Or
+            TensorFlow runs in graph mode.
         DataError: data that can be read only once, is empty or has another shape.
 
     Example:
@@ -78,6 +80,7 @@ def precompute_features(
         features = bng.precompute_features(backbone, (x, y))
         head.fit(features.x, features.y, epochs=50)
     """
+    require_eager(model, "precompute_features")
     # Flags of the backbone's own compile() are not those of the model that will call it.
     snapshot = take_snapshot(model, compiled={})
     snapshot.backend.values.sync(model)

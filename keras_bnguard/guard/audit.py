@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.data.containers.registry import readable_container
 from keras_bnguard.data.measure import measure
 from keras_bnguard.data.sample import sample
@@ -32,11 +33,12 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
         A `Report`: findings, the mode of every BN, and how every rule ended.
 
     Raises:
-        UnsupportedModelError: `model` is no Keras model.
+        UnsupportedModelError: `model` is no Keras model, or TensorFlow runs in graph mode.
         SettingError: `select` or `ignore` names no rule.
         DataError: `data` is nothing that batches can be read from.
     """
     rule_filter = RuleFilter.of(select, ignore)
+    require_eager(model, "audit")
     collector = FactCollector(model, AuditRun(), rule_filter)
     snapshot = collector.trackers.snapshot
     measured = None

@@ -19,6 +19,7 @@ from keras_bnguard.guard.report_sink import ReportSink
 from keras_bnguard.guard.run import MonitoredRun
 from keras_bnguard.guard.run_kinds import FitRun, LoopRun, RunKind
 from keras_bnguard.guard.safe_scope import SafeScope
+from keras_bnguard.guard.unwatched import unwatched
 from keras_bnguard.records import Finding, Moment, MomentKind
 from keras_bnguard.report.report import Report
 from keras_bnguard.report.text import mode_table
@@ -97,6 +98,7 @@ class BNGuard(Hooks):
         self._verbose = verbose
         self._data = DataSampling(data)
         self._run: Optional[MonitoredRun] = None
+        self._unwatched: Optional[Report] = None
         self._safely = self._new_scope()
         if self._counter.every or self._fix:
             self.call_at_batch_begin(self._on_batch_begin)
@@ -107,7 +109,8 @@ class BNGuard(Hooks):
         with self._safely():
             ensure_model(self)
             run = self._begin(self._model, FitRun(FitScope(self._model, self.params or {})))
-            when_fit_is_left(functools.partial(_stop, weakref.ref(run)))
+            if run is not None:
+                when_fit_is_left(functools.partial(_stop, weakref.ref(run)))
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         with self._safely():
@@ -199,7 +202,7 @@ class BNGuard(Hooks):
     def report(self) -> Optional[Report]:
         """The report of the present or last run; None before the first."""
         if self._run is None:
-            return None
+            return self._unwatched
         report = self._run.report()
         if not self.faults:
             return report
@@ -217,8 +220,12 @@ class BNGuard(Hooks):
             self._run.stop()
 
     # --------------------------------------------------------------- internal
-    def _begin(self, model: Any, kind: RunKind) -> MonitoredRun:
+    def _begin(self, model: Any, kind: RunKind) -> Optional[MonitoredRun]:
+        """Start to monitor; None where that is not possible, and the report gives the reason."""
         self.stop_monitoring()
+        self._run, self._unwatched = None, unwatched(model)
+        if self._unwatched is not None:
+            return None
         self._counter.train_start()
         run = self._run = MonitoredRun(
             model, kind, self._rule_filter, self._safely, data=self._data, fix=self._fix

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from keras_bnguard.backends.callback_base import Hooks, ensure_model
+from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.optimizers.averages import (
     after_swaps,
     assign_averages,
@@ -128,6 +129,7 @@ class Recalibrate(Hooks):
     def on_train_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         self._stop_watching()
         ensure_model(self)
+        require_eager(self._model, "Recalibrate")
         self.result = self._of_averages = None
         self._forced_inference = ()
         listed = callback_list(self)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 
+from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.data.batch import check_shapes
@@ -161,7 +162,7 @@ def recalibrate(
         SettingError: unknown mode.
         SelectorError: `layers` matches no BN.
         DataError: data that can be read only once, is empty or has another shape.
-        UnsupportedModelError: `model` is no Keras model.
+        UnsupportedModelError: `model` is no Keras model, or TensorFlow runs in graph mode.
 
     Example:
         bng.recalibrate(model, x_new, layers="backbone/*")
@@ -186,6 +187,7 @@ def run_plan(
         SelectorError: the plan's layers match no BN.
         DataError: data that can be read only once, is empty or has another shape.
     """
+    require_eager(model, "recalibrate")
     snapshot = take_snapshot(model)
     mark_forced_inference(snapshot)
     snapshot.mark_forced(forced_inference)

@@ -86,9 +86,14 @@ def _rank(finding: Finding) -> Tuple[bool, int]:
 
 
 def trust(report: Report) -> str:
-    """The worst severity that is still open: "error", "warning" or "clear"."""
+    """The worst severity that is still open: "error", "warning" or "clear".
+
+    A report of nothing that was watched is a "warning".
+    """
     open_ = {f.severity for f in report.findings if f.repaired is None}
-    return "error" if "error" in open_ else "warning" if "warning" in open_ else "clear"
+    if "error" in open_:
+        return "error"
+    return "warning" if "warning" in open_ or not report.watched else "clear"
 
 
 def not_checked(report: Report) -> Dict[str, Tuple[str, ...]]:

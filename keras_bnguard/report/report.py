@@ -50,6 +50,11 @@ class Report:
     weights: Optional[WeightCounts] = None
 
     @property
+    def watched(self) -> bool:
+        """Whether a model was audited or its training watched; False where nothing could be."""
+        return self.stack is not None or bool(self.findings)
+
+    @property
     def skipped(self) -> Tuple[Outcome, ...]:
         """Outcomes of the rules that could not be evaluated, each with its reason."""
         return tuple(o for o in self.outcomes if o.status is OutcomeStatus.SKIPPED)

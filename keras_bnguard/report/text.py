@@ -59,8 +59,10 @@ def verdict(report: Report) -> str:
             text += f", {_count(len(open_) - errors, 'warning')}"
     elif open_:
         text = f"check the findings before you trust this run: {_count(len(open_), 'warning')}"
-    else:
+    elif report.watched:
         text = "nothing found"
+    else:
+        text = "no training was watched"
     if repaired:
         text += f", {repaired} repaired"
     skipped = sum(map(len, not_checked(report).values()))
@@ -88,7 +90,7 @@ def render(report: Report) -> str:
 def about(report: Report) -> str:
     """The second line: which model, on which stack."""
     stack = "" if report.stack is None else f", {one_line(report.stack)}"
-    return f"model {one_line(report.model)}{stack}"
+    return f"model {one_line(report.model)}{stack}" if report.model else "no model"
 
 
 def brief(report: Report, runs: int, last: Sequence[str] = ()) -> str:

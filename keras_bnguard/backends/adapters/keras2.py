@@ -20,6 +20,7 @@ from keras_bnguard.backends.optimizers.keras2 import (
     renew_legacy,
     renew_new,
 )
+from keras_bnguard.backends.optimizers.lazy import step_counter
 from keras_bnguard.backends.optimizers.renewal import (
     inner_optimizer,
     learning_rate_function,
@@ -35,6 +36,7 @@ from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import TensorFlowOps
 from keras_bnguard.backends.values.tf_values import (
     tf_compiled_probe,
+    tf_in_graph_mode,
     tf_outside_trace,
     tf_reader,
     tf_to_numpy,
@@ -151,7 +153,8 @@ class Keras2Optimizer(Optimizer):
     def _scheduled_learning_rate(self, optimizer: Any) -> Any:
         # Of the new optimizers `learning_rate` is that of the step before, of the legacy ones
         # the schedule itself.
-        return learning_rate_function(optimizer)(optimizer.iterations)  # type: ignore[misc]
+        step = step_counter(optimizer)
+        return learning_rate_function(optimizer)(0 if step is None else step)  # type: ignore[misc]
 
     def _variables(self, model: Any) -> List[Any]:
         scale = getattr(model.optimizer, "_loss_scale", None)
@@ -192,7 +195,12 @@ class Keras2Step(Step):
         return tf_outside_trace()
 
     def in_graph_mode(self) -> bool:
-        return not sys.modules[TENSORFLOW].compat.v1.executing_eagerly_outside_functions()
+        return tf_in_graph_mode()
+
+    def graph_mode_models(self) -> List[type]:
+        places = (f"{self._graph.package}.src.engine", f"{self._graph.package}.engine")
+        found = (sys.modules.get(f"{place}.training_v1") for place in places)
+        return [module.Model for module in found if module is not None]
 
     def outside_autograph(self, function: Callable[..., Any]) -> Callable[..., Any]:
         run: Callable[..., Any] = sys.modules[TENSORFLOW].autograph.experimental.do_not_convert(

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from keras_bnguard.backends.interface import ArrayOperations
 from keras_bnguard.backends.optimizers.in_place import Successor
+from keras_bnguard.backends.optimizers.lazy import step_counter
 from keras_bnguard.backends.optimizers.renewal import (
     carry_state,
     inner_optimizer,
@@ -142,9 +143,9 @@ def _build_state(model: Any, new: Any, carry: bool) -> Tuple[int, int]:
     carried = 0
     if carry:
         carried, _ = carry_state(inner, old_variables, new_inner, variables)
-        steps_taken(new_inner).assign(steps_taken(inner))
+        step_counter(new_inner).assign(step_counter(inner))
         if new is not new_inner:
-            steps_taken(new).assign(steps_taken(old))
+            step_counter(new).assign(step_counter(old))
             for name in ("dynamic_scale", "step_counter"):
                 source, target = getattr(old, name, None), getattr(new, name, None)
                 if source is not None and target is not None:
@@ -166,15 +167,6 @@ class Keras3Optimizer(Optimizer):
             successor.hand_over(reset=not carry)
         update_saved_config(model)
         return counts
-
-    def iterations(self, model: Any) -> int:
-        optimizer = getattr(model, "optimizer", None)
-        if optimizer is None:
-            return 0
-        try:
-            return int(self._values.to_numpy(steps_taken(inner_optimizer(optimizer))))
-        except Exception:  # JAX: outside the model, or lost with a step that raised.
-            return 0
 
     def facts(self, model: Any) -> Optional[OptimizerFacts]:
         optimizer = getattr(model, "optimizer", None)
@@ -260,16 +252,6 @@ class Keras3Values(Values):
             generator.state.assign(value)
 
         return [(put_back, self.to_numpy(generator.state))]
-
-
-def steps_taken(optimizer: Any) -> Any:
-    """Return the variable that counts every step.
-
-    With `gradient_accumulation_steps`, `iterations` is another thing: a tensor, the number of
-    times the weights were updated.
-    """
-    kept = getattr(optimizer, "_iterations", None)
-    return optimizer.iterations if kept is None else kept
 
 
 def jax_state_pairs(layer: Any) -> Dict[str, Dict[str, Any]]:

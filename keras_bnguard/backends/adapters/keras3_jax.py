@@ -12,9 +12,9 @@ from keras_bnguard.backends.adapters.keras3 import (
     Keras3Optimizer,
     Keras3Step,
     Keras3Values,
-    steps_taken,
 )
 from keras_bnguard.backends.base import Parts
+from keras_bnguard.backends.optimizers.lazy import step_counter
 from keras_bnguard.backends.optimizers.renewal import inner_optimizer
 from keras_bnguard.backends.signatures import takes_training
 from keras_bnguard.backends.values.jax_arrays import jax_joined
@@ -41,7 +41,7 @@ class JaxOptimizer(Keras3Optimizer):
         if not self._values.outside_model(model):
             return super().iterations(model)
         kept = model._jax_state.get("optimizer_variables") or ()
-        count = steps_taken(inner_optimizer(model.optimizer))
+        count = step_counter(inner_optimizer(model.optimizer))
         found = [v for ref, v in zip(model.optimizer.variables, kept) if ref is count]
         return int(np.asarray(found[0])) if found else 0
 

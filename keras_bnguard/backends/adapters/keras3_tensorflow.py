@@ -16,6 +16,7 @@ from keras_bnguard.backends.adapters.keras3 import (
 from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.values.tf_values import (
     tf_compiled_probe,
+    tf_in_graph_mode,
     tf_outside_trace,
     tf_reader,
     tf_to_numpy,
@@ -41,6 +42,9 @@ class TensorFlowStep(Keras3Step):
 
     def outside_trace(self) -> Any:
         return tf_outside_trace()
+
+    def in_graph_mode(self) -> bool:
+        return tf_in_graph_mode()
 
 
 class TensorFlowValues(Keras3Values):

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_bnguard.backends.interface import OptimizerInterface
 from keras_bnguard.backends.known_stacks import PACKAGES
+from keras_bnguard.backends.optimizers.lazy import kept_learning_rate, step_counter
 from keras_bnguard.backends.optimizers.learning_rates import (
     Factors,
     move_factors,
@@ -53,13 +54,13 @@ class Optimizer(OptimizerInterface):
         optimizer = inner_optimizer(model.optimizer)
         if self.learning_rate_is_schedule(model):
             return None
-        return float(self._values.to_numpy(optimizer.learning_rate))
+        return float(self._values.to_numpy(kept_learning_rate(optimizer)))
 
     def learning_rate_now(self, model: Any) -> Optional[float]:
         """Return the present learning rate, also of a schedule; None where it cannot be read."""
         try:
             optimizer = inner_optimizer(model.optimizer)
-            learning_rate = optimizer.learning_rate
+            learning_rate = kept_learning_rate(optimizer)
             schedule = self._keras.optimizers.schedules.LearningRateSchedule
             if isinstance(learning_rate_function(optimizer), schedule):
                 learning_rate = self._scheduled_learning_rate(optimizer)
@@ -142,8 +143,9 @@ class Optimizer(OptimizerInterface):
 
     def weight_decay_of(self, optimizer: Any, variables: Sequence[Any]) -> Tuple[float, List[bool]]:
         """Return `(decoupled weight decay, whether each variable gets it)`; 0.0 without one."""
-        decay = getattr(optimizer, "weight_decay", None)
         reaches = getattr(optimizer, "_use_weight_decay", None)
+        # In this order: a legacy optimizer makes variables when `weight_decay` is read first.
+        decay = None if reaches is None else getattr(optimizer, "weight_decay", None)
         if not decay or reaches is None:
             return 0.0, [False] * len(variables)
         return float(decay), [bool(reaches(variable)) for variable in variables]
@@ -171,7 +173,7 @@ class Optimizer(OptimizerInterface):
                 "has its own. Compile with one optimizer; Phase(layer_decay=0.8) gives deeper "
                 "layers a smaller learning rate."
             )
-        if getattr(optimizer, "learning_rate", None) is None:
+        if kept_learning_rate(optimizer) is None:
             raise ScheduleError(
                 f"PhaseScheduler cannot set the learning rate of {name}: it has no learning_rate. "
                 "Compile with an optimizer that has one."
@@ -214,8 +216,9 @@ class Optimizer(OptimizerInterface):
         if optimizer is None:
             return 0
         try:
-            return int(self._values.to_numpy(optimizer.iterations))
-        except Exception:
+            counter = step_counter(inner_optimizer(optimizer))
+            return 0 if counter is None else int(self._values.to_numpy(counter))
+        except Exception:  # JAX: outside the model, or lost with a step that raised.
             return 0
 
     def state(self, model: Any) -> List[np.ndarray]:

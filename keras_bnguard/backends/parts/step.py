@@ -98,6 +98,10 @@ class Step(StepInterface):
         """Return whether models train as TensorFlow 1 did, in one graph without a `train_step`."""
         return False
 
+    def graph_mode_models(self) -> List[type]:
+        """Return the classes beside `keras.Model` whose `fit` trains in graph mode."""
+        return []
+
     # ----------------------------------------------------------- around one step
     def outside_trace(self) -> Any:
         """Return a context manager inside which operations run at once, also within a trace.

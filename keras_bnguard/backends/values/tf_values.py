@@ -35,6 +35,13 @@ def tf_outside_trace() -> Any:
     return tf.init_scope()
 
 
+def tf_in_graph_mode() -> bool:
+    """Whether operations of now become part of a graph of TensorFlow 1, outside of any function."""
+    import tensorflow as tf
+
+    return not tf.compat.v1.executing_eagerly_outside_functions()
+
+
 def tf_reader(variables: Sequence[Any]) -> Callable[[], np.ndarray]:
     """What reads several vectors and joins them to one array, copied, as often as it is called.
 

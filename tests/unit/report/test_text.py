@@ -165,7 +165,7 @@ def test_text_stays_within_80_columns(forced):
 
 
 def test_a_report_without_any_check_can_be_printed():
-    assert str(Report("net", None)) == "keras_bnguard: nothing found\nmodel net\n"
+    assert str(Report("net", None)) == "keras_bnguard: no training was watched\nmodel net\n"
 
 
 def test_a_run_ends_with_causes_and_what_to_type():
