@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequen
 
 from keras_bnguard.auto.auto_warnings import AutoWarnings
 from keras_bnguard.auto.options import project_settings
+from keras_bnguard.auto.run_log import ignore
+from keras_bnguard.report.files import check_writable
 
 if TYPE_CHECKING:  # The records load NumPy; that is left to the script.
     from keras_bnguard.records import Finding
@@ -58,7 +60,8 @@ def enable_warnings(
             chooses the format (docs/reports.md). Default of the project: no file.
 
     Raises:
-        SettingError: a value, here or in one of the other places, that a setting cannot have.
+        SettingError: a value, here or in one of the other places, that a setting cannot have; a
+            report in a place that cannot be written.
         MissingExtraError: an HTML report without jinja2, or a `[tool.bnguard]` table that this
             Python cannot read.
     """
@@ -70,22 +73,28 @@ def enable_warnings(
         "on_finding": on_finding,
         "report": report,
     }
-    _STATE.enable(project_settings(given), by_warning=True)
+    chosen = project_settings(given)
+    if chosen.report:
+        check_writable(chosen.report)
+    _STATE.enable(chosen, by_warning=True)
 
 
-def collect_findings(settings: Settings) -> AutoWarnings:
+def collect_findings(
+    settings: Settings, collected: Callable[[Report], None] = ignore
+) -> AutoWarnings:
     """Do as `enable_warnings` does, for a program that prints the findings itself.
 
     A finding is a warning only where `settings.on_finding` asks for it.
 
     Args:
         settings: from `options.project_settings`.
+        collected: gets each report of a run that has ended. Defaults to nothing.
 
     Returns:
-        What the program reads: `finish()` checks every loop a last time, then `reports()`,
+        What the program reads: `finish()` checks every loop a last time, then `all_runs()`,
         `faults` and `unseen` are complete; `settings` are those that count.
     """
-    _STATE.enable(settings, by_warning=False)
+    _STATE.enable(settings, by_warning=False, collected=collected)
     return _STATE
 
 
@@ -95,7 +104,10 @@ def disable_warnings() -> None:
 
 
 def reports() -> List[Report]:
-    """One report per model and `fit` (or loop) since warnings were enabled, in order."""
+    """One report per model and `fit` (or loop) since warnings were enabled, in order.
+
+    The newest 500; report files and `bnguard run` have the findings of all.
+    """
     return _STATE.reports()
 
 

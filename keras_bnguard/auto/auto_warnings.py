@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
 from keras_bnguard.auto.fits import Fits
 from keras_bnguard.auto.import_hook import ImportHook
 from keras_bnguard.auto.loops import Loops, nothing
-from keras_bnguard.auto.run_log import RunLog
+from keras_bnguard.auto.run_log import RunLog, ignore
 from keras_bnguard.backends.known_stacks import PACKAGES
 from keras_bnguard.errors import FindingError, fail_safe
 from keras_bnguard.settings import Settings
@@ -19,6 +19,7 @@ from keras_bnguard.settings import Settings
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
     from keras_bnguard.records.ids import LayerId
     from keras_bnguard.report.report import Report
+    from keras_bnguard.report.several import MergedRuns
 
 
 class AutoWarnings:
@@ -33,16 +34,23 @@ class AutoWarnings:
         self.fits = Fits(self.log)
         self.loops = Loops(self.log, self.fits, self._finish_at_exit)
         self._at_exit = False
+        self._process = os.getpid()
         self._hook = ImportHook(self._keras_imported)
 
     # ------------------------------------------------------------------ on, off
-    def enable(self, settings: Settings, by_warning: bool) -> None:
+    def enable(
+        self,
+        settings: Settings,
+        by_warning: bool,
+        collected: Callable[[Report], None] = ignore,
+    ) -> None:
         """Turn warnings on, or go on with other settings.
 
         Args:
             settings: the settings from now on.
             by_warning: whether a finding is a `BNGuardWarning` where `settings.on_finding` is
                 None; otherwise it is only collected.
+            collected: gets each report of a run that has ended. Defaults to nothing.
         """
         if settings.report:  # The script may go to another folder before it is written.
             settings = settings._replace(report=os.path.abspath(settings.report))
@@ -50,6 +58,8 @@ class AutoWarnings:
         with log.lock:
             log.settings = settings
             log.by_warning = by_warning
+            log.collected = collected
+            self._process = os.getpid()
             if not log.on:
                 log.clear()
             log.on = True
@@ -91,7 +101,7 @@ class AutoWarnings:
             atexit.register(self._exit)
 
     def _exit(self) -> None:
-        if self.log.on and self.log.by_warning:
+        if self.log.on and self.log.by_warning and not self.is_forked:
             with contextlib.suppress(FindingError):
                 self.finish()
             self._write()
@@ -99,11 +109,16 @@ class AutoWarnings:
     @fail_safe()
     def _write(self) -> None:
         if self.settings.report:
-            from keras_bnguard.report.several import merged
+            from keras_bnguard.guard.report_sink import save_or_warn
 
-            merged(self.reports()).save(self.settings.report)
+            save_or_warn(self.all_runs().report(self.unseen), self.settings.report)
 
     # ------------------------------------------------------------ what is known
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process is a fork of the one that is watched; it prints nothing."""
+        return os.getpid() != self._process
+
     @property
     def settings(self) -> Settings:
         """The settings that count now."""
@@ -123,6 +138,16 @@ class AutoWarnings:
         """Those of runs that have ended, then those of loops that are running."""
         with self.log.lock:
             return [*self.log.reports, *self.loops.reports()]
+
+    def all_runs(self, unfinished: bool = False) -> MergedRuns:
+        """All runs since warnings were enabled, added up; also those that `reports` has no more.
+
+        Args:
+            unfinished: also each `fit` that is running, as far as it is known. Defaults to False.
+        """
+        with self.log.lock:
+            running = self.fits.reports() if unfinished else []
+            return self.log.all_runs([*self.reports(), *running])
 
     # ------------------------------------------------------------ what Keras is used for
     def around_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:

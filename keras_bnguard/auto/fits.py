@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from keras_bnguard.auto.run_log import RunLog
 from keras_bnguard.errors import fail_safe
@@ -17,9 +17,15 @@ class Fits:
         self.barrier = log.barrier
         self.open = 0
         self._nested: Dict[int, int] = {}  # id(model) -> its calls of fit under way
+        self._guards: List[Any] = []
 
     def __contains__(self, model: Any) -> bool:
         return id(model) in self._nested
+
+    def reports(self) -> List[Any]:
+        """What is known of each `fit` that is running."""
+        known = (guard.report for guard in list(self._guards))
+        return [report for report in known if report is not None]
 
     def enter(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
         """The callbacks to run `fit` with, and what to call when it is left."""
@@ -38,6 +44,8 @@ class Fits:
         with self.log.lock:
             self.open += 1
             self._nested[id(model)] = nested + 1
+            if not nested:
+                self._guards.append(guard)
 
         def done() -> None:
             with self.log.lock:
@@ -47,6 +55,8 @@ class Fits:
                     self._nested[id(model)] = left
                 else:
                     self._nested.pop(id(model), None)
+                if not nested:
+                    self._guards = [each for each in self._guards if each is not guard]
             if not nested:
                 self._leave(model, guard, inserted, line)
 

@@ -5,18 +5,22 @@ Not registered by itself: naming it with `-p`, or in `addopts`, is how it is swi
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+import contextlib
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from keras_bnguard.auto import AutoWarnings, collect_findings, disable_warnings
+from keras_bnguard.auto import collect_findings, disable_warnings
 from keras_bnguard.auto.failing import failing
 from keras_bnguard.auto.options import add_options, project_settings
 from keras_bnguard.errors import BNGuardError
+from keras_bnguard.report.files import check_writable, not_written
 
 TITLE = "keras_bnguard"
 KEYS = ("select", "ignore", "report", "fail_on")
 """Settings that have an option."""
+SEEN = "keras_bnguard_seen"
+OUTSIDE = "outside of tests (conftest or a hook)"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,13 +28,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(group.addoption, "--bnguard-", KEYS)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """A conftest may train while it is imported."""
+    with contextlib.suppress(BNGuardError):  # Reported when pytest is configured.
+        _switch_on(early_config, early_config.known_args_namespace)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    given = {key: config.getoption(f"bnguard_{key}") for key in KEYS}
     try:
-        settings = project_settings(given, folder=str(config.rootpath))
+        _switch_on(config, config.option)
     except BNGuardError as error:
         raise pytest.UsageError(str(error)) from None
-    config.pluginmanager.register(_Seen(collect_findings(settings)), "keras_bnguard_seen")
+
+
+def _switch_on(config: pytest.Config, options: Any) -> None:
+    if config.pluginmanager.has_plugin(SEEN):
+        return
+    given = {key: getattr(options, f"bnguard_{key}", None) for key in KEYS}
+    settings = project_settings(given, folder=str(config.rootpath))
+    config.pluginmanager.register(_Seen(settings), SEEN)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -38,41 +56,68 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 class _Seen:
-    """Which test every report came from, and the summary at the end."""
+    """Where every report came from, and the summary at the end."""
 
-    def __init__(self, state: AutoWarnings) -> None:
-        self.state = state
-        self.found: List[Any] = []
+    def __init__(self, settings: Any) -> None:
+        self.found: List[Tuple[str, Any]] = []
+        self.place = OUTSIDE
+        self.state = collect_findings(settings, self._note)
+
+    def _note(self, report: Any) -> None:
+        self.found += [(self.place, finding) for finding in report.findings]
+
+    @contextlib.contextmanager
+    def _inside(self, place: str) -> Iterator[None]:
+        self.state.finish()  # A loop that is going on belongs to where it began.
+        outer, self.place = self.place, place
+        try:
+            yield
+        finally:
+            self.state.finish()
+            self.place = outer
+
+    # ------------------------------------------------------------------ where it trains
+    def pytest_report_header(self) -> List[str]:
+        """The report's path is tried before anything trains; tests run in any case."""
+        path = self.state.settings.report
+        try:
+            if path:
+                check_writable(path)
+        except BNGuardError as error:
+            return [f"{TITLE}: {error}"]
+        return []
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Any:
+        with self._inside(f"{collector.nodeid or 'tests'} (while it was collected)"):
+            yield
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
-        before = {id(report) for report in self.state.reports()}
-        yield
-        self.state.finish()
-        for report in self.state.reports():
-            if id(report) not in before:
-                self.found += [(item.nodeid, finding) for finding in report.findings]
+        with self._inside(item.nodeid):
+            yield
 
+    # ---------------------------------------------------------------------- summary
     def _bad(self) -> List[Any]:
         return failing((finding for _, finding in self.found), self.state.settings.fail_on)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self._bad() and session.exitstatus == pytest.ExitCode.OK:
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self.state.finish()
+        if self._bad() and session.exitstatus in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        ):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        from keras_bnguard.report.several import merged
-
-        settings = self.state.settings
-        reports = self.state.reports()
-        if settings.report:
-            merged(reports).save(settings.report)
-        shown = [(test, f) for test, f in self.found if f.severity != "info"]
-        if not shown and not self.state.faults:
-            return
         from keras_bnguard.report.text import finding_text
 
+        shown = [(test, f) for test, f in self.found if f.severity != "info"]
+        problems = [*self._unwritten(), *self.state.unseen]
+        problems += [f"keras_bnguard failed: {fault}" for fault in self.state.faults[:1]]
+        if not shown and not problems:
+            return
         terminalreporter.section(TITLE)
         tests_of: Dict[str, List[str]] = {}
         for test, finding in shown:
@@ -85,7 +130,20 @@ class _Seen:
             terminalreporter.write_line("")
         if self._bad():
             terminalreporter.write_line(
-                f"{len(self._bad())} findings; --bnguard-fail-on={settings.fail_on} fails the run"
+                f"{len(self._bad())} findings; --bnguard-fail-on={self.state.settings.fail_on} "
+                "fails the run"
             )
-        for fault in self.state.faults[:1]:
-            terminalreporter.write_line(f"keras_bnguard failed: {fault}")
+        for problem in problems:
+            terminalreporter.write_line(problem)
+
+    def _unwritten(self) -> List[str]:
+        """Write the report, where one is asked for; why it could not be written."""
+        path = self.state.settings.report
+        if path:
+            try:
+                self.state.all_runs().report(self.state.unseen).save(path)
+            except OSError as error:
+                return [not_written(path, error)]
+            except BNGuardError as error:
+                return [str(error)]
+        return []

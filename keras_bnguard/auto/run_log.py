@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from keras_bnguard.errors import FaultBarrier
 from keras_bnguard.settings import Settings
@@ -12,9 +12,14 @@ from keras_bnguard.settings import Settings
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
     from keras_bnguard.records import Finding
     from keras_bnguard.report.report import Report
+    from keras_bnguard.report.several import MergedRuns
 
 KEEP_RUNS = 500
-"""So many reports are kept; of older ones only those with findings."""
+"""So many reports are kept whole; older ones are merged into one."""
+
+
+def ignore(report: Report) -> None:
+    """Nobody is to be called with it."""
 
 
 class RunLog:
@@ -26,10 +31,10 @@ class RunLog:
         settings: the settings that count now.
         by_warning: report a finding as a `BNGuardWarning` where the settings leave it open;
             otherwise only collect it.
+        collected: gets each report of a run that has ended.
         barrier: notes internal errors; warnings stay on after one.
         unseen: what could not be seen, one line each.
-        dropped: how many reports were not kept.
-        reports: the reports of runs that have ended.
+        reports: the reports of the runs that ended last, oldest first.
     """
 
     def __init__(self) -> None:
@@ -37,16 +42,19 @@ class RunLog:
         self.on = False
         self.settings = Settings()
         self.by_warning = True
+        self.collected: Callable[[Report], None] = ignore
         self.barrier = FaultBarrier(goes_on=True)
         self.unseen: Set[str] = set()
-        self.dropped = 0
         self.reports: List[Report] = []
+        self._earlier: Optional[MergedRuns] = None
         self._emitted: Dict[int, Tuple[Any, Set[Any]]] = {}
         self._numbers: Dict[int, Tuple[Any, int]] = {}
 
     def clear(self) -> None:
         """Forget the reports and what was emitted."""
         self.reports.clear()
+        self.unseen.clear()
+        self._earlier = None
         self._emitted.clear()
 
     def unwatchable(self) -> bool:
@@ -75,14 +83,30 @@ class RunLog:
         with self.lock:
             from dataclasses import replace
 
+            from keras_bnguard.report.several import MergedRuns
+
             number = self._number(model)
             note = f"{kind} {number} of this model" if number > 1 else kind
             found = tuple(seen_at(finding, line) for finding in report.findings)
             self.reports.append(replace(report, findings=found, notes=(note, *report.notes)))
+            self.collected(self.reports[-1])
             if len(self.reports) > KEEP_RUNS:
-                without = next((i for i, r in enumerate(self.reports) if not r.findings), 0)
-                del self.reports[without]
-                self.dropped += 1
+                if self._earlier is None:
+                    self._earlier = MergedRuns()
+                self._earlier.add(self.reports.pop(0))
+
+    def all_runs(self, reports: Iterable[Report]) -> MergedRuns:
+        """The runs whose reports are no longer kept, and these.
+
+        Args:
+            reports: newer reports, oldest first.
+        """
+        from keras_bnguard.report.several import MergedRuns
+
+        total = MergedRuns() if self._earlier is None else self._earlier.copy()
+        for report in reports:
+            total.add(report)
+        return total
 
     def _number(self, model: Any) -> int:
         """1 for the first run of a model, 2 for the second."""

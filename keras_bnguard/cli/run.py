@@ -15,11 +15,13 @@ from typing import List, Optional, Tuple
 
 from keras_bnguard.auto import AutoWarnings, collect_findings
 from keras_bnguard.auto.options import add_options, option_name, project_settings, usage
-from keras_bnguard.cli.run_summary import fails, print_summary
+from keras_bnguard.cli.ending import Ending
+from keras_bnguard.cli.run_summary import fails
 from keras_bnguard.cli.script import USAGE, CannotRun, Prepared, become, find_module, find_script
 from keras_bnguard.cli.tracebacks import hide_our_frames
 from keras_bnguard.errors import BNGuardError
-from keras_bnguard.report.formats import PRINTED, TEXT, Format, format_named
+from keras_bnguard.report.files import check_writable
+from keras_bnguard.report.formats import PRINTED, TEXT, format_named
 from keras_bnguard.settings import SETTINGS
 
 PREFIX = "--"
@@ -71,6 +73,8 @@ def main(argv: List[str]) -> int:
         parser.error("expected a script, or -m and a module")
     try:
         settings = project_settings({key: getattr(arguments, key) for key in KEYS})
+        if settings.report:
+            check_writable(settings.report)
         prepared = find_module(module) if module is not None else find_script(rest[0])
     except BNGuardError as error:
         print(f"bnguard run: {error}", file=sys.stderr)
@@ -81,7 +85,9 @@ def main(argv: List[str]) -> int:
     state = collect_findings(settings)
     # The first to be registered is the last to be called: after the script's own.
     form = None if arguments.quiet else format_named(arguments.output_format)
-    atexit.register(_after, state, form)
+    ending = Ending(state, form)
+    atexit.register(_after, ending)
+    ending.listen()
     become(prepared, rest[1:] if module is None else rest)
     return _run(prepared, state)
 
@@ -118,8 +124,8 @@ def _run(prepared: Prepared, state: AutoWarnings) -> int:
     return int(fails(state))
 
 
-def _after(state: AutoWarnings, form: Optional[Format]) -> None:
-    print_summary(state, form)
+def _after(ending: Ending) -> None:
+    ending.exit()
     _still_interrupted()
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
 from keras_bnguard.auto.failing import failing
 from keras_bnguard.errors import BNGuardError
+from keras_bnguard.report.files import not_written
 from keras_bnguard.report.formats import Format
 
 if TYPE_CHECKING:  # The script has not loaded NumPy yet, and may never do.
@@ -16,42 +17,63 @@ if TYPE_CHECKING:  # The script has not loaded NumPy yet, and may never do.
 
 
 def fails(state: AutoWarnings) -> bool:
-    """Whether `--fail-on` matches a finding that was not repaired."""
-    findings = [finding for report in state.reports() for finding in report.findings]
-    return bool(failing(findings, state.settings.fail_on))
+    """Whether `--fail-on` matches a finding that was not repaired; a fork never fails by it."""
+    if state.settings.fail_on is None or state.is_forked:
+        return False
+    return bool(failing(state.all_runs().report().findings, state.settings.fail_on))
 
 
-def print_summary(state: AutoWarnings, form: Optional[Format]) -> None:
+def print_summary(state: AutoWarnings, form: Optional[Format], unfinished: bool = False) -> None:
     """Print the findings, and write the report where one is asked for. Never raises.
+
+    Each is done whatever becomes of the other.
 
     Args:
         state: the automatic warnings of this process.
         form: the format to print in, None to print nothing.
+        unfinished: whether a `fit` may be running. Defaults to False.
     """
-    with contextlib.suppress(BrokenPipeError, ValueError):
-        try:
-            _print_summary(state, form)
-        except (OSError, BNGuardError) as error:
-            print(f"bnguard run: {error}", file=sys.stderr)
-
-
-def _print_summary(state: AutoWarnings, form: Optional[Format]) -> None:
-    if not (state.reports() or state.settings.report or state.faults):
+    if not _is_empty(state):
+        runs = state.all_runs(unfinished)
+        unseen = (*state.unseen, TERMINATED) if unfinished else state.unseen
+        report = runs.report(unseen)
         if form is not None:
+            with contextlib.suppress(*CANNOT_PRINT):
+                last = last_lines(state, report, unseen)
+                form.print_summary(report, runs.count, last, sys.stderr)
+        _write(report, state.settings.report)
+    elif form is not None:
+        with contextlib.suppress(*CANNOT_PRINT):
             form.note("keras_bnguard: no training was seen in this process", sys.stderr)
-            for line in state.unseen:
-                form.note(f"not seen: {line}", sys.stderr)
+
+
+TERMINATED = "the end of a run that was going on: the process was ended by a signal"
+"""What could not be seen where SIGTERM ended the process."""
+CANNOT_PRINT = (OSError, ValueError, RuntimeError, AttributeError)
+"""What printing raises where stderr is closed, None, or in use by what a signal interrupted."""
+
+
+def _is_empty(state: AutoWarnings) -> bool:
+    seen = state.reports() or state.unseen or state.faults
+    return not (seen or state.settings.report)
+
+
+def _write(report: Report, path: Optional[str]) -> None:
+    if not path:
         return
-    from keras_bnguard.report.several import merged
+    problem = ""
+    try:
+        report.save(path)
+    except OSError as error:
+        problem = not_written(path, error)
+    except BNGuardError as error:
+        problem = str(error)
+    if problem:
+        with contextlib.suppress(*CANNOT_PRINT):
+            print(f"bnguard run: {problem}", file=sys.stderr)
 
-    report = merged(state.reports())
-    if state.settings.report:
-        report.save(state.settings.report)
-    if form is not None:
-        form.print_summary(report, len(state.reports()), last_lines(state, report), sys.stderr)
 
-
-def last_lines(state: AutoWarnings, report: Report) -> List[str]:
+def last_lines(state: AutoWarnings, report: Report, unseen: Sequence[str]) -> List[str]:
     """What can be repaired and how, what could not be seen, and an internal error."""
     from keras_bnguard.rules import ALL_RULES
 
@@ -60,6 +82,6 @@ def last_lines(state: AutoWarnings, report: Report) -> List[str]:
     lines = []
     if codes and not state.settings.fix:
         lines.append(f"without an edit: bnguard run --fix ... repairs {', '.join(codes)} in fit")
-    lines += [f"not seen: {line}" for line in state.unseen]
+    lines += [f"not seen: {line}" for line in unseen]
     lines += ["keras_bnguard failed: " + fault.strip() for fault in state.faults[:1]]
     return lines

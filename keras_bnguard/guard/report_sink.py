@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from typing import Optional
 
+from keras_bnguard.backends.call_stack import user_level
+from keras_bnguard.errors import BNGuardWarning
 from keras_bnguard.records import DriftSnapshot
+from keras_bnguard.report.files import check_writable, not_written
 from keras_bnguard.report.formats import format_of
 from keras_bnguard.report.report import Report
 from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
@@ -18,13 +23,14 @@ class ReportSink:
         tensorboard: log directory of TensorBoard, None for none.
 
     Raises:
-        SettingError: the ending of `path` is of no format.
+        SettingError: the ending of `path` is of no format, or no file can be written there.
         MissingExtraError: a package that is needed is not installed.
     """
 
     def __init__(self, path: Optional[str], tensorboard: Optional[str]) -> None:
         if path is not None:
             format_of(path)
+            check_writable(path)
         if tensorboard is not None:
             check_tensorboard()
         self._path = path
@@ -47,6 +53,24 @@ class ReportSink:
         self.rewrite(report)
 
     def rewrite(self, report: Report) -> None:
-        """Write the report file again."""
+        """Write the report file again; where that fails, one warning names it."""
         if self._path:
-            report.save(self._path)
+            save_or_warn(report, self._path)
+
+
+def save_or_warn(report: Report, path: str) -> None:
+    """Write a report; a file that cannot be written is a `BNGuardWarning`, which is never raised.
+
+    Args:
+        report: the report.
+        path: the file.
+    """
+    try:
+        report.save(path)
+    except OSError as error:
+        with contextlib.suppress(BNGuardWarning):
+            warnings.warn(
+                f"keras_bnguard: {not_written(path, error)}.",
+                BNGuardWarning,
+                stacklevel=user_level(),
+            )

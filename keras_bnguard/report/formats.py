@@ -11,15 +11,14 @@ import importlib.util
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Mapping, Optional, Sequence, Tuple, Union
+from typing import IO, TYPE_CHECKING, Any, Mapping, Optional, Sequence, Tuple
 
 from keras_bnguard.errors import MissingExtraError, SettingError
+from keras_bnguard.report.files import PathLike, write_text
 
 if TYPE_CHECKING:  # The records load NumPy, and this registry is read before a script does.
     from keras_bnguard.report.report import Report
 
-PathLike = Union[str, "os.PathLike[str]"]
 Phases = Sequence[Mapping[str, Any]]
 
 
@@ -82,18 +81,14 @@ class Format:
 
         Args:
             report: the report.
-            path: the file; one that exists is replaced.
+            path: the file; one that exists is replaced when the new one is complete.
             phases: as in `render`.
 
         Raises:
             MissingExtraError: the optional package of this format is not installed.
             OSError: the file cannot be written.
         """
-        text = self.render(report, phases)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # A name that is no valid Unicode must not cost the report.
-        with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
+        write_text(path, self.render(report, phases))
 
     def print(self, report: Report, file: Optional[IO[str]] = None) -> None:
         """Print the report.

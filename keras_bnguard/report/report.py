@@ -14,7 +14,8 @@ from keras_bnguard.records import (
     Stack,
     WeightCounts,
 )
-from keras_bnguard.report.formats import TEXT, PathLike, Phases, format_of
+from keras_bnguard.report.files import PathLike
+from keras_bnguard.report.formats import TEXT, Phases, format_of
 
 
 @dataclass(frozen=True, repr=False)

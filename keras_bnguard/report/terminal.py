@@ -51,7 +51,8 @@ def print_brief(report: Report, runs: int, last: Sequence[str], file: Optional[I
         from rich.console import Console
 
         page = _Page(Console(file=out, highlight=False))
-        page.head(report, f"{runs} {'run' if runs == 1 else 'runs'} of {text.about(report)}")
+        count = f"{runs} {'run' if runs == 1 else 'runs'} of " if runs else ""
+        page.head(report, f"{count}{text.about(report)}")
         open_ = replace(report, findings=tuple(f for f in report.findings if f.severity != "info"))
         page.findings(open_)
         for line in (*text.brief_end(open_), *last):

@@ -100,7 +100,8 @@ def brief(report: Report, runs: int, last: Sequence[str] = ()) -> str:
     """
     open_ = replace(report, findings=tuple(f for f in report.findings if f.severity != "info"))
     lines = [*_hang(f"keras_bnguard: {verdict(report)}")]
-    lines += _hang(f"{_count(runs, 'run')} of {about(report)}")
+    if runs:
+        lines += _hang(f"{_count(runs, 'run')} of {about(report)}")
     if open_.findings:
         lines += ["", *_findings(open_.findings)]
     return "\n".join([*lines, *brief_end(open_), *last]).rstrip() + "\n"
