@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.inference.block import ForcedBlock
 from keras_bnguard.inference.proof import Proof, parse_on_failure
-from keras_bnguard.inference.steps import (
-    forced_in_step,
-    refuse_graph_mode,
-    renew_steps,
-    withdraw,
-)
+from keras_bnguard.inference.requests import close_request, open_request, renew_request
+from keras_bnguard.inference.steps import forced_in_step, refuse_graph_mode
 from keras_bnguard.model.expected_mode import norms_to_force
 from keras_bnguard.model.forced_inference import ForcedInferenceState
 from keras_bnguard.model.kept import find_kept, kept_with
@@ -28,7 +23,8 @@ class force_inference:
 
     From the call until `release()`, the model's `train_step` forces every BN that should run
     in inference mode (see `GuardedTrainStep`) and those that `layers` names, in `fit` and
-    `train_on_batch`. So does the step of every other model that exists and has these BN too.
+    `train_on_batch`. So does the step of every other model that has these BN too, also of one
+    that is made later.
     As a context manager it also forces everything that is traced or run eagerly inside the
     block: `GradientTape` steps, stateless JAX steps, torch loops, `predict`; and it releases on
     exit, after an exception too. A `tf.function` or `jax.jit` that was traced before keeps what
@@ -90,10 +86,8 @@ class force_inference:
         self._model = model
         self._layers = layers
         self._block: Optional[ForcedBlock] = None
-        self._others: List[Any] = []
         self._verified: Dict[str, Verification] = {}
-        kept_with(model, ForcedInferenceState).add_request(self, layers, self._on_failure)
-        self._renew()
+        open_request(self, model, layers, self._on_failure)
 
     @property
     def paths(self) -> Tuple[str, ...]:
@@ -108,10 +102,7 @@ class force_inference:
         """End what this call forces; what other calls force on the model stays. No-op when
         released already."""
         self._note_verified()
-        others, self._others = self._others, []
-        for model in (self._model, *(ref() for ref in others)):
-            if model is not None:
-                withdraw(model, self)
+        close_request(self)
 
     def __enter__(self) -> force_inference:
         snapshot = take_snapshot(self._model)
@@ -124,7 +115,7 @@ class force_inference:
         block.__enter__()
         self._block = block
         kept_with(self._model, ForcedInferenceState).open_block(self, paths)
-        self._renew()
+        renew_request(self)
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -140,10 +131,6 @@ class force_inference:
                 block.compare()
             finally:
                 self._verified.update(block.status)
-
-    def _renew(self) -> None:
-        others = renew_steps(take_snapshot(self._model), self, self._on_failure)
-        self._others = [weakref.ref(model) for model in others]
 
     def _note_verified(self) -> None:
         """Keep what is known of the BN that are forced now."""

@@ -11,7 +11,6 @@ import contextlib
 import functools
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from keras_bnguard.backends.live_objects import living_models
 from keras_bnguard.backends.patches.inference_mode import CallStarts, ForcedInference
 from keras_bnguard.backends.patches.method_hooks import MethodHook, ModelHooks, hook_method
 from keras_bnguard.backends.refs import NormHandle
@@ -26,8 +25,8 @@ from keras_bnguard.model.forced_inference import (
     forces_in_step,
 )
 from keras_bnguard.model.kept import find_kept, forget, kept_with
-from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
-from keras_bnguard.records import OnFailure, Verification
+from keras_bnguard.model.snapshot import take_snapshot
+from keras_bnguard.records import Verification
 
 
 class ForcedStep:
@@ -139,37 +138,6 @@ def hook_model_class(cls: type) -> None:
         hook_method(cls, name, _bind_training)
 
 
-def renew_steps(
-    snapshot: ModelSnapshot, key: object, on_failure: OnFailure = OnFailure.RAISE
-) -> List[Any]:
-    """Have every step that contains BN of a model decide again which to force, traced again.
-
-    Args:
-        snapshot: the model.
-        key: of a request: the steps of other models that are alive and have the same BN force
-            them too, until this key is withdrawn.
-        on_failure: what happens there where a BN does not run in inference mode.
-
-    Returns:
-        These other models.
-    """
-    model, backend = snapshot.model, snapshot.backend
-    state = ForcedInferenceState.of(model)
-    paths = set(state.step_paths(snapshot, strict=False))
-    layers = {id(h.layer): h.layer for h in snapshot.handles if h.path in paths}
-    others = []
-    for other in living_models(backend.keras) if layers else ():
-        if other is model:
-            continue
-        common = [layers[id(x)] for x in backend.graph.all_layers(other) if id(x) in layers]
-        if common:
-            kept_with(other, ForcedInferenceState).add_shared(key, common, on_failure)
-            others.append(other)
-    for each in (model, *others):
-        renew_step(each)
-    return others
-
-
 def refuse_graph_mode(backend: Any) -> None:
     """Raise where models train without a `train_step`, so that nothing can be forced.
 
@@ -198,17 +166,6 @@ def renew_step(model: Any) -> None:
         _unwrap_assigned_step(model)
         forget(model, Proof)
     backend_for(model).step.drop_train_function(model)
-
-
-def withdraw(model: Any, key: object) -> bool:
-    """Withdraw a request from a model; its step is traced again. False if there is none."""
-    state = find_kept(model, ForcedInferenceState)
-    if state is None or not state.withdraw_request(key):
-        return False
-    if state.empty:
-        forget(model, ForcedInferenceState)
-    renew_step(model)
-    return True
 
 
 def _norms_of(model: Any) -> List[NormHandle]:

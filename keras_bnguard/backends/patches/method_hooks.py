@@ -43,6 +43,10 @@ class MethodHook:
             return self._own.__get__(None, cls)
         return self._bind(self, model, self._method(model))
 
+    def __call__(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call it as the function that it stands for, as code does that took it from the class."""
+        return self.__get__(model, type(model))(*args, **kwargs)
+
     def _method(self, model: Any) -> Any:
         if self._own is _MISSING:
             return getattr(super(self._owner, model), self._name)
