@@ -15,7 +15,7 @@ from keras_bnguard.backends.patches.inference_mode import CallStarts, ForcedInfe
 from keras_bnguard.backends.patches.method_hooks import MethodHook, ModelHooks, hook_method
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.registry import backend_for
-from keras_bnguard.errors import UnsupportedModelError
+from keras_bnguard.errors import FaultBarrier, UnsupportedModelError
 from keras_bnguard.inference.contexts import make_forced_inference
 from keras_bnguard.inference.proof import Proof
 from keras_bnguard.inference.step_check import compare_first_steps
@@ -42,6 +42,7 @@ class ForcedStep:
         self._context: Optional[ForcedInference] = None
         self._paths: Tuple[str, ...] = ()
         self._norms: List[NormHandle] = []
+        self._barrier = FaultBarrier(goes_on=True)
 
     def function(self, hook: MethodHook, make: Callable[[], Callable[..., Any]]) -> Any:
         """The replacement of a method; the same one until this object is forgotten.
@@ -66,20 +67,29 @@ class ForcedStep:
 
     @contextlib.contextmanager
     def open(self, model: Any) -> Iterator[None]:
-        """The BN are forced inside; also those that layers of the model make in their `build`."""
+        """The BN are forced inside; also those that layers of the model make in their `build`.
+
+        After an internal error they run as they would without this package.
+        """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._update(model))
-            unbuilt = [layer for layer, _ in self._structure if not getattr(layer, "built", True)]
-            if unbuilt:
-                step = backend_for(model).step
-
-                def renew() -> None:
-                    before = self._context
-                    if self._update(model) is not before:
-                        stack.enter_context(self._update(model))
-
-                stack.enter_context(CallStarts(unbuilt, step.outside_autograph(renew)))
+            with self._barrier:
+                self._enter(model, stack)
             yield
+
+    def _enter(self, model: Any, stack: contextlib.ExitStack) -> None:
+        stack.enter_context(self._update(model))
+        unbuilt = [layer for layer, _ in self._structure if not getattr(layer, "built", True)]
+        if not unbuilt:
+            return
+
+        def renew() -> None:
+            with self._barrier:
+                before = self._context
+                if self._update(model) is not before:
+                    stack.enter_context(self._update(model))
+
+        outside = backend_for(model).step.outside_autograph
+        stack.enter_context(CallStarts(unbuilt, outside(renew)))
 
     def _update(self, model: Any) -> ForcedInference:
         structure = _structure(model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.builders.models import (
     backbone,
     compiled,
@@ -47,3 +49,23 @@ def test_compiled_and_pending_flags():
         assert head.trainable is False
         BACKEND_OF.flags.remember_compiled(model)
         assert BACKEND_OF.flags.compiled(model)[id(head)] is False
+
+
+@pytest.mark.skipif(not IS_KERAS3, reason="Keras 2 always keeps the flags of compile()")
+def test_where_keras_keeps_no_flags_of_compile_they_can_be_asked_for_inside_a_step():
+    """Keras 3.3 to 3.14 keep none; what stands for them is read from variables."""
+    seen = []
+
+    class Asking(keras.Model):
+        def train_step(self, *args, **kwargs):
+            seen.append(BACKEND_OF.flags.compiled(self))
+            return super().train_step(*args, **kwargs)
+
+    net = transfer()
+    model = compiled(Asking(net.inputs, net.outputs))
+    for _ in range(2):
+        vars(model).pop("_compiled_trainable_state", None)
+        fit(model)
+        BACKEND_OF.step.drop_train_function(model)
+    assert len(seen) >= 2
+    assert all(flags[id(model.get_layer("head_bn"))] is True for flags in seen)

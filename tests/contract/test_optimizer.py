@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+from keras_bnguard.backends.optimizers.renewal import fresh_optimizer, learning_rate_function
 from tests.builders.models import BN, adam, compiled, data, layers, transfer
 from tests.builders.values import as_array
 from tests.contract.models import BACKEND_OF, KERAS2, fit
@@ -156,3 +157,18 @@ def test_facts_list_the_variables_an_optimizer_was_not_built_for():
     assert sorted(name.rsplit("/", 1)[-1] for name in facts.unknown) == ["beta", "gamma"]
     if IS_KERAS3:
         assert sorted(name.rsplit("/", 1)[-1] for name in facts.stale) == ["bias", "kernel"]
+
+
+def test_an_optimizer_whose_config_takes_no_plain_number_keeps_its_schedule():
+    """As all of Keras 3.3 to 3.6: a learning rate is a schedule, a variable or a function."""
+
+    class Strict(keras.optimizers.SGD):
+        def get_config(self):
+            assert callable(self._learning_rate) or hasattr(self._learning_rate, "assign")
+            return super().get_config()
+
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5)
+    old = Strict(schedule)
+    new = fresh_optimizer(old)
+    assert type(new) is Strict
+    assert learning_rate_function(new) is learning_rate_function(old) is schedule

@@ -164,3 +164,18 @@ def test_jax_keeps_the_state_of_an_epoch_outside_the_model():
     compiled(transfer()).fit(*data(8), verbose=0, callbacks=[Observer()])
     assert seen[0] == (True, False)
     assert seen[1][1] is True
+
+
+RECORDS_SHARDINGS = BACKEND == "jax" and hasattr(
+    keras.Model, "_record_training_state_sharding_spec"
+)
+"""Keras 3.3 to 3.11."""
+
+
+@private("_record_training_state_sharding_spec", on=RECORDS_SHARDINGS)
+def test_keras_on_jax_records_the_placement_of_all_values_of_a_step_once_per_fit():
+    model = compiled(transfer())
+    model.fit(*data(8), verbose=0)
+    model.get_layer("head_bn").trainable = False
+    model._record_training_state_sharding_spec()
+    assert len(model._trainable_variable_shardings) == len(model.trainable_variables)

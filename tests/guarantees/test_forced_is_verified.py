@@ -7,6 +7,8 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.backends.patches.attribute_patches import open_patches
+from keras_bnguard.errors import InternalErrorWarning
+from keras_bnguard.inference import steps
 from keras_bnguard.inference.proof import statistics_of
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import Verification
@@ -154,3 +156,21 @@ def test_the_refusal_is_an_error_of_this_package_and_settings_are_checked():
     assert issubclass(bng.InferenceNotForcedError, bng.BNGuardError)
     with pytest.raises(bng.SettingError, match="on_failure='stop'"):
         bng.force_inference(FORCED["keras"](), on_failure="stop")
+
+
+def test_an_internal_error_in_a_step_leaves_the_training_as_it_would_be(monkeypatch):
+    def broken(model):
+        raise ZeroDivisionError("inside a step")
+
+    plain, model, (x, y) = trained(FORCED["keras"]), trained(FORCED["keras"]), data(12)
+    plain.set_weights(model.get_weights())
+    plain.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    handle = bng.force_inference(model, layers="*")
+    monkeypatch.setattr(steps, "take_snapshot", broken)
+    with pytest.warns(InternalErrorWarning, match="inside a step") as caught:
+        model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    assert [w.category for w in caught].count(InternalErrorWarning) == 1
+    assert everything(model) == everything(plain)
+    assert open_patches() == 0
+    monkeypatch.undo()
+    assert Verification.VERIFIED not in handle.verified.values()

@@ -109,10 +109,19 @@ class Keras3Flags(Flags):
         }
 
     def _trained_since_compile(self, model: Any) -> bool:
-        """`compile()` makes a new loss tracker, and every step counts in it."""
+        """`compile()` makes a new loss tracker, and every step counts in it.
+
+        Its value cannot be read where a step is under way: inside a trace, and on JAX while the
+        values are outside of the model.
+        """
         tracker = getattr(model, "_loss_tracker", None)
         count = getattr(tracker, "count", None)
-        return count is not None and float(self._values.to_numpy(count)) > 0
+        if count is None:
+            return False
+        try:
+            return float(self._values.to_numpy(count)) > 0
+        except Exception:
+            return True
 
     def set_own(self, layer: Any, flag: bool) -> None:
         """As in the base class; a variable that is frozen on its own, as LoRA freezes a kernel,

@@ -49,6 +49,14 @@ class JaxOptimizer(Keras3Optimizer):
 class JaxStep(Keras3Step):
     """A step takes all values as arguments and returns them."""
 
+    def rebuild_train_function(self, model: Any) -> None:
+        """As in the base class; up to 3.11 Keras records once per `fit` how the values of a step
+        are sharded, in the order of its variables, which is another one now."""
+        super().rebuild_train_function(model)
+        record = getattr(model, "_record_training_state_sharding_spec", None)
+        if record is not None:
+            record()
+
     def outside_trace(self) -> Any:
         import jax
 

@@ -117,6 +117,13 @@ def delayed(schedule: Any, steps: int) -> Any:
     return made
 
 
+class _StandIn(float):
+    """A number that can be called: `get_config` of Keras 3.3 to 3.6 takes no other number."""
+
+    def __call__(self) -> float:
+        return float(self)
+
+
 @contextlib.contextmanager
 def _function_aside(optimizer: Any) -> Iterator[Optional[Any]]:
     """While `get_config` runs: a user's own schedule may have no config, or no known name."""
@@ -125,7 +132,7 @@ def _function_aside(optimizer: Any) -> Iterator[Optional[Any]]:
     if kept is None or home.get(name) is not kept:
         yield None
         return
-    home[name] = 0.5
+    home[name] = _StandIn(0.5)
     try:
         yield kept
     finally:
