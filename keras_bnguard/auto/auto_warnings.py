@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
 
 from keras_bnguard.auto.fits import Fits
@@ -13,7 +14,7 @@ from keras_bnguard.auto.import_hook import ImportHook
 from keras_bnguard.auto.loops import Loops, nothing
 from keras_bnguard.auto.run_log import RunLog, ignore
 from keras_bnguard.backends.known_stacks import PACKAGES
-from keras_bnguard.errors import FindingError, fail_safe
+from keras_bnguard.errors import BNGuardError, BNGuardWarning, FindingError, fail_safe
 from keras_bnguard.settings import Settings
 
 if TYPE_CHECKING:  # Loading the records loads NumPy, before the script has asked for it.
@@ -132,7 +133,7 @@ class AutoWarnings:
     @property
     def unseen(self) -> Tuple[str, ...]:
         """What could not be seen, one line each."""
-        return tuple(sorted(self.log.unseen))
+        return tuple(sorted({*self.log.missing, *self.log.unseen}))
 
     def reports(self) -> List[Report]:
         """Those of runs that have ended, then those of loops that are running."""
@@ -175,6 +176,16 @@ class AutoWarnings:
 
     def after_apply(self, optimizer: Any) -> None:
         """After it."""
+
+    def not_watched(self, what: str, error: Exception) -> None:
+        """A part of a Keras, or a whole one, cannot be watched."""
+        if not self.log.note_missing(f"{what}: {error}"):
+            return
+        if not isinstance(error, BNGuardError):
+            self.barrier.note(error)
+        elif self.log.by_warning:
+            with contextlib.suppress(BNGuardWarning):
+                warnings.warn(str(error), BNGuardWarning, stacklevel=2)
 
     def changed(self, keys: Iterable[LayerId], compiled: bool = False) -> None:
         """Flags were assigned, or a model was compiled."""

@@ -34,6 +34,7 @@ class RunLog:
         collected: gets each report of a run that has ended.
         barrier: notes internal errors; warnings stay on after one.
         unseen: what could not be seen, one line each.
+        missing: what cannot be watched at all, one line each.
         reports: the reports of the runs that ended last, oldest first.
     """
 
@@ -45,6 +46,7 @@ class RunLog:
         self.collected: Callable[[Report], None] = ignore
         self.barrier = FaultBarrier(goes_on=True)
         self.unseen: Set[str] = set()
+        self.missing: List[str] = []
         self.reports: List[Report] = []
         self._earlier: Optional[MergedRuns] = None
         self._emitted: Dict[int, Tuple[Any, Set[Any]]] = {}
@@ -56,6 +58,14 @@ class RunLog:
         self.unseen.clear()
         self._earlier = None
         self._emitted.clear()
+        self.missing.clear()
+
+    def note_missing(self, line: str) -> bool:
+        """Something cannot be watched: a line of every report from now on. False if known."""
+        if line in self.missing:
+            return False
+        self.missing.append(line)
+        return True
 
     def unwatchable(self) -> bool:
         """Whether the training that begins cannot be watched; the reason is in `unseen` then."""
@@ -88,7 +98,8 @@ class RunLog:
             number = self._number(model)
             note = f"{kind} {number} of this model" if number > 1 else kind
             found = tuple(seen_at(finding, line) for finding in report.findings)
-            self.reports.append(replace(report, findings=found, notes=(note, *report.notes)))
+            notes = (note, *(f"not watched: {line}" for line in self.missing), *report.notes)
+            self.reports.append(replace(report, findings=found, notes=notes))
             self.collected(self.reports[-1])
             if len(self.reports) > KEEP_RUNS:
                 if self._earlier is None:

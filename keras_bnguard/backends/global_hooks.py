@@ -27,7 +27,7 @@ from typing import (
 from keras_bnguard.backends.call_stack import user_line
 from keras_bnguard.backends.patches import model_hooks
 from keras_bnguard.backends.patches.source_lines import HISTORIES, SourceHistory
-from keras_bnguard.backends.registry import loaded_backends
+from keras_bnguard.backends.registry import loaded_backends, unsupported_kerases
 
 if TYPE_CHECKING:  # Imported at start-up, which loads no NumPy.
     from keras_bnguard.records.ids import LayerId
@@ -50,6 +50,8 @@ class Watcher(Protocol):
 
     def after_load(self, layer: Any) -> None: ...
 
+    def not_watched(self, what: str, error: Exception) -> None: ...
+
     def changed(self, keys: Iterable[LayerId], compiled: bool = False) -> None: ...
 
 
@@ -64,20 +66,50 @@ class _Installed:
         self.hook: Any = None
 
     def install(self) -> None:
-        keras = self.backend.keras
+        """Put every part in place; one that cannot be leaves the others where they are."""
+        parts = {
+            "compile() and trainable": self._install_model_hooks,
+            "fit": self._install_fit,
+            "train_on_batch": self._install_train_on_batch,
+            "loading of weights": self._install_loaders,
+            "custom training loops": self._install_updates,
+            "lines of training= in a graph": self._install_nodes,
+        }
+        for what, put in parts.items():
+            try:
+                put()
+            except Exception as error:
+                self.watcher.not_watched(f"{what} of {self.backend.package}", error)
+
+    def _install_model_hooks(self) -> None:
         model_hooks.start(self.backend, self.history)
-        HISTORIES[id(keras)] = self.history
-        for model in (keras.Model, *self.backend.step.graph_mode_models()):
+        HISTORIES[id(self.backend.keras)] = self.history
+
+    def _install_fit(self) -> None:
+        for model in self._models():
             self._replace(model, "fit", self._fit)
+
+    def _install_train_on_batch(self) -> None:
+        for model in self._models():
             self._replace(model, "train_on_batch", self._train_on_batch)
-        for owner, name in self._loaders():
-            self._replace(owner, name, self._load)
+
+    def _models(self) -> List[type]:
+        return [self.backend.keras.Model, *self.backend.step.graph_mode_models()]
+
+    def _install_loaders(self) -> None:
+        keras = self.backend.keras
+        self._replace(keras.layers.Layer, "set_weights", self._load)
+        self._replace(keras.Model, "load_weights", self._load)
+
+    def _install_updates(self) -> None:
+        self.hook = self.backend.step.hook_framework_optimizers(self._framework_step)
         for owner, name in self.backend.step.update_methods():
             self._replace(owner, name, self._update_wrapper(name))
+
+    def _install_nodes(self) -> None:
         node = self.backend.graph.node_class()
         if node is not None:
             self._replace(node, "__init__", self._node)
-        self.hook = self.backend.step.hook_framework_optimizers(self._framework_step)
 
     def uninstall(self) -> None:
         for owner, name, before, mine in reversed(self.replaced):
@@ -107,10 +139,6 @@ class _Installed:
         setattr(owner, name, mine)
 
     # ------------------------------------------------------------------ places
-    def _loaders(self) -> List[Tuple[type, str]]:
-        keras = self.backend.keras
-        return [(keras.layers.Layer, "set_weights"), (keras.Model, "load_weights")]
-
     def _update_wrapper(self, name: str) -> Callable[[Any], Any]:
         wrappers = {
             "apply_gradients": self._apply_pairs,
@@ -268,7 +296,10 @@ def install(watcher: Watcher) -> None:
     with _LOCK:
         for backend in _complete_backends():
             if id(backend.keras) not in _INSTALLED:
-                _install_on(backend, watcher)
+                installed = _INSTALLED[id(backend.keras)] = _Installed(backend, watcher)
+                installed.install()
+        for package, error in unsupported_kerases().items():
+            watcher.not_watched(package, error)
 
 
 def uninstall() -> None:
@@ -285,13 +316,3 @@ def _complete_backends() -> List[Any]:
         for backend in loaded_backends()
         if hasattr(backend.keras, "Model") and hasattr(backend.keras, "optimizers")
     ]
-
-
-def _install_on(backend: Any, watcher: Watcher) -> None:
-    installed = _Installed(backend, watcher)
-    try:
-        installed.install()
-    except Exception:
-        installed.uninstall()
-        raise
-    _INSTALLED[id(backend.keras)] = installed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from keras_bnguard.backends.base import Backend, assemble
-from keras_bnguard.backends.known_stacks import KNOWN_STACKS, PACKAGES
+from keras_bnguard.backends.known_stacks import KNOWN_STACKS, PACKAGES, KnownStack
 from keras_bnguard.errors import MissingKerasError, UnsupportedModelError
 
 _BACKENDS: Dict[int, Backend] = {}
@@ -37,13 +37,22 @@ def backend_for(model: Any) -> Backend:
 
 
 def loaded_backends() -> List[Backend]:
-    """Return the backends of every Keras that is imported, in the order of `PACKAGES`."""
-    found = []
-    for package in PACKAGES:
-        module = sys.modules.get(package)
-        if module is not None and hasattr(module, "layers"):
-            found.append(_backend_of(module))
-    return found
+    """Return the backends of every Keras that is imported, in the order of `PACKAGES`.
+
+    Those that this package does not work with are left out, see `unsupported_kerases`.
+    """
+    return [_backend_of(module) for module in _imported() if not isinstance(_known(module), str)]
+
+
+def unsupported_kerases() -> Dict[str, UnsupportedModelError]:
+    """Return, for every Keras that is imported and not supported, the error that describes it."""
+    found = {str(module.__name__): _known(module) for module in _imported()}
+    return {name: UnsupportedModelError(why) for name, why in found.items() if isinstance(why, str)}
+
+
+def _imported() -> List[Any]:
+    modules = [sys.modules.get(package) for package in PACKAGES]
+    return [module for module in modules if module is not None and hasattr(module, "layers")]
 
 
 def any_backend(prefer: Optional[str] = None) -> Backend:
@@ -86,15 +95,48 @@ def _backend_of(keras: Any) -> Backend:
 
 
 def _assembled(keras: Any) -> Backend:
+    known = _known(keras)
+    if isinstance(known, str):
+        raise UnsupportedModelError(known)
+    adapter = importlib.import_module(f"{__package__}.adapters.{known.adapter}")
+    return assemble(_public(keras), known.name, known.backend, adapter.PARTS)
+
+
+def _known(keras: Any) -> Union[KnownStack, str]:
+    """The stack that a Keras is, or why it is none."""
     package = str(keras.__name__).split(".", 1)[0]
-    generation = 2 if str(getattr(keras, "__version__", "0")).startswith("2.") else 3
-    running = keras.backend.backend()
+    version = str(getattr(keras, "__version__", "0"))
+    generation = 2 if version.startswith("2.") else 3
     same_keras = [k for k in KNOWN_STACKS if (k.package, k.generation) == (package, generation)]
     for known in same_keras:
+        if _number(version) < known.oldest:
+            return (
+                f"{package} {version} is too old for keras_bnguard, which works with {package} "
+                f"{'.'.join(map(str, known.oldest))} and later: pip install -U "
+                f"{_DISTRIBUTIONS.get(known.name, package)}"
+            )
+    running = keras.backend.backend()
+    for known in same_keras:
         if known.backend == running:
-            adapter = importlib.import_module(f"{__package__}.adapters.{known.adapter}")
-            return assemble(keras, known.name, known.backend, adapter.PARTS)
-    raise UnsupportedModelError(
-        f"Keras {keras.__version__} runs on the {running!r} backend; keras_bnguard knows "
+            return known
+    return (
+        f"Keras {version} runs on the {running!r} backend; keras_bnguard knows "
         f"{', '.join(repr(k.backend) for k in same_keras)}. Set KERAS_BACKEND to one of these."
     )
+
+
+_DISTRIBUTIONS = {"k2": "tensorflow"}
+"""What to install where it is not named as the package."""
+
+
+def _number(version: str) -> Tuple[int, ...]:
+    """The first two numbers of a version."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _public(keras: Any) -> Any:
+    """The module with the public names: Keras 2.12 has another one besides `keras`, in which
+    `optimizers.Optimizer` is that of Keras 1."""
+    if _number(str(keras.__version__)) == (2, 12) and keras.__name__ == "keras":
+        return importlib.import_module("keras.api._v2.keras")
+    return keras

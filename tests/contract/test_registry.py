@@ -12,7 +12,7 @@ from tests.builders.models import (
     transfer,
 )
 from tests.contract.models import BACKEND_OF
-from tests.stack import BACKEND, STACK, VERSION
+from tests.stack import BACKEND, STACK, VERSION, keras
 
 
 def test_the_backend_is_that_of_the_stack_under_test():
@@ -35,3 +35,12 @@ def test_the_backend_is_that_of_the_stack_under_test():
 def test_what_is_no_layer_is_refused(thing):
     with pytest.raises(UnsupportedModelError, match="expected a Keras model or layer"):
         backend_for(thing)
+
+
+def test_the_keras_of_a_backend_has_the_names_that_the_user_has():
+    """Keras 2.12 has a second set, in which optimizers are older."""
+    for name in ("Model", "layers.Layer", "optimizers.Optimizer", "optimizers.SGD"):
+        ours, theirs = BACKEND_OF.keras, keras
+        for part in name.split("."):
+            ours, theirs = getattr(ours, part), getattr(theirs, part)
+        assert ours is theirs

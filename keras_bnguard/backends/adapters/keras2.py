@@ -243,7 +243,8 @@ class Keras2Values(Values):
 
     def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
         """The generator of seeds for operations; Keras makes it when a seed is set."""
-        module = sys.modules.get(f"{self.package}.src.backend")
+        places = (f"{self.package}.src.backend", f"{self.package}.backend")
+        module = next((sys.modules[name] for name in places if name in sys.modules), None)
         generator = getattr(getattr(module, "_SEED_GENERATOR", None), "generator", None)
         return [] if generator is None else [(generator.setstate, generator.getstate())]
 

@@ -314,6 +314,36 @@ def test_an_internal_error_never_reaches_the_user(monkeypatch, expected_errors):
     assert same(weights, plain)
 
 
+@pytest.mark.parametrize(
+    ("where", "name", "what"),
+    [("step", "update_methods", "custom training loops"), ("graph", "node_class", "lines of")],
+)
+def test_a_part_that_cannot_be_put_in_place_leaves_the_others_and_is_reported(
+    where, name, what, monkeypatch, expected_errors
+):
+    def missing(*args):
+        raise AttributeError(f"no {name} here")
+
+    monkeypatch.setattr(type(getattr(any_backend(), where)), name, missing)
+    expected_errors.append(f"AttributeError('no {name} here')")
+    model = model_of(f"without_{name}", frozen_parent=True)
+    with warnings.catch_warnings(record=True):  # Internal errors are a warning once a process.
+        warnings.simplefilter("always")
+        bng.enable_warnings()
+        model.fit(X, Y, verbose=0)
+        model.fit(X, Y, verbose=0)
+    reports = [report for report in auto.reports() if "BNG102" in report.codes]
+    assert len(reports) == 2
+    for report in reports:
+        (line,) = [note for note in report.notes if note.startswith("not watched: ")]
+        assert what in line
+        assert f"no {name} here" in line
+    monkeypatch.undo()
+    bng.disable_warnings()
+    bng.enable_warnings()
+    assert not any("not watched" in note for r in auto.reports() for note in r.notes)
+
+
 def test_a_keras_imported_later_gets_its_hooks(tmp_path, monkeypatch):
     """A package of that name that is no Keras at all does no harm, and stays as it is."""
     if STACK == "tfk":
