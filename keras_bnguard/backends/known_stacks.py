@@ -22,6 +22,7 @@ class KnownStack:
         generation: the major version of the Keras.
         oldest: the oldest version that works.
         backend: what computes, as `keras.backend.backend()` returns it.
+        distribution: what to install with pip.
         adapter: the module in `adapters/` that has its five classes, as `PARTS`.
     """
 
@@ -30,15 +31,16 @@ class KnownStack:
     generation: int
     oldest: Tuple[int, int]
     backend: str
+    distribution: str
     adapter: str
 
 
 KNOWN_STACKS: Tuple[KnownStack, ...] = (
-    KnownStack("k2", "keras", 2, (2, 12), TENSORFLOW, "keras2"),
-    KnownStack("tfk", "tf_keras", 2, (2, 15), TENSORFLOW, "keras2"),
-    KnownStack("k3-tf", "keras", 3, (3, 3), TENSORFLOW, "keras3_tensorflow"),
-    KnownStack("k3-jax", "keras", 3, (3, 3), "jax", "keras3_jax"),
-    KnownStack("k3-torch", "keras", 3, (3, 3), TORCH, "keras3_torch"),
+    KnownStack("k2", "keras", 2, (2, 12), TENSORFLOW, TENSORFLOW, "keras2"),
+    KnownStack("tfk", "tf_keras", 2, (2, 15), TENSORFLOW, "tf_keras", "keras2"),
+    KnownStack("k3-tf", "keras", 3, (3, 3), TENSORFLOW, "keras", "keras3_tensorflow"),
+    KnownStack("k3-jax", "keras", 3, (3, 3), "jax", "keras", "keras3_jax"),
+    KnownStack("k3-torch", "keras", 3, (3, 3), TORCH, "keras", "keras3_torch"),
 )
 
 PACKAGES: Tuple[str, ...] = tuple(dict.fromkeys(known.package for known in KNOWN_STACKS))

@@ -112,8 +112,7 @@ def _known(keras: Any) -> Union[KnownStack, str]:
         if _number(version) < known.oldest:
             return (
                 f"{package} {version} is too old for keras_bnguard, which works with {package} "
-                f"{'.'.join(map(str, known.oldest))} and later: pip install -U "
-                f"{_DISTRIBUTIONS.get(known.name, package)}"
+                f"{'.'.join(map(str, known.oldest))} and later: pip install -U {known.distribution}"
             )
     running = keras.backend.backend()
     for known in same_keras:
@@ -125,10 +124,6 @@ def _known(keras: Any) -> Union[KnownStack, str]:
     )
 
 
-_DISTRIBUTIONS = {"k2": "tensorflow"}
-"""What to install where it is not named as the package."""
-
-
 def _number(version: str) -> Tuple[int, ...]:
     """The first two numbers of a version."""
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
@@ -137,6 +132,6 @@ def _number(version: str) -> Tuple[int, ...]:
 def _public(keras: Any) -> Any:
     """The module with the public names: Keras 2.12 has another one besides `keras`, in which
     `optimizers.Optimizer` is that of Keras 1."""
-    if _number(str(keras.__version__)) == (2, 12) and keras.__name__ == "keras":
-        return importlib.import_module("keras.api._v2.keras")
+    if _number(str(keras.__version__)) == (2, 12):
+        return importlib.import_module(f"{keras.__name__}.api._v2.{keras.__name__}")
     return keras
