@@ -190,6 +190,8 @@ TRUE_USES = (
     r"\brelative ?rates?\b|\bfine[ -]tuning[ -]rate\b|\b(?:decay|error|sampling) rates?\b",
     # Keras: hooks, a module of Keras 2, and `__slots__` of Python.
     r"\bsrc\.engine\b|\bon train (?:begin|end)\b|\bon_train_(?:begin|end)\b|__slots__",
+    # What legacy optimizers of Keras 2 call their state variables.
+    r"(?<!\w)_slots\b|\b_create_slots\b",
     # People speak.
     r"\b(?:you|we|people|users?) (?:says?|tells?|said|told)\b",
 )

@@ -248,10 +248,38 @@ def test_tf_keras_keeps_what_a_checkpoint_of_an_optimizer_found():
     assert set(optimizer._coalesced_children) >= {"_variables", "_iterations"}
 
 
-@private("_update_step_xla _descriptor_cache", on=KERAS2)
+@private("_descriptor_cache", on=KERAS2)
 def test_compiled_updates_of_keras_2_are_cached_by_optimizer():
     import inspect
 
     optimizer = sgd()
     step = inspect.getattr_static(type(optimizer), "_update_step_xla")
     assert optimizer._update_step_xla is step._descriptor_cache[optimizer]
+
+
+@private("_slots _weights _create_all_weights _iterations", on=KERAS2)
+def test_legacy_optimizers_keep_state_by_variable_and_list_it_as_it_was_made():
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.legacy.SGD(0.5, momentum=0.9)
+    variable = tf.Variable([2.0])
+    optimizer._create_all_weights([variable])
+    momentum = optimizer._slots[variable._unique_id]["momentum"]
+    count, listed = optimizer._weights
+    assert count is optimizer._iterations
+    assert listed is momentum
+    optimizer._slots, optimizer._weights = {}, [count]
+    optimizer._create_all_weights([variable])
+    assert optimizer._slots[variable._unique_id]["momentum"] is not momentum
+
+
+@private("_u_product_counter", on=KERAS2)
+def test_nadam_of_keras_2_counts_in_python():
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.Nadam(0.5)
+    variable = tf.Variable([2.0])
+    optimizer.build([variable])
+    assert optimizer._u_product_counter == 1
+    optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    assert optimizer._u_product_counter == 2

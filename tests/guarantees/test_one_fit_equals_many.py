@@ -35,10 +35,11 @@ def both(phases: Any, steps: Any, name: str, forced: Any = None, **settings: Any
     return one, many
 
 
+SHORT = [(r.head_only, 1e-2, 1), (r.everything, 1e-5, 1)]
 GUIDE = [(r.head_only, 1e-2, 2), (r.everything, 1e-5, 2)]
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Nadam"])
 def test_head_then_all_equals_two_fits(name):
     one, many = both(r.head_then_all(batch_norm="follow"), GUIDE, name)
     assert r.same(r.weights(one), r.weights(many))
@@ -75,6 +76,16 @@ def test_three_phases_there_and_back_equal_three_fits():
     steps = [(is_top, 1e-2, 1), (r.everything, 1e-3, 1), (r.head_only, 1e-4, 1)]
     one, many = both(phases, steps, "SGD")
     assert r.same(r.weights(one), r.weights(many))
+
+
+@pytest.mark.skipif(IS_KERAS3, reason="of Keras 3 Nadam has variables alone")
+@pytest.mark.parametrize("settings", [{"run_eagerly": True}, {"jit_compile": True}])
+def test_nadam_of_keras_2_starts_again_as_after_compile_however_it_is_traced(settings):
+    """It counts in Python: traces in a graph, steps without."""
+    one, many = both(r.head_then_all(1, 1, batch_norm="follow"), SHORT, "Nadam", **settings)
+    assert one.optimizer._u_product_counter == many.optimizer._u_product_counter
+    assert r.same(r.weights(one), r.weights(many))
+    assert r.same(r.optimizer_variables(one), r.optimizer_variables(many))
 
 
 def test_averaged_weights_equal_those_of_two_fits():
@@ -138,10 +149,9 @@ def test_loss_scaling_equals_two_fits(legacy):
 
 
 # ------------------------------------------------------------------------ carry
-# More in test_optimizers.py. Keras 2 keeps a Python counter in Nadam that counts traces in a
-# graph and steps without.
-OPTIMIZERS = ["SGD", "Adam", "Adagrad", "Adadelta", "Adamax"]
-OPTIMIZERS += ["Lamb", "Nadam"] if IS_KERAS3 else []
+# More in test_optimizers.py.
+OPTIMIZERS = ["SGD", "Adam", "Adagrad", "Adadelta", "Adamax", "Nadam"]
+OPTIMIZERS += ["Lamb"] if IS_KERAS3 else []
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

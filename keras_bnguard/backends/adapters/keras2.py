@@ -13,15 +13,18 @@ import numpy as np
 from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.interface import ArrayOperations
 from keras_bnguard.backends.known_stacks import TENSORFLOW
-from keras_bnguard.backends.optimizers.keras2 import (
-    LOSS_SCALE,
-    build_state,
+from keras_bnguard.backends.optimizers.keras2 import build_state, renew_new
+from keras_bnguard.backends.optimizers.learning_rates import move_factors
+from keras_bnguard.backends.optimizers.legacy import (
     is_legacy,
+    knows_exactly_legacy,
+    legacy_stand_in,
+    legacy_variables,
     renew_legacy,
-    renew_new,
 )
 from keras_bnguard.backends.optimizers.lazy import step_counter
 from keras_bnguard.backends.optimizers.renewal import (
+    LOSS_SCALE,
     inner_optimizer,
     learning_rate_function,
     strategy_scope,
@@ -134,17 +137,29 @@ class Keras2Optimizer(Optimizer):
     ) -> Tuple[int, int]:
         with strategy_scope(model):
             if is_legacy(model.optimizer):
-                counts = renew_legacy(model, carry, schedule)
+                trained = list(model.trainable_variables)
+                counts = renew_legacy(model.optimizer, trained, carry, schedule)
             else:
                 counts = renew_new(model, carry, schedule)
         update_saved_config(model)
         return counts
 
     def put_stand_in(self, model: Any) -> None:
-        if is_legacy(model.optimizer):
-            self.renew(model)
-        else:
+        old = model.optimizer
+        if not is_legacy(old):
             super().put_stand_in(model)
+            return
+        with strategy_scope(model):
+            new = legacy_stand_in(old, list(model.trainable_variables))
+            move_factors(old, new)
+            model.optimizer = new
+
+    def knows_exactly(self, model: Any) -> bool:
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is None or not is_legacy(optimizer):
+            return super().knows_exactly(model)
+        known = knows_exactly_legacy(optimizer, list(model.trainable_variables))
+        return known and self.iterations(model) > 0
 
     def check_renewable(self, model: Any, learning_rates: Sequence[Any], reset: bool) -> None:
         if reset or not is_legacy(model.optimizer):
@@ -159,7 +174,11 @@ class Keras2Optimizer(Optimizer):
     def _variables(self, model: Any) -> List[Any]:
         scale = getattr(model.optimizer, "_loss_scale", None)
         found = [getattr(scale, name, None) for name in LOSS_SCALE]
-        return super()._variables(model) + [v for v in found if v is not None]
+        if is_legacy(model.optimizer):
+            kept = legacy_variables(model.optimizer, list(model.trainable_variables))
+        else:
+            kept = super()._variables(model)
+        return kept + [v for v in found if v is not None]
 
     def facts(self, model: Any) -> Optional[OptimizerFacts]:
         optimizer = getattr(model, "optimizer", None)

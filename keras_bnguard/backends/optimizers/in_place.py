@@ -10,8 +10,9 @@ variables, so who refers to one of them goes on reading and setting it.
 from __future__ import annotations
 
 import inspect
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from keras_bnguard.backends.optimizers.learning_rates import factor_methods
 from keras_bnguard.backends.optimizers.renewal import fresh_optimizer
 
 _BOOKKEEPING = (
@@ -65,7 +66,7 @@ class Successor:
         self.optimizer = fresh_optimizer(old, learning_rate)
         self._pairs = list(zip(wrapped_chain(old), wrapped_chain(self.optimizer)))
         self._shared = [pair for one, other in self._pairs for pair in _share(one, other)]
-        self._before = [_marks(new) for _, new in self._pairs]
+        self._before = [marks(new) for _, new in self._pairs]
 
     def hand_over(self, reset: bool) -> None:
         """Move the state of the new optimizer into the old one.
@@ -78,7 +79,7 @@ class Successor:
             _keep_variables_of_user(old, new)
             for name in _state_names(new, before, reset):
                 vars(old)[name] = _redirected(name, vars(new)[name], inside)
-            _drop_compiled_steps(old)
+            drop_compiled_methods(old)
             vars(old).pop(_CHILDREN, None)
         for name, kept, made in self._shared:
             if reset or name == "_learning_rate":
@@ -121,25 +122,50 @@ def _set_variables(optimizer: Any, listed: List[Any]) -> None:
 
 
 def _is_scalar(value: Any) -> bool:
-    return _is_variable(value) and tuple(value.shape) == ()
+    return is_variable(value) and tuple(value.shape) == ()
 
 
-def _is_variable(value: Any) -> bool:
-    """Optimizers of Keras 3 have an `assign` too."""
+def is_variable(value: Any) -> bool:
+    """Return whether a value is a variable; optimizers of Keras 3 have an `assign` too."""
     return hasattr(value, "assign") and hasattr(value, "shape")
 
 
-def _marks(optimizer: Any) -> Marks:
-    return {name: _mark(value) for name, value in vars(optimizer).items()}
+def marks(optimizer: Any) -> Marks:
+    """Return a mark of each attribute of an optimizer, which differs once `build` changed it."""
+    return {name: mark(value) for name, value in vars(optimizer).items()}
 
 
-def _mark(value: Any) -> Tuple[int, ...]:
+def mark(value: Any) -> Tuple[int, ...]:
     """Differs between two objects, and between one container before and after a change."""
     if isinstance(value, dict):
         return (id(value), *(id(each) for each in value.values()))
     if isinstance(value, (list, tuple, set)):
         return (id(value), *(id(each) for each in value))
     return (id(value),)
+
+
+def keep_settings(old: Sequence[Any], new: Sequence[Any], before: Sequence[Marks]) -> None:
+    """Give other optimizers the settings that no config has, as `gradient_transformers`.
+
+    Args:
+        old: optimizers; they stay as they are.
+        new: others of the same classes, built.
+        before: the `marks` of each from before that.
+    """
+    for source, target, mark_of in zip(old, new, before):
+        ours = factor_methods(source)
+        for name, value in vars(source).items():
+            made = name in vars(target) and mark_of.get(name) != mark(vars(target)[name])
+            if not made and name not in ours and name not in _TRACKED:
+                if type(value) in (list, tuple) and all(map(_is_setting, value)):
+                    vars(target)[name] = type(value)(value)
+                elif _is_setting(value):
+                    vars(target)[name] = value
+
+
+def _is_setting(value: Any) -> bool:
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return plain or inspect.isfunction(value)
 
 
 def _state_names(new: Any, before: Marks, reset: bool) -> List[str]:
@@ -150,7 +176,7 @@ def _state_names(new: Any, before: Marks, reset: bool) -> List[str]:
         if name in _BOOKKEEPING
         or name in _TRACKED
         or name in _LEARNING_RATE
-        or before.get(name) != _mark(value)
+        or before.get(name) != mark(value)
         or (reset and _holds_variables(value))
     ]
 
@@ -159,13 +185,13 @@ def _holds_variables(value: Any) -> bool:
     if isinstance(value, dict):
         value = list(value.values())
     elements = value if isinstance(value, (list, tuple)) else [value]
-    return any(_is_variable(each) for each in elements)
+    return any(is_variable(each) for each in elements)
 
 
 def _keep_variables_of_user(old: Any, new: Any) -> None:
     """Variables that somebody set on the old one as attributes stay among its variables."""
     for name, value in list(vars(old).items()):
-        if name not in vars(new) and _is_variable(value):
+        if name not in vars(new) and is_variable(value):
             setattr(new, name, value)
 
 
@@ -178,9 +204,11 @@ def _redirected(name: str, value: Any, inside: Dict[int, Any]) -> Any:
     return [type(each)(each.name, inside.get(id(each.ref), each.ref)) for each in value]
 
 
-def _drop_compiled_steps(optimizer: Any) -> None:
-    """Keras 2 compiles the update of each variable with XLA, which refers to its state."""
-    step = inspect.getattr_static(type(optimizer), "_update_step_xla", None)
-    compiled = getattr(step, "_descriptor_cache", None)
-    if compiled is not None:
-        compiled.pop(optimizer, None)
+def drop_compiled_methods(optimizer: Any) -> None:
+    """Have TensorFlow compile the methods of one optimizer again, as they refer to its state: the
+    update of a variable with XLA in Keras 2, `average_op` of `SWA`."""
+    for cls in type(optimizer).__mro__:
+        for value in vars(cls).values():
+            compiled = getattr(value, "_descriptor_cache", None)
+            if compiled is not None:
+                compiled.pop(optimizer, None)

@@ -56,6 +56,22 @@ def move_factors(old: Any, new: Any) -> None:
         put_factors(new, there.factors)
 
 
+def factor_methods(optimizer: Any) -> Sequence[str]:
+    """The attributes that factors put on an optimizer, the innermost one; empty without any."""
+    there: Optional[_Wrapped] = vars(optimizer).get("_bng_rates")
+    return () if there is None else there.names
+
+
+def legacy_key(variable: Any) -> str:
+    """The key of a variable in a legacy optimizer of Keras 2: a replica's part goes by the whole
+    variable."""
+    for part in (variable, getattr(variable, "handle", None)):
+        whole = getattr(part, "_distributed_container", None)
+        if whole is not None:
+            return str(whole()._unique_id)
+    return str(variable._unique_id)
+
+
 def _of(optimizer: Any) -> Optional[_Wrapped]:
     found: Optional[_Wrapped] = vars(innermost(optimizer)).get("_bng_rates")
     return found
@@ -73,12 +89,7 @@ class _Wrapped:
         own = getattr(self.optimizer, "_var_key", None)
         if own is not None:
             return own(variable)
-        # Legacy optimizers of Keras 2: a replica's part goes by the whole variable.
-        for part in (variable, getattr(variable, "handle", None)):
-            whole = getattr(part, "_distributed_container", None)
-            if whole is not None:
-                return whole()._unique_id
-        return variable._unique_id
+        return legacy_key(variable)
 
     def factor(self, variable: Any) -> float:
         return self._by_key.get(self._key(variable), 1.0)
@@ -96,10 +107,10 @@ class _Wrapped:
         for name, value in made.items():
             object.__setattr__(optimizer, name, value)
         object.__setattr__(optimizer, "_bng_rates", self)
-        self._names = [*made, "_bng_rates"]
+        self.names = [*made, "_bng_rates"]
 
     def take_off(self) -> None:
-        for name in self._names:
+        for name in self.names:
             if name in vars(self.optimizer):
                 object.__delattr__(self.optimizer, name)
 

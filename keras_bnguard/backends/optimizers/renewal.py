@@ -16,6 +16,12 @@ from keras_bnguard.errors import ScheduleError
 AVERAGES = "_model_variables_moving_average"
 """The averages of `use_ema`, under one name in every Keras."""
 
+SIDE_BY_SIDE = "optimizer_specs"
+"""The optimizers in a `MultiOptimizer` of TensorFlow Addons, each with the names of its weights."""
+
+LOSS_SCALE = ("_current_loss_scale", "_counter")
+"""Variables of the dynamic scale of a LossScaleOptimizer."""
+
 _OWN = ("_iterations", "_learning_rate", "_current_learning_rate")
 _EXCLUDED = (
     "_exclude_from_weight_decay",
@@ -70,6 +76,11 @@ def _recreated(old: Any, learning_rate: Optional[Any]) -> Any:
         return type(old)(_recreated(inner, learning_rate), **config)
     with _function_aside(old) as kept:
         config = dict(old.get_config())
+    if SIDE_BY_SIDE in config:  # The optimizers themselves, not their configs.
+        config[SIDE_BY_SIDE] = [
+            {**spec, "optimizer": _recreated(spec["optimizer"], None)}
+            for spec in config[SIDE_BY_SIDE]
+        ]
     if learning_rate is not None and "learning_rate" not in config:
         raise ScheduleError(
             f"cannot give {type(old).__name__} a LearningRateSchedule: the learning rate belongs "
@@ -230,9 +241,21 @@ def _copy(variable: Any) -> Any:
 
 
 def _carry_scalars(old: Any, new: Any) -> None:
-    """What belongs to the optimizer as a whole, such as Nadam's product of decay factors."""
-    for name, target in vars(new).items():
+    """What belongs to the optimizer as a whole, such as Nadam's product of decay factors, and in
+    Keras 2 a number in Python with it."""
+    for name, target in list(vars(new).items()):
         source = vars(old).get(name)
+        if type(target) is int is type(source):
+            setattr(new, name, source)
         both = hasattr(target, "assign") and hasattr(source, "assign")
         if both and name not in _OWN and tuple(target.shape) == () == tuple(source.shape):
             target.assign(_copy(source))
+
+
+def carry_loss_scale(old: Any, new: Any) -> None:
+    """The dynamic scale of a LossScaleOptimizer and its counter, where there is one."""
+    before, after = getattr(old, "_loss_scale", None), getattr(new, "_loss_scale", None)
+    for name in LOSS_SCALE:
+        source, target = getattr(before, name, None), getattr(after, name, None)
+        if source is not None and target is not None:
+            target.assign(source)

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_bnguard.backends.interface import OptimizerInterface
 from keras_bnguard.backends.known_stacks import PACKAGES
+from keras_bnguard.backends.optimizers.in_place import keep_settings, marks, wrapped_chain
 from keras_bnguard.backends.optimizers.lazy import kept_learning_rate, step_counter
 from keras_bnguard.backends.optimizers.learning_rates import (
     Factors,
@@ -199,7 +200,9 @@ class Optimizer(OptimizerInterface):
         with strategy_scope(model):
             old = model.optimizer
             new = fresh_optimizer(old)
+            before = [marks(part) for part in wrapped_chain(new)]
             self.build_state(model, new, True)
+            keep_settings(wrapped_chain(old), wrapped_chain(new), before)
             move_factors(old, new)
             model.optimizer = new
 
