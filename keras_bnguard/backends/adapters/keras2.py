@@ -14,6 +14,7 @@ from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.interface import ArrayOperations
 from keras_bnguard.backends.known_stacks import TENSORFLOW
 from keras_bnguard.backends.optimizers.keras2 import build_state, renew_new
+from keras_bnguard.backends.optimizers.lazy import step_counter
 from keras_bnguard.backends.optimizers.learning_rates import move_factors
 from keras_bnguard.backends.optimizers.legacy import (
     is_legacy,
@@ -22,7 +23,6 @@ from keras_bnguard.backends.optimizers.legacy import (
     legacy_variables,
     renew_legacy,
 )
-from keras_bnguard.backends.optimizers.lazy import step_counter
 from keras_bnguard.backends.optimizers.renewal import (
     LOSS_SCALE,
     inner_optimizer,
