@@ -197,7 +197,6 @@ TRUE_USES = (
 TRUE_USES_IN = {
     # A module of Keras 2.
     "keras_bnguard/backends/adapters/keras2.py": r"\bengine\b",
-    "keras_bnguard/cli/refusals.py": r"\bengine\b",
     # Python's own name.
     "keras_bnguard/backends/patches/call_tracer.py": r"__slots__",
     # What legacy optimizers of Keras 2 call their state variables.

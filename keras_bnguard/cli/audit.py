@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from keras_bnguard.cli.model_file import load
+from keras_bnguard.cli.model_files.loading import load
 from keras_bnguard.guard.audit import audit
 from keras_bnguard.report.formats import PRINTED, TEXT, format_named
 

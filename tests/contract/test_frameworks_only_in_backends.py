@@ -16,9 +16,7 @@ BACKENDS = PACKAGE / "backends"
 NAMES = {known.name for known in KNOWN_STACKS} | FRAMEWORKS
 ALLOWED = {
     "backends/known_stacks.py": "the one table",
-    "cli/description.py": "a key in the metadata of a model file",
-    "cli/model_file.py": "a model file names the package that wrote it",
-    "cli/refusals.py": "a model file names the modules of its classes",
+    "cli/model_files/loading.py": "a model file names the package that wrote it",
     "records/model.py": "NormKind.TORCH: the text of a report",
     "rules/bng501_input_scale_mismatch.py": "names of preprocessing modes in keras.applications",
 }

@@ -149,7 +149,7 @@ def test_as_annotations(folder, capsys):
         ("deep.keras", "is broken: RecursionError: "),
         ("list.keras", "is broken: its description is no JSON object"),
         ("bomb.keras", "is refused: 3"),
-        ("long.keras", "is refused: its config.json has more than 50 MB."),
+        ("long.keras", "is refused: its config.json has more than 16 MB."),
         ("shape.h5", "is refused: "),
         ("link.h5", "is refused: /elsewhere points into another file."),
         ("outside.keras", "is refused: /x is kept in another file."),

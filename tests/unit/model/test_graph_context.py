@@ -168,7 +168,7 @@ def test_how_often_a_norm_is_called() -> None:
 def test_a_file_of_keras_2_with_few_values_per_channel(tmp_path: Any) -> None:
     import h5py
 
-    from keras_bnguard.cli.model_file import load
+    from keras_bnguard.cli.model_files.loading import load
 
     inputs = keras.Input((1, 1, 4))
     path = str(tmp_path / "old.h5")
