@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import re
 from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from keras_bnguard.errors import SelectorError
+from keras_bnguard.patterns import Pattern
 
 Selector = Union[str, type, Callable[..., bool]]
 Selectors = Union[Selector, Sequence[Selector]]
@@ -38,12 +40,13 @@ def check_selector(selector: Any) -> None:
         )
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+@functools.lru_cache(maxsize=256)
+def _compiled(pattern: str) -> Pattern:
     try:
-        return re.compile(pattern[len("re:") :])
-    except re.error as error:
+        return Pattern(pattern[len("re:") :])
+    except (re.error, OverflowError, RecursionError) as error:
         raise SelectorError(
-            f"selector {pattern!r} is not a valid regular expression: {error}. "
+            f"selector {pattern[:80]!r} is not a valid regular expression: {error}. "
             "Write re: followed by a Python regex, for example 're:block[67]_.*'."
         ) from error
 
@@ -59,7 +62,7 @@ def path_matches(pattern: str, path: str, model: str = "") -> bool:
     names = (path, f"{model}/{path}") if model else (path,)
     if pattern.startswith("re:"):
         found = _compiled(pattern)
-        return any(found.search(name) for name in names)
+        return any(found.found_in(name) for name in names)
     for name in names:
         if fnmatch.fnmatchcase(name, pattern):
             return True

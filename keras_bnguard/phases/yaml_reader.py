@@ -137,7 +137,7 @@ class Reader:
         for key_node, value in node.value:
             key = key_node.value if isinstance(key_node, self.yaml.ScalarNode) else None
             if key not in known or not isinstance(key, str):
-                name = repr(key) if isinstance(key, str) else "one that is no text"
+                name = shortened(key) if isinstance(key, str) else "one that is no text"
                 self.refuse(
                     key_node, f"unknown key {name} in {what}; known are {', '.join(known)}."
                 )
@@ -159,21 +159,31 @@ class Reader:
     def tag(self, node: Any) -> None:
         kind = node.tag.rsplit(":", 1)[-1]
         if not node.tag.startswith("tag:yaml.org,2002:") or kind not in _PLAIN:
-            self.refuse(node, f"the tag {node.tag!r} is refused: only plain values are read.")
+            self.refuse(
+                node, f"the tag {shortened(node.tag)} is refused: only plain values are read."
+            )
 
     def plain(self, node: Any, what: str, expected: str) -> Any:
         if not isinstance(node, self.yaml.ScalarNode):
             self.refuse(node, f"{what} is a list or mapping, expected {expected}.")
         self.tag(node)
+        if len(node.value) > (_TEXT if node.tag == _STRING else _NUMBER):
+            self.refuse(
+                node,
+                f"{what} has {len(node.value):,} characters, expected {expected}: "
+                f"{shortened(node.value)}.",
+            )
         try:
             return self.loader.construct_object(node)
-        except (self.yaml.YAMLError, ValueError):
-            self.refuse(node, f"{what} is {node.value!r}, expected {expected}.")
+        except (self.yaml.YAMLError, ValueError, OverflowError):
+            self.refuse(node, f"{what} is {shortened(node.value)}, expected {expected}.")
 
     def text(self, node: Any, what: str) -> str:
         value = self.plain(node, what, "text")
         if not isinstance(value, str):
-            self.refuse(node, f"{what} is {node.value!r}, expected text: put it in quotes.")
+            self.refuse(
+                node, f"{what} is {shortened(node.value)}, expected text: put it in quotes."
+            )
         return value
 
     def choice(self, node: Any, what: str, choices: Type[Choice]) -> str:
@@ -189,23 +199,36 @@ class Reader:
             # YAML 1.1 takes 1e-3 for text, for want of a dot.
             value = _float_of(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            self.refuse(node, f"{what} is {node.value!r}, expected a number.")
+            self.refuse(node, f"{what} is {shortened(node.value)}, expected a number.")
         return value
 
     def whole(self, node: Any, what: str) -> int:
         value = self.plain(node, what, "a whole number")
         if isinstance(value, bool) or not isinstance(value, int):
-            self.refuse(node, f"{what} is {node.value!r}, expected a whole number.")
+            self.refuse(node, f"{what} is {shortened(node.value)}, expected a whole number.")
         return value
 
     def yes_or_no(self, node: Any, what: str) -> bool:
         value = self.plain(node, what, "true or false")
         if not isinstance(value, bool):
-            self.refuse(node, f"{what} is {node.value!r}, expected true or false.")
+            self.refuse(node, f"{what} is {shortened(node.value)}, expected true or false.")
         return value
 
     def is_null(self, node: Any) -> bool:
         return isinstance(node, self.yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+_STRING = "tag:yaml.org,2002:str"
+_TEXT = 2000
+"""Characters of one text: more than any selector has."""
+
+_NUMBER = 40
+"""Characters of one number, or of anything else that is no text."""
+
+
+def shortened(text: str) -> str:
+    """A text for a message: in quotes, and no longer than a line."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 _PLAIN = ("str", "int", "float", "bool", "null", "seq", "map", "timestamp")

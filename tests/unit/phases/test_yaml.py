@@ -369,3 +369,26 @@ HEAD = "phases:\n- name: head\n  train: head*\n  epochs: 2\n"
 def test_yaml_that_cannot_work_is_an_error_with_its_line(text, line):
     with pytest.raises(ScheduleError, match=f"<text>:{line}: "):
         from_yaml(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD.replace("2", "9" * 100_000),
+        HEAD.replace("2", "9" * 60),
+        HEAD.replace("2", "0x" + "f" * 5000),
+        HEAD.replace("2", "1:" * 5000 + "1"),
+        HEAD + f"  warmup: {'9' * 4000}\n",
+        HEAD + f"  learning_rate: {'9' * 100_000}\n",
+        HEAD + f"  learning_rate: 1e{'9' * 100_000}\n",
+        HEAD.replace("head*", "a" * 100_000),
+        HEAD.replace("head*", "'re:" + "a" * 100_000 + "'"),
+        HEAD + f"  {'k' * 100_000}: 1\n",
+        HEAD.replace("head*", "!" + "t" * 100_000 + " x"),
+        HEAD + f"  batch_norm: {'b' * 1500}\n",
+    ],
+)
+def test_huge_values_get_a_short_message(text):
+    with pytest.raises(ScheduleError) as raised:
+        from_yaml(text)
+    assert len(str(raised.value)) < 500
