@@ -172,15 +172,15 @@ def _repeat(inner: _Match, least: int, most: int) -> _Match:
 
 
 def _assert(inner: _Match, width: int, positive: bool) -> _Match:
-    """A look ahead, or behind by a fixed width."""
+    """Whether something follows, or precedes with a fixed width."""
 
     def match(text: str, places: Places, steps: _Steps) -> Places:
-        def holds(place: int) -> bool:
+        def is_met(place: int) -> bool:
             start = place - width
             ends = inner(text, frozenset({start}), steps) if start >= 0 else frozenset()
             return (place in ends if width else bool(ends)) is positive
 
-        return frozenset(place for place in places if holds(place))
+        return frozenset(place for place in places if is_met(place))
 
     return match
 
@@ -209,8 +209,8 @@ def _at(where: Any, flags: int) -> _Match:
         sre.AT_BOUNDARY: is_boundary,
         sre.AT_NON_BOUNDARY: lambda text, place: bool(text) and not is_boundary(text, place),
     }
-    holds = known[where]
-    return lambda text, places, steps: frozenset(p for p in places if holds(text, p))
+    is_met = known[where]
+    return lambda text, places, steps: frozenset(p for p in places if is_met(text, p))
 
 
 _CATEGORIES: Dict[Any, Callable[[str], bool]] = {

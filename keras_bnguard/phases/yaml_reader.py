@@ -219,7 +219,7 @@ class Reader:
 
 
 _STRING = "tag:yaml.org,2002:str"
-_TEXT = 2000
+_TEXT = 1000
 """Characters of one text: more than any selector has."""
 
 _NUMBER = 40

@@ -16,7 +16,15 @@ BACKENDS_PAGE = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
 PATCHES_PAGE = (ROOT / "docs" / "what-we-patch.md").read_text(encoding="utf-8")
 PARTS = ("Graph", "Flags", "Optimizer", "Step", "Values")
 ROWS = re.findall(r"\| `([\w/]+\.py)` \| `(tests/[\w/]+\.py)(?:::(\w+))?` \|$", PATCHES_PAGE, re.M)
-REPLACED = {"trainable", "compile", "make_train_function", "__call__", "callbacks", "exec_module"}
+REPLACED = {
+    "add_weight",
+    "trainable",
+    "compile",
+    "make_train_function",
+    "__call__",
+    "callbacks",
+    "exec_module",
+}
 """Attributes of classes and objects of Keras that are assigned in the plain way."""
 NO_PATCH = {
     "backends/callback_base.py": "hooks of our own class",
