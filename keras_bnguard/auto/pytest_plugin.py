@@ -14,6 +14,7 @@ from keras_bnguard.auto import collect_findings, disable_warnings
 from keras_bnguard.auto.failing import failing
 from keras_bnguard.auto.options import add_options, project_settings
 from keras_bnguard.errors import BNGuardError
+from keras_bnguard.records.report import Severity
 from keras_bnguard.report.files import check_writable, not_written
 
 TITLE = "keras_bnguard"
@@ -113,7 +114,7 @@ class _Seen:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         from keras_bnguard.report.text import finding_text
 
-        shown = [(test, f) for test, f in self.found if f.severity != "info"]
+        shown = [(test, f) for test, f in self.found if f.severity is not Severity.INFO]
         problems = [*self._unwritten(), *self.state.unseen]
         problems += [f"keras_bnguard failed: {fault}" for fault in self.state.faults[:1]]
         if not shown and not problems:

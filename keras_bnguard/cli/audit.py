@@ -19,4 +19,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     report = audit(load(arguments.file), select=arguments.select, ignore=arguments.ignore)
     format_named(arguments.output_format).print(report)
-    return int(any(finding.severity != "info" for finding in report.findings))
+    return int(bool(report.warnings_and_errors))

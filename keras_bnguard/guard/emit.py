@@ -9,6 +9,7 @@ from typing import Any, Callable, Union
 from keras_bnguard.backends.call_stack import user_level
 from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
 from keras_bnguard.records import Finding
+from keras_bnguard.records.report import Severity
 from keras_bnguard.report.text import finding_text
 
 LOGGER = logging.getLogger("keras_bnguard")
@@ -36,12 +37,12 @@ class Emitter:
         if callable(self._how):
             self._how(finding)
             return
-        if finding.severity == "info":
+        if finding.severity is Severity.INFO:
             LOGGER.info(finding_text(finding))
         elif self._how == "raise" and finding.repaired is None:
             raise FindingError(finding_text(finding), finding)
         elif self._how == "log":
-            level = logging.ERROR if finding.severity == "error" else logging.WARNING
+            level = logging.ERROR if finding.severity is Severity.ERROR else logging.WARNING
             LOGGER.log(level, finding_text(finding))
         else:
             warnings.warn(finding_text(finding), BNGuardWarning, stacklevel=user_level())

@@ -11,6 +11,7 @@ from keras_bnguard.records import (
     Mode,
     Outcome,
     OutcomeStatus,
+    Severity,
     Stack,
     WeightCounts,
 )
@@ -59,6 +60,11 @@ class Report:
     def skipped(self) -> Tuple[Outcome, ...]:
         """Outcomes of the rules that could not be evaluated, each with its reason."""
         return tuple(o for o in self.outcomes if o.status is OutcomeStatus.SKIPPED)
+
+    @property
+    def warnings_and_errors(self) -> Tuple[Finding, ...]:
+        """Findings of severity warning or error, the repaired ones included."""
+        return tuple(f for f in self.findings if f.severity is not Severity.INFO)
 
     @property
     def codes(self) -> Tuple[str, ...]:

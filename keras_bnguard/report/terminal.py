@@ -53,7 +53,7 @@ def print_brief(report: Report, runs: int, last: Sequence[str], file: Optional[I
         page = _Page(Console(file=out, highlight=False))
         count = f"{runs} {'run' if runs == 1 else 'runs'} of " if runs else ""
         page.head(report, f"{count}{text.about(report)}")
-        open_ = replace(report, findings=tuple(f for f in report.findings if f.severity != "info"))
+        open_ = replace(report, findings=report.warnings_and_errors)
         page.findings(open_)
         for line in (*text.brief_end(open_), *last):
             page.write(line, "dim")

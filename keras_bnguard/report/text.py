@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import List, Sequence, Set
 
 from keras_bnguard.records import Finding, Mode, OutcomeStatus, Verification, WeightCounts
+from keras_bnguard.records.report import Severity
 from keras_bnguard.report.grouping import (
     ModeRows,
     grouped,
@@ -50,8 +51,8 @@ def _finding(finding: Finding, fix: str, width: int = WIDTH) -> List[str]:
 
 def verdict(report: Report) -> str:
     """The first line of a report: whether the run can be trusted."""
-    open_ = [f for f in report.findings if f.repaired is None and f.severity != "info"]
-    errors = sum(f.severity == "error" for f in open_)
+    open_ = [f for f in report.warnings_and_errors if f.repaired is None]
+    errors = sum(f.severity is Severity.ERROR for f in open_)
     repaired = sum(f.repaired is not None for f in report.findings)
     if errors:
         text = f"do not trust this run: {_count(errors, 'error')}"
@@ -98,7 +99,7 @@ def brief(report: Report, runs: int, last: Sequence[str] = ()) -> str:
 
     runs: how many runs the report is of. last: lines for the end.
     """
-    open_ = replace(report, findings=tuple(f for f in report.findings if f.severity != "info"))
+    open_ = replace(report, findings=report.warnings_and_errors)
     lines = [*_hang(f"keras_bnguard: {verdict(report)}")]
     if runs:
         lines += _hang(f"{_count(runs, 'run')} of {about(report)}")

@@ -10,6 +10,7 @@ import numpy as np
 
 import keras_bnguard as bng
 from keras_bnguard.errors import InternalErrorWarning
+from keras_bnguard.records import SkipKind
 from tests.stack import BACKEND, IS_KERAS3, STACK, keras
 
 SAME_FLAGS = STACK in ("k2", "tfk")
@@ -59,7 +60,7 @@ def listening(guard: bng.BNGuard, fails: bool = False) -> Iterator[Run]:
 
 def sound(report: bng.Report) -> None:
     """No rule failed, nothing was unreadable, and no rule spoke twice."""
-    failed = [o for o in report.outcomes if "the rule failed" in o.reason]
+    failed = [o for o in report.outcomes if o.skip_kind is SkipKind.RULE_FAILED]
     assert not failed, failed
     assert not report.notes, report.notes
     assert len(report.findings) == len({f.code for f in report.findings}), report.findings
@@ -102,7 +103,7 @@ def found(run: Run, expected: Dict[str, Iterable[str]]) -> None:
     assert reported == {code: sorted(layers) for code, layers in expected.items()}, [
         str(f) for f in run.guard.report.findings
     ]
-    warned = [f for f in run.guard.report.findings if f.severity != "info"]
+    warned = list(run.guard.report.warnings_and_errors)
     assert len(run.messages) == len(warned), run.messages
 
 

@@ -20,6 +20,7 @@ from keras_bnguard.records import (
     Outcome,
     OutcomeStatus,
     RunMode,
+    Severity,
     SkipKind,
 )
 from keras_bnguard.records.moments import TRAIN_START
@@ -31,7 +32,7 @@ SCRIPT = "<script>alert('owned')</script>"
 IGNORED = Finding(
     "BNG201",
     "flag-changed-after-compile",
-    "error",
+    Severity.ERROR,
     tuple(f"backbone/block{i}_bn" for i in range(1, 9)),
     "trainable was set to False on 8 BN layers after compile(): keras 3.15.1 on tensorflow "
     "goes on with the flags of the first step.",
@@ -44,7 +45,7 @@ IGNORED = Finding(
 UPDATED = Finding(
     "BNG404",
     "frozen-statistics-updated",
-    "error",
+    Severity.ERROR,
     ("backbone/block1_bn",),
     "moving statistics changed in 1 BN layer that must not be updated, by up to 0.3 standard "
     "deviations in 10 steps.",
@@ -53,13 +54,18 @@ UPDATED = Finding(
     moment=Moment(MomentKind.EPOCH_END, 1),
 )
 DRIFTED = Finding(
-    "BNG406", "statistics-drifted", "warning", ("head/bn",), "Far away: 50 % of it.", "freeze it"
+    "BNG406",
+    "statistics-drifted",
+    Severity.WARNING,
+    ("head/bn",),
+    "Far away: 50 % of it.",
+    "freeze it",
 )
-NEWS = Finding("BNG103", "trains-on-purpose", "info", ("tail/bn",), "By the way.", "")
+NEWS = Finding("BNG103", "trains-on-purpose", Severity.INFO, ("tail/bn",), "By the way.", "")
 MENDED = Finding(
     "BNG101",
     "frozen-runs-in-training-mode",
-    "error",
+    Severity.ERROR,
     ("mended/bn",),
     "Ran in training mode.",
     "force it",
@@ -163,7 +169,7 @@ def hostile() -> Report:
     finding = Finding(
         "BNG404",
         SCRIPT,
-        "error",
+        Severity.ERROR,
         (f"backbone/{SCRIPT}",),
         SCRIPT,
         SCRIPT,
@@ -171,7 +177,7 @@ def hostile() -> Report:
         source=f"{SCRIPT}.py:3",
         repaired=None,
     )
-    mended = Finding("BNG101", "name", "error", (SCRIPT,), "", "", repaired=SCRIPT)
+    mended = Finding("BNG101", "name", Severity.ERROR, (SCRIPT,), "", "", repaired=SCRIPT)
     row = Mode(
         SCRIPT, True, True, ExpectedMode.INFERENCE, SCRIPT, RunMode.TRAINING, False, 0.99, None
     )

@@ -202,8 +202,8 @@ def test_a_guarded_run_ends_bit_identical_to_the_same_run_without(pipeline, ever
     outcomes = guard.report.outcomes
     assert [o.code for o in outcomes] == [rule.code for rule in ALL_RULES]
     assert {o.status for o in outcomes} <= {"fired", "passed", "skipped"}
-    assert all(o.reason for o in outcomes if o.status == "skipped")
-    assert {o.code for o in outcomes if o.status == "fired"} == set(guard.report.codes)
+    assert all(o.reason for o in outcomes if o.status is OutcomeStatus.SKIPPED)
+    assert {o.code for o in outcomes if o.status is OutcomeStatus.FIRED} == set(guard.report.codes)
 
 
 def test_the_comparison_sees_a_single_bit(without_guard):

@@ -8,14 +8,14 @@ import pytest
 
 from keras_bnguard.auto import AutoWarnings
 from keras_bnguard.cli import run, run_summary
-from keras_bnguard.records import Finding, Outcome, OutcomeStatus
+from keras_bnguard.records import Finding, Outcome, OutcomeStatus, Severity
 from keras_bnguard.report.report import Report
 from keras_bnguard.report.several import merged
 from keras_bnguard.settings import Settings
 
 
 def finding(code, severity="error", **more):
-    return Finding(code, "name", severity, ("bn",), "what", "do this", **more)
+    return Finding(code, "name", Severity(severity), ("bn",), "what", "do this", **more)
 
 
 def report(model, *findings, note="fit", **more):

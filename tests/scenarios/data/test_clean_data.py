@@ -227,9 +227,7 @@ FAST = (
 
 def findings_on_data(report):
     """Findings of the rules on data, except infos."""
-    return [
-        str(f) for f in report.findings if f.code.startswith(DATA_RULES) and f.severity != "info"
-    ]
+    return [str(f) for f in report.warnings_and_errors if f.code.startswith(DATA_RULES)]
 
 
 @pytest.mark.parametrize(

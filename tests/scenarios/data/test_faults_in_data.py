@@ -8,6 +8,7 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.guard.data_sampling import FROM_FIT
 from keras_bnguard.records import TRAIN_START
+from keras_bnguard.records.report import Severity
 from tests.builders.containers import Base
 from tests.builders.data_models import compiled, dense, flat, layers, on_top, trained_base
 from tests.builders.harness import fit
@@ -140,7 +141,7 @@ def test_batches_of_a_few_rows(with_data):
     x, y = flat(32)
     run = fit(compiled(dense()), x, y, guard=guard((x, y) if with_data else None), batch_size=4)
     assert run.layers("BNG502") == ["bn1", "bn2"]
-    assert run.finding("BNG502").severity == "warning"
+    assert run.finding("BNG502").severity is Severity.WARNING
     assert (run.finding("BNG502").moment == TRAIN_START) == with_data
 
 
@@ -148,7 +149,7 @@ def test_batches_of_a_few_rows(with_data):
 def test_batches_of_one_row_are_an_error():
     x, y = flat(8)
     run = fit(compiled(dense()), x, y, batch_size=1)
-    assert run.finding("BNG502").severity == "error"
+    assert run.finding("BNG502").severity is Severity.ERROR
 
 
 def test_a_last_batch_of_one_row():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard.records.report import OutcomeStatus
 from tests.builders.harness import BACKEND, IS_KERAS3, STACK, clean, fit, found, listening
 from tests.builders.pipelines import backbone, compiled, nested, norms, plain, rows
 from tests.builders.values import at
@@ -199,7 +200,7 @@ def test_what_is_done_with_a_finding(caplog: Any) -> None:
         model, *rows(), guard=bng.BNGuard(ignore={"BNG102": "backbone/*", "BNG404": ["*/bn1"]})
     )
     assert not ignored.guard.report.findings
-    assert {o.code for o in ignored.guard.report.outcomes if o.status == "ignored"} == {
+    assert {o.code for o in ignored.guard.report.outcomes if o.status is OutcomeStatus.IGNORED} == {
         "BNG102",
         "BNG404",
     }

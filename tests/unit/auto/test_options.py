@@ -82,7 +82,7 @@ def finding(severity, repaired=None):
     return Finding("BNG101", "n", severity, (), "m", "f", repaired=repaired)
 
 
-def test_a_run_fails_on_open_findings_of_that_severity_or_worse():
+def test_a_run_fails_on_warnings_and_errors_of_that_severity_or_worse():
     found = [finding(s) for s in ("info", "warning", "error")] + [finding("error", "recompiled")]
     assert [len(failing(found, fail_on)) for fail_on in (None, "error", "warning")] == [0, 1, 2]
     assert set(SEVERITIES) == {None, *FAIL_ON}

@@ -8,6 +8,7 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import ExpectedMode, RunMode
+from keras_bnguard.records.report import OutcomeStatus
 from keras_bnguard.report.report import Report
 from keras_bnguard.rules import ALL_RULES
 from tests.builders.models import Net, adam, data, frozen_parent, layers, sgd, transfer
@@ -28,7 +29,7 @@ def test_a_sound_model_has_no_finding_and_every_rule_an_outcome():
     assert isinstance(report, Report)
     assert report.findings == ()
     assert [o.code for o in report.outcomes] == [rule.code for rule in ALL_RULES]
-    assert all(o.reason for o in report.outcomes if o.status == "skipped")
+    assert all(o.reason for o in report.outcomes if o.status is OutcomeStatus.SKIPPED)
     assert (report.model, report.stack.name, report.steps) == ("net", STACK, 0)
     assert [m.path for m in report.modes] == ["base/bn", "head_bn"]
 
@@ -67,10 +68,10 @@ def test_flags_changed_after_compile_are_found_where_keras_keeps_those_of_compil
     report = bng.audit(model)
     outcome = {o.code: o for o in report.outcomes}["BNG101"]
     if take_snapshot(model).inventory.compiled_flags_known:
-        assert outcome.status == "fired"
+        assert outcome.status is OutcomeStatus.FIRED
     else:
         assert IS_KERAS3
-        assert outcome.status in ("skipped", "passed")
+        assert outcome.status in (OutcomeStatus.SKIPPED, OutcomeStatus.PASSED)
 
 
 def test_flags_of_a_model_that_was_never_compiled_are_nobodys_business():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from keras_bnguard.guard.finding_queue import FindingQueue
-from keras_bnguard.records import Finding
+from keras_bnguard.records import Finding, Severity
 
 
 def finding(code):
-    return Finding(code, "name", "warning", ("bn",), "message", "fix")
+    return Finding(code, "name", Severity.WARNING, ("bn",), "message", "fix")
 
 
 def codes(findings):

@@ -12,6 +12,7 @@ import pytest
 import keras_bnguard as bng
 from keras_bnguard.recalibration.callback import When
 from keras_bnguard.records import Moment, MomentKind
+from keras_bnguard.records.report import OutcomeStatus
 from tests.builders.models import BN
 from tests.builders.values import same
 from tests.stack import IS_KERAS3, keras
@@ -217,7 +218,7 @@ def test_the_guard_is_silent_where_nothing_is_stale():
         guard = bng.BNGuard(on_finding="raise", select="BNG603")
         fit(model, guard, *others)
         outcome = next(o for o in guard.report.outcomes if o.code == "BNG603")
-        assert outcome.status == "passed", name
+        assert outcome.status is OutcomeStatus.PASSED, name
 
 
 def test_bad_input_gets_one_clear_error():

@@ -24,6 +24,7 @@ from keras_bnguard.records import (
     Outcome,
     OutcomeStatus,
     RunFacts,
+    Severity,
 )
 from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
@@ -96,7 +97,7 @@ def test_the_total_drift_is_that_of_the_bn_that_drifted_most():
 
 def test_a_report_lists_codes_once_and_which_rules_were_skipped():
     def finding(code):
-        return Finding(code, "x", "error", (), "m", "f")
+        return Finding(code, "x", Severity.ERROR, (), "m", "f")
 
     report = Report(
         "model",
@@ -142,4 +143,4 @@ def test_a_run_of_which_nothing_is_known_claims_nothing():
 
 def test_a_stack_and_a_finding_read_well():
     assert str(stack("k3-jax")) == "keras 3.15.1 on jax"
-    assert str(Finding("BNG101", "name", "error", (), "what", "do")) == "BNG101 name: what"
+    assert str(Finding("BNG101", "name", Severity.ERROR, (), "what", "do")) == "BNG101 name: what"

@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import given, settings
 
-from keras_bnguard.records import Finding
+from keras_bnguard.records import Finding, Severity
 from keras_bnguard.report.github import annotation, render
 from tests.builders.reports import DRIFTED, IGNORED, MENDED, NEWS, faulty, plain, reports
 
@@ -51,17 +51,19 @@ def test_a_repaired_finding_shows_what_was_done():
 
 
 def test_per_cent_and_line_ends_are_escaped_in_the_message():
-    finding = Finding("BNG101", "n", "error", (), "50 % of\nit: a, b", "")
+    finding = Finding("BNG101", "n", Severity.ERROR, (), "50 % of\nit: a, b", "")
     assert annotation(finding) == "::error title=BNG101 n::50 %25 of%0Ait: a, b"
 
 
 def test_colons_and_commas_are_escaped_in_the_properties():
-    finding = Finding("BNG101", "n", "error", (), "m", "", source="C:\\a,b%.py:7")
+    finding = Finding("BNG101", "n", Severity.ERROR, (), "m", "", source="C:\\a,b%.py:7")
     assert annotation(finding) == "::error file=C%3A\\a%2Cb%25.py,line=7,title=BNG101 n::m"
 
 
 def test_no_name_can_start_a_command_of_its_own():
-    finding = Finding("BNG101", "n\n::error::x", "error", (), "m\r\n::set-env::y", "::add-mask::z")
+    finding = Finding(
+        "BNG101", "n\n::error::x", Severity.ERROR, (), "m\r\n::set-env::y", "::add-mask::z"
+    )
     (line,) = annotation(finding).splitlines()
     assert read(line)[1]["title"] == "BNG101 n\\n::error::x"
 

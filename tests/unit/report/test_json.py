@@ -8,7 +8,7 @@ import json
 import numpy as np
 
 from keras_bnguard.model.expected_mode import modes
-from keras_bnguard.records import DriftSnapshot, Finding, Outcome, OutcomeStatus
+from keras_bnguard.records import DriftSnapshot, Finding, Outcome, OutcomeStatus, Severity
 from keras_bnguard.report.json import SCHEMA_VERSION, as_dict, render
 from keras_bnguard.report.report import Report
 from tests.builders.facts import inventory, norm, stack
@@ -21,7 +21,7 @@ REPORT = Report(
         Finding(
             "BNG402",
             "non-finite-statistics",
-            "error",
+            Severity.ERROR,
             ("bn",),
             "NaN.",
             "stop",

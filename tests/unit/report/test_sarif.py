@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from keras_bnguard import __version__
-from keras_bnguard.records import Finding
+from keras_bnguard.records import Finding, Severity
 from keras_bnguard.report.report import Report
 from keras_bnguard.report.sarif import as_sarif, render
 from tests.builders.reports import DRIFTED, IGNORED, MENDED, NEWS, faulty, plain, reports, strict
@@ -47,7 +47,7 @@ def result(finding):
 
 
 def uri(source):
-    finding = Finding("BNG101", "name", "error", (), "m", "f", source=source)
+    finding = Finding("BNG101", "name", Severity.ERROR, (), "m", "f", source=source)
     return result(finding)["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
 
 
@@ -90,7 +90,7 @@ def test_a_result_points_at_the_line_and_names_the_layers():
 def test_a_finding_without_line_has_logical_locations_only():
     (location,) = result(DRIFTED)["locations"]
     assert set(location) == {"logicalLocations"}
-    assert result(Finding("BNG607", "n", "error", (), "m", ""))["locations"] == []
+    assert result(Finding("BNG607", "n", Severity.ERROR, (), "m", ""))["locations"] == []
 
 
 @pytest.mark.parametrize(

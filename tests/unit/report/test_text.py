@@ -15,6 +15,7 @@ from keras_bnguard.records import (
     Outcome,
     OutcomeStatus,
     RunMode,
+    Severity,
     SkipKind,
 )
 from keras_bnguard.report.report import Report
@@ -25,16 +26,18 @@ from tests.builders.reports import epoch_end
 ERROR = Finding(
     "BNG404",
     "frozen-statistics-updated",
-    "error",
+    Severity.ERROR,
     ("base/bn",),
     "moving statistics changed in 1 BN layer that must not be updated: base/bn, by up to 0.3 "
     "standard deviations in 10 steps with keras 3.15.1 on jax.",
     "load the pretrained statistics again:\n    bng.force_inference(model)",
     source="train.py:41",
 )
-WARNING = Finding("BNG406", "statistics-drifted", "warning", ("bn",), "Far.", "freeze it")
-INFO = Finding("BNG103", "info", "info", ("bn",), "By the way.", "nothing")
-MENDED = Finding("BNG201", "ignored", "error", ("bn",), "Ignored.", "force it", repaired="forced")
+WARNING = Finding("BNG406", "statistics-drifted", Severity.WARNING, ("bn",), "Far.", "freeze it")
+INFO = Finding("BNG103", "info", Severity.INFO, ("bn",), "By the way.", "nothing")
+MENDED = Finding(
+    "BNG201", "ignored", Severity.ERROR, ("bn",), "Ignored.", "force it", repaired="forced"
+)
 BLIND = (
     Outcome("BNG101", OutcomeStatus.PASSED),
     Outcome("BNG601", OutcomeStatus.SKIPPED, "needs the optimizer"),
@@ -159,7 +162,9 @@ def test_text_stays_within_80_columns(forced):
         False,
         forced,
     )
-    finding = Finding("BNG404", "frozen-statistics-updated", "error", (), "word " * 60, "do it")
+    finding = Finding(
+        "BNG404", "frozen-statistics-updated", Severity.ERROR, (), "word " * 60, "do it"
+    )
     text = render(report(finding, modes=(row,), outcomes=BLIND, repairs=("a " * 60,)))
     assert max(len(line) for line in text.splitlines()) <= 80
 

@@ -1,5 +1,6 @@
 """BNG103 with hand-made records."""
 
+from keras_bnguard.records.report import Severity
 from keras_bnguard.rules.bng103_trainable_batchnorm_among_frozen_layers import (
     TrainableBatchnormAmongFrozenLayers,
 )
@@ -106,7 +107,7 @@ def test_data_that_frozen_statistics_would_not_fit_make_it_an_info():
     others = [layer("backbone/c1", 1, trainable=False), layer("backbone/c2", 4, trainable=False)]
     off = sampled(reached("backbone/bn", mean_shift=2.0))
     violation = the_violation(RULE, facts(bn_layer, layers=others, data=off))
-    assert violation.severity == "info"
+    assert violation.severity is Severity.INFO
     assert "1 of 1 would not describe them" in violation.message
     fits = sampled(reached("backbone/bn", mean_shift=0.1))
     assert the_violation(RULE, facts(bn_layer, layers=others, data=fits)).severity is None

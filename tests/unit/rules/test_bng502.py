@@ -3,6 +3,7 @@
 import pytest
 
 from keras_bnguard.records import NormKind, SkipKind
+from keras_bnguard.records.report import Severity
 from keras_bnguard.rules.bng502_batch_too_small import BatchTooSmall
 from tests.builders.facts import (
     changed,
@@ -32,12 +33,12 @@ def test_it_fires_below_eight_values_per_channel():
     violation = the_violation(RULE, fed(4))
     assert violation.layers == ("bn",)
     assert "4 values per channel in a batch (limit 8)" in violation.message
-    assert violation.severity == "warning"
+    assert violation.severity is Severity.WARNING
 
 
 def test_one_value_is_an_error():
     violation = the_violation(RULE, fed(1))
-    assert violation.severity == "error"
+    assert violation.severity is Severity.ERROR
     assert "beta whatever comes in" in violation.message
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from keras_bnguard.records import SkipKind
+from keras_bnguard.records.report import Severity
 from keras_bnguard.rules.bng503_tiny_last_batch import TinyLastBatch
 from tests.builders.facts import facts, norm, reached, sampled, skipped, the_violation, violations
 
@@ -23,7 +24,7 @@ def test_it_fires_on_a_remainder_of_a_few_rows():
     assert violation.layers == ("bn",)
     assert "has 1 row of 32" in violation.message
     assert "1 values per channel (limit 8)" in violation.message
-    assert violation.severity == "warning"
+    assert violation.severity is Severity.WARNING
     assert "drop_remainder=True" in violation.fix
 
 
@@ -32,13 +33,13 @@ def test_it_fires_on_a_remainder_of_a_few_rows():
     [(66, 1.0, "info"), (71, 1.0, "info"), (65, 2.0, "info"), (65, 1.0, "warning")],
 )
 def test_only_one_value_per_channel_is_a_warning(samples, per_row, severity):
-    assert RULE.severity == "warning"
+    assert RULE.severity is Severity.WARNING
     assert the_violation(RULE, fed(samples, per_row=per_row)).severity == severity
 
 
 def test_a_replica_without_rows_is_an_error():
     violation = the_violation(RULE, fed(65, replicas=2))
-    assert violation.severity == "error"
+    assert violation.severity is Severity.ERROR
     assert "shared by 2 replicas: 0 values" in violation.message
 
 

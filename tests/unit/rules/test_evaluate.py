@@ -130,7 +130,7 @@ def test_a_violation_becomes_a_finding_with_the_rules_name_and_its_own_severity(
     assert (first.message, first.fix, first.source) == ("first", "do it", "train.py:3")
     assert dict(first.evidence) == {"n": 2}
     assert first.moment == AUDIT
-    assert second.severity == "error"
+    assert second.severity is Severity.ERROR
 
 
 def test_the_moment_of_the_run_is_the_moment_of_the_finding():
@@ -143,7 +143,7 @@ def test_the_moment_of_the_run_is_the_moment_of_the_finding():
 def test_a_rule_that_raises_is_skipped_with_the_error_and_its_violations_are_not_trusted():
     found, (outcome,) = evaluate(FACTS, (Broken,), None)
     assert not found
-    assert (outcome.status, outcome.skip_kind) == ("skipped", SkipKind.RULE_FAILED)
+    assert (outcome.status, outcome.skip_kind) == (OutcomeStatus.SKIPPED, SkipKind.RULE_FAILED)
     assert "ZeroDivisionError: oops" in outcome.reason
 
 
@@ -202,7 +202,7 @@ def test_a_finding_without_layers_is_ignored_by_its_code_but_by_no_glob():
 def test_what_already_fired_is_not_reported_again_but_stays_fired():
     found, (outcome,) = evaluate(FACTS, (Two,), None, fired={"BNG101"})
     assert not found
-    assert outcome.status == "fired"
+    assert outcome.status is OutcomeStatus.FIRED
 
 
 @pytest.mark.parametrize("setting", ["select", "ignore"])
