@@ -1,4 +1,4 @@
-"""How many values per channel a BN gets from one batch, from settings, data and an observed step."""
+"""How many values per channel a BN gets from one batch: settings, data, an observed step."""
 
 from __future__ import annotations
 
