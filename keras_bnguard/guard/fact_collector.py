@@ -9,6 +9,7 @@ from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.guard.run_kinds import RunKind
 from keras_bnguard.guard.tracking.optimizer_tracker import OptimizerTracker
+from keras_bnguard.guard.tracking.provenance_tracker import ProvenanceTracker
 from keras_bnguard.guard.tracking.snapshot_keeper import SnapshotKeeper
 from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
 from keras_bnguard.guard.tracking.step_tracker import StepTracker
@@ -80,10 +81,14 @@ class FactCollector:
         if explained:
             snapshots.retake({**flags, **explained}, compiled)
         snapshot = snapshots.current
+        statistics = StatisticsTracker(snapshot)
         return Trackers(
             snapshots,
             trainable,
-            StatisticsTracker(snapshot),
+            statistics,
+            ProvenanceTracker(
+                snapshot, statistics.states, kind.trains, late=not kind.calls_observable
+            ),
             StepTracker(snapshot, self._before_step or _nothing),
             history=kind.history(snapshot, phase),
         )

@@ -195,6 +195,8 @@ class MonitoredRun:
             learning_rate = trackers.history.update(trackers.snapshot, loss)
             evaluator.facts.optimizer.note_learning_rate(learning_rate)
         trackers.statistics.update(values)
+        if not between and self._evaluator.progress.steps > 0:
+            trackers.note_trained(self._evaluator.progress.steps)
         if moment.kind is MomentKind.EPOCH_END:
             self._averages.measure(trackers.snapshot.backend, self.model)
         trackers.snapshots.note_start(trackers.statistics.start_at_default())

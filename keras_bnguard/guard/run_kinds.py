@@ -38,12 +38,14 @@ class RunKind:
         settings: settings of `fit`, None outside of one.
         callbacks: callbacks of `fit`, None where they are not known.
         calls_observable: whether the calls of the BN in a step can be observed.
+        trains: whether training steps may follow.
         end: moment and trigger when training has ended.
     """
 
     settings: Optional[Mapping[str, Any]] = None
     callbacks: Optional[List[Any]] = None
     calls_observable: bool = True
+    trains = True
     end = (Moment(MomentKind.LOOP_END), Trigger.LOOP_END)
 
     def is_over(self) -> bool:
@@ -106,6 +108,8 @@ class RunKind:
 
 class AuditRun(RunKind):
     """No training: the model as it is."""
+
+    trains = False
 
     def changes(self, trackers: Trackers, moment: Moment, corrupts: bool) -> Changes:
         trainable = trackers.trainable

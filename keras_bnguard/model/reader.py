@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from keras_bnguard.records import (
     NormBehaviour,
     NormKind,
     NormLayer,
+    NormState,
     WeightCounts,
 )
 from keras_bnguard.records.ids import LayerId, TrainableFlags, layer_id
@@ -110,9 +112,10 @@ class ModelReader:
         axes = {layer_id(h.layer): _axis(h) for h in handles if h.kind is NormKind.KERAS}
         contexts = GraphContexts(self._backend, self._tree, axes)
         defaults = _at_defaults(self._backend, handles)
+        varies = _affine_varies(self._backend, handles, defaults)
         return tuple(
-            self._describe(layer, handle, at_default, contexts)
-            for (layer, handle), at_default in zip(self._norms, defaults)
+            replace(self._describe(layer, handle, at_default, contexts), affine_varies=affine)
+            for (layer, handle), at_default, affine in zip(self._norms, defaults, varies)
         )
 
     def _describe(
@@ -196,3 +199,20 @@ def _at_defaults(backend: Backend, handles: List[NormHandle]) -> List[Optional[b
         for size, end in zip(sizes, ends)
     )
     return [next(at_default) if here else None for here in built]
+
+
+def _affine_varies(
+    backend: Backend, handles: List[NormHandle], at_default: List[Optional[bool]]
+) -> List[Optional[bool]]:
+    """Per BN at its default: whether gamma or beta differs between channels; else None."""
+    asked = [handle for handle, default in zip(handles, at_default) if default]
+    try:
+        states = iter(backend.values.states(asked) if asked else [])
+    except Exception:  # values that cannot be read yet, or no more
+        return [None] * len(handles)
+    return [_differs(next(states)) if default else None for default in at_default]
+
+
+def _differs(state: NormState) -> bool:
+    vectors = [vector for vector in (state.gamma, state.beta) if vector is not None]
+    return any(bool(np.any(vector != vector.flat[0])) for vector in vectors if vector.size)

@@ -15,6 +15,7 @@ from keras_bnguard.records import (
     BlockFlags,
     Inventory,
     NormLayer,
+    Provenance,
     SharedNorm,
     Verification,
 )
@@ -125,6 +126,16 @@ class ModelSnapshot:
         self._replace_norms(
             replace(norm, at_default=at_default.get(norm.path, norm.at_default))
             for norm in self.inventory.norms
+        )
+
+    def set_provenance(self, known: Mapping[str, Optional[Provenance]]) -> None:
+        """Note where the statistics of BN come from.
+
+        Args:
+            known: by path; None where it is not known.
+        """
+        self._replace_norms(
+            replace(norm, provenance=known.get(norm.path)) for norm in self.inventory.norms
         )
 
     def shared_norms(self) -> Tuple[SharedNorm, ...]:

@@ -17,18 +17,21 @@ from keras_bnguard.records.data import (
     NormInput,
 )
 from keras_bnguard.records.facts import FACT_DESCRIPTIONS, Facts, RunFacts
-from keras_bnguard.records.model import (
-    BlockFlags,
+from keras_bnguard.records.graph import (
     Convolution,
     GraphCall,
     GraphContext,
+    LostMask,
+    TimeSteps,
+)
+from keras_bnguard.records.model import (
+    BlockFlags,
     Inventory,
     LayerFlag,
-    LostMask,
     NormKind,
     NormLayer,
+    Provenance,
     SharedNorm,
-    TimeSteps,
     TrainingDefault,
     WeightCounts,
 )
@@ -117,6 +120,7 @@ __all__ = [
     "PastRun",
     "Policy",
     "PolicyScore",
+    "Provenance",
     "ReplicaStatistics",
     "RunFacts",
     "RunMode",

@@ -6,94 +6,25 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Optional, Tuple
 
+from keras_bnguard.records.enums import TextEnum
+from keras_bnguard.records.graph import NO_CONTEXT, GraphCall, GraphContext
 from keras_bnguard.records.modes import Verification
 from keras_bnguard.records.stack import BUILTIN, NormBehaviour, Stack
 
 
-@dataclass(frozen=True)
-class GraphCall:
-    """One call of a BN in a functional graph.
+class Provenance(TextEnum):
+    """Where the statistics of a BN come from, for the model in hand.
 
-    Attributes:
-        training: the value written at the call or at a call around it, None where none is.
-        owner: path of the layer whose call carries that value.
-        order: position in execution order, for comparisons inside one inventory.
-        source: "file.py:41" of the call that carries the value. Defaults to None: unknown.
-        inside_false: whether a call around it was written with `training=False`, which counts
-            for all calls inside where a step obeys it. Defaults to False.
+    DEFAULT: mean 0 and variance 1.
+    LOADED: a file, an assignment, or a pretraining in this process that has ended.
+    TRAINED_HERE: training of this model in this process, from the default on.
+    UNKNOWN: they changed where nothing was observed.
     """
 
-    training: Optional[bool]
-    owner: str
-    order: int
-    source: Optional[str] = None
-    inside_false: bool = False
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """The convolution that feeds a BN through layers that leave the axes in place.
-
-    Attributes:
-        path: path of the convolution.
-        channel_axis: its channel axis, counted from 0 with the batch axis.
-        dims: number of axes of its output, the batch axis included.
-    """
-
-    path: str
-    channel_axis: int
-    dims: int
-
-
-@dataclass(frozen=True)
-class LostMask:
-    """A mask that one layer before a BN makes and another one does not pass on.
-
-    Attributes:
-        made_by: path of the layer that makes the mask.
-        dropped_by: path of the layer that drops it.
-    """
-
-    made_by: str
-    dropped_by: str
-
-
-@dataclass(frozen=True)
-class TimeSteps:
-    """A TimeDistributed layer around a BN.
-
-    Attributes:
-        path: path of the TimeDistributed layer.
-        steps: its number of time steps, None where it varies.
-        graph: whether the layer inside it is a functional or sequential model.
-    """
-
-    path: str
-    steps: Optional[int]
-    graph: bool
-
-
-@dataclass(frozen=True)
-class GraphContext:
-    """What surrounds a BN in the graphs that call it.
-
-    Attributes:
-        axis: the axis it normalizes along; negative counts from the end, None where there is
-            not exactly one.
-        convolution: the convolution that feeds it. Defaults to None: none was found.
-        lost_mask: a mask that does not reach it. Defaults to None: none is lost.
-        time_steps: the TimeDistributed layer around it. Defaults to None: there is none.
-        call_sites: how often one call of the model calls it. Defaults to 1.
-        positions: positions of its feature map, where that has four axes and Keras 2 wrote the
-            model's file. Defaults to None.
-    """
-
-    axis: Optional[int] = None
-    convolution: Optional[Convolution] = None
-    lost_mask: Optional[LostMask] = None
-    time_steps: Optional[TimeSteps] = None
-    call_sites: int = 1
-    positions: Optional[int] = None
+    DEFAULT = "default"
+    LOADED = "loaded"
+    TRAINED_HERE = "trained here"
+    UNKNOWN = "unknown"
 
 
 class NormKind(Enum):
@@ -137,6 +68,9 @@ class NormLayer:
             set; None where unknown.
         graph_context: what surrounds it in the graphs that call it.
         verification: what is known of its forced inference; None where it is not known.
+        affine_varies: whether gamma or beta differs between channels, as only training or
+            loading makes them; None where unknown.
+        provenance: where its statistics come from; None where nobody kept track of them.
     """
 
     path: str
@@ -162,8 +96,17 @@ class NormLayer:
     aliases: Tuple[str, ...] = ()
     wrapper: str = ""
     flag_source: Optional[str] = None
-    graph_context: GraphContext = GraphContext()
+    graph_context: GraphContext = NO_CONTEXT
     verification: Optional[Verification] = None
+    affine_varies: Optional[bool] = None
+    provenance: Optional[Provenance] = None
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether its statistics are those of a pretraining, as far as that is known."""
+        if self.provenance is None:
+            return self.at_default is False
+        return self.provenance is Provenance.LOADED
 
     @property
     def frozen(self) -> bool:

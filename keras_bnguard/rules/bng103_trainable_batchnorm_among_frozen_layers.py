@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-from keras_bnguard.records import DataFacts, Inventory, LayerFlag, NormKind, NormLayer, Severity
-from keras_bnguard.rules.base import Rule, Violation
-from keras_bnguard.rules.predicates import called_with_false, does_not_fit, inputs_by_path
+from keras_bnguard.records import (
+    DataFacts,
+    Inventory,
+    LayerFlag,
+    NormKind,
+    NormLayer,
+    RunFacts,
+    Severity,
+)
+from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
+from keras_bnguard.rules.predicates import (
+    called_with_false,
+    calls_are_known,
+    does_not_fit,
+    inputs_by_path,
+    passed_false,
+)
 from keras_bnguard.rules.text import by_container, count, freeze_code, some
 from keras_bnguard.rules.thresholds import MIN_ROWS
 
@@ -29,7 +43,9 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
     How it decides:
         In one sub-model, over the layers that own weights, are no BN, and lie before or
         beside the last BN with trained statistics: frozen / all >= 0.9, and at least 2 are
-        frozen. A BN counts when the nearest such layer before it is frozen as well.
+        frozen. Where that fails, the same over the layers up to the last frozen one, if a BN lies
+        between them. A BN counts when the nearest such layer before it is frozen as well. In a
+        subclassed model the rule waits for the first step, which shows how `call` uses each BN.
 
     Example:
         for layer in backbone.layers:
@@ -43,8 +59,9 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
     Known limits:
         Not certain: training BN alone is a known way to adapt to another domain. Info where 64
         rows of data or more show that most of these BN would not fit them (BNG504). Silent for a
-        head's own BN, for BN at their start values, and for BN in forced inference mode or called
-        with `training=False`. Layers inside deeper sub-models are counted there, not here.
+        head's own BN, for BN at their start values, for statistics that only training of this
+        model made, and for BN in forced inference mode or called with
+        `training=False`. Layers inside deeper sub-models are counted there, not here.
 
     Source:
         segmentation_models issues 434 and 157, Lightning issues 13902 and 21531.
@@ -55,21 +72,27 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
     severity = Severity.WARNING
     certain = False
 
-    def check(self, inventory: Inventory, data: Optional[DataFacts] = None) -> Iterable[Violation]:
+    evaluated_at = ON_CHANGE
+
+    def check(
+        self,
+        inventory: Inventory,
+        run: Optional[RunFacts] = None,
+        data: Optional[DataFacts] = None,
+    ) -> Iterable[Violation]:
         violation: List[NormLayer] = []
         counts: Dict[str, Tuple[int, int]] = {}
         for container, norms in by_container(inventory.norms).items():
-            trained = [norm for norm in norms if norm.at_default is False]
-            if not trained:
-                continue
-            others = _weighted(inventory, container, max(norm.position for norm in trained))
-            frozen = sum(not layer.trainable for layer in others)
-            if frozen < FROZEN_LAYERS or frozen < FROZEN_SHARE * len(others):
-                continue
-            training = [n for n in trained if _trains(n) and _follows_frozen(n, others)]
+            trained = [norm for norm in norms if norm.pretrained]
+            training, others = _among_frozen(inventory, container, trained)
+            training = [
+                norm
+                for norm in training
+                if calls_are_known(norm, inventory, run) and not passed_false(norm, run)
+            ]
             if training:
                 violation += training
-                counts[container] = (frozen, len(others))
+                counts[container] = (sum(not each.trainable for each in others), len(others))
         if not violation:
             return
         paths = tuple(norm.path for norm in violation)
@@ -90,6 +113,33 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
             fix=f"freeze these BN too, then compile again:\n{freeze_code(inventory, violation)}",
             evidence={"frozen_of_weighted": counts, "threshold": FROZEN_SHARE},
         )
+
+
+def _among_frozen(
+    inventory: Inventory, container: str, trained: Sequence[NormLayer]
+) -> Tuple[List[NormLayer], List[LayerFlag]]:
+    """The trained BN of a sub-model that train among frozen layers, and the layers counted.
+
+    They are those up to the last trained BN. Where these do not show it, as where the decoder
+    behind a frozen encoder was trained before, those up to the last frozen one.
+    """
+    if not trained:
+        return [], []
+    others = _weighted(inventory, container, max(norm.position for norm in trained))
+    if _is_frozen(others):
+        return [n for n in trained if _trains(n) and _follows_frozen(n, others)], others
+    last = max((each.position for each in others if not each.trainable), default=-1)
+    front = [each for each in others if each.position <= last]
+    if not _is_frozen(front):
+        return [], []
+    training = [n for n in trained if _trains(n) and _follows_frozen(n, others)]
+    # A BN right behind the last frozen layer may be where the user made the cut.
+    return (training if any(n.position < last for n in training) else []), front
+
+
+def _is_frozen(layers: Sequence[LayerFlag]) -> bool:
+    frozen = sum(not layer.trainable for layer in layers)
+    return frozen >= FROZEN_LAYERS and frozen >= FROZEN_SHARE * len(layers)
 
 
 def _known_remedy(data: Optional[DataFacts], norms: Sequence[NormLayer]) -> str:

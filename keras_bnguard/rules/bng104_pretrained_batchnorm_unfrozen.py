@@ -15,7 +15,14 @@ from keras_bnguard.records import (
     SkipReason,
 )
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
-from keras_bnguard.rules.predicates import expects_inference, nothing_before, step_is_in_doubt
+from keras_bnguard.rules.predicates import (
+    calls_are_known,
+    expects_inference,
+    no_step_observed,
+    nothing_before,
+    passed_false,
+    step_is_in_doubt,
+)
 from keras_bnguard.rules.text import count, freeze_code, some
 
 
@@ -33,7 +40,8 @@ class PretrainedBatchnormUnfrozen(Rule):
         few batches. The usual advice is to leave BN in inference mode while fine-tuning.
 
     How it decides:
-        The guard notes how every BN of a model is meant to run in each `fit` of this process.
+        The guard notes how every BN of a model is meant to run in each `fit` of this process. In a
+        subclassed model it waits for the first step, which shows how `call` uses each BN.
         A BN counts whose statistics were not at their start values, which was frozen, forced into
         inference mode or called with `training=False` before, and is none of these now.
 
@@ -51,7 +59,8 @@ class PretrainedBatchnormUnfrozen(Rule):
 
     Known limits:
         Not certain: with batches of 32 or more and much data, training BN can be right; ignore
-        the rule then. Silent where only gamma and beta train, in phases of a `PhaseScheduler`,
+        the rule then. Silent where only gamma and beta train, where every call of a BN passes
+        `training=False`, in phases of a `PhaseScheduler`,
         which define what BN does, where the fit before had no guard or another model object, and
         where BNG101 or BNG601 reports that the step is not built for these flags.
 
@@ -73,7 +82,13 @@ class PretrainedBatchnormUnfrozen(Rule):
         if step_is_in_doubt(run, optimizer):
             return
         before = {norm.path: norm for norm in run.before.inventory.norms}
-        violation = [norm for norm in inventory.norms if _unfrozen(norm, before.get(norm.path))]
+        violation = [
+            norm
+            for norm in inventory.norms
+            if _unfrozen(norm, before.get(norm.path))
+            and calls_are_known(norm, inventory, run)
+            and not passed_false(norm, run)
+        ]
         if not violation:
             return
         paths = tuple(norm.path for norm in violation)
@@ -98,15 +113,18 @@ class PretrainedBatchnormUnfrozen(Rule):
             },
         )
 
-    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
-        return nothing_before(run)
+    def skip_reason(self, inventory: Inventory, run: RunFacts) -> Optional[SkipReason]:
+        why = nothing_before(run)
+        if why is None and not inventory.functional and run.steps == 0:
+            return no_step_observed(run)
+        return why
 
 
 def _unfrozen(norm: NormLayer, before: Optional[NormLayer]) -> bool:
     return (
         before is not None
         and norm.kind is NormKind.KERAS
-        and norm.at_default is False
+        and norm.pretrained
         and before.at_default is False
         and expects_inference(before)
         and not expects_inference(norm)

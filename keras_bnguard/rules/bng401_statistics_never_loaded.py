@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Sequence
+from typing import Dict, Iterable, List, Optional, Sequence
 
-from keras_bnguard.records import Inventory, NormLayer, Severity
+from keras_bnguard.records import Inventory, MomentKind, NormLayer, RunFacts, Severity
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.predicates import called_with_false
 from keras_bnguard.rules.text import by_container, count, names_code, reach, some
@@ -24,8 +24,11 @@ class StatisticsNeverLoaded(Rule):
     How it decides:
         It fires on a BN at its start values that
         (1) must not update its statistics, by its flags or by `training=False` at all its calls; or
-        (2) sits in a sub-model where at least half of the BN carry trained statistics; or
-        (3) sits directly in the model, between two BN that carry trained statistics.
+        (2) has a gamma or beta that differs between channels, as no new layer has, in a model that
+        this process did not train before; or
+        (3) is audited without training or forced into inference mode, and sits in a sub-model
+        where at least half of the BN carry trained statistics; or
+        (4) the same, directly in the model, between two BN that carry trained statistics.
 
     Example:
         model.load_weights("backbone.h5", by_name=True, skip_mismatch=True)
@@ -35,10 +38,11 @@ class StatisticsNeverLoaded(Rule):
 
     Known limits:
         Not certain: an untrained network that is frozen on purpose (random features) has the
-        same facts. Silent for a fresh head or student beside a trained backbone or teacher, for
-        a model trained from scratch, for BN that only this package forces into inference mode,
-        and for a frozen BN that another compiled model trains. (3) misses a BN before the first
-        or after the last trained one, (2) a sub-model of which more than half was not loaded.
+        same facts. Silent for a trainable BN that has nothing loaded when training begins: it is
+        new, wherever it sits, and becomes right as it trains. Silent for a model trained from
+        scratch, for BN that only this package forces into inference mode, and for a frozen BN
+        that another compiled model trains. (4) misses a BN before the first or after the last
+        trained one, (3) a sub-model of which more than half was not loaded.
 
     Source:
         Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1; keras issues 21404, 10265 and
@@ -50,13 +54,13 @@ class StatisticsNeverLoaded(Rule):
     severity = Severity.ERROR
     certain = False
 
-    def check(self, inventory: Inventory) -> Iterable[Violation]:
+    def check(self, inventory: Inventory, run: Optional[RunFacts] = None) -> Iterable[Violation]:
         known = [n for n in inventory.norms if n.built and n.at_default is not None]
         violation: List[NormLayer] = []
         reasons: Dict[str, int] = {}
         for container, norms in by_container(known).items():
             for norm in norms:
-                reason = _reason(norm, container, norms, inventory)
+                reason = _reason(norm, container, norms, inventory, run)
                 if norm.at_default and reason:
                     violation.append(norm)
                     reasons[reason] = reasons.get(reason, 0) + 1
@@ -84,19 +88,34 @@ LOADS = {
 
 
 def _reason(
-    norm: NormLayer, container: str, norms: Sequence[NormLayer], inventory: Inventory
+    norm: NormLayer,
+    container: str,
+    norms: Sequence[NormLayer],
+    inventory: Inventory,
+    run: Optional[RunFacts],
 ) -> str:
     """Why trained statistics are expected; empty where they are not."""
     if norm.frozen and not _trained_elsewhere(norm, inventory):
         return "frozen"
     if not norm.frozen and called_with_false(norm):
         return "always called with training=False"
+    if not norm.frozen and norm.affine_varies and not _trained_before(run):
+        return "with loaded gamma or beta"
     trained = [other.position for other in norms if other.at_default is False]
-    if norm.frozen or not trained:
+    trains = run is not None and run.moment.kind is not MomentKind.AUDIT
+    if norm.frozen or not trained or (trains and not norm.forced_inference):
         return ""
     if container:
         return "among trained BN of its sub-model" if 2 * len(trained) >= len(norms) else ""
     return "between trained BN" if min(trained) < norm.position < max(trained) else ""
+
+
+def _trained_before(run: Optional[RunFacts]) -> bool:
+    """Whether steps in this process may have made gamma and beta what they are."""
+    if run is None:
+        return False
+    seen = run.before is not None or run.optimizer_started > 0
+    return seen or not run.calls_observable  # Such a loop is seen from its first update on.
 
 
 def _trained_elsewhere(norm: NormLayer, inventory: Inventory) -> bool:

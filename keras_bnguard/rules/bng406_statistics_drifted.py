@@ -7,6 +7,8 @@ from typing import Iterable, Optional
 from keras_bnguard.records import (
     ExpectedMode,
     Inventory,
+    NormLayer,
+    Provenance,
     RunFacts,
     RunMode,
     Severity,
@@ -23,8 +25,9 @@ class StatisticsDrifted(Rule):
     """The trained statistics of a trainable BN drifted far from where they started.
 
     What it checks:
-        Trainable BN that carried trained statistics at the start of training, in a run whose
-        optimizer had taken no step before.
+        Trainable BN that carried loaded statistics at the start of training, in a run whose
+        optimizer had taken no step before. Loaded are those of a file, of an assignment, or of
+        a pretraining in this process that another model or a frozen phase followed.
 
     Why it matters:
         Moving statistics are an average over the whole pretraining. Unfrozen BN replaces them
@@ -51,9 +54,11 @@ class StatisticsDrifted(Rule):
 
     Known limits:
         Not certain: a large step is right where the data are very different; `bng.advise`
-        measures whether it is. Silent in
-        training from scratch, in a run that goes on from an earlier one, and where the
-        statistics were assigned (recalibration) rather than trained.
+        measures whether it is. Silent in training from scratch, also over several fits and
+        compiles, in a run that goes on from an earlier one, where statistics changed while
+        nothing was observed, and where they were assigned (recalibration) rather than trained.
+        Statistics that forward passes in training mode made before the first `fit` count as
+        loaded.
 
     Source:
         keras issue 20285, keras-io issue 653. Bhattacharyya 1943; Kailath, IEEE Trans. Comm.
@@ -70,10 +75,11 @@ class StatisticsDrifted(Rule):
     def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
         if run.optimizer_started > 0:
             return
+        known = norms_of(inventory)
         violation = [
             statistics_change
             for statistics_change in run.statistics_changes
-            if _drifted(statistics_change)
+            if _drifted(statistics_change, known.get(statistics_change.path))
         ]
         if not violation:
             return
@@ -81,7 +87,6 @@ class StatisticsDrifted(Rule):
         paths = tuple(statistics_change.path for statistics_change in violation)
         shift = max(statistics_change.mean_shift for statistics_change in violation)
         ratio = max(statistics_change.log_variance_ratio for statistics_change in violation)
-        known = norms_of(inventory)
         norms = [known[path] for path in paths if path in known]
         yield Violation(
             layers=paths,
@@ -111,9 +116,10 @@ class StatisticsDrifted(Rule):
         return no_step_yet(run)
 
 
-def _drifted(statistics_change: StatisticsChange) -> bool:
+def _drifted(statistics_change: StatisticsChange, norm: Optional[NormLayer]) -> bool:
     return (
-        statistics_change.distance > MAX_DISTANCE
+        (norm is None or norm.provenance in (None, Provenance.LOADED))
+        and statistics_change.distance > MAX_DISTANCE
         and statistics_change.expected is ExpectedMode.TRAINING
         and statistics_change.changed
         and statistics_change.ran is not RunMode.INFERENCE

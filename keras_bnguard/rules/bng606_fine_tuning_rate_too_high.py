@@ -110,7 +110,7 @@ class FineTuningRateTooHigh(Rule):
 
 def unfrozen_layers(inventory: Inventory, before: Inventory) -> List[LayerFlag]:
     """Layers with weights, no BN, that were frozen and train now, beside trained BN."""
-    pretrained = {norm.container for norm in before.norms if norm.at_default is False}
+    pretrained = {norm.container for norm in before.norms if norm.pretrained}
     was = {layer.path: layer.trainable for layer in before.layers}
     return [
         layer

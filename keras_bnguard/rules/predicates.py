@@ -12,6 +12,7 @@ from keras_bnguard.records import (
     DataPart,
     ExpectedMode,
     Inventory,
+    MomentKind,
     NormInput,
     NormKind,
     NormLayer,
@@ -43,6 +44,25 @@ def expects_inference(norm: NormLayer) -> bool:
 def called_with_false(norm: NormLayer) -> bool:
     """Whether a BN has graph calls, and each of them carries `training=False`."""
     return bool(norm.calls) and all(call.training is False for call in norm.calls)
+
+
+def calls_are_known(norm: NormLayer, inventory: Inventory, run: Optional[RunFacts]) -> bool:
+    """Whether it is known how training calls a BN, so that a rule may speak of its mode.
+
+    A functional graph shows it. The code of a subclassed model shows it at its first step; where
+    that cannot be observed, statistics that change do. Outside training nothing better comes.
+    """
+    if run is None or inventory.functional or run.moment.kind is MomentKind.AUDIT:
+        return True
+    if run.called:
+        return bool(sites_of(run, norm))
+    return any(c.changed for c in run.statistics_changes if c.path == norm.path)
+
+
+def passed_false(norm: NormLayer, run: Optional[RunFacts]) -> bool:
+    """Whether each observed call of a BN passes `training=False`, at it or around it."""
+    sites = sites_of(run, norm)
+    return bool(sites) and all(site.explicit is False for site in sites)
 
 
 def drops_training(norm: NormLayer) -> bool:

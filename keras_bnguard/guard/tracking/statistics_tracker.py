@@ -55,6 +55,22 @@ class StatisticsTracker:
         self._measure_from_start()
 
     @property
+    def states(self) -> Mapping[str, NormState]:
+        """Path -> the vectors of each BN that could be read at the start."""
+        return self._affine
+
+    def trained(self, calls: Calls) -> Dict[str, NormState]:
+        """Path -> mean and variance of each BN that should be updated and was, since the start."""
+        modes = self._modes.of(self._snapshot.inventory, calls)
+        changed = self._norms.layout.any(self._now.differs(self._start))
+        found = {}
+        for i, path in enumerate(self._norms.index):
+            if changed[i] and modes[path].expected is ExpectedMode.TRAINING:
+                here = self._norms.layout.slice_of(i)
+                found[path] = NormState(self._now.mean[here], self._now.variance[here])
+        return found
+
+    @property
     def paths(self) -> Tuple[str, ...]:
         """Paths of the BN that can be read, in the order of the inventory."""
         return tuple(self._norms.index)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
 from keras_bnguard.guard.tracking.phase_history import PhaseHistory
+from keras_bnguard.guard.tracking.provenance_tracker import ProvenanceTracker
 from keras_bnguard.guard.tracking.snapshot_keeper import SnapshotKeeper
 from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
 from keras_bnguard.guard.tracking.step_tracker import StepTracker
@@ -22,6 +23,7 @@ class Trackers:
         snapshots: keeps the snapshot of the model.
         trainable: the `trainable` flags.
         statistics: the moving statistics.
+        provenance: where the moving statistics come from.
         step: the calls of the BN in a step.
         history: the phases of the model; None outside `fit`.
     """
@@ -29,6 +31,7 @@ class Trackers:
     snapshots: SnapshotKeeper
     trainable: TrainableTracker
     statistics: StatisticsTracker
+    provenance: ProvenanceTracker
     step: StepTracker
     history: Optional[PhaseHistory] = None
 
@@ -60,3 +63,9 @@ class Trackers:
     def _follow(self) -> None:
         self.trainable.include(layer for _, layer in self.snapshot.layers)
         self.statistics.follow(self.snapshot)
+        self.provenance.describe(self.snapshot)
+
+    def note_trained(self, steps: int) -> None:
+        """Note the BN that so many training steps since the start updated."""
+        trained = self.statistics.trained(self.calls)
+        self.provenance.train(self.snapshot.model, trained, steps)

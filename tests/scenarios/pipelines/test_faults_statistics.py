@@ -49,6 +49,7 @@ def test_one_live_norm_that_was_not_loaded() -> None:
     base = backbone()
     base.get_layer("bn1").moving_mean.assign(np.zeros(8, "float32"))
     base.get_layer("bn1").moving_variance.assign(np.ones(8, "float32"))
+    base.get_layer("bn1").gamma.assign(np.linspace(0.5, 1.5, 8).astype("float32"))
     found(fit(compiled(nested(base, head_bn=True)), *rows()), {"BNG401": ["backbone/bn1"]})
 
 

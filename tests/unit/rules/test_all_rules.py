@@ -27,7 +27,7 @@ EVERY_RULE = RuleFilter.of("ALL")
 TABLE = """
 | BNG101 | error | inventory run | CHANGE TRAINABLE_CHANGE | PUT_FLAGS_INTO_EFFECT |  |
 | BNG102 | error | inventory |  | FORCE_INFERENCE |  |
-| BNG103 | warning | inventory |  |  |  |
+| BNG103 | warning | inventory | CHANGE |  |  |
 | BNG104 | warning | inventory run | CHANGE |  |  |
 | BNG105 | error | inventory run | CHANGE | FORCE_INFERENCE |  |
 | BNG106 | info | inventory |  |  |  |

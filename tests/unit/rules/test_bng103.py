@@ -1,17 +1,23 @@
 """BNG103 with hand-made records."""
 
+import pytest
+
+from keras_bnguard.records import Provenance
 from keras_bnguard.records.report import Severity
 from keras_bnguard.rules.bng103_trainable_batchnorm_among_frozen_layers import (
     TrainableBatchnormAmongFrozenLayers,
 )
 from tests.builders.facts import (
     call,
+    changed,
     facts,
     layer,
     layers_of,
     norm,
     reached,
+    run,
     sampled,
+    site,
     the_violation,
     violations,
 )
@@ -113,3 +119,34 @@ def test_data_that_frozen_statistics_would_not_fit_make_it_an_info():
     assert the_violation(RULE, facts(bn_layer, layers=others, data=fits)).severity is None
     few = sampled(reached("backbone/bn", mean_shift=2.0), rows=8)
     assert the_violation(RULE, facts(bn_layer, layers=others, data=few)).severity is None
+
+
+def test_trained_layers_behind_the_frozen_part_do_not_hide_it():
+    decoder = [layer(f"backbone/dec{i}", 100 + i) for i in range(5)]
+    behind = bn("backbone/dec_bn", 110)
+    known = facts(bn(position=15), bn("backbone/last", 35), behind, layers=[*convs(4), *decoder])
+    assert layers_of(RULE, known) == ("backbone/bn", "backbone/last")
+
+
+def test_the_bn_at_the_cut_between_frozen_and_trainable_layers_is_silent():
+    decoder = [layer(f"backbone/dec{i}", 100 + i) for i in range(5)]
+    behind = bn("backbone/dec_bn", 110)
+    assert not violations(RULE, facts(bn(position=35), behind, layers=[*convs(4), *decoder]))
+
+
+@pytest.mark.parametrize("made", [Provenance.TRAINED_HERE, Provenance.UNKNOWN])
+def test_statistics_that_are_not_loaded_are_silent(made):
+    assert not violations(RULE, facts(bn(provenance=made), layers=convs(4)))
+    loaded = bn(provenance=Provenance.LOADED)
+    assert layers_of(RULE, facts(loaded, layers=convs(4))) == ("backbone/bn",)
+
+
+def test_a_subclassed_model_is_judged_once_its_first_step_has_shown_its_calls():
+    known = {"layers": convs(4), "functional": False}
+    assert not violations(RULE, facts(bn(), run=run(steps=0), **known))
+    false = run(calls={"backbone/bn": (site(False, False),)})
+    assert not violations(RULE, facts(bn(), run=false, **known))
+    true = run(calls={"backbone/bn": (site(True),)})
+    assert layers_of(RULE, facts(bn(), run=true, **known)) == ("backbone/bn",)
+    unseen = run(changed("backbone/bn"))
+    assert layers_of(RULE, facts(bn(), run=unseen, **known)) == ("backbone/bn",)

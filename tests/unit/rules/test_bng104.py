@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_bnguard.records import SkipKind
+from keras_bnguard.records import Provenance, SkipKind
 from keras_bnguard.rules.bng104_pretrained_batchnorm_unfrozen import (
     PretrainedBatchnormUnfrozen as RULE,
 )
@@ -13,6 +13,7 @@ from tests.builders.facts import (
     norm,
     past,
     run,
+    site,
     skipped,
     the_violation,
     trainable_change,
@@ -70,3 +71,20 @@ def test_silent_where_the_step_is_built_for_other_flags():
 def test_it_is_skipped_where_nothing_came_before():
     assert skipped(RULE, facts(run=run())) is SkipKind.NOT_KNOWN
     assert skipped(RULE, known(norm("base/bn"))) is None
+
+
+def test_a_subclassed_model_is_judged_once_its_first_step_has_shown_its_calls():
+    bn = norm("base/bn")
+    before = past(norm("base/bn", trainable=False))
+    start = facts(bn, run=run(before=before, steps=0), functional=False)
+    assert not violations(RULE, start)
+    assert skipped(RULE, start) is SkipKind.TOO_EARLY
+    false = run(before=before, calls={"base/bn": (site(False, False),)})
+    assert not violations(RULE, facts(bn, run=false, functional=False))
+    true = run(before=before, calls={"base/bn": (site(True),)})
+    assert layers_of(RULE, facts(bn, run=true, functional=False)) == ("base/bn",)
+
+
+def test_statistics_that_only_this_model_trained_are_silent():
+    assert not violations(RULE, known(norm("base/bn", provenance=Provenance.TRAINED_HERE)))
+    assert violations(RULE, known(norm("base/bn", provenance=Provenance.LOADED)))

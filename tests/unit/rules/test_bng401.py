@@ -2,8 +2,20 @@
 
 import pytest
 
+from keras_bnguard.records import AUDIT, TRAIN_START
 from keras_bnguard.rules.bng401_statistics_never_loaded import StatisticsNeverLoaded
-from tests.builders.facts import call, facts, layers_of, norm, shared, the_violation, violations
+from tests.builders.facts import (
+    call,
+    changed,
+    facts,
+    layers_of,
+    norm,
+    past,
+    run,
+    shared,
+    the_violation,
+    violations,
+)
 
 RULE = StatisticsNeverLoaded
 
@@ -55,6 +67,29 @@ def test_a_forced_bn_fires_only_where_its_siblings_are_trained():
     forced = fresh("backbone/b", forced_inference=True)
     assert not violations(RULE, facts(forced))
     assert layers_of(RULE, facts(norm("backbone/a"), forced)) == ("backbone/b",)
+
+
+def test_in_training_a_trainable_bn_with_nothing_loaded_is_new():
+    known = norm("backbone/a"), fresh("backbone/b"), norm("backbone/c")
+    start = run(moment=TRAIN_START, steps=0)
+    assert not violations(RULE, facts(*known, run=start))
+    assert not violations(RULE, facts(*known, run=run(changed("backbone/b"))))
+    assert layers_of(RULE, facts(*known, run=run(moment=AUDIT, steps=0))) == ("backbone/b",)
+
+
+def test_loaded_gamma_or_beta_without_statistics_fires_wherever_it_sits():
+    start = run(moment=TRAIN_START, steps=0)
+    known = facts(fresh("a", affine_varies=True), fresh("b"), run=start)
+    assert layers_of(RULE, known) == ("a",)
+    assert "1 with loaded gamma or beta" in the_violation(RULE, known).message
+
+
+@pytest.mark.parametrize(
+    "seen", [{"before": past()}, {"optimizer_started": 4}, {"calls_observable": False}]
+)
+def test_gamma_that_this_process_trained_is_not_loaded(seen):
+    start = run(moment=TRAIN_START, steps=0, **seen)
+    assert not violations(RULE, facts(fresh("a", affine_varies=True), run=start))
 
 
 def test_a_fresh_head_beside_a_trained_backbone_is_silent():

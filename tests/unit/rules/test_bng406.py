@@ -1,8 +1,9 @@
 """BNG406 with hand-made records."""
 
 import numpy as np
+import pytest
 
-from keras_bnguard.records import ExpectedMode, RunMode, SkipKind
+from keras_bnguard.records import ExpectedMode, Provenance, RunMode, SkipKind
 from keras_bnguard.rules.bng406_statistics_drifted import StatisticsDrifted
 from keras_bnguard.statistics.drift import bhattacharyya
 from tests.builders.facts import (
@@ -69,3 +70,12 @@ def test_frozen_still_and_non_finite_bn_are_silent():
 def test_it_is_skipped_before_the_first_step():
     assert skipped(RULE, known(steps=0)) is SkipKind.TOO_EARLY
     assert skipped(RULE, known()) is None
+
+
+@pytest.mark.parametrize("made", [Provenance.TRAINED_HERE, Provenance.UNKNOWN])
+def test_statistics_that_are_not_loaded_are_silent(made):
+    change = drifted()
+    trained = norm(change.path, provenance=made)
+    loaded = norm(change.path, provenance=Provenance.LOADED)
+    assert not violations(RULE, facts(trained, run=run(change)))
+    assert violations(RULE, facts(loaded, run=run(change)))

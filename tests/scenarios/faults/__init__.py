@@ -1,0 +1,1 @@
+"""Real runs with one fault each, and the same run without it."""

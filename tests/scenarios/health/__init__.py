@@ -1,0 +1,1 @@
+"""Correct runs that are near to a fault: every rule is silent."""
