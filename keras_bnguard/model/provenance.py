@@ -1,7 +1,7 @@
 """Where the statistics of every BN come from: default, loaded, trained here, or unknown.
 
 One record a BN layer lives as long as the layer, so that it covers every `fit`, every `compile()`
-and every model that has the layer. It is told what was seen when a run begins and at its checks;
+and every model that has the layer. It takes what was seen when a run begins and at its checks;
 what changed in between without a training step that was observed is judged by what it became.
 """
 
@@ -23,7 +23,7 @@ KEEP = 512
 """So many states of a BN are recognised when they are put back."""
 
 
-class Origin:
+class StatisticsHistory:
     """What is known of one BN layer.
 
     Attributes:
@@ -116,24 +116,24 @@ class Origin:
         return True in trainers and not all(trainers[trainers.index(True) :])
 
 
-_ORIGINS: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
+_HISTORIES: weakref.WeakKeyDictionary[Any, StatisticsHistory] = weakref.WeakKeyDictionary()
 
 
-def origin_of(handle: NormHandle) -> Optional[Origin]:
+def history_of(handle: NormHandle) -> Optional[StatisticsHistory]:
     """The record of a BN, made at the first call; None where only variables can be seen."""
     if handle.kind is NormKind.VARIABLES:
         return None
     key = handle.layer if handle.module is None else handle.module
     try:
-        return _ORIGINS.setdefault(key, Origin())
+        return _HISTORIES.setdefault(key, StatisticsHistory())
     except TypeError:  # a layer of the user's that has no hash
         return None
 
 
 def provenances(handles: Mapping[str, NormHandle], model: Any) -> Dict[str, Optional[Provenance]]:
     """Path -> where the statistics of a BN come from, for a model."""
-    origins = {path: origin_of(handle) for path, handle in handles.items()}
-    return {path: origin.of(model) for path, origin in origins.items() if origin is not None}
+    histories = {path: history_of(handle) for path, handle in handles.items()}
+    return {path: history.of(model) for path, history in histories.items() if history is not None}
 
 
 def is_default(state: NormState) -> bool:

@@ -205,9 +205,9 @@ def _affine_varies(
     backend: Backend, handles: List[NormHandle], at_default: List[Optional[bool]]
 ) -> List[Optional[bool]]:
     """Per BN at its default: whether gamma or beta differs between channels; else None."""
-    asked = [handle for handle, default in zip(handles, at_default) if default]
+    defaults = [handle for handle, default in zip(handles, at_default) if default]
     try:
-        states = iter(backend.values.states(asked) if asked else [])
+        states = iter(backend.values.states(defaults) if defaults else [])
     except Exception:  # values that cannot be read yet, or no more
         return [None] * len(handles)
     return [_differs(next(states)) if default else None for default in at_default]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from keras_bnguard.model.expected_mode import expected_mode
-from keras_bnguard.model.provenance import origin_of, provenances
+from keras_bnguard.model.provenance import history_of, provenances
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import ExpectedMode, NormState
 
@@ -31,12 +31,12 @@ class ProvenanceTracker:
         started = snapshot.backend.optimizer.iterations(snapshot.model)
         norms = {norm.path: norm for norm in snapshot.inventory.norms}
         for path, state in states.items():
-            origin = origin_of(self._handles[path])
-            if origin is None:
+            history = history_of(self._handles[path])
+            if history is None:
                 continue
-            origin.begin(snapshot.model, state, started, norms[path].momentum if late else None)
+            history.begin(snapshot.model, state, started, norms[path].momentum if late else None)
             if trains and expected_mode(norms[path])[0] is ExpectedMode.INFERENCE:
-                origin.freeze(snapshot.model)
+                history.freeze(snapshot.model)
         self._known: Mapping[str, Any] = {}
         self.describe(snapshot)
 
@@ -53,6 +53,6 @@ class ProvenanceTracker:
     def train(self, model: Any, updated: Mapping[str, NormState], steps: int) -> None:
         """Training steps updated the statistics of these BN."""
         for path, state in updated.items():
-            origin = origin_of(self._handles[path])
-            if origin is not None:
-                origin.train(model, state, steps)
+            history = history_of(self._handles[path])
+            if history is not None:
+                history.train(model, state, steps)

@@ -30,7 +30,7 @@ def far_rows(n: int = 128) -> Any:
     return x * 40.0 + 100.0, y
 
 
-def silent(run: Any) -> None:
+def no_provenance_finding(run: Any) -> None:
     assert not PROVENANCE & set(run.codes), [str(f) for f in run.guard.report.findings]
 
 
@@ -44,9 +44,9 @@ def flat_model(base: Any) -> Any:
 def test_from_scratch_over_several_fits_and_compiles() -> None:
     model = compiled(plain(momentum=0.9))
     x, y = far_rows()
-    silent(fit(model, x[:32], y[:32]))
-    silent(fit(model, x, y, epochs=2))
-    silent(fit(recompiled(model), x, y, epochs=4))
+    no_provenance_finding(fit(model, x[:32], y[:32]))
+    no_provenance_finding(fit(model, x, y, epochs=2))
+    no_provenance_finding(fit(recompiled(model), x, y, epochs=4))
 
 
 def test_every_fold_starts_again_from_the_same_weights() -> None:
@@ -55,15 +55,15 @@ def test_every_fold_starts_again_from_the_same_weights() -> None:
     x, y = far_rows()
     for fold in range(3):
         model.set_weights(start)
-        silent(fit(recompiled(model), x * (1 + fold), y))
+        no_provenance_finding(fit(recompiled(model), x * (1 + fold), y))
 
 
 def test_the_best_weights_restored_between_two_fits() -> None:
     model = compiled(plain(momentum=0.5))
     x, y = far_rows()
     stop = keras.callbacks.EarlyStopping("loss", patience=0, restore_best_weights=True, mode="max")
-    silent(fit(model, x, y, epochs=3, after=[stop]))
-    silent(fit(recompiled(model), x * 3.0, y))
+    no_provenance_finding(fit(model, x, y, epochs=3, after=[stop]))
+    no_provenance_finding(fit(recompiled(model), x * 3.0, y))
 
 
 def test_a_head_of_its_own_on_frozen_layers_is_trained_again() -> None:
@@ -73,8 +73,8 @@ def test_a_head_of_its_own_on_frozen_layers_is_trained_again() -> None:
     for layer in base.layers:
         layer.trainable = False
     model = recompiled(model)
-    silent(fit(model, *rows(64)))
-    silent(fit(recompiled(model), *rows(64)))
+    no_provenance_finding(fit(model, *rows(64)))
+    no_provenance_finding(fit(recompiled(model), *rows(64)))
 
 
 def test_a_fresh_head_in_the_sub_model_of_a_trained_backbone() -> None:
@@ -84,7 +84,7 @@ def test_a_fresh_head_in_the_sub_model_of_a_trained_backbone() -> None:
     embedding = flat_model(base)
     inputs = keras.Input(base.input_shape[1:])
     outer = keras.Model(inputs, L.Dense(1, activation="sigmoid")(embedding(inputs)))
-    silent(fit(compiled(outer), *rows(64), epochs=2))
+    no_provenance_finding(fit(compiled(outer), *rows(64), epochs=2))
 
 
 def test_a_fresh_bn_between_trained_ones_that_trains_from_the_first_step() -> None:
@@ -92,19 +92,19 @@ def test_a_fresh_bn_between_trained_ones_that_trains_from_the_first_step() -> No
     middle = base.get_layer("bn2")
     middle.moving_mean.assign(np.zeros(8, "float32"))
     middle.moving_variance.assign(np.ones(8, "float32"))
-    silent(fit(compiled(nested(base, head_bn=True)), *rows(64)))
+    no_provenance_finding(fit(compiled(nested(base, head_bn=True)), *rows(64)))
 
 
 def test_gamma_that_starts_at_zero_is_not_loaded() -> None:
-    silent(fit(compiled(plain(gamma_initializer="zeros")), *rows()))
+    no_provenance_finding(fit(compiled(plain(gamma_initializer="zeros")), *rows()))
 
 
 def test_a_subclassed_model_that_calls_its_base_in_inference_mode_in_every_phase() -> None:
     model = compiled(StillBackbone(backbone(), name="still"))
     model.base.trainable = False
-    silent(fit(recompiled(model), *rows(64)))
+    no_provenance_finding(fit(recompiled(model), *rows(64)))
     model.base.trainable = True
-    silent(fit(compiled(model, 1e-5), *rows(64)))
+    no_provenance_finding(fit(compiled(model, 1e-5), *rows(64)))
 
 
 def test_models_that_train_shared_layers_in_turn() -> None:
@@ -112,15 +112,15 @@ def test_models_that_train_shared_layers_in_turn() -> None:
     one, two = (compiled(AroundBackbone(shared, name=name)) for name in ("one", "two"))
     x, y = far_rows()
     for _ in range(3):
-        silent(fit(one, x, y))
-        silent(fit(two, x, y))
+        no_provenance_finding(fit(one, x, y))
+        no_provenance_finding(fit(two, x, y))
 
 
 def test_an_audit_between_two_fits_changes_nothing() -> None:
     model = compiled(plain(momentum=0.9))
     x, y = far_rows()
     bng.audit(model)
-    silent(fit(model, x, y))
+    no_provenance_finding(fit(model, x, y))
     bng.audit(model)
-    silent(fit(recompiled(model), x, y, epochs=3))
+    no_provenance_finding(fit(recompiled(model), x, y, epochs=3))
     assert all(np.isfinite(np.array(norm.get_weights()[2])).all() for norm in norms(model))

@@ -5,7 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_bnguard.model.provenance import MIN_PRETRAINING, Origin, origin_of, provenances
+from keras_bnguard.model.provenance import (
+    MIN_PRETRAINING,
+    StatisticsHistory,
+    history_of,
+    provenances,
+)
 from keras_bnguard.records import NormKind, NormState, Provenance
 
 STEPS = MIN_PRETRAINING
@@ -24,90 +29,90 @@ DEFAULT = state()
 FIRST, SECOND, THIRD = state(0.5, 0.4), state(0.6, 0.3), state(0.7, 0.2)
 
 
-def begin(origin, model, vectors, started=0, momentum=None):
-    origin.begin(model, vectors, started, momentum)
-    return origin.of(model)
+def begin(history, model, vectors, started=0, momentum=None):
+    history.begin(model, vectors, started, momentum)
+    return history.of(model)
 
 
 def trained(model, *checks, steps=STEPS):
     """A BN at its default that a model trained, with these statistics at its checks."""
-    origin = Origin()
-    begin(origin, model, DEFAULT)
+    history = StatisticsHistory()
+    begin(history, model, DEFAULT)
     for vectors in checks:
-        origin.train(model, vectors, steps)
-    return origin
+        history.train(model, vectors, steps)
+    return history
 
 
 def test_a_new_bn_is_at_its_default_and_training_makes_it_trained_here():
     model = Model()
-    origin = Origin()
-    assert begin(origin, model, DEFAULT) is Provenance.DEFAULT
-    origin.train(model, FIRST, STEPS)
-    assert begin(origin, model, FIRST) is Provenance.TRAINED_HERE
-    origin.train(model, SECOND, STEPS)
-    assert begin(origin, model, SECOND) is Provenance.TRAINED_HERE
+    history = StatisticsHistory()
+    assert begin(history, model, DEFAULT) is Provenance.DEFAULT
+    history.train(model, FIRST, STEPS)
+    assert begin(history, model, FIRST) is Provenance.TRAINED_HERE
+    history.train(model, SECOND, STEPS)
+    assert begin(history, model, SECOND) is Provenance.TRAINED_HERE
 
 
 def test_what_is_not_default_when_it_is_first_seen_is_loaded_and_stays_so():
-    model, origin = Model(), Origin()
-    assert begin(origin, model, FIRST) is Provenance.LOADED
-    origin.train(model, SECOND, STEPS)
-    assert begin(origin, model, SECOND) is Provenance.LOADED
+    model, history = Model(), StatisticsHistory()
+    assert begin(history, model, FIRST) is Provenance.LOADED
+    history.train(model, SECOND, STEPS)
+    assert begin(history, model, SECOND) is Provenance.LOADED
 
 
 def test_a_run_that_was_not_seen_from_the_start_is_unknown():
-    assert begin(Origin(), Model(), FIRST, started=100) is Provenance.UNKNOWN
-    model, origin = Model(), Origin()
-    begin(origin, model, DEFAULT)
-    assert begin(origin, model, FIRST, started=20) is Provenance.UNKNOWN
+    assert begin(StatisticsHistory(), Model(), FIRST, started=100) is Provenance.UNKNOWN
+    model, history = Model(), StatisticsHistory()
+    begin(history, model, DEFAULT)
+    assert begin(history, model, FIRST, started=20) is Provenance.UNKNOWN
 
 
-def test_what_was_loaded_between_two_looks_is_loaded():
-    model, origin = Model(), Origin()
-    begin(origin, model, DEFAULT)
-    assert begin(origin, model, FIRST) is Provenance.LOADED
+def test_what_was_loaded_between_two_checks_is_loaded():
+    model, history = Model(), StatisticsHistory()
+    begin(history, model, DEFAULT)
+    assert begin(history, model, FIRST) is Provenance.LOADED
 
 
-def test_what_changed_after_training_while_nobody_looked_is_unknown():
+def test_what_changed_after_training_while_nothing_was_observed_is_unknown():
     model = Model()
     assert begin(trained(model, FIRST), model, SECOND) is Provenance.UNKNOWN
 
 
 def test_restored_statistics_are_what_they_were():
     model = Model()
-    origin = trained(model, FIRST, SECOND)
-    assert begin(origin, model, FIRST) is Provenance.TRAINED_HERE
-    origin = Origin()
-    begin(origin, model, FIRST)
-    origin.train(model, SECOND, STEPS)
-    assert begin(origin, model, FIRST) is Provenance.LOADED
+    history = trained(model, FIRST, SECOND)
+    assert begin(history, model, FIRST) is Provenance.TRAINED_HERE
+    history = StatisticsHistory()
+    begin(history, model, FIRST)
+    history.train(model, SECOND, STEPS)
+    assert begin(history, model, FIRST) is Provenance.LOADED
 
 
 def test_a_reset_starts_again_as_in_the_next_fold():
     model = Model()
-    origin = trained(model, FIRST)
-    begin(origin, Model(), FIRST)
-    origin.freeze(model)
-    assert begin(origin, model, DEFAULT) is Provenance.DEFAULT
-    origin.train(model, SECOND, STEPS)
-    assert begin(origin, model, SECOND) is Provenance.TRAINED_HERE
+    history = trained(model, FIRST)
+    begin(history, Model(), FIRST)
+    history.freeze(model)
+    assert begin(history, model, DEFAULT) is Provenance.DEFAULT
+    history.train(model, SECOND, STEPS)
+    assert begin(history, model, SECOND) is Provenance.TRAINED_HERE
 
 
 def test_a_pretraining_counts_as_loaded_once_it_is_frozen():
     model = Model()
-    origin = trained(model, FIRST)
-    begin(origin, model, FIRST)
-    origin.freeze(model)
-    assert origin.of(model) is Provenance.LOADED
-    assert origin.of(Model()) is Provenance.LOADED
+    history = trained(model, FIRST)
+    begin(history, model, FIRST)
+    history.freeze(model)
+    assert history.of(model) is Provenance.LOADED
+    assert history.of(Model()) is Provenance.LOADED
 
 
 def test_a_bn_that_is_frozen_at_its_default_has_no_pretraining():
-    model, origin = Model(), Origin()
-    begin(origin, model, DEFAULT)
-    origin.freeze(model)
-    origin.train(model, FIRST, STEPS)
-    assert origin.of(model) is Provenance.TRAINED_HERE
+    model, history = Model(), StatisticsHistory()
+    begin(history, model, DEFAULT)
+    history.freeze(model)
+    history.train(model, FIRST, STEPS)
+    assert history.of(model) is Provenance.TRAINED_HERE
 
 
 @pytest.mark.parametrize(
@@ -116,9 +121,9 @@ def test_a_bn_that_is_frozen_at_its_default_has_no_pretraining():
 )
 def test_a_pretraining_by_another_model_counts_as_loaded_from_some_steps_on(steps, expected):
     other, model = Model(), Model()
-    origin = trained(other, FIRST, steps=steps)
-    assert begin(origin, model, FIRST) is expected
-    assert origin.of(other) is Provenance.TRAINED_HERE
+    history = trained(other, FIRST, steps=steps)
+    assert begin(history, model, FIRST) is expected
+    assert history.of(other) is Provenance.TRAINED_HERE
 
 
 def test_the_last_steps_of_a_pretraining_need_not_have_been_seen():
@@ -128,13 +133,13 @@ def test_the_last_steps_of_a_pretraining_need_not_have_been_seen():
 
 def test_models_that_train_a_bn_in_turn_pretrain_nothing():
     one, two = Model(), Model()
-    origin = trained(one, FIRST)
-    origin.train(two, SECOND, STEPS)
-    assert origin.of(two) is Provenance.LOADED
-    origin.train(one, THIRD, STEPS)
-    assert origin.of(two) is Provenance.TRAINED_HERE
-    origin.train(two, FIRST, STEPS)
-    assert origin.of(one) is Provenance.TRAINED_HERE
+    history = trained(one, FIRST)
+    history.train(two, SECOND, STEPS)
+    assert history.of(two) is Provenance.LOADED
+    history.train(one, THIRD, STEPS)
+    assert history.of(two) is Provenance.TRAINED_HERE
+    history.train(two, FIRST, STEPS)
+    assert history.of(one) is Provenance.TRAINED_HERE
 
 
 @pytest.mark.parametrize(
@@ -147,16 +152,16 @@ def test_models_that_train_a_bn_in_turn_pretrain_nothing():
     ],
 )
 def test_one_or_two_forward_passes_before_a_loop_is_seen_are_no_pretraining(vectors, expected):
-    assert begin(Origin(), Model(), vectors, momentum=0.99) is expected
-    assert begin(Origin(), Model(), vectors) is Provenance.LOADED
+    assert begin(StatisticsHistory(), Model(), vectors, momentum=0.99) is expected
+    assert begin(StatisticsHistory(), Model(), vectors) is Provenance.LOADED
 
 
 def test_one_record_a_layer_and_none_where_only_variables_are_visible():
     layer = Model()
     handle = SimpleNamespace(path="bn", layer=layer, module=None, kind=NormKind.KERAS)
-    assert origin_of(handle) is origin_of(handle)
-    origin_of(handle).begin(model := Model(), FIRST, 0)
+    assert history_of(handle) is history_of(handle)
+    history_of(handle).begin(model := Model(), FIRST, 0)
     assert provenances({"bn": handle}, model) == {"bn": Provenance.LOADED}
     hidden = SimpleNamespace(path="x", layer=layer, module=None, kind=NormKind.VARIABLES)
-    assert origin_of(hidden) is None
+    assert history_of(hidden) is None
     assert provenances({"x": hidden}, model) == {}
