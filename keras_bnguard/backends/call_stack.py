@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import FrameType
-from typing import List, Optional
+from typing import Any, List, Optional
 
 from keras_bnguard.backends.known_stacks import FRAMEWORKS
 from keras_bnguard.backends.signatures import OURS
@@ -25,6 +25,15 @@ def callers(limit: Optional[int] = None) -> List[FrameType]:
         found.append(frame)
         frame = frame.f_back
     return found
+
+
+def owner_of_call(frame: FrameType) -> Any:
+    """Return the `self` of a frame, None where it is not a method.
+
+    Only frames that have one are read: what is read of a frame is kept by it, and what it kept
+    is alive for as long as a traceback.
+    """
+    return frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
 
 
 def called_from(name: str, limit: int) -> bool:

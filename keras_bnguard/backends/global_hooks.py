@@ -2,57 +2,28 @@
 
 Each replaced function calls the original with the same arguments and returns what it returns.
 The `Watcher` is called before and after; its methods never raise.
-`uninstall` leaves on every class the very objects that were there before.
+`uninstall` takes off every hook that is still in place (`patches.class_patches`); one that a user
+stands in front of only passes on from then on.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import threading
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    Optional,
-    Protocol,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from keras_bnguard.backends.call_stack import user_line
 from keras_bnguard.backends.patches import model_hooks
+from keras_bnguard.backends.patches.class_patches import ClassPatches, owner_of, stands_for
 from keras_bnguard.backends.patches.source_lines import HISTORIES, SourceHistory
+from keras_bnguard.backends.patches.watcher import NoWatcher, Watcher
 from keras_bnguard.backends.registry import loaded_backends, unsupported_kerases
 
-if TYPE_CHECKING:  # Imported at start-up, which loads no NumPy.
-    from keras_bnguard.records.ids import LayerId
-
-
 _LOCK = threading.RLock()
-_ABSENT = object()
 
-
-class Watcher(Protocol):
-    """What is called; its methods must not raise."""
-
-    def around_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]: ...
-
-    def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]: ...
-
-    def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None: ...
-
-    def after_apply(self, optimizer: Any) -> None: ...
-
-    def after_load(self, layer: Any) -> None: ...
-
-    def not_watched(self, what: str, error: Exception) -> None: ...
-
-    def changed(self, keys: Iterable[LayerId], compiled: bool = False) -> None: ...
+BEFORE_CALLBACKS = 5
+"""Arguments of `fit` that may stand before `callbacks` without a name."""
 
 
 class _Installed:
@@ -60,8 +31,8 @@ class _Installed:
 
     def __init__(self, backend: Any, watcher: Watcher) -> None:
         self.backend = backend
-        self.watcher = watcher
-        self.replaced: List[Tuple[type, str, Any, Any]] = []
+        self.watcher: Watcher = watcher
+        self.patches = ClassPatches()
         self.history = SourceHistory(backend, watcher.changed)
         self.hook: Any = None
 
@@ -103,8 +74,13 @@ class _Installed:
 
     def _install_updates(self) -> None:
         self.hook = self.backend.step.hook_framework_optimizers(self._framework_step)
+        wrappers = {
+            "apply_gradients": self._apply_pairs,
+            "apply": self._apply,
+            "stateless_apply": self._stateless,
+        }
         for owner, name in self.backend.step.update_methods():
-            self._replace(owner, name, self._update_wrapper(name))
+            self._replace(owner, name, wrappers[name], runs_in_graphs=True)
 
     def _install_nodes(self) -> None:
         node = self.backend.graph.node_class()
@@ -112,51 +88,37 @@ class _Installed:
             self._replace(node, "__init__", self._node)
 
     def uninstall(self) -> None:
-        for owner, name, before, mine in reversed(self.replaced):
-            if owner.__dict__.get(name) is not mine:
-                continue  # Somebody stands in front of us; ours only passes on from now on.
-            if before is _ABSENT:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, before)
-        self.replaced.clear()
+        self.watcher = NoWatcher(self.patches)
+        self.patches.take_off()
         if self.hook is not None:
             self.hook.remove()
         HISTORIES.pop(id(self.backend.keras), None)
         model_hooks.stop(self.backend, self.history)
 
-    def _replace(self, owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
-        owner = model_hooks.owner_of(owner, name)  # What Keras compares with is replaced too.
-        original = getattr(owner, name, None)
-        if original is None:
-            return
-        mine: Any = functools.wraps(original)(wrapper(original))
-        # AutoGraph leaves Keras's code alone by its module, and would follow __wrapped__.
-        with contextlib.suppress(TypeError, ValueError):
-            mine.__signature__ = inspect.signature(original)
-        del mine.__wrapped__
-        self.replaced.append((owner, name, owner.__dict__.get(name, _ABSENT), mine))
-        setattr(owner, name, mine)
-
-    # ------------------------------------------------------------------ places
-    def _update_wrapper(self, name: str) -> Callable[[Any], Any]:
-        wrappers = {
-            "apply_gradients": self._apply_pairs,
-            "apply": self._apply,
-            "stateless_apply": self._stateless,
-        }
-        return wrappers[name]
+    def _replace(
+        self,
+        owner: type,
+        name: str,
+        wrapper: Callable[[Any], Any],
+        runs_in_graphs: bool = False,
+    ) -> None:
+        owner = owner_of(owner, name)  # What Keras compares with is replaced too.
+        if getattr(owner, name, None) is not None:
+            self.patches.put(
+                owner,
+                name,
+                lambda original: stands_for(original, wrapper(original), runs_in_graphs),
+            )
 
     # ---------------------------------------------------------------- wrappers
     def _fit(self, original: Any) -> Any:
-        watcher = self.watcher
         signature = inspect.signature(original)
 
         def watched_fit(model: Any, *args: Any, **kwargs: Any) -> Any:
             place = _callbacks_of(signature, model, args, kwargs)
             if place is None:
                 return original(model, *args, **kwargs)
-            callbacks, done = watcher.around_fit(model, place.value)
+            callbacks, done = self.watcher.around_fit(model, place.value)
             args, kwargs = place.put(callbacks)
             try:
                 return original(model, *args, **kwargs)
@@ -166,10 +128,8 @@ class _Installed:
         return watched_fit
 
     def _train_on_batch(self, original: Any) -> Any:
-        watcher = self.watcher
-
         def watched_train_on_batch(model: Any, *args: Any, **kwargs: Any) -> Any:
-            tracer, done = watcher.before_batch(model)
+            tracer, done = self.watcher.before_batch(model)
             if tracer is None:
                 result = original(model, *args, **kwargs)
             else:
@@ -181,58 +141,50 @@ class _Installed:
         return watched_train_on_batch
 
     def _load(self, original: Any) -> Any:
-        watcher = self.watcher
-
         def watched_load(layer: Any, *args: Any, **kwargs: Any) -> Any:
             try:
                 return original(layer, *args, **kwargs)
             finally:
-                watcher.after_load(layer)
+                self.watcher.after_load(layer)
 
         return watched_load
 
     def _apply_pairs(self, original: Any) -> Any:
-        watcher = self.watcher
-
         def watched_apply_gradients(
             optimizer: Any, grads_and_vars: Any, *args: Any, **kwargs: Any
         ) -> Any:
             pairs = grads_and_vars
             if not isinstance(pairs, (list, tuple)):
                 pairs = list(pairs)  # Usually a zip, which can be read only once.
-            watcher.before_apply(optimizer, _second_of(pairs), False)
+            self.watcher.before_apply(optimizer, _second_of(pairs), False)
             result = original(optimizer, pairs, *args, **kwargs)
-            watcher.after_apply(optimizer)
+            self.watcher.after_apply(optimizer)
             return result
 
         return watched_apply_gradients
 
     def _apply(self, original: Any) -> Any:
-        watcher = self.watcher
-
         def watched_apply(
             optimizer: Any, grads: Any, trainable_variables: Any = None, **kwargs: Any
         ) -> Any:
             if trainable_variables is None:
                 kept = getattr(optimizer, "_trainable_variables", None)
-                watcher.before_apply(optimizer, kept, False)
+                self.watcher.before_apply(optimizer, kept, False)
                 result = original(optimizer, grads, **kwargs)
             else:
                 if not isinstance(trainable_variables, (list, tuple)):
                     trainable_variables = list(trainable_variables)
-                watcher.before_apply(optimizer, trainable_variables, False)
+                self.watcher.before_apply(optimizer, trainable_variables, False)
                 result = original(optimizer, grads, trainable_variables, **kwargs)
-            watcher.after_apply(optimizer)
+            self.watcher.after_apply(optimizer)
             return result
 
         return watched_apply
 
     def _stateless(self, original: Any) -> Any:
-        watcher = self.watcher
-
         def watched_stateless_apply(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             kept = getattr(optimizer, "_trainable_variables", None)
-            watcher.before_apply(optimizer, kept, True)
+            self.watcher.before_apply(optimizer, kept, True)
             return original(optimizer, *args, **kwargs)
 
         return watched_stateless_apply
@@ -259,13 +211,13 @@ class _Installed:
 class _Callbacks:
     """The `callbacks` of one call of `fit`, and the call with others in their place."""
 
-    def __init__(self, bound: inspect.BoundArguments) -> None:
-        self._bound = bound
-        self.value = bound.arguments.get("callbacks")
+    def __init__(self, bound: inspect.BoundArguments, arguments: Dict[str, Any]) -> None:
+        self._bound, self._arguments = bound, arguments
+        self.value = arguments.get("callbacks")
 
     def put(self, callbacks: Any) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
         if callbacks is not self.value:
-            self._bound.arguments["callbacks"] = callbacks
+            self._arguments["callbacks"] = callbacks
         return self._bound.args[1:], self._bound.kwargs
 
 
@@ -276,7 +228,13 @@ def _callbacks_of(
         bound = signature.bind(model, *args, **kwargs)
     except TypeError:
         return None  # The original raises, with Keras's own message.
-    return _Callbacks(bound) if "callbacks" in signature.parameters else None
+    if "callbacks" in signature.parameters:
+        return _Callbacks(bound, bound.arguments)
+    # A patch of somebody else, which passes on what it gets.
+    rest = [each.name for each in signature.parameters.values() if each.kind is each.VAR_KEYWORD]
+    if not rest or len(args) > BEFORE_CALLBACKS:
+        return None
+    return _Callbacks(bound, bound.arguments.setdefault(rest[0], {}))
 
 
 def _second_of(pairs: Sequence[Any]) -> List[Any]:

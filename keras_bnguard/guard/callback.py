@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, Union
 
 from keras_bnguard.backends.callback_base import Hooks, ensure_model
-from keras_bnguard.backends.patches.fit_scope import callback_list, when_fit_is_left
+from keras_bnguard.backends.patches.fit_scope import callback_list
+from keras_bnguard.backends.patches.left_fit import when_fit_is_left
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.guard.batch_counter import BatchCounter
 from keras_bnguard.guard.data_sampling import DataSampling

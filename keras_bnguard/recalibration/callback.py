@@ -18,8 +18,8 @@ from keras_bnguard.backends.patches.fit_scope import (
     callback_list,
     named,
     put_in_order,
-    when_fit_is_left,
 )
+from keras_bnguard.backends.patches.left_fit import when_fit_is_left
 from keras_bnguard.data.containers.registry import rereadable_container
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.steps import forced_paths

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from keras_bnguard.backends.patches import model_hooks
 from tests.builders.models import (
     compiled,
@@ -141,3 +143,64 @@ def test_a_setter_that_raises_still_raises_and_later_changes_are_reported():
         assert len(listener.trainable_changes) == 2
     finally:
         model_hooks.stop(BACKEND_OF, listener)
+
+
+def places():
+    found = [(layers.Layer, "trainable")]
+    for name in ("compile", MAKE):
+        owner = next(cls for cls in keras.Model.__mro__ if name in cls.__dict__)
+        found.append((owner, name))
+    return found
+
+
+def in_front_of(own):
+    if isinstance(own, property):
+        return property(own.fget, lambda layer, value: own.fset(layer, value))
+    return lambda model, *args, **kwargs: own(model, *args, **kwargs)
+
+
+@pytest.mark.parametrize(("owner", "name"), places())
+def test_a_patch_that_is_made_while_hooks_are_in_place_survives(owner, name):
+    before, listener = owner.__dict__[name], Listener()
+    model_hooks.start(BACKEND_OF, listener)
+    theirs = in_front_of(owner.__dict__[name])
+    try:
+        setattr(owner, name, theirs)
+        model_hooks.stop(BACKEND_OF, listener)
+        assert owner.__dict__[name] is theirs
+        fit(compiled(transfer()))
+        layers.Dense(1).trainable = False
+        assert listener.trainable_changes == listener.compiles == listener.trainings == []
+    finally:
+        setattr(owner, name, before)
+
+
+@pytest.mark.parametrize(("owner", "name"), places())
+def test_what_is_put_back_after_the_hooks_were_taken_off_goes_when_it_is_called(owner, name):
+    """As `unittest.mock` does that was entered inside a run and left after it."""
+    before, listener = owner.__dict__[name], Listener()
+    model_hooks.start(BACKEND_OF, listener)
+    ours = owner.__dict__[name]
+    try:
+        setattr(owner, name, in_front_of(ours))
+        model_hooks.stop(BACKEND_OF, listener)
+        setattr(owner, name, ours)
+        fit(compiled(transfer()))
+        layers.Dense(1).trainable = False
+        assert owner.__dict__[name] is before
+    finally:
+        setattr(owner, name, before)
+
+
+@pytest.mark.parametrize(("owner", "name"), places())
+def test_a_patch_that_was_there_before_is_there_after(owner, name):
+    before, listener = owner.__dict__[name], Listener()
+    theirs = in_front_of(before)
+    setattr(owner, name, theirs)
+    try:
+        model_hooks.start(BACKEND_OF, listener)
+        assert owner.__dict__[name] is not theirs
+        model_hooks.stop(BACKEND_OF, listener)
+        assert owner.__dict__[name] is theirs
+    finally:
+        setattr(owner, name, before)

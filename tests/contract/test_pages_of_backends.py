@@ -109,7 +109,7 @@ def patches(tree):
             own = first in ("self", "cls")
             if name in ("__setattr__", "__delattr__", "setattr", "delattr") and not own:
                 return True
-            if name in ("wrap_all", "set_global_attribute", "finalize", "_getframe"):
+            if name in ("wrap_all", "set_global_attribute", "finalize", "_getframe", "stands_for"):
                 return True
             if name == "get_objects":
                 return True

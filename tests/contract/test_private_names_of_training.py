@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
+import pytest
 
 from keras_bnguard.backends.registry import backend_for
 from tests.builders.models import adam, backbone, compiled, data, sgd, transfer
@@ -179,3 +182,23 @@ def test_keras_on_jax_records_the_placement_of_all_values_of_a_step_once_per_fit
     model.get_layer("head_bn").trainable = False
     model._record_training_state_sharding_spec()
     assert len(model._trainable_variable_shardings) == len(model.trainable_variables)
+
+
+@private("filtered_tb")
+def test_keras_calls_fit_in_a_frame_that_deletes_this_variable_when_fit_is_left():
+    found = []
+
+    class FrameOfFit(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            frame = sys._getframe()
+            while frame.f_code.co_name != "fit":
+                frame = frame.f_back
+            found.append(frame.f_back)
+            assert found[0].f_locals["filtered_tb"] is None
+
+        def on_train_end(self, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compiled(transfer()).fit(*data(8), epochs=1, verbose=0, callbacks=[FrameOfFit()])
+    assert "filtered_tb" not in found[0].f_locals

@@ -6,11 +6,10 @@ call stack while callbacks are set up; its arguments are read there and nothing 
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import Any, Callable, List, Optional
 
-from keras_bnguard.backends.call_stack import callers
+from keras_bnguard.backends.call_stack import callers, owner_of_call
 
 DEPTH = 40
 """How many frames are searched for the `fit` that calls a callback."""
@@ -80,7 +79,7 @@ class FitData:
 def running_fit(model: Any) -> Optional[int]:
     """Return a mark of the `fit` of a model that is on the call stack, None without one."""
     for frame in callers():
-        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+        if frame.f_code.co_name == "fit" and owner_of_call(frame) is model:
             return id(frame)
     return None
 
@@ -95,19 +94,6 @@ def inside_fit(mark: Optional[int]) -> bool:
         mark: what `running_fit` returned.
     """
     return any(id(frame) == mark for frame in callers())
-
-
-def when_fit_is_left(work: Callable[[], None]) -> None:
-    """Call `work` when the running `fit` is left, also by an exception, which no hook reports.
-
-    The list of callbacks that Keras makes for a `fit` lives as long as its frame; the nearest
-    one among the callers is waited for. Nothing happens where there is none.
-    """
-    for frame in callers():
-        owner = frame.f_locals.get("self") if frame.f_code.co_name == "on_train_begin" else None
-        if type(owner).__name__ == "CallbackList":
-            weakref.finalize(owner, work).atexit = False
-            return
 
 
 def fit_data(model: Any) -> Optional[FitData]:
@@ -149,7 +135,7 @@ def model_in_fit() -> Optional[Any]:
     A CallbackList that the user made without `model=` gives its callbacks no model.
     """
     for frame in callers(DEPTH):
-        owner = frame.f_locals.get("self")
+        owner = owner_of_call(frame)
         if frame.f_code.co_name == "fit" and hasattr(owner, "train_function"):
             return owner
     return None
@@ -157,13 +143,13 @@ def model_in_fit() -> Optional[Any]:
 
 def _fit_values(model: Any) -> Optional[Any]:
     for frame in callers(DEPTH):
-        name, found = frame.f_code.co_name, frame.f_locals
-        if found.get("self") is not model:
+        if owner_of_call(frame) is not model:
             continue
+        name = frame.f_code.co_name
         if name in ("evaluate", "predict"):
             return None  # A callback of that loop, which a fit may have around it.
         if name == "fit":
-            return found
+            return frame.f_locals
     return None
 
 
@@ -186,7 +172,7 @@ def put_backup_behind(callback: Any) -> None:
     entry that Keras has passed is moved from before the present place, so nothing is skipped.
     """
     for frame in callers(DEPTH):
-        listed = getattr(frame.f_locals.get("self"), "callbacks", None)
+        listed = getattr(owner_of_call(frame), "callbacks", None)
         if isinstance(listed, list) and any(each is callback for each in listed):
             break
     else:
@@ -201,7 +187,7 @@ def put_backup_behind(callback: Any) -> None:
 def callback_list(callback: Any) -> Optional[Any]:
     """Return the CallbackList of Keras that is calling a callback now, None without one."""
     for frame in callers(DEPTH):
-        owner = frame.f_locals.get("self")
+        owner = owner_of_call(frame)
         listed = getattr(owner, "callbacks", None)
         if isinstance(listed, list) and any(each is callback for each in listed):
             return owner

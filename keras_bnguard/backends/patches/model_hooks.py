@@ -1,7 +1,7 @@
 """Report assignments of `trainable`, `compile` and new train functions while training runs.
 
-One pair of class-level hooks per Keras serves all runs under way; the last run to stop puts
-the very same property and function objects back. Only runs that are still alive are called.
+One set of class-level hooks per Keras serves all runs under way; the last run to stop takes
+them off (`class_patches`). Only runs that are still alive are called.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol
 
 from keras_bnguard.backends.call_stack import called_from, user_line
+from keras_bnguard.backends.patches.class_patches import ClassPatches, owner_of, stands_for
 
 if TYPE_CHECKING:  # Imported at start-up, which loads no NumPy.
     from keras_bnguard.records.ids import LayerId
@@ -44,60 +45,54 @@ class _Hooks:
         self.backend = backend
         self.listeners: List[weakref.ref[Any]] = []
         self.local = threading.local()
-        self.layer_class = backend.keras.layers.Layer
-        self.model_class = backend.keras.Model
+        self.patches = ClassPatches()
 
     def alive(self) -> List[Any]:
-        return [x for x in (ref() for ref in list(self.listeners)) if x is not None]
+        """The listeners; without any these hooks are not in use, and what is left of them goes."""
+        found = [x for x in (ref() for ref in list(self.listeners)) if x is not None]
+        if not found:
+            self.patches.take_off()
+        return found
 
     # ----------------------------------------------------------- installation
     def install(self) -> None:
         # Keras 2's BN has a `trainable` of its own, beside the one of all layers.
-        classes = [self.layer_class]
+        classes = [self.backend.keras.layers.Layer]
         for norm in self.backend.graph.norm_classes():
             classes += [c for c in norm.__mro__ if "trainable" in c.__dict__ and c not in classes]
-        self.properties = {cls: cls.__dict__["trainable"] for cls in classes}
-        for cls, own in self.properties.items():
-            cls.trainable = self._observed(own)
-        hooks = self
+        for cls in classes:
+            self.patches.put(cls, "trainable", self._observed)
         # On the very class that has it: Keras 3 compares `compile` of a model with that of the
         # trainer it comes from, and compiles no loaded or cloned model where the two differ.
-        self.compile_class = owner_of(self.model_class, "compile")
-        original = self.own_compile = self.compile_class.__dict__["compile"]
+        model = self.backend.keras.Model
+        for name, make in (("compile", self._compile), ("make_train_function", self._make)):
+            self.patches.put(owner_of(model, name), name, make)
 
-        @functools.wraps(original)
+    def _compile(self, original: Any) -> Any:
         def compile(model: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(model, *args, **kwargs)
             if called_from("on_train_end", 12):
                 return result  # Training is over: compiling for what comes next is right.
-            source = user_line(hooks.backend.package)
-            for listener in hooks.alive():
+            source = user_line(self.backend.package)
+            for listener in self.alive():
                 listener.after_compile(model, source)
             return result
 
-        self.compile_class.compile = compile
-        self.make_class = owner_of(self.model_class, "make_train_function")
-        make = self.own_make = self.make_class.__dict__["make_train_function"]
+        return stands_for(original, compile)
 
-        @functools.wraps(make)
+    def _make(self, original: Any) -> Any:
         def make_train_function(model: Any, *args: Any, **kwargs: Any) -> Any:
-            for listener in hooks.alive():
+            for listener in self.alive():
                 listener.before_training(model)
-            return make(model, *args, **kwargs)
+            return original(model, *args, **kwargs)
 
-        self.make_class.make_train_function = make_train_function
+        return stands_for(original, make_train_function)
 
     def _observed(self, own: Any) -> property:
         def set_trainable(layer: Any, value: Any) -> None:
             self.assign(own.fset, layer, value)
 
-        return property(own.fget, set_trainable, own.fdel, own.__doc__)
-
-    def uninstall(self) -> None:
-        for cls, own in self.properties.items():
-            cls.trainable = own
-        self.compile_class.compile = self.own_compile
-        self.make_class.make_train_function = self.own_make
+        return property(own.fget, stands_for(own.fset, set_trainable), own.fdel, own.__doc__)
 
     # --------------------------------------------------------------- listening
     def assign(self, setter: Any, layer: Any, value: Any) -> None:
@@ -129,25 +124,20 @@ class _Hooks:
             listener.after_trainable_change(trainable_changes, source)
 
 
-def owner_of(cls: type, name: str) -> Any:
-    """The class from which `cls` has an attribute."""
-    return next((each for each in cls.__mro__ if name in each.__dict__), cls)
-
-
 _HOOKS: Dict[int, _Hooks] = {}
 
 
 def start(backend: Any, listener: Listener) -> None:
     """Call `listener` from now on; only a weak reference to it is kept."""
     with _LOCK:
-        hooks = _HOOKS.get(id(backend.keras))
-        if hooks is None:
-            hooks = _HOOKS[id(backend.keras)] = _Hooks(backend)
-            hooks.install()
+        hooks = _HOOKS.get(id(backend.keras)) or _Hooks(backend)
         hooks.listeners = [ref for ref in hooks.listeners if ref() is not None]
         # A run nobody stopped, as where `fit` raised, ends when it is collected.
         gone = functools.partial(_collected, id(backend.keras))
         hooks.listeners.append(weakref.ref(listener, gone))
+        if id(backend.keras) not in _HOOKS:
+            _HOOKS[id(backend.keras)] = hooks
+            hooks.install()
 
 
 def stop(backend: Any, listener: Listener) -> None:
@@ -168,7 +158,7 @@ def _leave(key: int, listener: Optional[Listener]) -> None:
             ref for ref in hooks.listeners if ref() is not None and ref() is not listener
         ]
         if not hooks.listeners:
-            hooks.uninstall()
+            hooks.patches.take_off()
             del _HOOKS[key]
 
 

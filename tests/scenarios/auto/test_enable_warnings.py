@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import inspect
 import sys
 import threading
 import warnings
@@ -83,6 +84,79 @@ def test_off_leaves_the_very_same_objects():
     after = everything()
     assert len(before) == len(after)
     assert all(a is b for a, b in zip(before, after))
+
+
+HOOKED = ["fit", "train_on_batch", "compile", "load_weights", "make_train_function"]
+
+
+def owner_of(name):
+    return next(cls for cls in any_backend().keras.Model.__mro__ if name in cls.__dict__)
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_a_patch_that_was_made_while_warnings_were_on_stays_when_they_are_off(name):
+    owner = owner_of(name)
+    before = owner.__dict__[name]
+    bng.enable_warnings()
+    ours, calls = owner.__dict__[name], []
+
+    def theirs(model, *args, **kwargs):
+        calls.append(name)
+        return ours(model, *args, **kwargs)
+
+    try:
+        setattr(owner, name, theirs)
+        bng.disable_warnings()
+        assert owner.__dict__[name] is theirs
+        model = model_of("patched", frozen_parent=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", BNGuardWarning)
+            model.fit(X, Y, verbose=0)
+            model.train_on_batch(X, Y)
+        assert calls or name == "load_weights"
+        setattr(owner, name, ours)  # As `unittest.mock` does that was entered while they were on.
+        if name == "load_weights":
+            with pytest.raises((ValueError, OSError)):
+                model.load_weights("no_such_file.weights.h5")
+        else:
+            model_of("back").fit(X, Y, verbose=0)
+            model.train_on_batch(X, Y)
+        assert owner.__dict__[name] is before
+    finally:
+        setattr(owner, name, before)
+
+
+def test_a_patch_of_fit_is_watched_once_where_warnings_go_off_and_on_again():
+    owner = owner_of("fit")
+    before = owner.__dict__["fit"]
+    bng.enable_warnings()
+    ours = owner.__dict__["fit"]
+    try:
+        owner.fit = lambda model, *args, **kwargs: ours(model, *args, **kwargs)
+        theirs = owner.__dict__["fit"]
+        bng.disable_warnings()
+        bng.enable_warnings()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model_of("again", frozen_parent=True).fit(X, Y, verbose=0)
+        assert [report.codes for report in auto.reports()] == [("BNG102", "BNG404")]
+        ours = [str(each.message) for each in caught if each.category is BNGuardWarning]
+        assert len(ours) == len(set(ours)) == 2
+        bng.disable_warnings()
+        assert owner.__dict__["fit"] is theirs
+    finally:
+        owner.fit = before
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_hooks_have_the_name_and_the_source_of_what_they_call(name):
+    plain = getattr(keras.Model, name)
+    source = inspect.getsource(plain)
+    bng.enable_warnings()
+    hooked = getattr(keras.Model, name)
+    assert hooked is not plain
+    assert inspect.getsource(hooked) == source
+    assert hooked.__code__.co_name == hooked.__name__ == name
 
 
 def test_off_inside_fit_leaves_the_very_same_objects_after_it():
