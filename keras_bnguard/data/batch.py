@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -59,6 +59,14 @@ def join(batches: Sequence[Batch]) -> Batch:
     )
 
 
+def fixed_rows(model: Any) -> Optional[int]:
+    """The number of rows that every batch of a model must have, None where any will do."""
+    for tensor in getattr(model, "inputs", None) or ():
+        if len(tensor.shape) and tensor.shape[0] is not None:
+            return int(tensor.shape[0])
+    return None
+
+
 def check_shapes(model: Any, batch: Batch) -> None:
     """Refuse data of a shape that the model does not take, before anything is run.
 
@@ -76,6 +84,11 @@ def check_shapes(model: Any, batch: Batch) -> None:
     for tensor, array in zip(expected, given):
         want: Tuple[Any, ...] = tuple(tensor.shape)
         have: Tuple[int, ...] = tuple(np.shape(array))
+        if want[1:] == have[1:] and want[0] not in (None, *have[:1]):
+            raise DataError(
+                f"the model takes batches of exactly {want[0]} rows, the data gives {have[0]}. "
+                f"Pass batch_size={want[0]}, and a number of rows that it divides."
+            )
         if len(want) != len(have) or any(
             w is not None and w != h for w, h in zip(want[1:], have[1:])
         ):

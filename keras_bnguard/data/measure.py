@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional
 
 import numpy as np
 
-from keras_bnguard.backends.values.restore import SavedInferenceState, SavedRandomStates, restoring
+from keras_bnguard.backends.values.restore import SavedModelState, observing
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch, check_shapes
 from keras_bnguard.data.labels import describe_labels
@@ -19,6 +19,7 @@ from keras_bnguard.data.probes import (
     trainable_paths,
 )
 from keras_bnguard.data.sample import DataSample, one_line
+from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import AUDIT, DataFacts, DataPart, Moment
 
@@ -103,28 +104,35 @@ class _Measuring:
 
     def run_model(self, parts: FrozenSet[DataPart]) -> None:
         """Measure the parts that need the model's outputs; all of its state is restored."""
-        backend, model = self._snapshot.backend, self._snapshot.model
-        with restoring(SavedRandomStates(), SavedInferenceState(backend, model)):
-            if DataPart.NORMS in parts:
-                self._attempt(DataPart.NORMS, "the model did not run on the data", self._norms)
-            if DataPart.NORMS in self.missing:
-                return
-            if DataPart.BATCH_DEPENDENCE in parts:
+        try:
+            with observing(self._snapshot.backend, self._snapshot.model) as state:
+                self._run(state, parts)
+        except UnsupportedModelError as error:
+            self.missing.update((part, str(error)) for part in RUNS_THE_MODEL if part in parts)
+
+    def _run(self, state: SavedModelState, parts: FrozenSet[DataPart]) -> None:
+        if DataPart.NORMS in parts:
+            self._attempt(DataPart.NORMS, "the model did not run on the data", self._norms)
+        if DataPart.NORMS in self.missing:
+            return
+        if DataPart.BATCH_DEPENDENCE in parts:
+            self._attempt(
+                DataPart.BATCH_DEPENDENCE,
+                "the model did not run on one row",
+                lambda: {
+                    "batch_dependence": measure_batch_dependence(
+                        self._snapshot, self._batches[0], state.rewind
+                    )
+                },
+            )
+        if DataPart.GAP in parts:
+            why = _why_no_gap(self._snapshot, self._batches)
+            if why:
+                self.missing[DataPart.GAP] = why
+            else:
                 self._attempt(
-                    DataPart.BATCH_DEPENDENCE,
-                    "the model did not run on one row",
-                    lambda: {
-                        "batch_dependence": measure_batch_dependence(
-                            self._snapshot, self._batches[0]
-                        )
-                    },
+                    DataPart.GAP, "the loss could not be computed", lambda: self._gap(state)
                 )
-            if DataPart.GAP in parts:
-                why = _why_no_gap(self._snapshot, self._batches)
-                if why:
-                    self.missing[DataPart.GAP] = why
-                else:
-                    self._attempt(DataPart.GAP, "the loss could not be computed", self._gap)
 
     def _norms(self) -> Dict[str, Any]:
         deadline = Deadline(self._seconds)
@@ -137,9 +145,11 @@ class _Measuring:
         note = f"the model ran on {ran} of {full} batches in {self._seconds:g} s"
         return {"norms": norms, "notes": (*self.facts.notes, note)}
 
-    def _gap(self) -> Dict[str, Any]:
+    def _gap(self, state: SavedModelState) -> Dict[str, Any]:
         trainable = trainable_paths(self._snapshot)
-        gap = measure_gap(self._snapshot, self._batches, trainable, Deadline(self._seconds))
+        gap = measure_gap(
+            self._snapshot, self._batches, trainable, Deadline(self._seconds), state.rewind
+        )
         return {"gap": gap}
 
     def _attempt(

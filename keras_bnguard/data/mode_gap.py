@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.values.probe import ProbeKind
+from keras_bnguard.backends.values.restore import observing
 from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
@@ -112,20 +113,21 @@ def mode_gap(
     in_inference = probe_of(snapshot, snapshot.handles)
     rows: List[int] = []
     found: Dict[str, List[Tuple[float, float]]] = {}
-    for batch in source:
-        check_shapes(model, batch)
-        if batch.y is None or getattr(model, "loss", None) is None:
-            raise DataError(
-                "mode_gap needs labels and a compiled loss: pass (x, y) and call model.compile "
-                "first."
-            )
-        rows.append(batch.rows)
-        both = [
-            scores(snapshot, batch, probe(batch.x).outputs, metrics)
-            for probe in (in_training, in_inference)
-        ]
-        for name in both[0]:
-            found.setdefault(name, []).append((both[0][name], both[1][name]))
+    with observing(snapshot.backend, model) as state:
+        for batch in source:
+            check_shapes(model, batch)
+            if batch.y is None or getattr(model, "loss", None) is None:
+                raise DataError(
+                    "mode_gap needs labels and a compiled loss: pass (x, y) and call "
+                    "model.compile first."
+                )
+            rows.append(batch.rows)
+            both = []
+            for probe in (in_training, in_inference):
+                state.rewind()
+                both.append(scores(snapshot, batch, probe(batch.x).outputs, metrics))
+            for name in both[0]:
+                found.setdefault(name, []).append((both[0][name], both[1][name]))
     weights = np.array(rows, float) / sum(rows)
     pairs = {name: np.array(values) for name, values in found.items()}
     return ModeGap(

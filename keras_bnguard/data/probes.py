@@ -6,11 +6,11 @@ Each function raises whatever the model raises; `measure` turns that into a reas
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, FrozenSet, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from keras_bnguard.backends.values.probe import ProbeKind
+from keras_bnguard.backends.values.probe import Probe, ProbeKind
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.kept_probes import probe_of
@@ -138,6 +138,7 @@ def measure_gap(
     batches: Sequence[Batch],
     trainable: FrozenSet[str],
     deadline: Deadline,
+    rewind: Callable[[], None],
     limit: int = 8,
 ) -> Gap:
     """Loss of the batches with trainable BN in training mode and in inference mode.
@@ -147,6 +148,7 @@ def measure_gap(
         batches: with labels; those of another size than the first are left out.
         trainable: paths of the BN whose mode changes.
         deadline: when to begin no more batch; two are always run.
+        rewind: puts the state of the model back, so that both modes begin with the same.
         limit: batches at most.
     """
     in_training = probe_of(snapshot, snapshot.handles, ProbeKind(by_batch=trainable))
@@ -158,7 +160,9 @@ def measure_gap(
     for batch in batches[:limit]:
         if batch.rows != batches[0].rows or (len(rows) > 1 and deadline.passed):
             continue
+        rewind()
         trained = in_training(batch.x)
+        rewind()
         values = min([values, *(m.count for m in trained.moments if m.path in trainable)])
         both: List[Mapping[str, float]] = [
             scores(snapshot, batch, outputs)
@@ -197,7 +201,9 @@ def graph_proves_inference(snapshot: ModelSnapshot) -> bool:
     )
 
 
-def measure_batch_dependence(snapshot: ModelSnapshot, batch: Batch) -> BatchDependence:
+def measure_batch_dependence(
+    snapshot: ModelSnapshot, batch: Batch, rewind: Callable[[], None]
+) -> BatchDependence:
     """Predict the first row of a batch among the others and among copies of itself.
 
     Mean and variance of copies are those of the row alone, and the batch has the shape that
@@ -206,12 +212,18 @@ def measure_batch_dependence(snapshot: ModelSnapshot, batch: Batch) -> BatchDepe
     Args:
         snapshot: the model.
         batch: what to predict.
+        rewind: puts the state of the model back before each prediction.
     """
     if graph_proves_inference(snapshot):
         return BatchDependence(proven=True)
     several, one = batch.x, tree.take(batch.x, np.zeros(batch.rows, int))
     plain = probe_of(snapshot, snapshot.handles, ProbeKind(forced=False))
-    outputs = [_side_by_side(plain(x).outputs) for x in (several, several, one)]
+
+    def predict(probe: Probe, x: Any) -> np.ndarray:
+        rewind()
+        return _side_by_side(probe(x).outputs)
+
+    outputs = [predict(plain, x) for x in (several, several, one)]
     layers = tuple(path for path, seen in plain.arrived.items() if seen - {False, None})
     scale = max(float(np.std(outputs[0])), 1e-12)
     random = _first_row_difference(outputs[0], outputs[1]) > 0
@@ -219,7 +231,7 @@ def measure_batch_dependence(snapshot: ModelSnapshot, batch: Batch) -> BatchDepe
     forced_difference = 0.0
     if difference > 0 and not random:
         forced = probe_of(snapshot, snapshot.handles)
-        predicted = (_side_by_side(forced(x).outputs) for x in (several, one))
+        predicted = (predict(forced, x) for x in (several, one))
         forced_difference = _first_row_difference(*predicted) / scale
     return BatchDependence(
         difference=difference,

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from keras_bnguard.backends.values.probe import Probe, ProbeKind
-from keras_bnguard.backends.values.restore import SavedVariables, restoring
+from keras_bnguard.backends.values.restore import SavedModelState, SavedVariables, restoring
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.kept_probes import probe_of
@@ -102,7 +102,7 @@ def check_outputs(
     rows, x = batch.rows, batch.x
     backend = snapshot.backend
     statistics = {p: SavedVariables(backend, found) for p, found in _statistics(snapshot).items()}
-    with restoring(SavedVariables(backend, _changed_by_a_call(snapshot))):
+    with restoring(SavedModelState(backend, snapshot.model, assigned=True)):
         once = predict(x).outputs
         _change_seeds(snapshot)
         differences = [
@@ -156,16 +156,6 @@ def largest_difference(one: Any, other: Any) -> float:
             share = float(np.max(np.abs(a - b)) / max(np.max(np.abs(a)), 1e-12))
             worst = worst if share <= worst else share
     return worst
-
-
-def _changed_by_a_call(snapshot: ModelSnapshot) -> List[Any]:
-    """Every variable that does not train, states of seeds and buffers of torch included."""
-    found = [
-        *snapshot.model.non_trainable_variables,
-        *snapshot.backend.values.random_variables(snapshot.model),
-        *(v for variables in _statistics(snapshot).values() for v in variables),
-    ]
-    return list({id(variable): variable for variable in found}.values())
 
 
 def _statistics(snapshot: ModelSnapshot) -> Dict[str, List[Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.values.probe import Probe
+from keras_bnguard.backends.values.restore import observing
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch, check_shapes, join
 from keras_bnguard.data.batches import Batches
@@ -88,14 +89,15 @@ def precompute_features(
     check_modes(snapshot, inference_only)
     predict = probe_of(snapshot, [])
     parts: List[Batch] = []
-    for batch in Batches(data, batch_size=batch_size, limit=max_batches):
-        if not parts:
-            check_shapes(model, batch)
-            outputs = check_outputs(snapshot, predict, batch, inference_only)
-            full = batch.rows
-        else:
-            outputs = _outputs(predict, batch, full)
-        parts.append(Batch(outputs, batch.y, batch.sample_weight))
+    with observing(snapshot.backend, model):
+        for batch in Batches(data, batch_size=batch_size, limit=max_batches):
+            if not parts:
+                check_shapes(model, batch)
+                outputs = check_outputs(snapshot, predict, batch, inference_only)
+                full = batch.rows
+            else:
+                outputs = _outputs(predict, batch, full)
+            parts.append(Batch(outputs, batch.y, batch.sample_weight))
     whole = join(parts)
     return Features(whole.x, whole.y, whole.sample_weight)
 

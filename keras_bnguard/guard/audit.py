@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_bnguard.backends.graph_mode import require_eager
+from keras_bnguard.data.batch import fixed_rows
 from keras_bnguard.data.containers.registry import readable_container
 from keras_bnguard.data.measure import measure
 from keras_bnguard.data.sample import sample
@@ -43,7 +44,8 @@ def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore
     snapshot = collector.trackers.snapshot
     measured = None
     if data is not None:
-        measured = measure(snapshot, sample(readable_container(data).data))
+        sampled = sample(readable_container(data).data, batch_size=fixed_rows(model))
+        measured = measure(snapshot, sampled)
         find_other_trainers(snapshot, measured)
     facts = collector.collect(RunFacts(moment=AUDIT), data=measured)
     findings, outcomes = evaluate(facts, rule_filter=rule_filter)

@@ -14,6 +14,7 @@ from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.probe import ProbeKind
+from keras_bnguard.backends.values.restore import observing
 from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
@@ -201,11 +202,12 @@ def run_plan(
     saved = SavedStatistics.of(snapshot, chosen)
     with contextlib.ExitStack() as after_an_error:
         after_an_error.callback(saved.restore)
-        if plan.mode is RecalibrationMode.ONE_PASS:
-            pooled = _one_pass(snapshot, list(handles.values()), source)
-            assign_moments(snapshot, pooled)
-        else:
-            pooled = _sequential(snapshot, handles, source)
+        with observing(snapshot.backend, model):
+            if plan.mode is RecalibrationMode.ONE_PASS:
+                pooled = _one_pass(snapshot, list(handles.values()), source)
+            else:
+                pooled = _sequential(snapshot, handles, source)
+        assign_moments(snapshot, pooled)
         after_an_error.pop_all()
     return Recalibration(
         after=SavedStatistics.of(snapshot, pooled).states,

@@ -45,6 +45,14 @@ def test_nodes_by_depth_gives_nodes_with_their_layer_and_arguments():
         assert isinstance(calls[0].arguments.args, tuple)
 
 
+@private("_storage", on=KERAS2)
+def test_lists_of_keras_2_keep_what_they_contain_in_storage():
+    model = backbone()
+    model.numbers = [1, 2]
+    assert type(model.numbers) is not list
+    assert model.numbers._storage == [1, 2]
+
+
 @private("_functional", on=IS_KERAS3)
 def test_functional_is_the_graph_inside_a_sequential_model():
     model = keras.Sequential([keras.Input((3,)), BN()])

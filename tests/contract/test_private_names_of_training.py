@@ -110,15 +110,6 @@ def test_the_step_count_is_behind_a_private_name():
 
 
 # ------------------------------------------------------------------- what a step moves
-@private("_train_counter _test_counter _predict_counter", on=KERAS2)
-def test_keras_2_counts_steps_in_variables_of_the_model():
-    model = compiled(transfer())
-    model.fit(*data(8), batch_size=4, verbose=0)
-    assert int(model._train_counter.numpy()) == 2
-    assert hasattr(model._test_counter, "assign")
-    assert hasattr(model._predict_counter, "assign")
-
-
 @private("_compile_metrics _compile_loss", on=IS_KERAS3)
 def test_keras_3_builds_what_compile_was_given_at_the_first_step():
     model = transfer()

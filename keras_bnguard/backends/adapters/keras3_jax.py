@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
@@ -76,6 +76,8 @@ class JaxStep(Keras3Step):
 class JaxValues(Keras3Values):
     """JAX arrays; a compiled step takes all state as arguments and returns new arrays."""
 
+    calls_assign = False
+
     def to_numpy(self, variable: Any) -> np.ndarray:
         return np.array(getattr(variable, "value", variable), copy=True)
 
@@ -96,10 +98,6 @@ class JaxValues(Keras3Values):
         return bool(getattr(model, "_jax_state", None)) and not getattr(
             model, "_jax_state_synced", True
         )
-
-    def changed_by_inference(self, model: Any) -> List[Any]:
-        """Nothing: a stateless call returns new values instead of assigning them."""
-        return []
 
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False

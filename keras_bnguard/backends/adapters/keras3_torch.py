@@ -106,10 +106,6 @@ class TorchValues(Keras3Values):
         """As in the base class; optimizers of torch get the tensor inside a variable."""
         return id(getattr(variable, "value", variable))
 
-    def modules_with_mode(self, model: Any) -> List[Any]:
-        modules = getattr(model, "modules", None)
-        return list(modules()) if callable(modules) else []
-
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False
     ) -> Callable[[Any], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -21,7 +21,10 @@ class Values(ValuesInterface):
     Attributes:
         keras: the Keras module.
         package: its import name.
+        calls_assign: whether a call of a model that `compiled_probe` makes assigns variables.
     """
+
+    calls_assign: ClassVar[bool] = True
 
     def __init__(self, keras: Any) -> None:
         self.keras = keras
@@ -130,24 +133,6 @@ class Values(ValuesInterface):
 
     def random_states(self) -> List[Tuple[Callable[[Any], Any], Any]]:
         """Return `(function that restores it, state)` of each random state that Keras keeps."""
-        return []
-
-    def changed_by_inference(self, model: Any) -> List[Any]:
-        """Return the variables that a call of a model in inference mode may still assign.
-
-        A BN that is called with `training=True`, a layer that counts its calls, an
-        `add_metric`.
-        """
-        found = list(model.non_trainable_variables)
-        try:
-            for metric in model.metrics:
-                found += list(metric.variables)
-        except Exception:  # Keras 2: a model that was never compiled has no metrics.
-            pass
-        return list({id(v): v for v in found}.values())
-
-    def modules_with_mode(self, model: Any) -> List[Any]:
-        """Return the modules inside a model that keep a `training` flag of their own (torch)."""
         return []
 
     # ---------------------------------------------------------------- behaviour

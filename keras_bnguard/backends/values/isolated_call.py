@@ -13,13 +13,7 @@ from typing import Any, Callable, Iterator, List, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.backends.values.random_states import set_seeds
-from keras_bnguard.backends.values.restore import (
-    Saved,
-    SavedContents,
-    SavedRandomStates,
-    SavedVariables,
-    restoring,
-)
+from keras_bnguard.backends.values.restore import SavedModelState, SavedRandomStates, restoring
 
 
 @dataclass(frozen=True)
@@ -141,18 +135,14 @@ def _can_be_stateless(backend: Any, owner: Any) -> bool:
 @contextlib.contextmanager
 def _stateless(backend: Any, owner: Any, values: Any) -> Iterator[Callable[[Any], Any]]:
     mapping = [(v, _tensor(backend, value, _dtype(backend, v))) for v, value in values]
-    with restoring(SavedRandomStates()), backend.keras.StatelessScope(mapping) as scope:
+    saved = (SavedRandomStates(), SavedModelState(backend, owner))
+    with restoring(*saved), backend.keras.StatelessScope(mapping) as scope:
         yield scope.get_current_value
 
 
 @contextlib.contextmanager
 def _assigned(backend: Any, owner: Any, values: Any) -> Iterator[Callable[[Any], Any]]:
-    layers = backend.graph.all_layers(owner) if backend.graph.is_layer(owner) else []
-    saved: List[Saved] = [
-        SavedRandomStates(backend),
-        SavedVariables(backend, [variable for variable, _ in values]),
-        *(SavedContents(layer) for layer in layers),
-    ]
+    saved = (SavedRandomStates(backend), SavedModelState(backend, owner))
     with restoring(*saved):
         for variable, value in values:
             backend.values.assign(variable, value)

@@ -7,13 +7,27 @@ with restoring(SavedRandomStates(), SavedVariables(backend, variables)):
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
-from keras_bnguard.backends.values.random_states import RandomState, global_states
+from keras_bnguard.backends.values.random_states import RandomState, generator_state, global_states
+from keras_bnguard.backends.values.reachable import Reachable
+from keras_bnguard.errors import UnsupportedModelError
 
 _MISSING = object()
+OUR_PREFIX = "_bng_"
+"""Attributes of a model that begin so are this package's own."""
 
 
 class Saved(Protocol):
@@ -62,9 +76,14 @@ class SavedVariables:
             return True
 
     def restore(self) -> None:
-        for variable, value in self._saved:
-            if self.is_changed(variable, value):
-                self._values.assign(variable, value)
+        self.restore_changed()
+
+    def restore_changed(self) -> bool:
+        """As `restore`; return whether any of the variables had another value."""
+        changed = [pair for pair in self._saved if self.is_changed(*pair)]
+        for variable, value in changed:
+            self._values.assign(variable, value)
+        return bool(changed)
 
 
 class SavedAttributes:
@@ -99,16 +118,91 @@ class SavedContents:
         self._saved: Dict[str, Tuple[Any, Any]] = {
             name: (value, value.copy() if type(value) in (list, dict, set) else None)
             for name, value in owner.__dict__.items()
+            if not name.startswith(OUR_PREFIX)
         }
 
-    def restore(self) -> None:
-        for name in set(self._owner.__dict__) - set(self._saved):
-            object.__delattr__(self._owner, name)
+    def restore(self, leave: Collection[str] = ()) -> None:
+        """Put the state back; may be called several times.
+
+        Args:
+            leave: names of attributes that stay as they are. Defaults to none.
+        """
+        now = self._owner.__dict__
+        for name in set(now) - set(self._saved) - set(leave):
+            if not name.startswith(OUR_PREFIX):
+                object.__delattr__(self._owner, name)
         for name, (value, contents) in self._saved.items():
-            object.__setattr__(self._owner, name, value)
+            if name in leave:
+                continue
+            if name not in now or now[name] is not value:
+                object.__setattr__(self._owner, name, value)
             if contents is not None:
-                value.clear()
-                getattr(value, "extend" if isinstance(value, list) else "update")(contents)
+                _set_contents(value, contents)
+
+
+class SavedContainer:
+    """What one list, dict, set or deque contains, those of Keras and TensorFlow included.
+
+    Args:
+        container: the container.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._container = getattr(container, "__wrapped__", container)
+        storage = getattr(self._container, "__dict__", {}).get("_storage")
+        # The lists of TensorFlow keep what they contain, and how it was changed, in attributes.
+        self._wrapper = None if storage is None else SavedContents(self._container)
+        self._contents = _contents(self._container)
+
+    def restore(self) -> None:
+        if self._wrapper is not None:
+            self._wrapper.restore()
+        else:
+            _set_contents(self._container, self._contents)
+
+
+class SavedArray:
+    """The values of one array of NumPy, which code may change in place.
+
+    Args:
+        array: the array.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array, self._values = array, array.copy()
+
+    def restore(self) -> None:
+        if self._array.tobytes() != self._values.tobytes():
+            self._array[...] = self._values
+
+
+def _contents(container: Any) -> Any:
+    if isinstance(container, dict):
+        return dict(container)
+    return set(container) if isinstance(container, set) else list(container)
+
+
+def _set_contents(container: Any, contents: Any) -> None:
+    """Give a container contents, past methods of its class that track changes."""
+    now = _contents(container)
+    if isinstance(container, set):
+        if now != contents:
+            set.clear(container)
+            set.update(container, contents)
+    elif isinstance(container, dict):
+        if not _same(list(now), list(contents)) or not _same(now.values(), contents.values()):
+            dict.clear(container)
+            dict.update(container, contents)
+    elif not _same(now, contents):
+        if isinstance(container, list):
+            list.__setitem__(container, slice(None), contents)
+        else:
+            container.clear()
+            container.extend(contents)
+
+
+def _same(some: Collection[Any], others: Collection[Any]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others))
 
 
 class SavedRandomStates:
@@ -127,24 +221,96 @@ class SavedRandomStates:
             put_back(state)
 
 
-class SavedInferenceState:
-    """What running a model in inference mode may still change.
+class SavedModelState:
+    """Everything that a call of a model can change, whatever list Keras has it in.
 
-    A BN that is called with `training=True`, a layer that counts its calls, an `add_metric`:
-    each may assign variables in a call that was meant to read only. On torch, the mode flags of
-    modules too.
+    That is every variable and every attribute that can be reached from the model: weights, seed
+    generators, states of recurrent layers, ranges of quantizers, metrics, counters of the
+    user's layers, random generators. On torch, buffers and mode flags of modules too.
 
     Args:
         backend: the backend of the model.
         model: a built model.
+        assigned: also save variables where calls of this backend assign none (JAX). Defaults to
+            False.
+        without: objects that are left out. Defaults to none.
+
+    Raises:
+        UnsupportedModelError: a layer keeps what cannot be restored; names it.
     """
 
-    def __init__(self, backend: Any, model: Any) -> None:
-        self._variables = SavedVariables(backend, backend.values.changed_by_inference(model))
-        self._modes = [(each, each.training) for each in backend.values.modules_with_mode(model)]
+    def __init__(
+        self, backend: Any, model: Any, assigned: bool = False, without: Sequence[Any] = ()
+    ) -> None:
+        found = Reachable(model, without)
+        for owner, attribute in found.iterators:
+            raise UnsupportedModelError(
+                f"{owner}.{attribute} is an iterator, whose position cannot be restored, so the "
+                "model is not run only to measure. Keep a list or a counter in its place."
+            )
+        states = [s for s in map(generator_state, found.generators) if s is not None]
+        variables = found.variables if assigned or backend.values.calls_assign else []
+        self._model = SavedContents(model)
+        self._others: List[Saved] = [
+            *(SavedContents(each) for each in found.objects if each is not model),
+            *(SavedContainer(each) for each in found.containers),
+            *(SavedArray(each) for each in found.arrays),
+        ]
+        self._variables = SavedVariables(backend, _each_once(backend, variables))
+        self._random = states
+        self._rewinds = 0
+        self._calls_assign = False
 
-    def restore(self) -> None:
+    def restore(self, leave: Collection[str] = ()) -> None:
+        """Put the state back; may be called several times.
+
+        Args:
+            leave: names of attributes of the model itself that stay as they are. Defaults to none.
+        """
         self._variables.restore()
-        for module, flag in self._modes:
-            if module.training != flag:
-                module.training = flag
+        self._restore_attributes(leave)
+
+    def rewind(self) -> None:
+        """Put the state back before another call that has to begin where the last one did.
+
+        Variables are not compared again where the first two calls changed none.
+        """
+        self._rewinds += 1
+        if self._calls_assign or self._rewinds <= 3:
+            self._calls_assign |= self._variables.restore_changed()
+        self._restore_attributes()
+
+    def _restore_attributes(self, leave: Collection[str] = ()) -> None:
+        for put_back, state in self._random:
+            put_back(state)
+        for each in reversed(self._others):
+            each.restore()
+        self._model.restore(leave)
+
+
+@contextlib.contextmanager
+def observing(backend: Any, model: Any) -> Iterator[SavedModelState]:
+    """Run a model inside this block to measure only; all that calls can change is as before after.
+
+    Args:
+        backend: the backend of the model.
+        model: a built model.
+
+    Yields:
+        Its state, to `rewind` between calls that are compared.
+
+    Raises:
+        UnsupportedModelError: a layer keeps what cannot be restored; names it.
+    """
+    state = SavedModelState(backend, model)
+    with restoring(SavedRandomStates(backend), state):
+        yield state
+
+
+def _each_once(backend: Any, variables: Sequence[Any]) -> List[Any]:
+    """Those with values; a variable of Keras and its tensor of torch are one."""
+    found: Dict[int, Any] = {}
+    for variable in variables:
+        if getattr(variable, "shape", None) is not None:
+            found.setdefault(backend.values.identity(variable), variable)
+    return list(found.values())

@@ -12,13 +12,23 @@ from keras_bnguard.backends.values.random_states import set_seeds
 from keras_bnguard.backends.values.restore import (
     SavedAttributes,
     SavedContents,
+    SavedModelState,
     SavedRandomStates,
     SavedVariables,
     restoring,
 )
 
-_COUNTERS = ("_train_counter", "_test_counter", "_predict_counter")
-_ATTRIBUTES = ("train_function", "train_tf_function", "test_function", "stop_training", "history")
+# What a trial goes on with; the variables in it begin again.
+_OF_TRAINING = frozenset(
+    [
+        "optimizer",
+        "train_function",
+        "train_tf_function",
+        "test_function",
+        "_jax_state",
+        "_jax_state_synced",
+    ]
+)
 # What a first step builds; a `fit` that finds them built already draws other random numbers.
 _BUILT = ("_compile_metrics", "_compile_loss", "compiled_metrics", "compiled_loss")
 
@@ -44,14 +54,15 @@ class TrialTraining:
     def __enter__(self) -> TrialTraining:
         backend, model = self._backend, self._model
         backend.values.sync(model)
-        self._variables = SavedVariables(backend, _changed_by_training(backend, model))
         built = [model.__dict__.get(name) for name in _BUILT]
+        self._state = SavedModelState(backend, model, assigned=True, without=built)
+        self._variables = SavedVariables(backend, _other_variables(backend, model))
         with contextlib.ExitStack() as stack:
             stack.enter_context(
                 restoring(
                     SavedRandomStates(backend),
                     *(SavedContents(thing) for thing in built if thing is not None),
-                    SavedAttributes(model, _ATTRIBUTES),
+                    self._state,
                     self._variables,
                 )
             )
@@ -75,6 +86,7 @@ class TrialTraining:
         """
         set_seeds(seed)
         self._backend.values.sync(self._model)
+        self._state.restore(leave=_OF_TRAINING)
         self._variables.restore()
         self._backend.optimizer.load_state(self._model, self._optimizer_state)
 
@@ -106,15 +118,11 @@ class TrialTraining:
             self._backend.values.sync(self._model)
 
 
-def _changed_by_training(backend: Any, model: Any) -> List[Any]:
-    """Every variable a training step may change, each once, but for the model's optimizer's."""
-    found = list(model.variables) + list(model.weights)
+def _other_variables(backend: Any, model: Any) -> List[Any]:
+    """Variables of metrics, and of optimizers that a model keeps under other names."""
+    found = []
     for metric in getattr(model, "metrics", ()):
         found += list(metric.variables)
-    for name in _COUNTERS:
-        counter = model.__dict__.get(name)
-        if hasattr(counter, "assign"):
-            found.append(counter)
     for value in list(vars(model).values()):
         if isinstance(value, backend.keras.optimizers.Optimizer) and value is not model.optimizer:
             variables = value.variables
