@@ -69,7 +69,7 @@ class {class_name}(Rule):
         yield Violation(
             layers=paths,
             message=f"{{count(len(paths), 'BN layer')}}: {{some(paths)}}. TODO: the numbers.",
-            fix='TODO, with code to paste:\\n    model.get_layer("bn").trainable = False',
+            fix='TODO: code, before fit:\\n    model.get_layer("bn").trainable = False',
             evidence={{"layers": len(paths)}},
         )
 

@@ -46,8 +46,8 @@ def called_from(name: str, limit: int) -> bool:
     return any(frame.f_code.co_name == name for frame in callers(limit))
 
 
-def user_line(*packages: str) -> Optional[str]:
-    """Return `file.py:41` of the innermost frame of the user's code, None without one.
+def user_frame(*packages: str) -> Optional[FrameType]:
+    """Return the innermost frame of the user's code, None without one.
 
     Args:
         packages: more top-level packages that are not the user's.
@@ -55,8 +55,18 @@ def user_line(*packages: str) -> Optional[str]:
     for frame in callers():
         file = frame.f_code.co_filename
         if _package(frame) not in NOT_THE_USER.union(packages) and not file.startswith("<"):
-            return f"{file}:{frame.f_lineno}"
+            return frame
     return None
+
+
+def user_line(*packages: str) -> Optional[str]:
+    """Return `file.py:41` of the innermost frame of the user's code, None without one.
+
+    Args:
+        packages: more top-level packages that are not the user's.
+    """
+    frame = user_frame(*packages)
+    return None if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def user_level() -> int:

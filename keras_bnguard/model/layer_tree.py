@@ -35,6 +35,7 @@ class LayerTree:
         self._taken: Dict[str, int] = {}
         self._shared = False
         self._add_children(backend, model, "")
+        self._by_path: Dict[str, Any] = dict(self.layers)
         if self._shared:
             self._add_aliases(model, "", frozenset((layer_id(model),)))
 
@@ -66,6 +67,15 @@ class LayerTree:
             if path != self.paths[key] and path not in known:
                 self.aliases.setdefault(key, []).append(path)
             self._add_aliases(child, path, above | {key})
+
+    def above(self, layer: Any) -> List[Any]:
+        """The model and the layers that a layer is in, outermost first."""
+        found: List[Any] = []
+        path = self.containers[layer_id(layer)]
+        while path:
+            found.insert(0, self._by_path[path])
+            path = self.containers[layer_id(found[0])]
+        return [self.model, *found]
 
     def _unique(self, path: str) -> str:
         number = self._taken.get(path, 0) + 1

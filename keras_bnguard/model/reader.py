@@ -14,6 +14,7 @@ from keras_bnguard.model.graph_calls import GraphCalls
 from keras_bnguard.model.graph_context import GraphContexts
 from keras_bnguard.model.layer_tree import LayerTree
 from keras_bnguard.model.saved_by import writer_of
+from keras_bnguard.model.user_code import Access, read_user_code
 from keras_bnguard.model.weight_counts import count_weights
 from keras_bnguard.records import (
     BUILTIN,
@@ -48,6 +49,7 @@ class ModelReader:
         self._tree = LayerTree(backend, model)
         self._calls = GraphCalls(backend, model, self._tree.paths)
         self._above = self._tree.frozen_ancestors(self._flag)
+        self._reaches = Access()
         self._unreadable: List[str] = []
         self._norms: List[Tuple[Any, NormHandle]] = []
         self._records: Dict[LayerId, LayerFlag] = {}
@@ -76,6 +78,7 @@ class ModelReader:
             steps_per_execution=backend.step.steps_per_execution(model),
             saved_by=writer_of(model),
             weights=self._weight_counts(),
+            user_code=read_user_code(backend, model),
         )
         return self._tree, handles, inventory
 
@@ -154,7 +157,14 @@ class ModelReader:
             graph_context=contexts.of(
                 layer, _axis(handle), positions=writer_of(self._model) is not None
             ),
+            access=self._access(layer),
         )
+
+    def _access(self, layer: Any) -> Optional[str]:
+        try:
+            return self._reaches.of(self._tree.above(layer), layer)
+        except Exception:  # a layer of the user's whose attributes cannot be read
+            return None
 
     def _behaviour(self, handle: NormHandle) -> Optional[NormBehaviour]:
         if handle.kind is NormKind.TORCH:

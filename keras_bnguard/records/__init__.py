@@ -74,6 +74,7 @@ from keras_bnguard.records.training import (
     StatisticsChange,
     TrainableChange,
 )
+from keras_bnguard.records.user_code import UserCode
 
 __all__ = [
     "AUDIT",
@@ -134,6 +135,7 @@ __all__ = [
     "TrainableChange",
     "TrainingDefault",
     "Trigger",
+    "UserCode",
     "Verification",
     "WeightCounts",
 ]

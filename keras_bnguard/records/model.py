@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Optional, Tuple
 
@@ -10,6 +10,7 @@ from keras_bnguard.records.enums import TextEnum
 from keras_bnguard.records.graph import NO_CONTEXT, GraphCall, GraphContext
 from keras_bnguard.records.modes import Verification
 from keras_bnguard.records.stack import BUILTIN, NormBehaviour, Stack
+from keras_bnguard.records.user_code import UserCode
 
 
 class Provenance(TextEnum):
@@ -71,6 +72,8 @@ class NormLayer:
         affine_varies: whether gamma or beta differs between channels, as only training or
             loading makes them; None where unknown.
         provenance: where its statistics come from; None where nobody kept track of them.
+        access: code that follows the model to reach it, `.get_layer("base").layer`; None where
+            no public name leads to it.
     """
 
     path: str
@@ -100,6 +103,7 @@ class NormLayer:
     verification: Optional[Verification] = None
     affine_varies: Optional[bool] = None
     provenance: Optional[Provenance] = None
+    access: Optional[str] = None
 
     @property
     def pretrained(self) -> bool:
@@ -232,6 +236,7 @@ class Inventory:
         blocks: flags by block; None where blocks were not searched.
         saved_by: the Keras that wrote its file, "keras 2.15.0"; None where unknown.
         weights: how many values train; None where unknown.
+        user_code: names and arguments in the user's own code, for fixes that can be pasted.
     """
 
     model: str
@@ -252,6 +257,7 @@ class Inventory:
     blocks: Optional[Tuple[BlockFlags, ...]] = None
     saved_by: Optional[str] = None
     weights: Optional[WeightCounts] = None
+    user_code: UserCode = field(default_factory=UserCode)
 
     def norm(self, path: str) -> NormLayer:
         """The BN at `path`; KeyError where there is none."""

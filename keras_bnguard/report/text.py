@@ -122,8 +122,12 @@ def brief_end(report: Report) -> List[str]:
 
 def _import(report: Report) -> List[str]:
     """What a new user has to know to type a fix."""
-    used = any("bng." in f.fix for f in report.findings if f.repaired is None)
+    used = any(_uses_name(f.fix) for f in report.findings if f.repaired is None)
     return ["bng in a fix: import keras_bnguard as bng"] if used else []
+
+
+def _uses_name(fix: str) -> bool:
+    return "bng." in fix and "import keras_bnguard as bng" not in fix
 
 
 def _findings(findings: Sequence[Finding]) -> List[str]:

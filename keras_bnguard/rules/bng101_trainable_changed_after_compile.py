@@ -16,7 +16,7 @@ from keras_bnguard.records import (
     Trigger,
 )
 from keras_bnguard.rules.base import ON_CHANGE, Repair, RepairAction, Rule, Violation
-from keras_bnguard.rules.text import COMPILE_AGAIN, count, indent, some
+from keras_bnguard.rules.text import before_line, compile_again, count, indent, some
 
 OUTCOMES = {
     ChangeOutcome.IGNORED: (
@@ -118,7 +118,7 @@ class TrainableChangedAfterCompile(Rule):
                 f"trainable changed after compile() for {' and '.join(changed)}. "
                 f"With {inventory.stack}: {effects}.{_lines(trainable_changes)}"
             ),
-            fix=_fix(inside),
+            fix=_fix(inventory, inside),
             evidence={
                 "frozen": sum(not trainable_change.now for trainable_change in trainable_changes),
                 "unfrozen": sum(trainable_change.now for trainable_change in trainable_changes),
@@ -183,13 +183,15 @@ def _each(texts: Iterable[str]) -> Tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def _fix(inside: bool) -> str:
-    after = "after the last change of a flag, compile again with a new optimizer:\n"
+def _fix(inventory: Inventory, inside: bool) -> str:
+    again = indent("\n".join(compile_again(inventory)))
     if not inside:
-        return after + indent(COMPILE_AGAIN)
+        return (
+            "compile again, with a new optimizer, after the last change of a flag and "
+            f"{before_line(inventory)}:\n{again}"
+        )
     return (
-        "let PhaseScheduler change the flags inside one fit:\n"
-        "    scheduler = bng.PhaseScheduler.fine_tune(model, head_epochs=5, base_lr=1e-3)\n"
-        "    model.fit(..., callbacks=[scheduler])\n"
-        "or end fit, change the flags, and " + after + indent(COMPILE_AGAIN)
+        "do not change the flags while fit runs: end fit, change them, compile again and call "
+        f"fit again:\n{again}\n"
+        "or let bng.PhaseScheduler change them; it makes the new step inside fit"
     )

@@ -6,7 +6,7 @@ from typing import Iterable
 
 from keras_bnguard.records import Inventory, NormKind, Severity
 from keras_bnguard.rules.base import Repair, RepairAction, Rule, Violation
-from keras_bnguard.rules.text import count, freeze_code, some
+from keras_bnguard.rules.text import before_line, count, freeze_code, some
 
 
 class TrainableBatchnormUnderFrozenParent(Rule):
@@ -73,7 +73,7 @@ class TrainableBatchnormUnderFrozenParent(Rule):
                 f"({named}): {some(paths)}. {inventory.stack} {does} nevertheless."
             ),
             fix=(
-                "make the flags agree; to freeze these BN:\n"
+                f"make the flags agree; to freeze these BN, {before_line(inventory)}:\n"
                 f"{freeze_code(inventory, violation)}\n"
                 "to train them: leave the parent trainable and freeze its other layers one by one"
             ),

@@ -21,7 +21,7 @@ from keras_bnguard.rules.predicates import (
     inputs_by_path,
     passed_false,
 )
-from keras_bnguard.rules.text import by_container, count, freeze_code, some
+from keras_bnguard.rules.text import before_line, by_container, count, freeze_code, some
 from keras_bnguard.rules.thresholds import MIN_ROWS
 
 FROZEN_SHARE = 0.9
@@ -110,7 +110,10 @@ class TrainableBatchnormAmongFrozenLayers(Rule):
                 f"there and updates the pretrained moving statistics at every step.{remedy}"
             ),
             severity=Severity.INFO if remedy else None,
-            fix=f"freeze these BN too, then compile again:\n{freeze_code(inventory, violation)}",
+            fix=(
+                f"freeze these BN too and compile again, {before_line(inventory)}:\n"
+                f"{freeze_code(inventory, violation)}"
+            ),
             evidence={"frozen_of_weighted": counts, "threshold": FROZEN_SHARE},
         )
 

@@ -23,7 +23,7 @@ from keras_bnguard.rules.predicates import (
     passed_false,
     step_is_in_doubt,
 )
-from keras_bnguard.rules.text import count, freeze_code, some
+from keras_bnguard.rules.text import before_line, count, freeze_code, some
 
 
 class PretrainedBatchnormUnfrozen(Rule):
@@ -102,10 +102,10 @@ class PretrainedBatchnormUnfrozen(Rule):
                 f"moving statistics{_half_gone(momenta)}."
             ),
             fix=(
-                "freeze these BN again, then compile:\n"
+                f"freeze these BN again and compile, {before_line(inventory)}:\n"
                 f"{freeze_code(inventory, violation)}\n"
-                "or run both phases in one fit, with pretrained BN in inference mode:\n"
-                "    schedule = bng.PhaseScheduler.fine_tune(model)"
+                "or run both phases in one fit by bng.PhaseScheduler.fine_tune, which keeps "
+                "pretrained BN in inference mode"
             ),
             evidence={
                 "momentum": {norm.path: norm.momentum for norm in violation},

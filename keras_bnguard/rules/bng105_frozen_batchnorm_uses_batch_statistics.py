@@ -8,7 +8,7 @@ from typing import Iterable, List
 from keras_bnguard.records import Inventory, NormKind, NormLayer, RunFacts, Severity
 from keras_bnguard.rules.base import ON_CHANGE, Repair, RepairAction, Rule, Violation
 from keras_bnguard.rules.predicates import called_with_false, sites_of
-from keras_bnguard.rules.text import count, reach, some, wrappers_of
+from keras_bnguard.rules.text import before_line, count, force_code, reach, some, wrappers_of
 
 
 class FrozenBatchnormUsesBatchStatistics(Rule):
@@ -67,9 +67,11 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
             dict.fromkeys(f"{norm.class_name} ({_describe(_fault(norm))})" for norm in violation)
         )
         torch = [norm for norm in violation if norm.kind is NormKind.TORCH]
-        fixes = [_torch_fix(torch)] if torch else []
+        fixes = [f"force inference mode, {before_line(inventory)}:\n{force_code(inventory)}"]
+        if torch:
+            fixes.append(_torch_fix(inventory, torch))
         if len(torch) < len(violation):
-            fixes.insert(0, KERAS_FIX)
+            fixes.append(KERAS_FIX)
         yield Violation(
             layers=paths,
             message=(
@@ -85,11 +87,8 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
 
 
 KERAS_FIX = (
-    "use Keras's own layer, and copy the weights over:\n"
-    "    new = keras.layers.BatchNormalization(trainable=False)\n"
-    "    new.build(input_shape)\n"
-    "    new.set_weights(old.get_weights())\n"
-    "or let the guard force inference mode: BNGuard(fix=True), or bng.force_inference(model)"
+    "or build the model with keras.layers.BatchNormalization, which obeys its flag, and copy the "
+    "weights over"
 )
 
 
@@ -129,15 +128,16 @@ def _called_in_inference(norm: NormLayer, inventory: Inventory, run: RunFacts) -
     return bool(sites) and all(site.arrived is False for site in sites)
 
 
-def _torch_fix(norms: List[NormLayer]) -> str:
-    wrappers = "".join(f"{reach(path)}, " for path in wrappers_of(norms))
+def _torch_fix(inventory: Inventory, norms: List[NormLayer]) -> str:
+    model = inventory.user_code.model
+    wrappers = "".join(f"{model}{reach(path)[len('model') :]}, " for path in wrappers_of(norms))
     return (
-        "switch the torch modules to eval and keep them there:\n"
+        f"or switch the torch modules to eval and keep them there, {before_line(inventory)}:\n"
+        "    import torch\n"
         "    kinds = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)\n"
         f"    for wrapper in ({wrappers.rstrip()}):\n"
         "        for module in wrapper.module.modules():\n"
         "            if isinstance(module, kinds):\n"
         "                module.eval()\n"
-        "                module.train = lambda mode=True, module=module: module\n"
-        "or let the guard force inference mode: BNGuard(fix=True), or bng.force_inference(model)"
+        "                module.train = lambda mode=True, module=module: module"
     )

@@ -68,12 +68,9 @@ class BatchnormSharedByCompiledModels(Rule):
                 f"{READS[inventory.stack.flags]}."
             ),
             fix=(
-                "set the flags before each model's step:\n"
-                "    shared.trainable = True\n"
-                "    model.train_on_batch(x, y)\n"
-                "    shared.trainable = False\n"
-                "    other.train_on_batch(x, y)\n"
-                "or train both in one custom train_step with two optimizers"
+                "set the flags of the shared layers before each model's step, and compile each "
+                "model once with the flags that its step needs; or train both in one custom "
+                "train_step with two optimizers"
             ),
             evidence={"others": others, "flags_read": inventory.stack.flags},
         )

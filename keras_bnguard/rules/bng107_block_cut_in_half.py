@@ -62,8 +62,8 @@ class BlockCutInHalf(Rule):
                 f"{some(parts)}. {inventory.stack} trains the rest around the frozen layers."
             ),
             fix=(
-                "freeze or unfreeze whole blocks:\n"
-                '    phase = bng.Phase("top", train=bng.LastBlocks(3), learning_rate=1e-4)'
+                "freeze or unfreeze whole blocks, by their flags or in a phase that has "
+                "train=bng.LastBlocks(n)"
             ),
             evidence={
                 block.name: {"trains": block.trains, "frozen": block.frozen} for block in cut

@@ -6,7 +6,7 @@ from typing import Iterable
 
 from keras_bnguard.records import Inventory, Severity
 from keras_bnguard.rules.base import Repair, RepairAction, Rule, Violation
-from keras_bnguard.rules.text import count, freeze_code, line_of_call, some
+from keras_bnguard.rules.text import before_line, count, force_code, freeze_code, line_of_call, some
 
 
 class TrainingFalseIgnored(Rule):
@@ -72,10 +72,9 @@ class TrainingFalseIgnored(Rule):
                 "training=True in fit, so it will update their moving statistics."
             ),
             fix=(
-                "freeze BN by its own flag, then compile again:\n"
+                f"freeze BN by its own flag and compile again, {before_line(inventory)}:\n"
                 f"{freeze_code(inventory, violation)}\n"
-                "or let the guard force inference mode: BNGuard(fix=True), or "
-                "bng.force_inference(model)"
+                f"or force inference mode, {before_line(inventory)}:\n{force_code(inventory)}"
             ),
             evidence={"calls": owners, "stack": str(inventory.stack)},
             source=line_of_call(violation, False),

@@ -68,10 +68,8 @@ class TrainingTrueHardWired(Rule):
                 "outputs depend on the batch, and the moving statistics are updated."
             ),
             fix=(
-                "build the model again without the argument; for Monte-Carlo dropout, "
-                "give it to Dropout only:\n"
-                "    x = backbone(inputs)\n"
-                "    x = keras.layers.Dropout(0.5)(x, training=True)"
+                "build the model again and leave training=True out of that call; for Monte-Carlo "
+                "dropout, give it to the Dropout layers only"
             ),
             evidence={"calls": owners, "stack": str(inventory.stack)},
             source=line_of_call(violation, True),

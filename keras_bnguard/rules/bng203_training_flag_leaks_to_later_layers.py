@@ -15,7 +15,7 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules.base import ON_CHANGE, Repair, RepairAction, Rule, Violation
 from keras_bnguard.rules.predicates import expects_inference, no_step_observed, sites_of
-from keras_bnguard.rules.text import count, reach, some
+from keras_bnguard.rules.text import count, some
 
 
 class TrainingFlagLeaksToLaterLayers(Rule):
@@ -82,12 +82,9 @@ class TrainingFlagLeaksToLaterLayers(Rule):
                 "layers called later without one, so they do not update their statistics."
             ),
             fix=(
-                "give every later call its own argument:\n"
-                "    def call(self, x, training=None):\n"
-                "        x = self.base(x, training=False)\n"
-                "        return self.head(x, training=training)\n"
-                "or freeze that layer by its flag, drop training=False, and compile again:\n"
-                f"    {reach(sources[0])}.trainable = False"
+                "in `call`, give every later call its own argument, "
+                "`self.head(x, training=training)`; or leave the argument of "
+                f"{some(sources)} out, freeze that layer by its flag and compile again"
             ),
             evidence={"leaked_from": sources, "calls": len(leaks)},
         )

@@ -75,10 +75,8 @@ class AugmentationSwitchesBatchnormToTraining(Rule):
                 "model(x) then runs them in training mode and updates their statistics."
             ),
             fix=(
-                "pass the argument whenever you call the model yourself:\n"
-                "    y = model(x, training=False)\n"
-                "or augment in the data pipeline instead:\n"
-                "    dataset = dataset.map(lambda x, y: (augment(x, training=True), y))"
+                "pass training=False or training=True whenever you call the model yourself, or "
+                "augment in the data pipeline and take these layers out of the model"
             ),
             evidence={"training_defaults": names, "stack": str(inventory.stack)},
         )

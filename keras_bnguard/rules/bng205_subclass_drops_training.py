@@ -74,10 +74,9 @@ class SubclassDropsTraining(Rule):
                 "fresh layer of that class left mean and variance as they were."
             ),
             fix=(
-                "hand training on, or use keras.layers.BatchNormalization itself:\n"
-                f"    class {classes[0]}(keras.layers.BatchNormalization):\n"
-                "        def call(self, inputs, training=None, **kwargs):\n"
-                "            return super().call(inputs, training=training, **kwargs)"
+                f"let `call` of {some(classes)} take `training=None` and pass it on, "
+                "`super().call(inputs, training=training)`, or use keras.layers.BatchNormalization "
+                "itself"
             ),
             evidence={"classes": classes},
         )

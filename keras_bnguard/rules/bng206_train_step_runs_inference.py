@@ -83,18 +83,14 @@ class TrainStepRunsInference(Rule):
                 f"{inventory.stack} did not propagate it: `call` has to pass it."
             )
             fix = (
-                "pass the argument on in `call`:\n"
-                "    def call(self, x, training=None):\n"
-                "        return self.bn(self.dense(x), training=training)"
+                "let `call` take `training=None` and pass it on to the layers inside, "
+                "`self.bn(x, training=training)`"
             )
         else:
             cause = (
                 f"In {inventory.stack} a call without training=True in a train_step is inference."
             )
-            fix = (
-                "pass training=True in the training step, and only there:\n"
-                "    y_pred = self(x, training=True)"
-            )
+            fix = "pass training=True to the call of the model in the training step, and only there"
         yield Violation(
             layers=paths,
             message=(

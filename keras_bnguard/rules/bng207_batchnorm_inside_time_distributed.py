@@ -65,9 +65,8 @@ class BatchnormInsideTimeDistributed(Rule):
                 f"{some(tuple(dict.fromkeys(updates)))} in every training step."
             ),
             fix=(
-                "freeze what is inside, or let BN see all time steps at once, outside of it:\n"
-                "    x = keras.layers.TimeDistributed(convolution)(video)\n"
-                "    x = keras.layers.BatchNormalization()(x)"
+                "freeze what is inside, or take the BN out of TimeDistributed, so that it "
+                "normalizes all time steps at once"
             ),
             evidence={"updates": dict(zip(paths, updates))},
         )

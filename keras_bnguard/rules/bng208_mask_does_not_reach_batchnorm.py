@@ -71,8 +71,8 @@ class MaskDoesNotReachBatchnorm(Rule):
                 f"{inventory.stack} counts padded time steps in their mean and variance."
             ),
             fix=(
-                "normalise before the layer that drops the mask, or within each row:\n"
-                "    x = keras.layers.LayerNormalization()(x)"
+                "normalize before the layer that drops the mask, or within each row, by "
+                "keras.layers.LayerNormalization"
             ),
             evidence={"made_by": makers, "dropped_by": droppers},
         )

@@ -70,8 +70,8 @@ class BatchnormCalledOnSeveralInputs(Rule):
                 "variance."
             ),
             fix=(
-                "where the inputs differ in kind, make one call of both:\n"
-                "    both = encoder(keras.layers.Concatenate(axis=0)([left, right]))"
+                "where the inputs differ in kind, give each its own BN, or make one call of both, "
+                "joined along the batch axis"
             ),
             evidence={
                 "call_sites": {norm.path: norm.graph_context.call_sites for norm in violation}

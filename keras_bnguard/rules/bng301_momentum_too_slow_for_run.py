@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from keras_bnguard.records import (
     DataFacts,
@@ -24,7 +24,16 @@ from keras_bnguard.rules.predicates import (
     norms_of,
     recalibrates,
 )
-from keras_bnguard.rules.text import count, indent, some
+from keras_bnguard.rules.text import (
+    after_line,
+    before_line,
+    compile_again,
+    count,
+    indent,
+    recalibrate_code,
+    setting,
+    some,
+)
 from keras_bnguard.rules.thresholds import MAX_INITIAL_WEIGHT, MIN_STEPS
 
 MAX_SHIFT = 0.5
@@ -102,10 +111,12 @@ class MomentumTooSlowForRun(Rule):
                 f"{MAX_LOG_VARIANCE:g}) off; {inventory.stack} uses them in evaluate and predict."
             ),
             fix=(
-                "recompute the statistics when training is over:\n"
-                + indent("bng.recalibrate(model, x_train)")
-                + f"\nor let them follow faster, {_momentum(steps):g} for such a run:\n"
-                + indent(f"keras.layers.BatchNormalization(momentum={_momentum(steps):g})")
+                f"let them follow faster, {_momentum(steps):g} for such a run, "
+                f"{before_line(inventory)}:\n"
+                + _momentum_code(inventory, tuple(violation), _momentum(steps))
+                + f"\nor recompute the statistics when training is over, {after_line(inventory)} "
+                "(or by bng.Recalibrate among the callbacks of fit):\n"
+                + recalibrate_code(inventory)
             ),
             evidence={
                 "initial_weight": {path: part[0] for path, part in violation.items()},
@@ -214,3 +225,9 @@ def _momentum(steps: int) -> float:
 
 def _largest(violation: Dict[str, Tuple[float, float, float]], part: int) -> float:
     return max(values[part] for values in violation.values())
+
+
+def _momentum_code(inventory: Inventory, paths: Sequence[str], momentum: float) -> str:
+    norms = [inventory.norm(path) for path in paths]
+    lines = setting(inventory, norms, f"momentum = {momentum:g}")
+    return indent("\n".join([*lines, *compile_again(inventory)]))

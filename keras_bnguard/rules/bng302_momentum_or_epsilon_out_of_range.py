@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from keras_bnguard.records import Inventory, NormLayer, Severity
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.predicates import expects_inference
-from keras_bnguard.rules.text import count, some
+from keras_bnguard.rules.text import before_line, compile_again, count, indent, setting, some
 
 LOW = 0.5
 HIGH = 0.9999
@@ -70,9 +70,8 @@ class MomentumOrEpsilonOutOfRange(Rule):
                 f"{inventory.stack} takes them as they are: {'; '.join(effects)}."
             ),
             fix=(
-                "set momentum to the share of the old statistics that each step keeps (1 - the "
-                "value of torch):\n"
-                "    keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)"
+                "momentum is the share of the old statistics that each step keeps (1 - the value "
+                f"of torch); set both, {before_line(inventory)}:\n" + _code(inventory, violation)
             ),
             evidence={
                 "momentum_and_epsilon": values,
@@ -103,3 +102,15 @@ def _epsilon(norm: NormLayer) -> Iterable[str]:
         yield f"epsilon {value:g} divides by zero where a channel is constant"
     elif value > MAX_EPSILON:
         yield f"epsilon {value:g} shrinks every channel whose variance is not far above it"
+
+
+def _code(inventory: Inventory, norms: Sequence[NormLayer]) -> str:
+    """What is out of range is set to what torch has, and Keras for epsilon."""
+    lines: List[str] = []
+    off = [norm for norm in norms if list(_momentum(norm))]
+    if off:
+        lines += setting(inventory, off, "momentum = 0.9")
+    off = [norm for norm in norms if list(_epsilon(norm))]
+    if off:
+        lines += setting(inventory, off, "epsilon = 1e-3")
+    return indent("\n".join([*lines, *compile_again(inventory)]))

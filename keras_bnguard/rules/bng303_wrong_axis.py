@@ -70,8 +70,8 @@ class WrongAxis(Rule):
                 "there."
             ),
             fix=(
-                "name the axis with the channels:\n"
-                f"    keras.layers.BatchNormalization(axis={convolution.channel_axis})"
+                "build the BN again with the axis of the channels, "
+                f"BatchNormalization(axis={convolution.channel_axis})"
             ),
             evidence={
                 path: {"axis": axis, "channel_axis": conv.channel_axis, "convolution": conv.path}

@@ -63,10 +63,8 @@ class HalfPrecisionStatistics(Rule):
                 f"{' and '.join(found)}: {some(paths)}. With {inventory.stack}, {effect}."
             ),
             fix=(
-                "store in 32 bits, compute in 16, by the policy set before the model is built:\n"
-                f'    keras.mixed_precision.set_dtype_policy("mixed_{found[0]}")\n'
-                "or for BN alone:\n"
-                '    keras.layers.BatchNormalization(dtype="float32")'
+                "store in 32 bits and compute in 16: build the model again under the policy "
+                f'"mixed_{found[0]}", or its BN with dtype="float32"'
             ),
             evidence={norm.path: norm.stats_dtype for norm in violation},
         )

@@ -54,8 +54,8 @@ class Renorm(Rule):
                 "besides mean and variance."
             ),
             fix=(
-                "copy and restore all weights of such a layer, not two of them:\n"
-                "    target.set_weights(source.get_weights())"
+                "copy and restore all weights of such a layer, by get_weights and set_weights, "
+                "not two of them"
             ),
             evidence={"layers": len(paths)},
         )

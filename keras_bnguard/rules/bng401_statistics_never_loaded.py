@@ -7,7 +7,7 @@ from typing import Dict, Iterable, List, Optional, Sequence
 from keras_bnguard.records import Inventory, MomentKind, NormLayer, RunFacts, Severity
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.predicates import called_with_false
-from keras_bnguard.rules.text import by_container, count, names_code, reach, some
+from keras_bnguard.rules.text import by_container, count, some
 
 
 class StatisticsNeverLoaded(Rule):
@@ -76,7 +76,11 @@ class StatisticsNeverLoaded(Rule):
                 f"({counts}; {trained} of {len(known)} BN in the model carry trained statistics). "
                 f"{inventory.stack} {LOADS[inventory.stack.keras_major == 2]}."
             ),
-            fix=_fix(violation),
+            fix=(
+                "load the file strictly (without by_name and skip_mismatch), or copy the weights "
+                "of the layers from a model that has them (get_weights, set_weights); if they "
+                "should be trained from scratch, unfreeze them and compile again"
+            ),
             evidence={"reasons": reasons, "trained": trained, "norms": len(known)},
         )
 
@@ -121,19 +125,3 @@ def _trained_before(run: Optional[RunFacts]) -> bool:
 def _trained_elsewhere(norm: NormLayer, inventory: Inventory) -> bool:
     paths = (norm.path, *norm.aliases)
     return any(shared.path in paths and shared.there for shared in inventory.shared or ())
-
-
-def _fix(norms: Sequence[NormLayer]) -> str:
-    lines = [
-        "load strictly (no by_name, no skip_mismatch), or copy the layers from a model that has "
-        "them:"
-    ]
-    for container, inside in by_container(norms).items():
-        lines += [
-            f"    base = {reach(container)}",
-            f"    for name in {names_code(inside)}:".replace("\n", "\n    "),
-            "        base.get_layer(name).set_weights(source.get_layer(name).get_weights())",
-        ]
-    return "\n".join(
-        [*lines, "or, if they should be trained from scratch, unfreeze them and compile"]
-    )

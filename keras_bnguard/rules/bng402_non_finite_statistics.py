@@ -6,7 +6,7 @@ from typing import Iterable
 
 from keras_bnguard.records import Inventory, RunFacts, Severity
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
-from keras_bnguard.rules.text import count, indent, some
+from keras_bnguard.rules.text import count, recalibrate_code, some
 
 
 class NonFiniteStatistics(Rule):
@@ -56,12 +56,6 @@ class NonFiniteStatistics(Rule):
         paths = tuple(statistics_change.path for statistics_change in violation)
         vectors = tuple(f"{m.path} ({', '.join(m.nonfinite)})" for m in violation)
         affine = any(v in ("gamma", "beta") for m in violation for v in m.nonfinite)
-        code = (
-            "dataset = dataset.batch(32, drop_remainder=True)\n"
-            'model.load_weights("last_good.weights.h5")'
-        )
-        if not affine:
-            code += "\nbng.recalibrate(model, data)"
         yield Violation(
             layers=paths,
             message=(
@@ -71,7 +65,12 @@ class NonFiniteStatistics(Rule):
             ),
             fix=(
                 "look for NaN in the batches (np.isfinite(x).all()), leave out empty and one-row "
-                "ones, and go back to finite values:\n" + indent(code)
+                "ones (drop_remainder=True), then load the last weights that were finite"
+                + (
+                    ""
+                    if affine
+                    else f"; or recompute the statistics:\n{recalibrate_code(inventory)}"
+                )
             ),
             evidence={
                 "vectors": {m.path: m.nonfinite for m in violation},

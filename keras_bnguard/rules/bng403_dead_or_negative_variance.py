@@ -8,7 +8,7 @@ from typing import Iterable, Optional
 from keras_bnguard.records import Inventory, RunFacts, Severity, StatisticsChange
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
 from keras_bnguard.rules.predicates import norms_of
-from keras_bnguard.rules.text import count, some
+from keras_bnguard.rules.text import before_line, count, recalibrate_code, some
 
 _DEFAULT_EPSILON = 1e-3
 
@@ -63,6 +63,7 @@ class DeadOrNegativeVariance(Rule):
             _numbers(statistics_change, epsilons[statistics_change.path])
             for statistics_change in violation
         ]
+        dead = [norms[path] for path in paths if path in norms]
         yield Violation(
             layers=paths,
             message=(
@@ -71,8 +72,8 @@ class DeadOrNegativeVariance(Rule):
                 f"{inventory.stack} multiplies such a channel by that gain in predict."
             ),
             fix=(
-                "recompute the statistics over data of yours, with batches of 16 or more:\n"
-                "    bng.recalibrate(model, data)\n"
+                "recompute the statistics over data of yours, with batches of 16 or more, "
+                f"{before_line(inventory)}:\n{recalibrate_code(inventory, dead)}\n"
                 f"or set gamma and beta of the channels to 0 ({some(paths)})"
             ),
             evidence={

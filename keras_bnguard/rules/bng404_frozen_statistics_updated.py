@@ -17,7 +17,7 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
 from keras_bnguard.rules.predicates import no_step_yet, norms_of, sites_of
-from keras_bnguard.rules.text import count, some
+from keras_bnguard.rules.text import before_line, count, force_code, some
 
 
 class FrozenStatisticsUpdated(Rule):
@@ -92,9 +92,8 @@ class FrozenStatisticsUpdated(Rule):
                 f"{inventory.stack}.{because}"
             ),
             fix=(
-                "load the pretrained statistics again and force inference mode:\n"
-                "    bng.force_inference(model)\n"
-                "    model.fit(..., callbacks=[bng.BNGuard(fix=True)])"
+                f"load the pretrained statistics and force inference mode, {before_line(inventory)}"
+                f":\n{force_code(inventory)}"
             ),
             evidence={"max_mean_shift": shifts, "why": whys, "steps": run.steps},
         )

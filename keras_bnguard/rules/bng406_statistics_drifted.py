@@ -17,7 +17,7 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
 from keras_bnguard.rules.predicates import no_step_yet, norms_of
-from keras_bnguard.rules.text import COMPILE_AGAIN, count, freeze_code, indent, some
+from keras_bnguard.rules.text import before_line, count, freeze_code, recalibrate_code, some
 from keras_bnguard.statistics.drift import MAX_DISTANCE
 
 
@@ -87,7 +87,13 @@ class StatisticsDrifted(Rule):
         paths = tuple(statistics_change.path for statistics_change in violation)
         shift = max(statistics_change.mean_shift for statistics_change in violation)
         ratio = max(statistics_change.log_variance_ratio for statistics_change in violation)
-        norms = [known[path] for path in paths if path in known]
+        containers = {known[path].container for path in paths if path in known}
+        norms = [
+            norm
+            for norm in inventory.norms
+            if norm.path in paths
+            or (norm.container in containers and norm.trainable and norm.pretrained)
+        ]
         yield Violation(
             layers=paths,
             message=(
@@ -98,10 +104,12 @@ class StatisticsDrifted(Rule):
                 f"{inventory.stack} uses the changed values in predict."
             ),
             fix=(
-                "load the pretrained weights again, freeze the BN and compile:\n"
-                f"{freeze_code(inventory, norms) if norms else indent(COMPILE_AGAIN)}\n"
-                "or, if your data really differ that much, before training:\n"
-                "    bng.recalibrate(model, data)\n"
+                "load the pretrained weights again, freeze the BN and compile, "
+                f"{before_line(inventory)}:\n"
+                f"{freeze_code(inventory, norms)}\n"
+                "or, if your data really differ that much, take their statistics "
+                f"{before_line(inventory)}:\n"
+                f"{recalibrate_code(inventory)}\n"
                 "bng.advise(model, (x, y)) measures which is right"
             ),
             evidence={

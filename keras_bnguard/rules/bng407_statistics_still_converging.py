@@ -9,7 +9,7 @@ from keras_bnguard.records import Inventory, RunFacts, Severity, SkipKind, SkipR
 from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
 from keras_bnguard.rules.bng301_momentum_too_slow_for_run import learning_biases, start_does_harm
 from keras_bnguard.rules.predicates import recalibrates
-from keras_bnguard.rules.text import count, indent, some
+from keras_bnguard.rules.text import after_line, count, recalibrate_code, some
 from keras_bnguard.rules.thresholds import MIN_STEPS
 
 MAX_SHIFT = 0.5
@@ -86,8 +86,8 @@ class StatisticsStillConverging(Rule):
                 "predict."
             ),
             fix=(
-                "recompute the statistics with the final weights:\n"
-                + indent("bng.recalibrate(model, x_train)")
+                f"recompute the statistics with the final weights, {after_line(inventory)} (or by "
+                "bng.Recalibrate among the callbacks of fit):\n" + recalibrate_code(inventory)
             ),
             evidence={
                 "mean_shift_to_go": {norm.path: ema_bias.shift for norm, ema_bias in late},

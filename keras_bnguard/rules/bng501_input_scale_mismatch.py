@@ -9,7 +9,7 @@ from typing import Iterable, List, Optional, Tuple
 from keras_bnguard.records import DataFacts, DataPart, Inventory, NormInput, Severity, SkipReason
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.predicates import norms_of, not_measured, scale_is_off
-from keras_bnguard.rules.text import indent, some
+from keras_bnguard.rules.text import some
 from keras_bnguard.rules.thresholds import MAX_SCALE
 
 # What each family of keras.applications expects: "raw" 0..255, "tf" -1..1, "caffe" 0..255 less
@@ -71,7 +71,7 @@ class InputScaleMismatch(Rule):
         if not violation:
             return
         worst = max(violation, key=lambda item: abs(math.log(max(item.variance_ratio, 1e-30))))
-        cause, code = _cause(inventory, data, worst)
+        cause, cure = _cause(inventory, data, worst)
         paths = tuple(item.path for item in violation)
         yield Violation(
             layers=paths,
@@ -81,7 +81,7 @@ class InputScaleMismatch(Rule):
                 f"{MAX_SCALE:g}), over {data.rows} rows from {data.low:.4g} to {data.high:.4g}. "
                 f"{cause} {inventory.stack} gives no warning."
             ),
-            fix=f"feed the model what it was trained on:\n{indent(code)}",
+            fix=f"feed the model what it was trained on: {cure}",
             evidence={
                 "variance_ratio": {item.path: item.variance_ratio for item in violation},
                 "limits": (1 / MAX_SCALE, MAX_SCALE),
@@ -117,9 +117,12 @@ def family_of(inventory: Inventory, container: str) -> Tuple[str, str]:
 
 
 def _cause(inventory: Inventory, data: DataFacts, item: NormInput) -> Tuple[str, str]:
-    """The likely cause in a sentence, and code that cures it."""
+    """The likely cause in a sentence, and what cures it."""
     if data.low == data.high:
-        return "Likely cause: all values of the data are the same.", "print(x.min(), x.max())"
+        return (
+            "Likely cause: all values of the data are the same.",
+            "rows that differ",
+        )
     name, mode = family_of(inventory, item.container)
     small = item.variance_ratio < 1
     rescales = [
@@ -130,25 +133,25 @@ def _cause(inventory: Inventory, data: DataFacts, item: NormInput) -> Tuple[str,
     if mode:
         does = "rescaled twice" if mode == "raw" and small else _describe(mode, small)
         module = _module(name)
-        code = (
-            f"x = keras.applications.{module}.preprocess_input(images)      # 0..255, once"
+        cure = (
+            f"pixels from 0 to 255, put once through keras.applications.{module}.preprocess_input"
             if mode != "raw"
-            else "x = images.astype('float32')      # 0..255, the model rescales them"
+            else "pixels from 0 to 255; the model rescales them"
         )
-        return f"Likely cause: {does}; {name} expects {EXPECTS[mode]}.", code
+        return f"Likely cause: {does}; {name} expects {EXPECTS[mode]}.", cure
     if small and rescales:
         return (
             f"Likely cause: rescaled twice, by {some(rescales)} inside the model and before it.",
-            "x = images.astype('float32')      # 0..255, the model rescales them",
+            "values that are not rescaled before the model",
         )
     if small:
         return (
             "Likely cause: rescaled, where the model was trained on larger values.",
-            "x = images.astype('float32')      # as in pretraining",
+            "values as large as in its training, not rescaled",
         )
     return (
         "Likely cause: not rescaled, where the model was trained on rescaled values.",
-        "x = images.astype('float32') / 255.0      # as in pretraining",
+        "values rescaled as in its training, pixels divided by 255 for instance",
     )
 
 

@@ -16,7 +16,7 @@ from keras_bnguard.records import (
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
 from keras_bnguard.rules.batch_sizes import BatchSizes
 from keras_bnguard.rules.predicates import learning_norms, not_measured
-from keras_bnguard.rules.text import count, freeze_code, some
+from keras_bnguard.rules.text import before_line, count, freeze_code, some
 from keras_bnguard.rules.thresholds import MIN_VALUES
 
 
@@ -81,8 +81,8 @@ class BatchTooSmall(Rule):
                 "these" + (", so their output is beta whatever comes in." if least <= 1 else ".")
             ),
             fix=(
-                f"use batches of at least {MIN_VALUES} values per channel, or freeze the BN:\n"
-                + freeze_code(inventory, [norm for norm, _ in few])
+                f"use batches of at least {MIN_VALUES} values per channel, or freeze the BN, "
+                f"{before_line(inventory)}:\n" + freeze_code(inventory, [norm for norm, _ in few])
             ),
             evidence={"values_per_channel": {norm.path: n for norm, n in few}},
             severity=Severity.ERROR if least <= 1 else Severity.WARNING,

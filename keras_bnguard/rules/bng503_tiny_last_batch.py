@@ -8,7 +8,7 @@ from keras_bnguard.records import DataFacts, Inventory, RunFacts, Severity, Skip
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
 from keras_bnguard.rules.batch_sizes import BatchSizes
 from keras_bnguard.rules.predicates import learning_norms
-from keras_bnguard.rules.text import count, indent, some
+from keras_bnguard.rules.text import before_line, count, indent, some
 from keras_bnguard.rules.thresholds import MIN_VALUES
 
 
@@ -86,10 +86,8 @@ class TinyLastBatch(Rule):
                 + ("gives a replica an empty batch." if fewest == 0 else "takes that step too.")
             ),
             fix=(
-                "drop the remainder, or choose another batch size:\n"
-                + indent("model.fit(x[: len(x) // batch_size * batch_size], ...)")
-                + "\nor with tf.data:\n"
-                + indent("dataset = dataset.batch(batch_size, drop_remainder=True)")
+                "choose another batch size, or drop the remainder (batch(drop_remainder=True) of "
+                "tf.data)" + _drop(inventory, fit_settings, rows, last)
             ),
             evidence={"last_rows": last, "batch_rows": rows, "values_per_channel": violation},
             severity=_severity(fewest),
@@ -139,3 +137,14 @@ def _severity(fewest: float) -> Severity:
     if fewest == 0:
         return Severity.ERROR
     return Severity.INFO if fewest > 1 else Severity.WARNING
+
+
+def _drop(inventory: Inventory, fit_settings: Mapping[str, Any], rows: int, last: int) -> str:
+    """Code that shortens arrays, where `fit` trains on arrays."""
+    samples, code = fit_settings.get("samples"), inventory.user_code
+    if not samples:
+        return ""
+    kept = int(samples) // rows * rows
+    return f"; for arrays, {before_line(inventory)}:\n" + indent(
+        f"{code.x}, {code.y} = {code.x}[:{kept}], {code.y}[:{kept}]"
+    )

@@ -23,7 +23,7 @@ from keras_bnguard.rules.predicates import (
     scale_is_off,
     unshuffled,
 )
-from keras_bnguard.rules.text import count, indent, some
+from keras_bnguard.rules.text import before_line, bng_code, count, some
 from keras_bnguard.rules.thresholds import MAX_LOG_VARIANCE_RATIO, MAX_MEAN_SHIFT, MIN_ROWS
 
 MIN_SHARE = 0.1
@@ -90,10 +90,11 @@ class DomainShift(Rule):
                 "goes on using the old statistics."
             ),
             fix=(
-                "measure which is better, and recompute the statistics if they are:\n"
-                + indent(
-                    "print(bng.advise(model, (x, y)))\n"
-                    'bng.recalibrate(model, x, layers="*")      # then train with BN frozen'
+                "measure by bng.advise(model, (x, y)) whether it is better to recompute the "
+                f"statistics, and if so do it, {before_line(inventory)}:\n"
+                + bng_code(
+                    f"bng.recalibrate({inventory.user_code.model}, {inventory.user_code.x}, "
+                    'layers="*")'
                 )
             ),
             evidence={

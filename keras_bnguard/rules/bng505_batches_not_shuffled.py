@@ -15,7 +15,7 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.predicates import learning_norms, not_measured, unshuffled
-from keras_bnguard.rules.text import indent, some
+from keras_bnguard.rules.text import some
 from keras_bnguard.rules.thresholds import MAX_LABELS_WITHIN, MAX_WITHIN, MIN_BATCHES
 
 
@@ -79,10 +79,8 @@ class BatchesNotShuffled(Rule):
                 f"{some(paths)}. {inventory.stack} normalises each batch with its own statistics."
             ),
             fix=(
-                "shuffle rows before they are put into batches:\n"
-                + indent("dataset = dataset.shuffle(len(x)).batch(batch_size)")
-                + "\nor with arrays:\n"
-                + indent("model.fit(x, y, shuffle=True)")
+                "shuffle the rows before they are put into batches: fit(shuffle=True) for arrays, "
+                "dataset.shuffle(rows) before dataset.batch for tf.data, shuffle=True for a loader"
             ),
             evidence={
                 "within": {p: inputs[p].within_batch_variance_ratio for p in paths if p in inputs},

@@ -19,7 +19,7 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
 from keras_bnguard.rules.predicates import learning_norms, not_measured, recalibrates
-from keras_bnguard.rules.text import indent, some
+from keras_bnguard.rules.text import after_line, recalibrate_code, some
 from keras_bnguard.rules.thresholds import MIN_VALUES
 
 MAX_RATIO = 1.5
@@ -105,8 +105,8 @@ class TrainInferenceGap(Rule):
                 f"+-{gap.standard_error:.2g}. {inventory.stack} uses the latter in predict."
             ),
             fix=(
-                "recompute the statistics over training data:\n"
-                + indent("bng.recalibrate(model, x_train)")
+                f"recompute the statistics over training data, {after_line(inventory)} (or by "
+                "bng.Recalibrate among the callbacks of fit):\n" + recalibrate_code(inventory)
             ),
             evidence={
                 "training": gap.training,

@@ -7,7 +7,7 @@ from typing import Iterable, Optional
 from keras_bnguard.records import DataFacts, DataPart, Inventory, Severity, SkipKind, SkipReason
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.predicates import not_measured
-from keras_bnguard.rules.text import indent, some
+from keras_bnguard.rules.text import bng_code, some
 
 MAX_DIFFERENCE = 1e-3
 TIMES_FORCED = 10.0
@@ -69,10 +69,12 @@ class OutputDependsOnBatch(Rule):
                 "because the call has training=True."
             ),
             fix=(
-                "hand the argument on:\n"
-                + indent("x = self.bn(x, training=training)      # not training=True")
-                + "\nor force inference mode where you cannot edit the model:\n"
-                + indent(f"bng.force_inference(model, layers={list(paths)!r})")
+                "pass the argument on, `self.bn(x, training=training)`, not training=True; or "
+                "force inference mode around predict where you cannot edit the model:\n"
+                + bng_code(
+                    f"with bng.force_inference({inventory.user_code.model}, layers={list(paths)}):",
+                    f"    {inventory.user_code.model}.predict({inventory.user_code.x})",
+                )
             ),
             evidence={
                 "difference": found.difference,

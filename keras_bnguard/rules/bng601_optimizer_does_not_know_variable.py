@@ -6,7 +6,7 @@ from typing import Iterable, Optional, Tuple
 
 from keras_bnguard.records import FlagTiming, Inventory, OptimizerFacts, RunFacts, Severity
 from keras_bnguard.rules.base import Rule, Violation
-from keras_bnguard.rules.text import count, some
+from keras_bnguard.rules.text import before_line, compile_again, count, indent, some
 
 
 class OptimizerDoesNotKnowVariable(Rule):
@@ -71,7 +71,10 @@ class OptimizerDoesNotKnowVariable(Rule):
                 f"{count(len(optimizer.unknown), 'trainable variable')} unknown to it, "
                 f"{len(stale)} of its own frozen since ({'; '.join(parts)}). {_does(inventory)}"
             ),
-            fix=_fix(optimizer),
+            fix=(
+                "compile with a new optimizer of the old one's configuration, "
+                f"{before_line(inventory)}:\n" + indent("\n".join(compile_again(inventory)))
+            ),
             evidence={
                 "unknown": optimizer.unknown,
                 "stale": stale,
@@ -92,12 +95,3 @@ def _does(inventory: Inventory) -> str:
     if stack.keras_major == 2:
         return f"{stack} will raise KeyError at the first step: variable not recognised."
     return f"{stack} will raise ValueError at the first step: unknown variable."
-
-
-def _fix(optimizer: OptimizerFacts) -> str:
-    return (
-        "compile with a new optimizer, made from the old one's configuration:\n"
-        "    old = model.optimizer\n"
-        f"    new = keras.optimizers.{optimizer.class_name}.from_config(old.get_config())\n"
-        "    model.compile(optimizer=new, loss=..., metrics=...)"
-    )

@@ -57,8 +57,8 @@ class WeightDecayOnBatchnorm(Rule):
                 f"{inventory.stack} excludes none of them by itself."
             ),
             fix=(
-                "exclude them before the first step:\n"
-                '    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])'
+                "exclude them after compile and before the first step, by the optimizer's "
+                'exclude_from_weight_decay(var_names=["gamma", "beta"]) where it has this method'
             ),
             evidence={
                 "weight_decay": optimizer.weight_decay,

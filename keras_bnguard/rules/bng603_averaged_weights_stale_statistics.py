@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Iterable, Optional, Tuple
 
-from keras_bnguard.records import Averaging, ExpectedMode, RunFacts, Severity, SkipKind, SkipReason
+from keras_bnguard.records import (
+    Averaging,
+    ExpectedMode,
+    Inventory,
+    RunFacts,
+    Severity,
+    SkipKind,
+    SkipReason,
+    UserCode,
+)
 from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
-from keras_bnguard.rules.text import count, some
+from keras_bnguard.rules.text import bng_code, count, some
 
 MIN_DISTANCE = 0.05
 """Below this distance of averages and weights the statistics still fit; see the doc."""
@@ -59,7 +68,7 @@ class AveragedWeightsStaleStatistics(Rule):
     certain = False
     evaluated_at = AT_THE_END
 
-    def check(self, run: RunFacts) -> Iterable[Violation]:
+    def check(self, run: RunFacts, inventory: Optional[Inventory] = None) -> Iterable[Violation]:
         averaging = run.averaging
         if averaging is None or not run.ended or run.steps < 1:
             return
@@ -77,7 +86,7 @@ class AveragedWeightsStaleStatistics(Rule):
         yield Violation(
             layers=trained,
             message=_message(averaging, trained),
-            fix=_fix(averaging),
+            fix=_fix(averaging, UserCode() if inventory is None else inventory.user_code),
             evidence={
                 "keeper": averaging.keeper,
                 "distance": averaging.distance,
@@ -108,16 +117,16 @@ def _message(averaging: Averaging, trained: Tuple[str, ...]) -> str:
     )
 
 
-def _fix(averaging: Averaging) -> str:
+def _fix(averaging: Averaging, code: UserCode) -> str:
+    recompute = f"bng.recalibrate({code.model}, {code.x})"
     if averaging.assigned:
         return (
-            "take the statistics of the averaged weights, x being what the model trains on:\n"
-            "    bng.recalibrate(model, x)\n"
-            "or let fit do it: callbacks=[bng.Recalibrate(x)]"
+            f"take the statistics of the averaged weights, after {code.place} (or by "
+            f"bng.Recalibrate among the callbacks of fit):\n{bng_code(recompute)}"
         )
+    assign = f"{code.model}.optimizer.assign_average_vars({code.model}.trainable_variables)"
     return (
-        "assign the averages, then take their statistics, x being what the model trains on:\n"
-        "    model.optimizer.assign_average_vars(model.trainable_variables)\n"
-        "    bng.recalibrate(model, x)\n"
+        "assign the averages, then take their statistics, "
+        f"after {code.place}:\n{bng_code(assign, recompute)}\n"
         'or let fit do it: callbacks=[bng.Recalibrate(x, assign_averages=True, at="swaps")]'
     )

@@ -64,8 +64,8 @@ class GradientAccumulation(Rule):
                 f"{sizes}. {inventory.stack} updates their statistics {steps} times per update."
             ),
             fix=(
-                "freeze the BN, or use a normalisation that does not use other rows:\n"
-                "    keras.layers.GroupNormalization(groups=32)"
+                "freeze the BN, or use a normalization that does not use other rows, such as "
+                "keras.layers.GroupNormalization"
             ),
             evidence={"accumulation": steps, "batch_size": batch},
         )

@@ -6,7 +6,7 @@ from typing import Iterable, Optional
 
 from keras_bnguard.records import Inventory, OptimizerFacts, Severity, SkipKind, SkipReason, Stack
 from keras_bnguard.rules.base import Rule, Violation
-from keras_bnguard.rules.text import some
+from keras_bnguard.rules.text import before_line, compile_again, indent, some
 
 
 class LearningRateScheduleConflict(Rule):
@@ -58,8 +58,10 @@ class LearningRateScheduleConflict(Rule):
                 f"{_does(inventory.stack, optimizer.learning_rate_writers)}"
             ),
             fix=(
-                "give the optimizer a float and keep the callback:\n"
-                f"    model.compile(keras.optimizers.{optimizer.class_name}(1e-3), loss=...)\n"
+                "give the optimizer a float and keep the callback, "
+                f"{before_line(inventory)}:\n"
+                + indent("\n".join(compile_again(inventory, optimizer.learning_rate or 1e-3)))
+                + "\n"
                 "or keep the schedule and take the callback out."
             ),
             evidence={

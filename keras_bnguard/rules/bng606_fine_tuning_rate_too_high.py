@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import (
@@ -15,7 +16,7 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules.base import AT_EVERY_CHECK, Rule, Violation
 from keras_bnguard.rules.predicates import nothing_before, step_is_in_doubt
-from keras_bnguard.rules.text import count, some
+from keras_bnguard.rules.text import before_line, compile_again, count, indent, some
 
 FACTOR = 10.0
 MAX_ADAPTIVE = 1e-3
@@ -93,9 +94,8 @@ class FineTuningRateTooHigh(Rule):
                 "takes the first steps with it."
             ),
             fix=(
-                "compile with a lower learning rate before this fit:\n"
-                f"    optimizer = keras.optimizers.{optimizer.class_name}({limit:.1g})\n"
-                "    model.compile(optimizer=optimizer, loss=..., metrics=...)"
+                f"compile with a lower learning rate, {before_line(inventory)}:\n"
+                + indent("\n".join(compile_again(inventory, _below(limit))))
             ),
             evidence={
                 "learning_rate": optimizer.learning_rate,
@@ -138,3 +138,9 @@ def _limit(optimizer: OptimizerFacts, before: PastRun) -> Tuple[Optional[float],
     if optimizer.adaptive:
         return MAX_ADAPTIVE, "the most such an optimizer should use there"
     return None, ""
+
+
+def _below(limit: float) -> float:
+    """The limit with one digit, rounded down."""
+    size = 10.0 ** math.floor(math.log10(limit))
+    return float(f"{math.floor(limit / size * (1 + 1e-9)) * size:.1g}")

@@ -7,7 +7,6 @@ from typing import Iterable
 
 from keras_bnguard.records import FlagTiming, Inventory, RunFacts, Severity, Trigger
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
-from keras_bnguard.rules.text import COMPILE_AGAIN, indent
 
 
 class RecompiledInsideFit(Rule):
@@ -66,12 +65,8 @@ class RecompiledInsideFit(Rule):
                 f"{inventory.stack} the next batch ends in {error}."
             ),
             fix=(
-                "let PhaseScheduler change the model inside one fit:\n"
-                "    scheduler = bng.PhaseScheduler.fine_tune(model, head_epochs=5, base_lr=1e-3)\n"
-                "    model.fit(..., callbacks=[scheduler])\n"
-                "or end fit, compile, and go on:\n"
-                f"{indent(COMPILE_AGAIN)}\n"
-                "    model.fit(..., initial_epoch=done, epochs=total)"
+                "end fit, compile, and go on with another fit (initial_epoch=); or let "
+                "bng.PhaseScheduler, a callback, change the model inside one fit"
             ),
             evidence={"where": run.recompiled, "epoch": run.epoch, "steps": run.steps},
             source=run.recompiled if re.search(r":[0-9]+$", run.recompiled) else None,

@@ -88,9 +88,8 @@ class PhaseBoundaryLossSpike(Rule):
             ),
             fix=(
                 "load the weights from before the boundary, then unfreeze with a lower learning "
-                "rate and a warm-up, with BN in inference mode:\n"
-                "    scheduler = bng.PhaseScheduler.fine_tune(model, base_lr=1e-4, warmup=100)\n"
-                "    model.fit(..., callbacks=[scheduler])"
+                "rate and a warm-up, with BN in inference mode, as PhaseScheduler.fine_tune does "
+                "(base_lr=, warmup=)"
             ),
             evidence={
                 "first": first,

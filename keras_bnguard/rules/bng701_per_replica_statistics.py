@@ -7,7 +7,7 @@ from typing import Iterable
 from keras_bnguard.records import Inventory, ReplicaStatistics, Severity, Stack
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.predicates import expects_inference
-from keras_bnguard.rules.text import count, some
+from keras_bnguard.rules.text import after_line, count, recalibrate_code, some
 
 
 class PerReplicaStatistics(Rule):
@@ -60,7 +60,7 @@ class PerReplicaStatistics(Rule):
                 f"without synchronized=True: {some(paths)}. Each uses 1/{inventory.replicas} of "
                 f"the batch. {_stores(inventory.stack)}"
             ),
-            fix=_fix(inventory.stack),
+            fix=_fix(inventory),
             evidence={"replicas": inventory.replicas},
         )
 
@@ -76,15 +76,8 @@ def _stores(stack: Stack) -> str:
     return f"{stack} stores in each process what that process saw."
 
 
-def _fix(stack: Stack) -> str:
-    if stack.replica_statistics is ReplicaStatistics.PER_PROCESS:
-        return (
-            "freeze the BN, or take new statistics over the data at the end:\n"
-            "    bng.recalibrate(model, data)"
-        )
-    return (
-        "build the BN synchronised:\n"
-        "    keras.layers.BatchNormalization(synchronized=True)\n"
-        "or take new statistics over the data at the end:\n"
-        "    bng.recalibrate(model, data)"
-    )
+def _fix(inventory: Inventory) -> str:
+    recompute = f"take new statistics over the data, {after_line(inventory)}:\n"
+    if inventory.stack.replica_statistics is ReplicaStatistics.PER_PROCESS:
+        return f"freeze the BN, or {recompute}{recalibrate_code(inventory)}"
+    return f"build the BN with synchronized=True, or {recompute}{recalibrate_code(inventory)}"

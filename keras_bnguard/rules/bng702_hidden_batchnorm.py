@@ -6,7 +6,7 @@ from typing import Dict, Iterable, List, Optional
 
 from keras_bnguard.records import Inventory, NormKind, NormLayer, Severity, SkipKind, SkipReason
 from keras_bnguard.rules.base import Rule, Violation
-from keras_bnguard.rules.text import count, some, wrappers_of
+from keras_bnguard.rules.text import before_line, bng_code, count, some, wrappers_of
 
 
 class HiddenBatchnorm(Rule):
@@ -61,7 +61,7 @@ class HiddenBatchnorm(Rule):
                 f"{count(len(violation), 'BN layer')} inside layers that {inventory.stack} does "
                 f"not inspect: {some(paths)}. {inside}.{unread}"
             ),
-            fix=_fix(wrappers),
+            fix=_fix(inventory, wrappers),
             evidence={
                 "wrappers": {name: len(norms) for name, norms in wrappers.items()},
                 "mode_unseen": tuple(n.path for n in violation if n.kind is NormKind.VARIABLES),
@@ -86,19 +86,19 @@ def _describe(name: str, norms: List[NormLayer]) -> str:
     return f"{name} contains {len(norms)} ({inside}): {seen}"
 
 
-def _fix(wrappers: Dict[str, List[NormLayer]]) -> str:
+def _fix(inventory: Inventory, wrappers: Dict[str, List[NormLayer]]) -> str:
     lines = ["rebuild the model from Keras layers and load the weights into it"]
     if "TFSMLayer" in wrappers:
-        lines += [
-            "or export an endpoint for training and name it:",
-            "    layer = keras.layers.TFSMLayer(",
-            '        path, call_endpoint="serve", call_training_endpoint="train"',
-            "    )",
-        ]
+        lines[0] += (
+            "; or export an endpoint for training too, and name it where the TFSMLayer is made "
+            "(call_training_endpoint=)"
+        )
     torch = [norm for norms in wrappers.values() for norm in norms if norm.kind is NormKind.TORCH]
     if torch:
         lines += [
-            "or, to force torch modules into inference mode:",
-            f"    bng.force_inference(model, layers={wrappers_of(torch)})",
+            f"or force torch modules into inference mode, {before_line(inventory)}:",
+            bng_code(
+                f"bng.force_inference({inventory.user_code.model}, layers={wrappers_of(torch)})"
+            ),
         ]
     return "\n".join(lines)

@@ -49,6 +49,6 @@ class StepsPerExecutionHidesBatches(Rule):
                 f"Compiled with steps_per_execution={steps}: {inventory.stack} runs the hooks of "
                 f"batches once per {steps}, so BNGuard(every=1) checks every {steps} batches."
             ),
-            fix=('count in executions, or check at epochs:\n    bng.BNGuard(every="epoch")'),
+            fix='count in executions, or check at the end of epochs, BNGuard(every="epoch")',
             evidence={"steps_per_execution": steps},
         )

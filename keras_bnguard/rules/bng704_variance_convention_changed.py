@@ -6,7 +6,7 @@ from typing import Any, Iterable, List, Mapping, Optional
 
 from keras_bnguard.records import Inventory, NormLayer, Severity, SkipKind, SkipReason
 from keras_bnguard.rules.base import Rule, Violation
-from keras_bnguard.rules.text import count, some
+from keras_bnguard.rules.text import count, recalibrate_code, some
 
 VALUES = 32
 BATCH = 8
@@ -73,8 +73,8 @@ class VarianceConventionChanged(Rule):
                 f"{few}/{few - 1}, {100 / (few - 1):.2g} % more than {inventory.stack} does."
             ),
             fix=(
-                "before training goes on, take new statistics over the data:\n"
-                "    bng.recalibrate(model, data)"
+                "take new statistics over the data before training goes on:\n"
+                + recalibrate_code(inventory)
             ),
             evidence={"values_per_channel": dict(zip(paths, values)), "batch": batch},
         )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Dict, Iterable, List, Optional, Sequence
 
 from keras_bnguard.records import Inventory, NormKind, NormLayer
 
-COMPILE_AGAIN = (
-    "old = model.optimizer\n"
-    "optimizer = type(old).from_config(old.get_config())\n"
-    "model.compile(optimizer=optimizer, loss=..., metrics=...)"
-)
+BNG = "import keras_bnguard as bng"
 
 
 def count(number: int, noun: str) -> str:
@@ -47,34 +44,123 @@ def by_container(norms: Sequence[NormLayer]) -> Dict[str, List[NormLayer]]:
     return found
 
 
-def names_code(norms: Sequence[NormLayer]) -> str:
-    """A list literal with the names of layers that one sub-model holds."""
-    names = ", ".join(f'"{norm.path.rsplit("/", 1)[-1]}"' for norm in norms)
-    return "[" + "\n    ".join(textwrap.wrap(names, 84, break_long_words=False)) + "]"
-
-
 def freeze_code(inventory: Inventory, norms: Sequence[NormLayer]) -> str:
     """Code to paste that freezes these BN by their own flag and compiles again.
 
     A sub-model whose BN are all meant gets a loop over its layers, any other one a list of
-    names, so that a head's own BN is left alone.
+    layers, so that a head's own BN is left alone.
     """
+    code = inventory.user_code
     lines: List[str] = []
     everywhere = by_container([norm for norm in inventory.norms if norm.kind is NormKind.KERAS])
     for container, inside in by_container(norms).items():
-        lines.append(f"base = {reach(container)}")
-        if len(everywhere.get(container, ())) == len(inside):
+        inside_of = _container(inside)
+        every = len(everywhere.get(container, ())) == len(inside)
+        if every and inside_of is not None and all(_is_built_in(norm) for norm in inside):
             lines += [
-                "for layer in base.layers:",
+                f"for layer in {code.model}{inside_of}.layers:",
                 "    if isinstance(layer, keras.layers.BatchNormalization):",
                 "        layer.trainable = False",
             ]
         else:
-            lines += [
-                f"for name in {names_code(inside)}:",
-                "    base.get_layer(name).trainable = False",
-            ]
-    return indent("\n".join([*lines, COMPILE_AGAIN]))
+            lines += setting(inventory, inside, "trainable = False")
+    if any("keras.layers" in line for line in lines):
+        lines.insert(0, code.keras_import)
+    return indent("\n".join([*lines, *compile_again(inventory)]))
+
+
+def setting(inventory: Inventory, norms: Sequence[NormLayer], assignment: str) -> List[str]:
+    """Lines that set an attribute of some BN: `trainable = False`."""
+    layers = [f"    {to(inventory, norm)}," for norm in norms]
+    return ["for layer in [", *layers, "]:", f"    layer.{assignment}"]
+
+
+def _is_built_in(norm: NormLayer) -> bool:
+    return norm.builtin and norm.class_name == "BatchNormalization"
+
+
+def _container(norms: Sequence[NormLayer]) -> Optional[str]:
+    """How the sub-model of BN is reached, where all of them are among its `layers`."""
+    found = {
+        norm.container and reach(norm.container)[len("model") :]
+        if norm.access is None
+        else norm.access.rpartition(".get_layer(")[0]
+        for norm in norms
+    }
+    direct = all(
+        norm.access is None or re.search(r"(^|\))\.get_layer\([^()]*\)$", norm.access)
+        for norm in norms
+    )
+    return found.pop() if len(found) == 1 and direct else None
+
+
+def to(inventory: Inventory, norm: NormLayer) -> str:
+    """Code that gets a BN: `model.get_layer("base").get_layer("bn")`."""
+    known = reach(norm.path)[len("model") :] if norm.access is None else norm.access
+    return inventory.user_code.model + known
+
+
+def compile_again(inventory: Inventory, learning_rate: Optional[float] = None) -> List[str]:
+    """Lines that compile the model as it was, with a new optimizer of the same configuration.
+
+    Args:
+        inventory: the model.
+        learning_rate: another learning rate. Defaults to None: that of the optimizer.
+    """
+    code = inventory.user_code
+    if not inventory.compiled:
+        return []
+    config = "old.get_config()"
+    if learning_rate is not None:
+        config = f'{{**old.get_config(), "learning_rate": {learning_rate:g}}}'
+    lines = [f"old = {code.model}.optimizer", f"optimizer = type(old).from_config({config})"]
+    if code.compile_arguments is None:
+        return [
+            *lines,
+            f"# Then call {code.model}.compile() with this optimizer, and as you did in all else.",
+        ]
+    arguments = ", ".join(["optimizer=optimizer", *filter(None, [code.compile_arguments])])
+    imports = [code.keras_import] if "keras." in code.compile_arguments else []
+    return [*imports, *lines, f"{code.model}.compile({arguments})"]
+
+
+def before_line(inventory: Inventory) -> str:
+    """Where a fix goes that works before training: "before train.py:41"."""
+    return f"before {inventory.user_code.place}"
+
+
+def after_line(inventory: Inventory) -> str:
+    """Where a fix goes that works after training: "after train.py:41"."""
+    return f"after {inventory.user_code.place}"
+
+
+def bng_code(*lines: str) -> str:
+    """Lines that use this package, with its import, as they stand in a fix."""
+    return indent("\n".join([BNG, *lines]))
+
+
+def recalibrate_code(inventory: Inventory, norms: Sequence[NormLayer] = ()) -> str:
+    """Code that takes new statistics over the data of `fit`.
+
+    Args:
+        inventory: the model.
+        norms: the BN it is for; frozen ones have to be named, as `recalibrate` leaves them out.
+    """
+    code = inventory.user_code
+    named = any(norm.frozen or norm.forced_inference for norm in norms)
+    layers = f", layers={[norm.path for norm in norms]!r}" if named else ""
+    return bng_code(f"bng.recalibrate({code.model}, {code.x}{layers})")
+
+
+def force_code(inventory: Inventory, norms: Sequence[NormLayer] = ()) -> str:
+    """Code that forces BN into inference mode until the script ends.
+
+    Args:
+        inventory: the model.
+        norms: the BN; empty for those that are frozen or called with `training=False`.
+    """
+    layers = f", layers={[norm.path for norm in norms]!r}" if norms else ""
+    return bng_code(f"bng.force_inference({inventory.user_code.model}{layers})")
 
 
 def indent(code: str) -> str:

@@ -68,6 +68,18 @@ def test_the_class_of_graph_nodes_is_the_one_that_a_call_makes():
     assert weakref.ref(node)() is node
 
 
+@private("_compile_config")
+def test_compile_config_keeps_the_arguments_of_compile_as_they_are():
+    def own_loss(y, y_pred):
+        return (y - y_pred) ** 2
+
+    model = transfer()
+    model.compile("sgd", loss=own_loss, metrics=["mae"])
+    config = model._compile_config.config
+    assert config["loss"] is own_loss
+    assert list(config["metrics"]) == ["mae"]
+
+
 # --------------------------------------------------------------------- weights
 @private("_trainable_variables _non_trainable_variables", on=IS_KERAS3)
 def test_own_variables_of_a_keras_3_layer():

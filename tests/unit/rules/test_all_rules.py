@@ -216,10 +216,27 @@ def test_a_rule_fires_where_everything_is_wrong(rule):
 def test_a_violation_names_layers_and_a_fix_and_can_be_pickled(rule):
     for violation in all_violations(rule):
         assert violation.message.endswith(".")
-        assert code_of(violation.fix).body
+        assert violation.fix
         assert len(set(violation.layers)) == len(violation.layers)
         assert violation.evidence
         assert pickle.loads(pickle.dumps(violation)) == violation
+
+
+@every_rule
+def test_code_in_a_fix_has_no_gap_and_its_imports_and_place(rule):
+    for violation in all_violations(rule):
+        tree = code_of(violation.fix)
+        assert not [node for node in ast.walk(tree) if getattr(node, "value", None) is ...]
+        if "bng." in ast.unparse(tree):
+            assert "import keras_bnguard as bng" in violation.fix
+        if "keras.layers" in ast.unparse(tree):
+            assert "import keras\n" in violation.fix
+        if tree.body and rule.code not in NO_PLACE:
+            assert re.search(r"(before|after) fit", violation.fix), violation.fix
+
+
+NO_PLACE = {"BNG507", "BNG704"}
+"""Rules of `audit` too, and code that stands where the model predicts."""
 
 
 @every_rule

@@ -19,7 +19,7 @@ def test_it_fires_on_a_trainable_bn_under_a_frozen_parent():
     violation = the_violation(RULE, facts(trainable(), norm("head_bn")))
     assert violation.layers == ("backbone/bn",)
     assert "(backbone)" in violation.message
-    assert 'base = model.get_layer("backbone")' in violation.fix
+    assert 'for layer in model.get_layer("backbone").layers:' in violation.fix
 
 
 def test_it_points_at_the_flag_where_that_was_seen():
@@ -63,4 +63,5 @@ def test_a_list_of_names_is_the_fix_where_a_sub_model_has_other_bn():
     )
     violation = the_violation(RULE, known)
     assert layers_of(RULE, known) == ("backbone/a", "backbone/b")
-    assert 'for name in ["a", "b"]:' in violation.fix
+    assert 'model.get_layer("backbone").get_layer("b"),' in violation.fix
+    assert '"c"' not in violation.fix

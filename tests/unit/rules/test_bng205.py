@@ -17,7 +17,7 @@ def test_it_fires_on_a_subclass_that_does_not_forward_training():
     violation = the_violation(RULE, facts(dropping(), norm("bn2"), run=run(stuck("bn"))))
     assert violation.layers == ("bn",)
     assert "of MyBN never updates its moving statistics" in violation.message
-    assert "class MyBN(keras.layers.BatchNormalization):" in violation.fix
+    assert "`call` of MyBN" in violation.fix
 
 
 def test_it_needs_no_step_to_fire():

@@ -35,7 +35,7 @@ def test_it_fires_where_a_step_ran_in_inference_mode():
     assert "After 10 steps mean and variance are bit-identical" in violation.message
     assert "changed in 1 of 1" in violation.message
     assert "keras 3.15.1 on jax" in violation.message
-    assert "self(x, training=True)" in violation.fix
+    assert "pass training=True to the call" in violation.fix
 
 
 def test_it_fires_where_gamma_and_beta_were_not_read():

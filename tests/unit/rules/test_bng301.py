@@ -58,7 +58,7 @@ def test_it_fires_at_the_end_of_training_on_the_remaining_initial_value():
     assert "20 steps at momentum 0.99 leave 82 %" in violation.message
     assert "up to 2 standard deviations (limit 0.5)" in violation.message
     assert "bng.recalibrate" in violation.fix
-    assert "momentum=0.86" in violation.fix
+    assert "momentum = 0.86" in violation.fix
 
 
 def test_a_variance_that_is_off_is_enough():

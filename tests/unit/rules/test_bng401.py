@@ -28,7 +28,7 @@ def test_a_frozen_bn_at_its_start_values_fires():
     violation = the_violation(RULE, facts(fresh("backbone/bn", trainable=False)))
     assert violation.layers == ("backbone/bn",)
     assert "(1 frozen; 0 of 1 BN in the model carry trained statistics)" in violation.message
-    assert 'for name in ["bn"]:' in violation.fix
+    assert "get_weights" in violation.fix
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,3 @@ def test_bn_that_are_not_built_or_not_read_are_silent():
     unread = norm("a", trainable=False, at_default=None)
     unbuilt = fresh("b", trainable=False, built=False)
     assert not violations(RULE, facts(unread, unbuilt))
-
-
-def test_the_fix_names_every_layer_even_where_the_list_is_long():
-    names = [f"a_rather_long_layer_name_{i}_bn" for i in range(20)]
-    fix = the_violation(RULE, facts(*(fresh(f"net/{n}", trainable=False) for n in names))).fix
-    assert all(f'"{name}"' in fix for name in names)
-    assert max(map(len, fix.splitlines())) <= 100
