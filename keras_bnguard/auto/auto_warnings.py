@@ -6,13 +6,13 @@ import atexit
 import contextlib
 import os
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
 
 from keras_bnguard.auto.fits import Fits
 from keras_bnguard.auto.import_hook import ImportHook
 from keras_bnguard.auto.loops import Loops, nothing
 from keras_bnguard.auto.run_log import RunLog, ignore
+from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.known_stacks import PACKAGES
 from keras_bnguard.errors import BNGuardError, BNGuardWarning, FindingError, fail_safe
 from keras_bnguard.settings import Settings
@@ -185,7 +185,7 @@ class AutoWarnings:
             self.barrier.note(error)
         elif self.log.by_warning:
             with contextlib.suppress(BNGuardWarning):
-                warnings.warn(str(error), BNGuardWarning, stacklevel=2)
+                warn_user(str(error))
 
     def changed(self, keys: Iterable[LayerId], compiled: bool = False) -> None:
         """Flags were assigned, or a model was compiled."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from types import FrameType
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Type
 
 from keras_bnguard.backends.known_stacks import FRAMEWORKS
 from keras_bnguard.backends.signatures import OURS
+from keras_bnguard.errors import BNGuardWarning
 
 NOT_THE_USER = FRAMEWORKS | {OURS, "contextlib"}
 """Top-level packages whose frames are never the user's own line."""
@@ -69,15 +71,26 @@ def user_line(*packages: str) -> Optional[str]:
     return None if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def user_level() -> int:
-    """Return the `stacklevel` of the user's own line for `warnings.warn`.
+def warn_user(message: str, category: Type[Warning] = BNGuardWarning) -> None:
+    """Warn at the user's own line, in every run of it.
 
-    It counts from the function that calls this one, which has to call `warnings.warn` itself.
+    Python's default filter shows a warning of one line once in a process, so the second `fit` of
+    a loop would be silent. The user's filters count as ever: "ignore" hides, "error" raises.
+
+    Args:
+        message: the text.
+        category: a class of warnings. Defaults to `BNGuardWarning`.
     """
-    for level, frame in enumerate(callers(), start=1):
-        if _package(frame) not in NOT_THE_USER:
-            return level
-    return 2
+    found = callers()
+    frame = next((each for each in found if _package(each) not in NOT_THE_USER), found[0])
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=str(frame.f_globals.get("__name__") or "<unknown>"),
+        registry={},
+    )
 
 
 def _package(frame: FrameType) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import Any, Callable, Union
 
-from keras_bnguard.backends.call_stack import user_level
-from keras_bnguard.errors import BNGuardWarning, FindingError, SettingError
+from keras_bnguard.backends.call_stack import warn_user
+from keras_bnguard.errors import FindingError, SettingError
 from keras_bnguard.records import Finding
 from keras_bnguard.records.report import Severity
 from keras_bnguard.report.text import finding_text
@@ -45,4 +44,4 @@ class Emitter:
             level = logging.ERROR if finding.severity is Severity.ERROR else logging.WARNING
             LOGGER.log(level, finding_text(finding))
         else:
-            warnings.warn(finding_text(finding), BNGuardWarning, stacklevel=user_level())
+            warn_user(finding_text(finding))

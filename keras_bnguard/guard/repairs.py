@@ -8,7 +8,7 @@ from keras_bnguard.inference.force_inference import force_inference
 from keras_bnguard.model.forced_inference import forces_in_step
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.transition import put_flags_into_effect
-from keras_bnguard.records import Finding, OnFailure, Verification
+from keras_bnguard.records import Finding, OnFailure, StatisticsChange, Verification
 from keras_bnguard.records.ids import TrainableFlags
 from keras_bnguard.rules.base import RepairAction
 from keras_bnguard.rules.evaluate import repair_of
@@ -59,6 +59,26 @@ class Repairs:
         if done and not step.has_train_function(self._model):
             step.rebuild_train_function(self._model)
         return done
+
+    def without_effect(
+        self, findings: Sequence[Finding], changes: Sequence[StatisticsChange]
+    ) -> Dict[str, str]:
+        """Findings whose repair should let BN be updated, and did not.
+
+        Args:
+            findings: all of them.
+            changes: what steps after the repair did to the statistics.
+
+        Returns:
+            Code -> what was tried.
+        """
+        still = {change.path for change in changes if not change.changed}
+        failed = {}
+        for finding in findings:
+            repair = None if finding.repaired is None else repair_of(finding.code)
+            if repair is not None and repair.updates and still >= set(finding.layers):
+                failed[finding.code] = "not repaired, the BN are not updated all the same"
+        return failed
 
     def undo(self) -> None:
         """End what was forced on the model; safe to call twice."""

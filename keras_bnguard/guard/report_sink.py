@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from typing import Optional
 
-from keras_bnguard.backends.call_stack import user_level
+from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.errors import BNGuardWarning
 from keras_bnguard.records import DriftSnapshot
 from keras_bnguard.report.files import check_writable, not_written
@@ -69,8 +68,4 @@ def save_or_warn(report: Report, path: str) -> None:
         report.save(path)
     except OSError as error:
         with contextlib.suppress(BNGuardWarning):
-            warnings.warn(
-                f"keras_bnguard: {not_written(path, error)}.",
-                BNGuardWarning,
-                stacklevel=user_level(),
-            )
+            warn_user(f"keras_bnguard: {not_written(path, error)}.")

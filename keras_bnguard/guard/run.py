@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, ContextManager, FrozenSet, List, Optional, Sequence
+from typing import Any, Callable, ContextManager, FrozenSet, List, Mapping, Optional, Sequence
 
 from keras_bnguard.guard.data_sampling import DataSampling
 from keras_bnguard.guard.finding_queue import FindingQueue
@@ -130,6 +130,7 @@ class MonitoredRun:
             callbacks: the callbacks of `fit`. Defaults to ().
         """
         data = None if self._data is None else self._data.at_end(self.trackers.snapshot)
+        self._check_repairs()
         moment, trigger = self._evaluator.kind.end
         if trigger is Trigger.TRAINING_END:
             averaging = self._averages.at_end(self.model, callbacks)
@@ -265,11 +266,22 @@ class MonitoredRun:
     def _note_forced(self) -> None:
         """Take what is known of forced inference by now."""
         self.trackers.snapshot.note_verification(verification_of(self.model))
-        failed = {} if self._repairs is None else self._repairs.failed()
+        self._note_failed({} if self._repairs is None else self._repairs.failed())
+
+    def _note_failed(self, failed: Mapping[str, str]) -> None:
+        """A repair is claimed only while nothing shows that it had no effect."""
         if failed:
             done = [line for line in self._done if line.split(":", 1)[0] not in failed]
             self._done = done + [f"{code}: {how}" for code, how in sorted(failed.items())]
             self.findings.mark_unrepaired(failed)
+
+    def _check_repairs(self) -> None:
+        """After the first whole epoch since a repair: whether its effect is seen."""
+        if self._repairs is None or not self._done:
+            return
+        trackers, steps = self.trackers, self._evaluator.progress.steps
+        changes = trackers.statistics.changes(trackers.calls, steps)
+        self._note_failed(self._repairs.without_effect(self.findings.all(), changes))
 
     def note_recalibration(self, line: str) -> bool:
         """Keep what a `Recalibrate` of the same `fit` did; return whether the run is over."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from typing import Any, Optional
 
-from keras_bnguard.backends.call_stack import user_level
+from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.graph_mode import GRAPH_MODE
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import BNGuardWarning
@@ -24,8 +23,6 @@ def unwatched(model: Any) -> Optional[Report]:
     if not backend_for(model).step.in_graph_mode():
         return None
     with contextlib.suppress(BNGuardWarning):  # Not an error about the user's training.
-        warnings.warn(
-            f"BNGuard disabled itself: {GRAPH_MODE}.", BNGuardWarning, stacklevel=user_level()
-        )
+        warn_user(f"BNGuard disabled itself: {GRAPH_MODE}.")
     name = str(getattr(model, "name", type(model).__name__))
     return Report(model=name, stack=None, notes=(f"{GRAPH_MODE}.",))

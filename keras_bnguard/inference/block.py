@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, List, Mapping, Sequence
 
+from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.restore import SavedVariables
-from keras_bnguard.errors import BNGuardWarning, FaultBarrier, InferenceNotForcedError
+from keras_bnguard.errors import FaultBarrier, InferenceNotForcedError
 from keras_bnguard.inference.contexts import make_forced_inference
 from keras_bnguard.inference.proof import Proof, statistics_of
 from keras_bnguard.model.snapshot import ModelSnapshot
@@ -63,12 +63,10 @@ class ForcedBlock:
             if self.status.get(handle.path) is Verification.VERIFIED
         ]
         if assigned:
-            warnings.warn(
+            warn_user(
                 f"the moving statistics of {', '.join(assigned)} changed inside a block that "
                 "forces inference mode, though the calls seen ran in it. Were they assigned, or "
-                "did a step run that was traced before the block?",
-                BNGuardWarning,
-                stacklevel=3,
+                "did a step run that was traced before the block?"
             )
         failed = [(handle, saved) for handle, saved in changed if handle.path not in assigned]
         try:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
 import weakref
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
+from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.patches.inference_mode import (
     WAYS,
     Way,
@@ -25,7 +25,7 @@ from keras_bnguard.backends.values.isolated_call import (
     describe_tensors,
     map_specs,
 )
-from keras_bnguard.errors import BNGuardWarning, InferenceNotForcedError, SettingError
+from keras_bnguard.errors import InferenceNotForcedError, SettingError
 from keras_bnguard.inference.measurement import MeasuredCalls, uses_batch_moments
 from keras_bnguard.records import OnFailure, Verification
 
@@ -169,7 +169,7 @@ class Proof:
             self._failure = _message(handle, reason)
             raise InferenceNotForcedError(self._failure)
         if self._on_failure is OnFailure.WARN and not known:
-            warnings.warn(_message(handle, reason), BNGuardWarning, stacklevel=2)
+            warn_user(_message(handle, reason))
 
 
 def parse_on_failure(value: str) -> OnFailure:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Collection, Optional, Sequence
 
+from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.optimizers.further import COMPILED, FurtherOptimizers
 from keras_bnguard.backends.patches.fit_scope import FitArguments
 from keras_bnguard.backends.registry import backend_for
-from keras_bnguard.errors import BNGuardWarning, ScheduleError
+from keras_bnguard.errors import ScheduleError
 from keras_bnguard.inference.steps import refuse_graph_mode
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.phases.fields import OptimizerState
@@ -136,13 +136,11 @@ def warn_without_validation(phases: Sequence[Phase], arguments: FitArguments) ->
     for phase in phases:
         validates = not phase.monitor or not phase.monitor.startswith("val_")
         if not validates and not arguments.ever_validates:
-            warnings.warn(
+            warn_user(
                 f"phase {phase.name!r} ends by {phase.monitor!r}, but with validation_freq="
-                f"{arguments.validation_freq!r} no epoch from {arguments.initial_epoch} to "
-                f"{(arguments.epochs or 0) - 1} is validated, so the condition is never judged. "
-                "Pass a smaller validation_freq, or more epochs.",
-                BNGuardWarning,
-                stacklevel=2,
+                f"{arguments.validation_freq!r} no epoch from {arguments.initial_epoch + 1} to "
+                f"{arguments.epochs or 0} is validated, so the condition is never judged. "
+                "Pass a smaller validation_freq, or more epochs."
             )
 
 
@@ -194,11 +192,9 @@ def warn_of_unreached_phases(plan: Sequence[PlannedPhase], epochs: Optional[int]
             return
         done += planned.phase.epochs or 0
         if done >= epochs:
-            warnings.warn(
+            warn_user(
                 f"fit ends after {epochs} epochs, before phase {following.phase.name!r} begins "
-                f"at epoch {done}. Pass epochs={done + 1} or more to fit.",
-                BNGuardWarning,
-                stacklevel=2,
+                f"at epoch {done + 1}. Pass epochs={done + 1} or more to fit."
             )
             return
 
@@ -209,9 +205,7 @@ def warn_of_missing_metrics(phases: Sequence[Phase], logs: Collection[str]) -> N
     for phase in phases:
         key = phase.monitor
         if key and key not in logs and (validated or not key.startswith("val_")):
-            warnings.warn(
+            warn_user(
                 f"phase {phase.name!r} will monitor {key!r}, which is not in the logs of the "
-                f"first epoch: {', '.join(sorted(logs))}.",
-                BNGuardWarning,
-                stacklevel=2,
+                f"first epoch: {', '.join(sorted(logs))}."
             )

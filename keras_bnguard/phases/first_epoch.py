@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.optimizers.further import learning_rate_of_step
 from keras_bnguard.backends.optimizers.renewal import inner_optimizer
 from keras_bnguard.backends.patches.next_step import NextStep
-from keras_bnguard.errors import BNGuardWarning, FaultBarrier, fail_safe
+from keras_bnguard.errors import FaultBarrier, fail_safe
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.plan import PlannedPhase
 
@@ -152,7 +152,7 @@ class _LearningRateOfStep(NextStep):
 
 
 def _warn(planned: PlannedPhase, message: str) -> None:
-    warnings.warn(f"phase {planned.phase.name!r}: {message}", BNGuardWarning, stacklevel=4)
+    warn_user(f"phase {planned.phase.name!r}: {message}")
 
 
 def _listed(paths: List[str]) -> str:

@@ -125,7 +125,7 @@ class PhaseRun:
             state.transition.finish_averages()
         line = state.enter(state.cursor.phase + 1, inside=True)
         self._phase_is_new = True
-        self._messages.append(f"epoch {epoch}: {line}")
+        self._messages.append(f"epoch {epoch + 1}: {line}")
         self._print_messages()
 
     def batch_begins(self, batch: int) -> None:

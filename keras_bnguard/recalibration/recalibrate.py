@@ -7,12 +7,11 @@ et al. 2016 when the data is that of a new domain.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 
-from keras_bnguard.backends.call_stack import user_level
+from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.probe import ProbeKind
@@ -21,7 +20,7 @@ from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.population import assign_moments, population_moments
-from keras_bnguard.errors import BNGuardWarning, SettingError
+from keras_bnguard.errors import SettingError
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
@@ -174,11 +173,9 @@ def recalibrate(
     plan = RecalibrationPlan(layers, RecalibrationMode.of(mode), batch_size, max_batches)
     done = run_plan(model, data, plan)
     if not done.after:
-        warnings.warn(
+        warn_user(
             "recalibrate changed nothing: no BN of the model is meant to train, and frozen BN keep "
-            'their statistics. Name those that should change: layers="*" for all.',
-            BNGuardWarning,
-            stacklevel=user_level(),
+            'their statistics. Name those that should change: layers="*" for all.'
         )
     return done
 

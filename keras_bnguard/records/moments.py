@@ -40,6 +40,15 @@ class Moment:
     number: Optional[int] = None
 
     def __str__(self) -> str:
+        """For people: epochs count from 1, as Keras prints them."""
+        number = self.number
+        if self.kind in _EPOCHS and number is not None:
+            number += 1
+        return self.kind.value.format(number)
+
+    @property
+    def from_zero(self) -> str:
+        """For JSON: epochs count from 0, as callbacks get them."""
         return self.kind.value.format(self.number)
 
     @property
@@ -48,6 +57,7 @@ class Moment:
         return str(self) if self.kind in _WITH_PREPOSITION else f"at {self}"
 
 
+_EPOCHS = (MomentKind.EPOCH_START, MomentKind.EPOCH_END)
 _WITH_PREPOSITION = (
     MomentKind.BEFORE_FIT,
     MomentKind.STEP_START,

@@ -30,8 +30,8 @@ def annotation(finding: Finding) -> str:
     properties.append(f"title={_property(f'{finding.code} {finding.name}')}")
     text = finding.message
     if finding.repaired is not None:
-        text += f"\nrepaired: {finding.repaired}"
-    if finding.fix:
+        text = f"repaired: {finding.repaired}\nbefore the repair: {text}"
+    elif finding.fix:
         text += f"\nfix: {finding.fix}"
     return f"::{level} {','.join(properties)}::{_data(text)}"
 

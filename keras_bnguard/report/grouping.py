@@ -7,6 +7,7 @@ change. A report lists the cause first and its effects below it.
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -117,6 +118,19 @@ def info_not_selected(report: Report) -> Tuple[str, ...]:
 def with_status(report: Report, status: OutcomeStatus) -> Tuple[str, ...]:
     """The codes of the rules that ended so."""
     return tuple(o.code for o in report.outcomes if o.status is status)
+
+
+def parts_of(fix: str) -> List[Tuple[str, str]]:
+    """A fix as (prose, code that follows it); the code as it is pasted, without its indent."""
+    parts: List[Tuple[List[str], List[str]]] = []
+    for line in fix.split("\n") if fix else ():
+        if line.startswith("    ") and parts:
+            parts[-1][1].append(line)
+        elif not parts or parts[-1][1]:
+            parts.append(([], [line]) if line.startswith("    ") else ([line], []))
+        else:
+            parts[-1][0].append(line)
+    return [("\n".join(prose), textwrap.dedent("\n".join(code))) for prose, code in parts]
 
 
 def split_source(source: Optional[str]) -> Optional[Tuple[str, Optional[int]]]:

@@ -16,6 +16,7 @@ from keras_bnguard.report.grouping import (
     info_not_selected,
     not_checked,
     one_line,
+    parts_of,
     printable,
     trust,
     with_status,
@@ -134,7 +135,7 @@ def _finding(finding: Finding, evidence: Mapping[str, Any]) -> Dict[str, Any]:
         "kind": "clear" if finding.repaired is not None else severity,
         "mark": MARKS["clear" if finding.repaired is not None else severity],
         "message": finding.message,
-        "fix": finding.fix,
+        "fix": [] if finding.repaired is not None else parts_of(finding.fix),
         "source": finding.source and one_line(finding.source),
         "moment": one_line(finding.moment.phrase),
         "repaired": finding.repaired,
@@ -235,7 +236,7 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
         "header": ["epoch", "phase", "learning rate", "trainable", *map(one_line, logged)],
         "rows": [
             [
-                _value(row.get("epoch")),
+                _value(_counted(row.get("epoch"))),
                 _value(row.get("phase")),
                 _value(row.get("learning_rate")),
                 _share(row.get("trainable_share")),
@@ -244,6 +245,11 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
             for row in phases
         ],
     }
+
+
+def _counted(epoch: Optional[int]) -> Optional[int]:
+    """An epoch as Keras prints it, from 1."""
+    return None if epoch is None else epoch + 1
 
 
 def _share(share: Optional[float]) -> str:

@@ -51,7 +51,7 @@ def _source(source: Optional[str]) -> Optional[Dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Moment):
-        return str(value)
+        return value.from_zero
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Enum):

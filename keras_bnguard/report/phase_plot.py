@@ -29,7 +29,7 @@ def plot_phases(rows: Sequence[Mapping[str, Any]], path: Optional[str] = None) -
         ) from error
     figure = Figure(figsize=(8.0, 6.0), layout="constrained")
     losses, learning_rates, shares = figure.subplots(3, 1, sharex=True)
-    epochs = [row["epoch"] for row in rows]
+    epochs = [row["epoch"] + 1 for row in rows]
     for name in ("loss", "val_loss"):
         if any(name in row["logs"] for row in rows):
             values = [row["logs"].get(name, float("nan")) for row in rows]
@@ -62,7 +62,7 @@ def _spans(rows: Sequence[Mapping[str, Any]]) -> List[Tuple[str, int, int]]:
     spans: List[Tuple[str, int, int]] = []
     for row in rows:
         if spans and spans[-1][0] == row["phase"]:
-            spans[-1] = (spans[-1][0], spans[-1][1], row["epoch"])
+            spans[-1] = (spans[-1][0], spans[-1][1], row["epoch"] + 1)
         else:
-            spans.append((row["phase"], row["epoch"], row["epoch"]))
+            spans.append((row["phase"], row["epoch"] + 1, row["epoch"] + 1))
     return spans

@@ -22,7 +22,7 @@ def phase_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
         loss, decay = final["logs"].get("loss"), final["layer_decay"]
         shown = "schedule" if final["learning_rate"] is None else f"{final['learning_rate']:.4g}"
         lines.append(
-            f"{name}: epochs {first['epoch']}-{final['epoch']}, learning rate {shown}"
+            f"{name}: epochs {first['epoch'] + 1}-{final['epoch'] + 1}, learning rate {shown}"
             + ("" if decay == 1.0 else f" x {decay:g} per block")
             + f", {100 * final['trainable_share']:.0f} % trains"
             + ("" if loss is None else f", loss {loss:.4g}")

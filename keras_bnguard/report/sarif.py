@@ -82,7 +82,9 @@ def _rule(finding: Finding) -> Dict[str, Any]:
 
 def _result(finding: Finding, index: int, plain: Dict[str, Any]) -> Dict[str, Any]:
     text = finding.message or finding.name
-    if finding.fix:
+    if finding.repaired is not None:
+        text = f"repaired: {finding.repaired}\nbefore the repair: {text}"
+    elif finding.fix:
         text += f"\nfix: {finding.fix}"
     identity = "\n".join((finding.code, str(finding.moment), *finding.layers))
     result: Dict[str, Any] = {

@@ -13,6 +13,7 @@ from keras_bnguard.report.grouping import grouped, one_line, printable, trust
 from keras_bnguard.report.report import Report
 
 STYLES = {"error": "bold red", "warning": "bold yellow", "clear": "bold green", "info": "bold blue"}
+STYLES["repaired"] = STYLES["clear"]
 
 
 def print_report(report: Report, file: Optional[IO[str]] = None) -> None:
@@ -113,15 +114,19 @@ class _Page:
 
     def _show(self, finding: Finding, indent: int, lead: str = "") -> None:
         title = self._text(" " * indent + lead)
-        title.append(one_line(finding.code), STYLES.get(finding.severity, "bold"))
+        state = finding.severity if finding.repaired is None else "repaired"
+        color = STYLES.get(state, "bold")
+        title.append(one_line(finding.code), color)
         title.append(f" {one_line(finding.name)}", "bold")
-        title.append(f" [{one_line(finding.severity)}]", STYLES.get(finding.severity, "bold"))
+        title.append(f" [{one_line(state)}]", color)
         self.console.print(title, soft_wrap=True)
         if finding.source:
             self.write(f"at {one_line(finding.source)}", "dim", indent + 2)
-        self.write(finding.message, "", indent + 2)
-        if finding.repaired:
+        if finding.repaired is not None:
             self.write(f"repaired: {finding.repaired}", "green", indent + 2)
+            self.write(f"before the repair: {finding.message}", "dim", indent + 2)
+            return
+        self.write(finding.message, "", indent + 2)
         known = "\n" in finding.fix and finding.fix in self._printed
         self._printed.add(finding.fix)
         if finding.fix:

@@ -36,12 +36,15 @@ def finding_text(finding: Finding, width: int = WIDTH) -> str:
 
 
 def _finding(finding: Finding, fix: str, width: int = WIDTH) -> List[str]:
-    lines = [one_line(f"{finding.code} {finding.name} [{finding.severity}]")]
+    state = finding.severity if finding.repaired is None else "repaired"
+    lines = [one_line(f"{finding.code} {finding.name} [{state}]")]
     if finding.source:
         lines.append(f"  at {one_line(finding.source)}")
-    lines += wrap(printable(finding.message), width=width)
-    if finding.repaired:
+    if finding.repaired is not None:
         lines += wrap(f"repaired: {printable(finding.repaired)}", width=width)
+        # What was found is history, and what is printed to type would repair it once more.
+        return lines + wrap(f"before the repair: {printable(finding.message)}", width=width)
+    lines += wrap(printable(finding.message), width=width)
     for i, line in enumerate(printable(fix).split("\n") if fix else ()):
         words = f"fix: {line}" if i == 0 else line
         # Code stays in one piece, so that it can be copied.
@@ -65,7 +68,7 @@ def verdict(report: Report) -> str:
     else:
         text = "no training was watched"
     if repaired:
-        text += f", {repaired} repaired"
+        text = f"{repaired} repaired, none left" if not open_ else f"{text}, {repaired} repaired"
     skipped = sum(map(len, not_checked(report).values()))
     return f"{text}; {_count(skipped, 'rule')} not checked" if skipped else text
 

@@ -68,10 +68,13 @@ class Repair:
     Attributes:
         action: what is done to the model.
         done: what a report prints when it is done. Defaults to "": the action describes it.
+        updates: whether the BN of the finding are updated after it, so that a repair after which
+            none of them changes is not claimed. Defaults to False.
     """
 
     action: RepairAction
     done: str = ""
+    updates: bool = False
 
 
 class ExpensiveFact(Enum):

@@ -58,6 +58,7 @@ class TrainingFlagLeaksToLaterLayers(Rule):
     repair = Repair(
         RepairAction.FORCE_INFERENCE,
         "the argument is kept from layers called later for this fit",
+        updates=True,
     )
 
     def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import FrozenSet, List, Optional, Sequence
 
+from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.values.keras_backup import Backup
-from keras_bnguard.errors import BNGuardWarning
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.phase import Phase
 from keras_bnguard.phases.plan import Plan
@@ -71,7 +70,7 @@ class Resumption:
         """
         self._adapted = None if self.point.saved is None else adapt(self.point.saved, plan)
         for change in () if self._adapted is None else self._adapted.changes:
-            warnings.warn(change.describe(), BNGuardWarning, stacklevel=2)
+            warn_user(change.describe())
 
     def enter(self, state: ScheduleState, *, inside: bool) -> None:
         """Be in the state the run had before the first epoch.
@@ -117,12 +116,10 @@ class Resumption:
                 self.enter(state, inside=True)
         elif self._adapted is not None and not point.midway:
             if self._count() > self._iterations:
-                warnings.warn(
+                warn_user(
                     f"the backup holds weights that are newer than epoch {epoch}, at which it "
                     "begins, as after a kill between its two files. That epoch is trained again, "
-                    "on top of itself.",
-                    BNGuardWarning,
-                    stacklevel=2,
+                    "on top of itself."
                 )
             else:
                 state.restore(self._adapted)
@@ -140,12 +137,10 @@ class Resumption:
             missing = f" {self._file.folder} has {self._describe_states()}."
         point = ResumePoint.find(self._phases, backup, saved, missing)
         if missing and saved is None:
-            warnings.warn(
+            warn_user(
                 f"the state after epoch {backup.epoch - 1} is missing:{missing} The phase was "
                 "found by counting epochs; optimizer state, warm-up and random states of that "
-                "moment are not known.",
-                BNGuardWarning,
-                stacklevel=2,
+                "moment are not known."
             )
         return point
 
@@ -176,12 +171,10 @@ class Resumption:
         removed = self._file.remove_from(epoch)
         # One alone is that of a run that was killed before Keras wrote its backup.
         if removed and removed != (epoch,):
-            warnings.warn(
+            warn_user(
                 f"training begins again at epoch {epoch}: the states after epochs "
                 f"{', '.join(map(str, removed))} in {self._file.folder} are those of an earlier "
-                "run, and are removed.",
-                BNGuardWarning,
-                stacklevel=2,
+                "run, and are removed."
             )
 
     def _count(self) -> int:

@@ -122,7 +122,7 @@ def test_records_survive_pickle_and_copies():
 @pytest.mark.parametrize(
     ("moment", "text", "phrase"),
     [
-        (Moment(MomentKind.EPOCH_END, 3), "end of epoch 3", "at end of epoch 3"),
+        (Moment(MomentKind.EPOCH_END, 3), "end of epoch 4", "at end of epoch 4"),
         (Moment(MomentKind.STEP, 8), "step 8", "at step 8"),
         (Moment(MomentKind.STEP_START), "before a step", "before a step"),
         (Moment(MomentKind.INSIDE_FIT), "inside fit", "inside fit"),
@@ -130,6 +130,7 @@ def test_records_survive_pickle_and_copies():
 )
 def test_a_moment_is_described_alone_and_in_a_sentence(moment, text, phrase):
     assert str(moment) == text
+    assert moment.from_zero == text.replace("epoch 4", "epoch 3")
     assert moment.phrase == phrase
 
 

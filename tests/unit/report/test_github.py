@@ -47,7 +47,9 @@ def test_the_level_follows_the_severity_until_it_is_repaired(finding, level):
 
 
 def test_a_repaired_finding_shows_what_was_done():
-    assert read(annotation(MENDED))[2] == "Ran in training mode.\nrepaired: forced\nfix: force it"
+    assert (
+        read(annotation(MENDED))[2] == "repaired: forced\nbefore the repair: Ran in training mode."
+    )
 
 
 def test_per_cent_and_line_ends_are_escaped_in_the_message():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from keras_bnguard.errors import MissingExtraError
-from keras_bnguard.records import DriftSnapshot, Outcome, OutcomeStatus
+from keras_bnguard.records import DriftSnapshot, Finding, Outcome, OutcomeStatus
 from keras_bnguard.report import html
 from tests.builders.reports import (
     DRIFTED,
@@ -47,7 +47,7 @@ def page(report, phases=()):
         ((NEWS,), "nothing found", "clear"),
         ((DRIFTED,), "check the findings before you trust this run: 1 warning", "warning"),
         ((DRIFTED, UPDATED), "do not trust this run: 1 error, 1 warning", "error"),
-        ((MENDED,), "nothing found, 1 repaired", "clear"),
+        ((MENDED,), "1 repaired, none left", "clear"),
     ],
 )
 def test_the_verdict_stands_first_in_words_and_colour(findings, words, state):
@@ -109,7 +109,7 @@ def test_a_finding_has_its_numbers_its_layers_and_its_fix():
     assert "goes on with the flags of the first step." in shown.text
     assert 'model.compile(optimizer="adam", loss="mse")' in shown.inside("pre")
     assert "at train.py:41" in shown.text
-    assert "Found at end of epoch 1" in shown.text
+    assert "Found at end of epoch 2" in shown.text
     for path in IGNORED.layers:
         assert path in shown.inside("ul")
     assert "4 more layers" in shown.inside("summary")
@@ -130,7 +130,10 @@ def test_what_follows_from_a_finding_stands_under_it():
 @needs_extra
 def test_a_repaired_finding_is_marked():
     shown = page(plain(MENDED))
-    assert "repaired error" in shown.inside("h3")
+    assert "repaired" in shown.inside("h3")
+    assert "error" not in shown.inside("h3")
+    assert "Before the repair:" in shown.text
+    assert "Fix" not in shown.text.split("Every BatchNorm")[0].split("Findings")[1]
     assert "Repaired: forced" in shown.text
     assert ("article", {"class": "finding clear"}) in shown.tags
 
@@ -164,8 +167,8 @@ def test_drift_of_200_layers_has_a_row_each_and_as_many_checks_as_fit():
     assert "24 of 60 checks are shown." in shown.text
     cells = re.findall(r'<td class="h[0-4]">', text)
     assert len(cells) == 3 * 200 * 24
-    assert "end of epoch 0" in shown.inside("thead")
-    assert "end of epoch 59" in shown.inside("thead")
+    assert "end of epoch 1" in shown.inside("thead")
+    assert "end of epoch 60" in shown.inside("thead")
     assert "backbone/block200_bn" in shown.inside("tbody")
     assert len(text) < 2_000_000
 
@@ -265,3 +268,15 @@ def test_headings_skip_no_level():
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
+
+
+@needs_extra
+def test_each_alternative_has_a_copy_button_of_its_own_and_prose_stands_outside():
+    fix = "do this:\n    a = 1\n    if a:\n        b = 2\nor that:\n    c = 3\nor nothing"
+    shown = html.render(plain(Finding("BNG201", "n", "error", (), "m", fix)))
+    codes = re.findall(
+        r'<button[^>]*class="copy"[^>]*>Copy</button>\s*<pre[^>]*>(.*?)</pre>', shown, re.S
+    )
+    assert codes == ["a = 1\nif a:\n    b = 2", "c = 3"]
+    for prose in ("do this:", "or that:", "or nothing"):
+        assert f'<p class="text">{prose}</p>' in shown

@@ -55,7 +55,7 @@ def report(*findings, **settings):
         ((INFO,), "nothing found"),
         ((WARNING,), "check the findings before you trust this run: 1 warning"),
         ((ERROR, WARNING), "do not trust this run: 1 error, 1 warning"),
-        ((MENDED,), "nothing found, 1 repaired"),
+        ((MENDED,), "1 repaired, none left"),
         ((ERROR, MENDED), "do not trust this run: 1 error, 1 repaired"),
     ],
 )
@@ -79,7 +79,9 @@ def test_a_finding_has_code_severity_source_message_and_fix():
 
 
 def test_a_repaired_finding_shows_what_was_done():
-    assert "\n  repaired: forced\n" in finding_text(MENDED)
+    lines = finding_text(MENDED).splitlines()
+    assert lines[0] == "BNG201 ignored [repaired]"
+    assert lines[1:] == ["  repaired: forced", "  before the repair: Ignored."]
 
 
 def test_a_whole_report_reads_from_verdict_to_notes():
@@ -113,7 +115,7 @@ def test_a_whole_report_reads_from_verdict_to_notes():
         "BNG404 frozen-statistics-updated [error]",
     ]
     assert "repair BNG101: flags put into effect" in lines
-    assert "largest drift at end of epoch 1: 0.29 (Bhattacharyya distance)" in lines
+    assert "largest drift at end of epoch 2: 0.29 (Bhattacharyya distance)" in lines
     assert "not checked BNG601: needs the optimizer" in lines
     assert not any("BNG103" in line for line in lines)
     assert lines[-1] == "an internal error"
