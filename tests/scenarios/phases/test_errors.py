@@ -135,7 +135,7 @@ def test_a_monitor_that_is_in_no_logs_lists_what_is():
 
 
 def test_a_phase_behind_the_end_of_fit_is_warned_of():
-    with pytest.warns(bng.BNGuardWarning, match="before phase 'all' begins at epoch 5"):
+    with pytest.warns(bng.BNGuardWarning, match="before phase 'all' begins at epoch 6"):
         r.fit(r.compiled(r.transfer()), 1, [r.scheduler(r.head_then_all(5, 1))])
 
 

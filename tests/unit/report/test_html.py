@@ -209,8 +209,8 @@ def test_phases_are_shown_epoch_by_epoch():
     shown = page(plain(), PHASES)
     table = shown.inside("table")
     assert "epochphaselearning ratetrainablelossval_lossaccuracy" in table
-    assert "0head only0.0011.25 %1.25nan-" in table
-    assert "1all of it-100 %0.5-0.75" in table
+    assert "1head only0.0011.25 %1.25nan-" in table
+    assert "2all of it-100 %0.5-0.75" in table
     assert "Phases" not in page(plain()).text
 
 
