@@ -87,9 +87,9 @@ def _of_keras(keras: Any, value: Any, name: Name) -> Optional[str]:
 def _construction(keras: Any, called: str, value: Any, name: Name) -> Optional[str]:
     known = inspect.signature(type(value).__init__).parameters
     texts, config = [], value.get_config()
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    asked = {key for key, each in known.items() if each.kind not in kinds} - {"self", "dtype"}
-    if not asked <= set(config):
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    known_names = {key for key, each in known.items() if each.kind not in free} - {"self", "dtype"}
+    if not known_names <= set(config):
         return None  # Keras does not keep it: the delta of Keras 3's Huber.
     for key, setting in config.items():
         default = known[key].default if key in known else setting
