@@ -48,3 +48,17 @@ PACKAGES: Tuple[str, ...] = tuple(dict.fromkeys(known.package for known in KNOWN
 
 FRAMEWORKS: FrozenSet[str] = frozenset(PACKAGES) | {known.backend for known in KNOWN_STACKS}
 """Import names of every Keras and of what it computes with."""
+
+
+def import_statement(name: str) -> str:
+    """The statement that imports the Keras of a stack as `keras`.
+
+    Args:
+        name: the name of a stack; any other name is taken for Keras 3.
+    """
+    known = next((each for each in KNOWN_STACKS if each.name == name), KNOWN_STACKS[-1])
+    if known.generation > 2:
+        return f"import {known.package}"
+    if known.package == known.distribution:
+        return f"import {known.package} as keras"
+    return f"from {known.backend} import {known.package}"

@@ -11,12 +11,10 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.call_stack import user_frame
+from keras_bnguard.backends.known_stacks import import_statement
 from keras_bnguard.backends.parts.compile_call import compile_arguments
 from keras_bnguard.backends.patches.fit_scope import fit_data
 from keras_bnguard.records import UserCode
-
-IMPORTS = {"k2": "from tensorflow import keras", "tfk": "import tf_keras as keras"}
-"""How a stack's Keras is imported as `keras`; the others have `import keras`."""
 
 
 def read_user_code(backend: Backend, model: Any) -> UserCode:
@@ -29,7 +27,7 @@ def read_user_code(backend: Backend, model: Any) -> UserCode:
     try:
         return _read(backend, model)
     except Exception:  # objects of the user's that cannot be compared or read
-        return UserCode(keras_import=IMPORTS.get(backend.name, "import keras"))
+        return UserCode(keras_import=import_statement(backend.name))
 
 
 def _read(backend: Backend, model: Any) -> UserCode:
@@ -46,7 +44,7 @@ def _read(backend: Backend, model: Any) -> UserCode:
         x=x or "x",
         y=y or "y",
         line=None if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}",
-        keras_import=IMPORTS.get(backend.name, "import keras"),
+        keras_import=import_statement(backend.name),
         compile_arguments=compile_arguments(backend.keras, model, name),
     )
 

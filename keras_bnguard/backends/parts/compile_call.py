@@ -6,6 +6,8 @@ import inspect
 from enum import Enum
 from typing import Any, Callable, Optional
 
+from keras_bnguard.backends.known_stacks import FRAMEWORKS
+
 Name = Callable[[Any], Optional[str]]
 """Returns an expression for a value in the user's code, None where there is none."""
 
@@ -40,7 +42,7 @@ def compile_arguments(keras: Any, model: Any, name: Name) -> Optional[str]:
 def _is_own(keras: Any, model: Any) -> bool:
     """Whether `compile` is not Keras's."""
     module = str(getattr(type(model).compile, "__module__", ""))
-    return module.split(".", 1)[0] not in ("keras", "tf_keras", "tensorflow")
+    return module.split(".", 1)[0] not in FRAMEWORKS
 
 
 def _is_default(key: str, value: Any) -> bool:
