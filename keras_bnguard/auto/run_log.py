@@ -51,6 +51,7 @@ class RunLog:
         self._earlier: Optional[MergedRuns] = None
         self._emitted: Dict[int, Tuple[Any, Set[Any]]] = {}
         self._numbers: Dict[int, Tuple[Any, int]] = {}
+        self._newest: weakref.WeakKeyDictionary[Any, Report] = weakref.WeakKeyDictionary()
 
     def clear(self) -> None:
         """Forget the reports and what was emitted."""
@@ -96,15 +97,34 @@ class RunLog:
             from keras_bnguard.report.several import MergedRuns
 
             number = self._number(model)
+            if number > 1 and kind == "fit":
+                self._judge_again(model)
             note = f"{kind} {number} of this model" if number > 1 else kind
             found = tuple(seen_at(finding, line) for finding in report.findings)
             notes = (note, *(f"not watched: {line}" for line in self.missing), *report.notes)
             self.reports.append(replace(report, findings=found, notes=notes))
+            self._newest[model] = self.reports[-1]
             self.collected(self.reports[-1])
             if len(self.reports) > KEEP_RUNS:
                 if self._earlier is None:
                     self._earlier = MergedRuns()
                 self._earlier.add(self.reports.pop(0))
+
+    def _judge_again(self, model: Any) -> None:
+        """A later `fit` of a model decides for the earlier ones where a rule counts all fits."""
+        from dataclasses import replace
+
+        from keras_bnguard.rules import ALL_RULES
+
+        codes = {rule.code for rule in ALL_RULES if rule.over_all_fits}
+        last = self._newest.get(model)
+        for i, earlier in enumerate(self.reports):
+            if earlier is last:
+                self.reports[i] = replace(
+                    earlier,
+                    findings=tuple(f for f in earlier.findings if f.code not in codes),
+                    outcomes=tuple(o for o in earlier.outcomes if o.code not in codes),
+                )
 
     def all_runs(self, reports: Iterable[Report]) -> MergedRuns:
         """The runs whose reports are no longer kept, and these.

@@ -137,7 +137,14 @@ class MonitoredRun:
             self._evaluator.note(ended=True, averaging=averaging)
             last = self._drift.last_steps()
             if last is not None and self._evaluator.progress.steps > 0:
-                biases = self.trackers.statistics.ema_biases(*last, self.trackers.calls)
+                optimizer = self._evaluator.facts.optimizer.facts
+                passes = 1 if optimizer is None else optimizer.accumulation
+                biases = self.trackers.statistics.ema_biases(
+                    passes * last[0],
+                    passes * last[1],
+                    self.trackers.step.updates(self.trackers.snapshot.inventory),
+                    self.trackers.provenance.decay,
+                )
                 self._evaluator.note(ema_biases=biases)
         self._evaluator.evaluate(trigger, moment, data)
 

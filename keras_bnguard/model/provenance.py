@@ -8,7 +8,7 @@ what changed in between without a training step that was observed is judged by w
 from __future__ import annotations
 
 import weakref
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class StatisticsHistory:
         self._bits = 0
         self._seen: Dict[int, Provenance] = {}
         self._trainers: List[weakref.ref[Any]] = []
+        self._start: Optional[NormState] = None
+        self._left = 1.0
         self._steps: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._frozen_in: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -58,6 +60,7 @@ class StatisticsHistory:
             self._steps.clear()
             self._frozen_in.clear()
             self._keep(bits, Provenance.DEFAULT)
+            self._start = None
         elif bits in self._seen:
             self._keep(bits, self._seen[bits])
         elif self.last is None:
@@ -68,6 +71,18 @@ class StatisticsHistory:
             self._keep(bits, Provenance.UNKNOWN)
         else:
             self._keep(bits, self.last)
+        if self._start is None or self.last is Provenance.UNKNOWN:
+            self._start, self._left = state, 1.0
+
+    def decay(self, left: float) -> Tuple[Optional[NormState], float]:
+        """A run has ended whose updates leave this share of the statistics it began with.
+
+        Returns:
+            The statistics of the first run that was observed without a gap, and the share that is
+            left of them after this one.
+        """
+        self._left *= left
+        return self._start, self._left
 
     def freeze(self, model: Any) -> None:
         """A run of a model begins in which the BN must not update its statistics."""
@@ -85,6 +100,8 @@ class StatisticsHistory:
         if not self._trainers or self._trainers[-1]() is not model:
             self._trainers.append(weakref.ref(model))
         self._steps[model] = max(steps, self._steps.get(model, 0))
+        if self.last is None and state.mean is not None:  # Its first step has built it.
+            self._start = NormState(np.zeros_like(state.mean), np.ones_like(state.mean))
         default = self.last in (None, Provenance.DEFAULT)
         self._keep(bits_of(state), Provenance.TRAINED_HERE if default else self.last)
 

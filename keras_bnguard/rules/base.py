@@ -115,6 +115,8 @@ class Rule:
         repair: what `fix=True` does about it. Defaults to None: nothing.
         consequence_of: codes of rules whose findings explain this one, the nearest cause first.
         wants: facts that are only collected where this rule is selected. Defaults to none.
+        over_all_fits: a later `fit` of the same model decides for the earlier ones too. Defaults to
+            False.
         needs_calls: it cannot be judged unless the guard can see how each BN is called.
     """
 
@@ -126,6 +128,7 @@ class Rule:
     repair: ClassVar[Optional[Repair]] = None
     consequence_of: ClassVar[Tuple[str, ...]] = ()
     wants: ClassVar[FrozenSet[ExpensiveFact]] = frozenset()
+    over_all_fits: ClassVar[bool] = False
     needs_calls: ClassVar[bool] = False
 
     def check(self, *args: Any, **facts: Any) -> Iterable[Violation]:

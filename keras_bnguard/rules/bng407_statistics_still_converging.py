@@ -42,7 +42,7 @@ class StatisticsStillConverging(Rule):
         Silent where `bng.Recalibrate` is a callback of the same `fit`.
         Not certain: what is still to go is extrapolated. Silent for BN that BNG301 names, for
         frozen BN, in custom training loops, in runs of fewer than 10 steps, and after a single
-        epoch that is long enough.
+        epoch that is long enough. Under `bnguard run` the last `fit` of a model decides.
 
     Source:
         keras issues 3949 and 6977; see BNG301.
@@ -53,6 +53,7 @@ class StatisticsStillConverging(Rule):
     severity = Severity.WARNING
     certain = False
     evaluated_at = AT_THE_END
+    over_all_fits = True
     consequence_of = ("BNG301", "BNG406")
 
     def check(
@@ -83,7 +84,7 @@ class StatisticsStillConverging(Rule):
                 f"{max(ema_bias.shift for _, ema_bias in late):.2g} standard deviations (limit "
                 f"{MAX_SHIFT:g}) and {max(ema_bias.log_variance for _, ema_bias in late):.2g} in "
                 f"log variance (limit {MAX_LOG_VARIANCE:g}) to go; {inventory.stack} uses them in "
-                "predict."
+                "predict. Longer training cures it too."
             ),
             fix=(
                 f"recompute the statistics with the final weights, {after_line(inventory)} (or by "

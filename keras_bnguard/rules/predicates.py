@@ -46,6 +46,15 @@ def called_with_false(norm: NormLayer) -> bool:
     return bool(norm.calls) and all(call.training is False for call in norm.calls)
 
 
+def uses_batch_at_inference(norm: NormLayer, inventory: Inventory) -> bool:
+    """Whether a BN never uses its moving statistics: `training=True` in a graph that obeys it."""
+    return (
+        inventory.stack.behaviour.graph_true_at_inference
+        and bool(norm.calls)
+        and all(call.training is True for call in norm.calls)
+    )
+
+
 def calls_are_known(norm: NormLayer, inventory: Inventory, run: Optional[RunFacts]) -> bool:
     """Whether it is known how training calls a BN, so that a rule may speak of its mode.
 

@@ -43,6 +43,8 @@ class CallTracer:
 
     Attributes:
         sites: what was seen. outermost: calls that no other call was around.
+        updates: path of a BN -> its calls in training mode, by the graph that was traced. Where a
+            step is traced twice, each graph has all of them; None outside a graph of TensorFlow.
         barrier: notes internal errors inside the user's step; after one, nothing more is traced.
     """
 
@@ -59,6 +61,8 @@ class CallTracer:
         self._local = threading.local()
         self._functional: Dict[int, bool] = {}
         self.sites: Dict[str, List[CallSite]] = {}
+        self.updates: Dict[str, Dict[Optional[int], int]] = {}
+        self._graphs: Dict[int, Any] = {}  # Kept while open, so that no id is used again.
         self.outermost = 0
         self.barrier = FaultBarrier(warns=False)  # Whoever opened the tracer reports its error.
 
@@ -70,6 +74,7 @@ class CallTracer:
     def __exit__(self, *exception: Any) -> None:
         unwrap_all([(owner, "call") for owner in (self._model, *self._layers)], who=self)
         _WatchedCalls.leave(self._backend.keras.layers.Layer, self)
+        self._graphs.clear()
 
     @fail_safe()
     def _install(self) -> None:
@@ -174,6 +179,7 @@ class CallTracer:
         stack = self._stack()
         explicit = next((f.explicit for f in reversed(stack) if f.explicit is not None), None)
         leaked_from, switched_by = self._by_leak(stack, explicit, _plain(arrived))
+        trace = self._trace_of(inputs)
         for handle in self._by_layer[id(layer)]:
             site = CallSite(
                 explicit=_plain(explicit),
@@ -188,6 +194,16 @@ class CallTracer:
             found = self.sites.setdefault(handle.path, [])
             if site not in found:
                 found.append(site)
+            if site.arrived is True or site.arrived == "tensor":
+                counts = self.updates.setdefault(handle.path, {})
+                counts[trace] = counts.get(trace, 0) + 1
+
+    def _trace_of(self, inputs: Any) -> Optional[int]:
+        graph = getattr(inputs, "graph", None)
+        if graph is None:
+            return None
+        self._graphs[id(graph)] = graph
+        return id(graph)
 
     def _by_leak(
         self, stack: List[_Frame], explicit: Any, arrived: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Mapping, Optional, Tuple
 
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.provenance import history_of, provenances
@@ -49,6 +49,11 @@ class ProvenanceTracker:
         known = provenances(self._handles, snapshot.model)
         self._known = {**known, **self._known}
         snapshot.set_provenance(self._known)
+
+    def decay(self, path: str, left: float) -> Tuple[Optional[NormState], float]:
+        """Updates of this run leave a share of the statistics of its start: see `decay` there."""
+        history = history_of(self._handles[path])
+        return (None, left) if history is None else history.decay(left)
 
     def train(self, model: Any, updated: Mapping[str, NormState], steps: int) -> None:
         """Training steps updated the statistics of these BN."""

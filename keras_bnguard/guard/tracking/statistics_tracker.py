@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from keras_bnguard.statistics.ema import ema_bias
 from keras_bnguard.statistics.layout import Vectors, bits
 
 Calls = Mapping[str, Sequence[CallSite]]
+Decay = Callable[[str, float], Tuple[Optional[NormState], float]]
 
 
 class StatisticsTracker:
@@ -203,29 +204,38 @@ class StatisticsTracker:
             )
         return tuple(records)
 
-    def ema_biases(self, steps: int, since_last: int, calls: Calls) -> Tuple[EmaBias, ...]:
+    def ema_biases(
+        self, steps: int, since_last: int, updates: Mapping[str, int], decay: Decay
+    ) -> Tuple[EmaBias, ...]:
         """How far each BN with a momentum is behind its batches.
 
         Args:
             steps: training steps since the start.
             since_last: training steps since the update before this one.
-            calls: path -> calls of the BN in a step; one that runs twice is updated twice.
+            updates: path -> updates of the BN in a step; 1 for those that are not in it.
+            decay: takes a path and the share of its start that this run left; returns the
+                statistics before all runs, and the share that is left of these.
         """
         found = []
+        changed = self._norms.layout.any(self._now.differs(self._start))
         for i, handle in enumerate(self._norms.handles):
             momentum = handle.settings["momentum"]
             if momentum is None or not 0.0 < momentum < 1.0:
                 continue
-            runs = max(1, len(calls.get(handle.path, ())))
+            runs = max(1, updates.get(handle.path, 1))
             here = self._norms.layout.slice_of(i)
+            first = (self._start.mean[here], self._start.variance[here])
+            left = momentum ** (steps * runs)
+            if changed[i]:
+                before, left = decay(handle.path, left)
+                if before is not None and before.mean is not None and before.variance is not None:
+                    first = (before.mean, before.variance)
             found.append(
                 ema_bias(
                     handle.path,
-                    (momentum ** (steps * runs), momentum ** (max(since_last, 1) * runs)),
-                    *(
-                        (part.mean[here], part.variance[here])
-                        for part in (self._start, self._last, self._now)
-                    ),
+                    (left, momentum ** (max(since_last, 1) * runs)),
+                    first,
+                    *((part.mean[here], part.variance[here]) for part in (self._last, self._now)),
                     epsilon=float(handle.settings["epsilon"] or 0.0),
                     steps=since_last,
                 )

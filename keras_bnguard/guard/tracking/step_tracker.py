@@ -7,7 +7,7 @@ from typing import Callable, Dict, Tuple
 from keras_bnguard.backends.patches.call_tracer import CallTracer
 from keras_bnguard.backends.patches.first_step import FirstStep
 from keras_bnguard.model.snapshot import ModelSnapshot
-from keras_bnguard.records import CallSite
+from keras_bnguard.records import CallSite, Inventory
 
 
 class StepTracker:
@@ -38,6 +38,15 @@ class StepTracker:
     def calls(self) -> Dict[str, Tuple[CallSite, ...]]:
         """Path of each BN -> its observed calls."""
         return {path: tuple(sites) for path, sites in self.tracer.sites.items()}
+
+    def updates(self, inventory: Inventory) -> Dict[str, int]:
+        """Path of each BN -> its updates in a step, as far as they were observed."""
+        by_trace = self.tracer.updates
+        steps = {False: 1, True: max(1, inventory.steps_per_execution)}
+        return {
+            path: max(n // steps[trace is None] for trace, n in counts.items())
+            for path, counts in by_trace.items()
+        }
 
     @property
     def has_run(self) -> bool:

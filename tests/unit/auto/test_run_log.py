@@ -121,3 +121,15 @@ def test_nothing_found_needs_something_watched(capsys):
     assert capsys.readouterr().err == (
         "keras_bnguard: no training was watched\nnot seen: what was not seen\n"
     )
+
+
+def test_the_last_fit_of_a_model_decides_where_a_rule_counts_all_fits():
+    state = AutoWarnings()
+    slow, drifted = finding("BNG301", "warning"), finding("BNG406", "warning")
+    model, other = Model(), Model()
+    state.log.collect(model, plain(slow, drifted), "fit")
+    assert [f.code for f in state.all_runs().report().findings] == ["BNG301", "BNG406"]
+    state.log.collect(other, plain(), "fit")
+    assert [f.code for f in state.all_runs().report().findings] == ["BNG301", "BNG406"]
+    state.log.collect(model, plain(), "fit")
+    assert [f.code for f in state.all_runs().report().findings] == ["BNG406"]

@@ -165,3 +165,26 @@ def test_one_record_a_layer_and_none_where_only_variables_are_visible():
     hidden = SimpleNamespace(path="x", layer=layer, module=None, kind=NormKind.VARIABLES)
     assert history_of(hidden) is None
     assert provenances({"x": hidden}, model) == {}
+
+
+def test_updates_of_all_runs_without_a_gap_count_together():
+    model = Model()
+    history = StatisticsHistory()
+    begin(history, model, DEFAULT)
+    history.train(model, FIRST, STEPS)
+    assert history.decay(0.5) == (DEFAULT, 0.5)
+    begin(history, model, FIRST)
+    history.train(model, SECOND, STEPS)
+    assert history.decay(0.5) == (DEFAULT, 0.25)
+    begin(history, model, THIRD)  # Something was not observed.
+    assert history.decay(0.5) == (THIRD, 0.5)
+    begin(history, model, DEFAULT)
+    assert history.decay(0.5) == (DEFAULT, 0.5)
+
+
+def test_a_bn_that_its_first_step_built_began_at_the_default():
+    model, history = Model(), StatisticsHistory()
+    history.train(model, FIRST, STEPS)
+    start, left = history.decay(0.5)
+    assert (start.mean.tolist(), start.variance.tolist(), left) == ([0.0, 0.0], [1.0, 1.0], 0.5)
+    assert begin(history, model, FIRST) is Provenance.TRAINED_HERE

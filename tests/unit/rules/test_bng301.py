@@ -6,6 +6,7 @@ import pytest
 from keras_bnguard.records import NormKind, SkipKind
 from keras_bnguard.rules.bng301_momentum_too_slow_for_run import MomentumTooSlowForRun
 from tests.builders.facts import (
+    call,
     changed,
     ema_bias,
     facts,
@@ -14,6 +15,7 @@ from tests.builders.facts import (
     run,
     sampled,
     skipped,
+    stack,
     the_violation,
     violations,
 )
@@ -23,7 +25,13 @@ HYPER = {"epochs": 2, "steps": 10}
 
 
 def over(
-    *ema_biases, statistics_changes=None, fit_settings=HYPER, norms=None, data=None, **settings
+    *ema_biases,
+    statistics_changes=None,
+    fit_settings=HYPER,
+    norms=None,
+    data=None,
+    on=None,
+    **settings,
 ):
     """Training is over; every BN with an EMA bias changed."""
     norms = norms or [norm(item.path) for item in ema_biases]
@@ -31,7 +39,7 @@ def over(
     known = run(
         *statistics_changes, **{"steps": 20, "ended": True, "ema_biases": ema_biases, **settings}
     )
-    return facts(*norms, run=known, fit_settings=fit_settings, data=data)
+    return facts(*norms, on=on, run=known, fit_settings=fit_settings, data=data)
 
 
 def late(path="bn", **settings):
@@ -133,3 +141,10 @@ def test_without_data_it_is_skipped_before_training_is_over():
     unknown = facts(norm("bn"), fit_settings={"epochs": 2, "steps": None})
     assert skipped(RULE, unknown) is SkipKind.TOO_EARLY
     assert skipped(RULE, over(ema_bias("bn"))) is None
+
+
+def test_bn_that_use_the_batch_at_inference_too_are_silent():
+    forced = norm("bn", calls=(call(True),))
+    assert not violations(RULE, over(late(), norms=[forced], on=stack("k2")))
+    assert violations(RULE, over(late(), norms=[forced], on=stack("k3-tf")))
+    assert violations(RULE, over(late(), norms=[norm("bn", calls=(call(None),))], on=stack("k2")))
