@@ -68,8 +68,8 @@ class MomentumTooSlowForRun(Rule):
     Known limits:
         Silent where `bng.Recalibrate` is a callback of the same `fit`.
         The updates of every `fit` of the model that was observed count together. Under
-        `bnguard run` the last `fit` decides for all of them; otherwise a run that is only the
-        first of many is reported too early. Silent where the start values fit the data, in runs
+        `bnguard run` the last `fit` decides for all of them.
+        Not certain: elsewhere a run that is only the first of many is reported too early. Silent where the start values fit the data, in runs
         of fewer than 10 steps, which are trials of the code, in custom training loops, for
         momentum 1.0, and for BN that a graph calls with `training=True` where Keras obeys it
         in `predict`.
