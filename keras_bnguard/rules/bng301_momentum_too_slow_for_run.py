@@ -69,10 +69,10 @@ class MomentumTooSlowForRun(Rule):
         Silent where `bng.Recalibrate` is a callback of the same `fit`.
         The updates of every `fit` of the model that was observed count together. Under
         `bnguard run` the last `fit` decides for all of them.
-        Not certain: elsewhere a run that is only the first of many is reported too early. Silent where the start values fit the data, in runs
-        of fewer than 10 steps, which are trials of the code, in custom training loops, for
-        momentum 1.0, and for BN that a graph calls with `training=True` where Keras obeys it
-        in `predict`.
+        Not certain: elsewhere a run that is only the first of many is reported too early. Silent
+        where the start values fit the data, in runs of fewer than 10 steps, which are trials of
+        the code, in custom training loops, for momentum 1.0, and for BN that a graph calls with
+        `training=True` where Keras obeys it in `predict`.
 
     Source:
         keras issues 7265, 10666 and 12851. Measured: train 0.97, evaluate 0.54 on the same
