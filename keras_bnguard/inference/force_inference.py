@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.inference.block import ForcedBlock
 from keras_bnguard.inference.proof import Proof, parse_on_failure
-from keras_bnguard.inference.requests import close_request, open_request, renew_request
+from keras_bnguard.inference.requests import (
+    close_request,
+    joined_models,
+    open_request,
+    renew_request,
+)
 from keras_bnguard.inference.steps import forced_in_step, refuse_graph_mode
 from keras_bnguard.model.expected_mode import norms_to_force
 from keras_bnguard.model.forced_inference import ForcedInferenceState
@@ -43,7 +48,8 @@ class force_inference:
 
     Attributes:
         paths: paths of the BN that the training step forces, as the flags are now.
-        verified: what is known of each BN, by path; see `Verification`.
+        verified: what is known of each BN, by path; see `Verification`. What the step of another
+            model showed of the BN that it shares counts, too.
 
     That a BN runs in inference mode is measured at its first call in a step, and its statistics
     are compared bit for bit after each of the first three steps, or at the end of a block. Where
@@ -133,13 +139,27 @@ class force_inference:
                 self._verified.update(block.status)
 
     def _note_verified(self) -> None:
-        """Keep what is known of the BN that are forced now."""
+        """Keep what is known of the BN that are forced now, in all steps that force them."""
         proof, forced = find_kept(self._model, Proof), set(forced_in_step(self._model))
         known = {} if proof is None else proof.status
+        for path in forced:
+            self._verified.setdefault(path, Verification.NOT_CALLED)
         for path, status in known.items():
             if path in forced or status is Verification.FAILED:
                 self._verified[path] = status
         seen = {} if self._block is None else self._block.status
-        for path, status in seen.items():
-            if self._verified.get(path) in (None, Verification.NOT_CALLED):
+        for path, status in [*seen.items(), *self._seen_in_joined_models()]:
+            before = self._verified.get(path)
+            if status is Verification.FAILED or before in (None, Verification.NOT_CALLED):
                 self._verified[path] = status
+
+    def _seen_in_joined_models(self) -> List[Tuple[str, Verification]]:
+        """(path in this model, status) of BN of its that the steps of other models force."""
+        others = [find_kept(model, Proof) for model in joined_models(self)]
+        found: List[Tuple[str, Verification]] = []
+        for handle in take_snapshot(self._model).handles if others else ():
+            for proof in others:
+                status = None if proof is None else proof.status_of(handle)
+                if status is not None and status is not Verification.NOT_CALLED:
+                    found.append((handle.path, status))
+        return found

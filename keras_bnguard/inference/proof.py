@@ -67,6 +67,13 @@ class Proof:
         """What is known of each BN, by path."""
         return dict(self._status)
 
+    def status_of(self, norm: NormHandle) -> Optional[Verification]:
+        """What is known of a BN that may have another path in another model; None: nothing."""
+        for path, handle in self._handles.items():
+            if handle.layer is norm.layer and handle.module is norm.module:
+                return self._status.get(path)
+        return None
+
     def renew(self) -> None:
         """What is forced has changed: the next steps are compared again.
 
@@ -109,9 +116,10 @@ class Proof:
         Raises:
             InferenceNotForcedError: it uses moments of the batch in place of the statistics.
         """
-        inside = {id(layer) for layer in self._backend.graph.all_layers(owner)}
-        handles = [h for h in self._handles.values() if id(h.layer) in inside]
+        handles: List[NormHandle] = []
         try:
+            inside = {id(layer) for layer in self._backend.graph.all_layers(owner)}
+            handles = [h for h in self._handles.values() if id(h.layer) in inside]
             found = _measured_around(self._backend, owner, handles, call, args, kwargs)
         except Exception:  # The layer cannot be run on its own.
             found = None
@@ -150,9 +158,15 @@ class Proof:
         failure, self._failure = self._failure, ""
         return failure
 
-    def step_done(self) -> None:
-        """Another step was compared, and no statistic had changed."""
+    def step_done(self, *, compared: bool = True) -> None:
+        """Another step is over, and no statistic has changed as far as is known.
+
+        Args:
+            compared: they could be compared. Defaults to True.
+        """
         self._steps_left -= 1
+        if not compared:
+            return
         for path, status in self._status.items():
             if status is Verification.NOT_MEASURED:
                 self._status[path] = Verification.UNCHANGED

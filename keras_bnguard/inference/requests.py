@@ -92,6 +92,13 @@ def close_request(key: Any) -> None:
         _HOOKS.pop().remove()
 
 
+def joined_models(key: Any) -> List[Any]:
+    """Return the living models besides its own whose steps force BN of an open request."""
+    opened = _OPEN.get(key)
+    found = [ref() for ref in opened.joined] if opened is not None else []
+    return [model for model in found if model is not None]
+
+
 def _forced_layers(model: Any) -> List[Any]:
     snapshot = take_snapshot(model)
     paths = set(ForcedInferenceState.of(model).step_paths(snapshot, strict=False))

@@ -79,6 +79,7 @@ class StepComparison:
         self._model, self._proof, self._norms = model, proof, norms
         self._backend = backend_for(model)
         self._old: Dict[int, np.ndarray] = {}
+        self._compares = False
         self._barrier = FaultBarrier(goes_on=True, warns=False)
 
     def before(self, args: Any) -> None:
@@ -87,6 +88,7 @@ class StepComparison:
             variables = [v for _, v in self._pairs()]
             values = self._read(variables, args[:1])
             self._old = {id(v): value for v, value in zip(variables, values)}
+            self._compares = True
 
     def after(self, result: Any) -> None:
         """Compare; where a statistic has changed, restore all of them.
@@ -94,11 +96,11 @@ class StepComparison:
         Raises:
             InferenceNotForcedError: a statistic has changed.
         """
-        changed: List[Tuple[NormHandle, Any, np.ndarray]] = []
+        changed: Optional[List[Tuple[NormHandle, Any, np.ndarray]]] = None
         with self._barrier:
-            changed = self._changed(result)
+            changed = self._changed(result) if self._compares else None
         if not changed:
-            self._proof.step_done()
+            self._proof.step_done(compared=changed is not None)
             return
         handles = {handle.path: handle for handle, _, _ in changed}
         try:

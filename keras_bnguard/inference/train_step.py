@@ -22,7 +22,8 @@ class GuardedTrainStep(ForcesInStep):
     stay bit-identical, and they normalise with them. Their gamma and beta still train if they
     are trainable. A `training=` written at one call does not reach layers called later.
 
-    The set is read when the step is traced; a compiled step costs nothing extra.
+    The set is read when the step is traced; a compiled step costs nothing extra. On Keras 2 the
+    flags in a step are those of the last `compile`, so compile again after a change.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

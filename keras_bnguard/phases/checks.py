@@ -184,19 +184,55 @@ def check_learning_rates(
         )
 
 
-def warn_of_unreached_phases(plan: Sequence[PlannedPhase], epochs: Optional[int]) -> None:
-    """Warn where plain epoch counts put a phase behind the end of `fit`."""
+def warn_of_unreached_phases(plan: Sequence[PlannedPhase], epochs: Optional[int]) -> bool:
+    """Warn where plain epoch counts put a phase behind the end of `fit`; return whether so."""
     done = 0
-    for planned, following in zip(plan, plan[1:]):
+    for i, planned in enumerate(plan[:-1]):
         if planned.phase.condition is not None or epochs is None:
-            return
+            return False
         done += planned.phase.epochs or 0
         if done >= epochs:
+            names = [each.phase.name for each in plan[i + 1 :]]
+            last = sum(each.phase.epochs or 0 for each in plan[i + 1 : -1])
             warn_user(
-                f"fit ends after {epochs} epochs, before phase {following.phase.name!r} begins "
-                f"at epoch {done + 1}. Pass epochs={done + 1} or more to fit."
+                f"fit ends after {epochs} epochs, before phase {names[0]!r} begins at epoch "
+                f"{done + 1}. Pass epochs={done + last + 1} or more to fit, so that "
+                f"{_named(names)} {'begins' if len(names) == 1 else 'begin'}."
             )
-            return
+            return True
+    return False
+
+
+def warn_of_repeated_phases(plan: Sequence[PlannedPhase]) -> None:
+    """Warn of each phase that trains just what the phase before did, in the same way."""
+    for before, planned in zip(plan, plan[1:]):
+        if planned.repeats(before):
+            warn_user(
+                f"phase {planned.phase.name!r} trains just what phase {before.phase.name!r} does: "
+                "the same layers and BN, at the same learning rate. Change its train or its "
+                "learning_rate, or take it out."
+            )
+
+
+def warn_of_phases_that_never_began(plan: Sequence[PlannedPhase], under_way: int) -> None:
+    """Warn when training ends before the last phase has begun.
+
+    Args:
+        plan: of the schedule.
+        under_way: index of the phase in which training ends.
+    """
+    names = [planned.phase.name for planned in plan[under_way + 1 :]]
+    if names:
+        phase = plan[under_way].phase
+        warn_user(
+            f"training ended in phase {phase.name!r} ({phase.describe_end()}), so {_named(names)} "
+            "never began. Pass more epochs to fit, or take out what stopped it."
+        )
+
+
+def _named(names: Sequence[str]) -> str:
+    listed = ", ".join(map(repr, names))
+    return f"phase {listed}" if len(names) == 1 else f"phases {listed}"
 
 
 def warn_of_missing_metrics(phases: Sequence[Phase], logs: Collection[str]) -> None:

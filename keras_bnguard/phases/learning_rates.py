@@ -19,10 +19,12 @@ class LearningRateChange(ABC):
     """What a phase does to the learning rate.
 
     Attributes:
+        changes: it does anything at all.
         sets_number: it assigns a number, which replaces a `LearningRateSchedule`.
         needs_previous: it starts from the learning rate of the phase before.
     """
 
+    changes: ClassVar[bool] = True
     sets_number: ClassVar[bool] = False
     needs_previous: ClassVar[bool] = False
 
@@ -67,6 +69,8 @@ class LearningRateChange(ABC):
 
 class KeptLearningRate(LearningRateChange):
     """The learning rate stays as it is; a schedule goes on."""
+
+    changes: ClassVar[bool] = False
 
     def uses_schedule(self, before: bool) -> bool:
         return before

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Collection, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.model.forced_inference import forces_in_step
 from keras_bnguard.model.snapshot import ModelSnapshot
-from keras_bnguard.phases.fields import BatchNormMode
+from keras_bnguard.phases.fields import BatchNormMode, OptimizerState
 from keras_bnguard.phases.learning_rates import Cell, learning_rate_factors
+from keras_bnguard.phases.norm_modes import InferenceReason, norm_modes
 from keras_bnguard.phases.phase import Phase
 from keras_bnguard.phases.train_selectors import choose_layers, layers_with_weights
 from keras_bnguard.records import NormKind
@@ -26,7 +26,7 @@ class PlannedPhase:
             True for those that only contain others.
         forced: paths of BN that have to be forced into inference mode.
         training: paths of BN in training mode, whose statistics are updated.
-        inference: how many BN run in inference mode, forced or frozen.
+        in_inference: path -> why, of BN that run in inference mode, forced or frozen.
         parameters: how many values train.
         total: how many values could train.
         factors: path -> factor on the learning rate; empty where all have the same.
@@ -37,10 +37,15 @@ class PlannedPhase:
     flags: Dict[str, bool]
     forced: Tuple[str, ...]
     training: Tuple[str, ...]
-    inference: int
+    in_inference: Mapping[str, InferenceReason]
     parameters: int
     total: int
     factors: Dict[str, float] = field(default_factory=dict)
+
+    @property
+    def inference(self) -> int:
+        """How many BN run in inference mode."""
+        return len(self.in_inference)
 
     @property
     def smallest_factor(self) -> float:
@@ -51,6 +56,21 @@ class PlannedPhase:
     def share(self) -> float:
         """Parameters that train, as a share of all that could, 0 to 1."""
         return self.parameters / max(self.total, 1)
+
+    def repeats(self, before: PlannedPhase) -> bool:
+        """Whether nothing that is planned differs from the phase before, but for its name and
+        its end."""
+        change, previous = self.phase.learning_rate_change, before.phase.learning_rate_change
+        kept = not change.needs_previous and (not change.changes or change == previous)
+        return (
+            kept
+            and self.trains == before.trains
+            and self.in_inference.keys() == before.in_inference.keys()
+            and self.factors == before.factors
+            and not self.phase.warmup
+            and self.phase.optimizer_state is not OptimizerState.RESET
+            and not before.phase.restore_best
+        )
 
     def show_learning_rate(self, learning_rate: Optional[float], unknown: str) -> str:
         """The learning rate as text: "0.001", or "0.001 to 0.0004" down to the deepest layer.
@@ -108,61 +128,18 @@ def _plan_one(snapshot: ModelSnapshot, phase: Phase, pretrained: FrozenSet[str])
             f"phase {phase.name!r} trains nothing: train={phase.train!r} selects layers without "
             f"weights. Layers with weights are: {', '.join(p for p, _ in weighted[:5])}, ..."
         )
-    forced, training = _batch_norm_modes(snapshot, phase, chosen, pretrained)
+    modes = norm_modes(snapshot, phase, chosen, pretrained)
     return PlannedPhase(
         phase=phase,
         trains=tuple(path for path, _ in weighted if flags[path]),
         flags=flags,
-        forced=tuple(forced),
-        training=tuple(training),
-        inference=len(snapshot.handles) - len(training),
+        forced=modes.forced,
+        training=modes.training,
+        in_inference=modes.in_inference,
         parameters=parameters,
         total=sum(counts.values()),
         factors=learning_rate_factors(snapshot, phase.layer_decay),
     )
-
-
-def _batch_norm_modes(
-    snapshot: ModelSnapshot, phase: Phase, chosen: Set[str], pretrained: FrozenSet[str]
-) -> Tuple[List[str], List[str]]:
-    """Paths of BN to force into inference mode, and of BN in training mode."""
-    forced, training = [], []
-    written = _written_false(snapshot)
-    obeyed = snapshot.inventory.stack.behaviour.graph_false_honoured
-    if phase.batch_norm is BatchNormMode.TRAIN and obeyed and written:
-        path, owner = next(iter(written.items()))
-        raise ScheduleError(
-            f'phase {phase.name!r}: batch_norm="train" cannot put {path} into training mode, as '
-            f"the graph calls {owner} with training=False. Build the model without it, or choose "
-            "another batch_norm."
-        )
-    for handle in snapshot.handles:
-        path = handle.path
-        if phase.batch_norm is BatchNormMode.TRAIN:
-            training.append(path)
-        elif path not in chosen:
-            # It is frozen; a BN whose class need not follow `trainable` is forced as well.
-            if handle.kind is not NormKind.KERAS or not handle.builtin:
-                forced.append(path)
-        elif phase.batch_norm is BatchNormMode.AFFINE_ONLY or (
-            phase.batch_norm is BatchNormMode.INFERENCE and path in pretrained
-        ):
-            forced.append(path)
-        else:
-            training.append(path)
-    if obeyed or forced or forces_in_step(snapshot.model):
-        # A step that forces obeys what the graph has written, on every Keras.
-        training = [path for path in training if path not in written]
-    return forced, training
-
-
-def _written_false(snapshot: ModelSnapshot) -> Dict[str, str]:
-    """BN that graphs call with `training=False` only: path -> path of the layer so called."""
-    return {
-        norm.path: norm.calls[0].owner
-        for norm in snapshot.inventory.norms
-        if norm.calls and all(call.training is False or call.inside_false for call in norm.calls)
-    }
 
 
 def _check_nothing_frozen_from_outside(
@@ -203,6 +180,31 @@ def plan_table(plan: Sequence[PlannedPhase], learning_rate: Optional[float]) -> 
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
+    table = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    )
+    ]
+    return "\n".join([*table, *_notes(plan)])
+
+
+def _notes(plan: Sequence[PlannedPhase]) -> List[str]:
+    """What the table has no column for: why BN run in inference mode, and equal phases."""
+    notes = []
+    for planned in plan:
+        for reason in InferenceReason:
+            paths = [path for path, why in planned.in_inference.items() if why is reason]
+            if paths:
+                notes.append(
+                    f"{planned.phase.name}: {len(paths)} BN in inference mode, {reason.value}: "
+                    f"{_shortened(paths)}"
+                )
+    for before, planned in zip(plan, plan[1:]):
+        if planned.trains == before.trains:
+            notes.append(
+                f"{planned.phase.name}: trains the same layers as {before.phase.name}"
+                + (", in the same way" if planned.repeats(before) else "")
+            )
+    return notes
+
+
+def _shortened(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:2]) + (f" and {len(paths) - 2} more" if len(paths) > 2 else "")

@@ -10,7 +10,13 @@ from keras_bnguard.backends.patches.fit_scope import FitArguments, early_stoppin
 from keras_bnguard.backends.patches.model_hooks import announce_phase
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.best_weights import FinalState
-from keras_bnguard.phases.checks import check_fit, warn_of_missing_metrics, warn_of_unreached_phases
+from keras_bnguard.phases.checks import (
+    check_fit,
+    warn_of_missing_metrics,
+    warn_of_phases_that_never_began,
+    warn_of_repeated_phases,
+    warn_of_unreached_phases,
+)
 from keras_bnguard.phases.fields import OptimizerState
 from keras_bnguard.phases.first_epoch import FirstEpoch
 from keras_bnguard.phases.phase import Phase
@@ -53,7 +59,6 @@ class PhaseRun:
         on_failure: OnFailure,
     ) -> None:
         self._snapshot = snapshot
-        self._phases = phases
         self._file = file
         self._arguments = arguments
         Transition(snapshot).undo()  # What an exception in an earlier `fit` left behind.
@@ -63,7 +68,8 @@ class PhaseRun:
         self.state = ScheduleState(snapshot, plan, sorted(pretrained), on_failure)
         self._resumption.adapt(plan)
         check_fit(snapshot, phases, arguments)
-        warn_of_unreached_phases(self.state.plan, arguments.epochs)
+        warn_of_repeated_phases(plan)
+        self._end_is_reported = warn_of_unreached_phases(plan, arguments.epochs)
         before = snapshot.backend.optimizer.learning_rate(snapshot.model)
         self._table = plan_table(self.state.plan, before)
         self._verbose = verbose
@@ -118,7 +124,7 @@ class PhaseRun:
 
     def _enter_next(self, epoch: int) -> None:
         state = self.state
-        following = self._phases[state.cursor.phase + 1]
+        following = state.plan[state.cursor.phase + 1].phase
         if state.best.arrays:
             state.best.restore()
         elif following.optimizer_state is OptimizerState.RESET:
@@ -146,7 +152,8 @@ class PhaseRun:
         state, phase = self.state, self.state.phase
         if self._first_logs_due:
             self._first_logs_due = False
-            warn_of_missing_metrics(self._phases[state.cursor.phase + 1 :], logs)
+            to_come = [planned.phase for planned in state.plan[state.cursor.phase + 1 :]]
+            warn_of_missing_metrics(to_come, logs)
         judged = self._arguments.every_epoch or phase.monitor is None or phase.monitor in logs
         state.cursor.epoch_done(phase, logs, judged)
         if state.cursor.improved and phase.restore_best:
@@ -179,6 +186,8 @@ class PhaseRun:
         self.state.transition.undo()
         announce_phase(self._snapshot.backend, self._snapshot.model, "")
         finish(self._snapshot)
+        if not self._end_is_reported:
+            warn_of_phases_that_never_began(self.state.plan, self.state.cursor.phase)
 
     def _print_messages(self) -> None:
         messages = [*self._resumption.messages, *self._messages]
@@ -213,6 +222,10 @@ def dry_run(snapshot: ModelSnapshot, phases: Sequence[Phase]) -> str:
 
 
 def _as_numbers(value: Any) -> Any:
-    """A log as a float; one that has several values, as a metric per class, as a list."""
-    values = np.asarray(value, np.float64)
+    """A log as a float; one that has several values, as a metric per class, as a list; what a
+    callback logged that is no number, as text."""
+    try:
+        values = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return str(value)
     return float(values.item()) if values.size == 1 else values.tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
+from keras_bnguard.backends.optimizers.further import FurtherOptimizers
 from keras_bnguard.backends.values.kept_random_states import (
     read_random_states,
     write_random_states,
@@ -126,6 +127,7 @@ class ScheduleState:
             random=[backend.values.to_numpy(v) for v in backend.values.random_variables(model)],
             best=self.best.arrays,
             generators=read_random_states(backend),
+            further=FurtherOptimizers(backend, model).state(),
         )
 
     def restore(self, adapted: Adapted) -> None:
@@ -147,6 +149,14 @@ class ScheduleState:
             raise ScheduleError(
                 f"the optimizer state after epoch {saved.epoch} does not fit this model's "
                 "optimizer. Compile as the run was started, or remove the state folder."
+            )
+        further = FurtherOptimizers(backend, model)
+        if not further.load_state(saved.further, learning_rates=not new):
+            raise ScheduleError(
+                f"the state after epoch {saved.epoch} is of the optimizers "
+                f"{', '.join(saved.further) or 'of compile() alone'}, and does not fit those of "
+                f"this model: {', '.join(further.names) or 'that of compile() alone'}. Compile as "
+                "the run was started, or remove the state folder."
             )
         seeds = backend.values.random_variables(model)
         if [tuple(v.shape) for v in seeds] == [value.shape for value in saved.random]:

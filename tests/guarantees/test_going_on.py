@@ -15,7 +15,11 @@ from tests.builders import schedules as r
 from tests.builders.schedules import keras
 
 EPOCHS = 6
-pytestmark = pytest.mark.filterwarnings("ignore:fit ends after")
+# Their runs are stopped in the middle.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:fit ends after"),
+    pytest.mark.filterwarnings("ignore:training ended in phase"),
+]
 
 
 def phases(**second: Any) -> List[bng.Phase]:
@@ -122,7 +126,7 @@ class Keeps(keras.callbacks.Callback):
 def ours(reported: Any) -> List[str]:
     """Texts of the warnings of this package, but for one that these tests cause on purpose."""
     texts = [str(w.message) for w in reported if issubclass(w.category, bng.BNGuardWarning)]
-    return [text for text in texts if not text.startswith("fit ends after")]
+    return [text for text in texts if not text.startswith(("fit ends after", "training ended in"))]
 
 
 def states(folder: Path) -> List[int]:

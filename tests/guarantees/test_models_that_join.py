@@ -8,6 +8,7 @@ import weakref
 import pytest
 
 import keras_bnguard as bng
+from keras_bnguard.records import Verification
 from tests.builders import models
 from tests.builders.values import statistics
 from tests.stack import keras
@@ -108,3 +109,36 @@ def test_a_request_keeps_no_model_alive():
     keras.backend.clear_session()
     gc.collect()
     assert [ref() for ref in seen] == [None, None]
+
+
+@wraps
+@pytest.mark.parametrize("first", ["request", "model"])
+def test_what_the_step_of_another_model_shows_is_in_verified(wrap, first):
+    base = models.backbone(units=(5, 3))
+    model = outer_of(base, wrap) if first == "model" else None
+    handle = bng.force_inference(base, layers="bn1")
+    model = model or outer_of(base, wrap)
+    assert dict(handle.verified) == {"bn1": Verification.NOT_CALLED}
+    train(model, "fit")
+    assert dict(handle.verified) == {"bn1": Verification.VERIFIED}
+    handle.release()
+    assert dict(handle.verified) == {"bn1": Verification.VERIFIED}
+
+
+def test_a_failure_in_the_step_of_another_model_is_in_verified():
+    inputs = keras.Input((4,))
+    norm = InTraining(name="norm")
+    base = keras.Model(inputs, norm(inputs), name="base")
+    handle = bng.force_inference(base, layers="norm")
+    model = outer_of(base, "sequential")
+    with pytest.raises(bng.InferenceNotForcedError, match="InTraining"):
+        train(model, "fit")
+    assert dict(handle.verified) == {"norm": Verification.FAILED}
+    handle.release()
+
+
+class InTraining(layers.BatchNormalization):
+    """Always in training mode."""
+
+    def call(self, inputs):
+        return super().call(inputs, training=True)

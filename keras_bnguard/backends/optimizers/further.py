@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from keras_bnguard.backends.optimizers.lazy import kept_learning_rate
 from keras_bnguard.backends.optimizers.renewal import (
     inner_optimizer,
     learning_rate_function,
@@ -27,7 +28,9 @@ class FurtherOptimizers:
 
     def __init__(self, backend: Any, model: Any) -> None:
         self._model = model
-        self._found = _optimizers_in(backend.keras, model)
+        self._values = backend.values
+        self._given = _optimizers_in(backend.keras, model)
+        self._found = {name: inner_optimizer(each) for name, each in self._given.items()}
 
     @property
     def names(self) -> Tuple[str, ...]:
@@ -61,6 +64,47 @@ class FurtherOptimizers:
             for optimizer in self._found.values():
                 if hasattr(optimizer, "build") and trained_variables(optimizer) is None:
                     optimizer.build(list(variables))
+                elif hasattr(optimizer, "_create_all_weights"):  # A legacy one of Keras 2.
+                    optimizer._create_all_weights(list(variables))
+
+    def state(self) -> Dict[str, List[np.ndarray]]:
+        """Return for each attribute copies of learning rate (NaN: a schedule) and variables."""
+        return {
+            name: [self._learning_rate(name), *map(self._values.to_numpy, self._variables(name))]
+            for name in self._found
+        }
+
+    def load_state(
+        self, state: Mapping[str, Sequence[np.ndarray]], *, learning_rates: bool = True
+    ) -> bool:
+        """Assign what `state` returned; False, with nothing changed, where it does not fit.
+
+        Args:
+            state: of optimizers in the same attributes.
+            learning_rates: assign these, too. Defaults to True.
+        """
+        variables = {name: self._variables(name) for name in self._found}
+        shapes = {n: [tuple(int(d) for d in v.shape) for v in vs] for n, vs in variables.items()}
+        if shapes != {n: [tuple(value.shape) for value in vs[1:]] for n, vs in state.items()}:
+            return False
+        for name, (learning_rate, *values) in state.items():
+            before = self._learning_rate(name)
+            for variable, value in zip(variables[name], values):
+                variable.assign(value)
+            wanted = learning_rate if learning_rates else before
+            if not np.isnan(wanted):
+                self._found[name].learning_rate = float(wanted)
+        return True
+
+    def _learning_rate(self, name: str) -> np.ndarray:
+        optimizer = self._found[name]
+        if learning_rate_function(optimizer):
+            return np.asarray(np.nan)
+        return np.asarray(self._values.to_numpy(kept_learning_rate(optimizer)), np.float64)
+
+    def _variables(self, name: str) -> List[Any]:
+        found = self._given[name].variables
+        return list(found() if callable(found) else found)
 
 
 def _optimizers_in(keras: Any, model: Any) -> Dict[str, Any]:
@@ -72,7 +116,7 @@ def _optimizers_in(keras: Any, model: Any) -> Dict[str, Any]:
     for name, value in vars(model).items():
         if isinstance(value, classes) and id(value) not in known:
             known.add(id(value))
-            found[name] = inner_optimizer(value)
+            found[name] = value
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Tuple
+from typing import Any, List, Set, Tuple
 
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.model.blocks.finder import Block, find_blocks
@@ -19,7 +19,8 @@ def head_and_backbone(
         backbone: path of the pretrained sub-model. Defaults to "": the one sub-model that
             contains most of the parameters; in a model without one (a network with its head put
             on top in one graph) all blocks up to the last that has a BN with trained
-            statistics; where no BN has any (weights=None, or no BN), all but the last block.
+            statistics, of that one without what follows this BN where a new BN does; where no
+            BN has any (weights=None, or no BN), all but the last block.
 
     Returns:
         The paths in the order of the model, and the blocks from bottom to top.
@@ -35,7 +36,7 @@ def head_and_backbone(
         found = find_blocks(snapshot)
         trained = {norm.path for norm in snapshot.inventory.norms if norm.at_default is False}
         ends = [i for i, block in enumerate(found, 1) if trained & set(block.paths)]
-        body = found[: ends[-1] if ends else -1]
+        body = _without_new_end(snapshot, found[: ends[-1]], trained) if ends else found[:-1]
     inside = {path for block in body for path in block.paths}
     owns_weights = snapshot.backend.graph.owns_weights
     head = [path for path, layer in snapshot.layers if owns_weights(layer) and path not in inside]
@@ -48,6 +49,24 @@ def head_and_backbone(
             else f"{what} has no layers with weights. Name the sub-model that is the backbone."
         )
     return head, body
+
+
+def _without_new_end(
+    snapshot: ModelSnapshot, body: Tuple[Block, ...], trained: Set[str]
+) -> Tuple[Block, ...]:
+    """Take off what follows the last trained BN of the last block, where a new BN is in it.
+
+    Where a new part is joined to the old one by more than one tensor, as the decoder of a U-Net,
+    no block ends between them.
+    """
+    last = body[-1]
+    new = {norm.path for norm in snapshot.inventory.norms if norm.at_default}
+    end = max(i for i, path in enumerate(last.paths, 1) if path in trained)
+    if new.isdisjoint(last.paths[end:]):
+        return body
+    kept, layers = last.paths[:end], dict(snapshot.layers)
+    count = sum(snapshot.backend.flags.trainable_count(layers[path]) for path in kept)
+    return (*body[:-1], Block(last.name, kept, count))
 
 
 def new_layers(snapshot: ModelSnapshot) -> List[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from keras_bnguard.errors import ScheduleError
 from keras_bnguard.phases.cursor import PhaseCursor
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class SavedState:
         random: states of the seed generators of layers, which Keras 3 does not back up.
         best: weights of the best epoch of the phase; empty where none are kept.
         generators: the random states of the process, by name.
+        further: for each attribute with another optimizer its learning rate and variables.
     """
 
     epoch: int
@@ -67,6 +68,7 @@ class SavedState:
     random: List[np.ndarray]
     best: List[np.ndarray]
     generators: Dict[str, Any] = field(default_factory=dict)
+    further: Dict[str, List[np.ndarray]] = field(default_factory=dict)
 
     @property
     def names(self) -> Tuple[str, ...]:
@@ -108,10 +110,13 @@ class StateFile:
             "trains": list(state.trains),
             "pretrained": list(state.pretrained),
             "generators": state.generators,
+            "further": list(state.further),
         }
         arrays = {f"optimizer_{i}": value for i, value in enumerate(state.optimizer)}
         arrays.update({f"random_{i}": value for i, value in enumerate(state.random)})
         arrays.update({f"best_{i}": value for i, value in enumerate(state.best)})
+        for n, values in enumerate(state.further.values()):
+            arrays.update({f"further{n}_{i}": value for i, value in enumerate(values)})
         target = self._path(state.epoch)
         partial = target.with_suffix(".partial")
         with open(partial, "wb") as file:
@@ -211,6 +216,10 @@ class StateFile:
                     random=_numbered(stored, "random"),
                     best=_numbered(stored, "best"),
                     generators=dict(head["generators"]),
+                    further={
+                        name: _numbered(stored, f"further{n}")
+                        for n, name in enumerate(head["further"])
+                    },
                 )
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ScheduleError(

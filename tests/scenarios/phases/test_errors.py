@@ -79,13 +79,9 @@ def test_two_schedulers_in_one_fit():
         r.fit(model, 1, [r.scheduler([ALL]), r.scheduler([ALL])])
 
 
+@pytest.mark.filterwarnings("ignore:training ended in phase")
 def test_a_later_phase_that_monitors_what_is_not_logged_is_warned_of_after_one_epoch():
     phases = [bng.Phase("top", train="head*", epochs=1), bng.Phase("all", "*", until=WATCHES)]
-
-    class Stops(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            self.model.stop_training = True
-
     with pytest.warns(bng.BNGuardWarning, match=r"phase 'all' will monitor 'val_acc'.*val_loss"):
         r.fit(r.compiled(r.transfer()), 2, [r.scheduler(phases), Stops()], validation_data=r.data())
 
@@ -134,9 +130,39 @@ def test_a_monitor_that_is_in_no_logs_lists_what_is():
         r.fit(r.compiled(r.transfer()), 2, [r.scheduler(phases)])
 
 
-def test_a_phase_behind_the_end_of_fit_is_warned_of():
-    with pytest.warns(bng.BNGuardWarning, match="before phase 'all' begins at epoch 6"):
-        r.fit(r.compiled(r.transfer()), 1, [r.scheduler(r.head_then_all(5, 1))])
+def reported_by(phases: object, epochs: int, callbacks: object = (), **kwargs: object) -> object:
+    """Texts of the warnings of two scheduled fits from one line of code."""
+    texts = []
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("default")
+            r.fit(r.compiled(r.transfer()), epochs, [r.scheduler(phases), *callbacks], **kwargs)
+        texts.append([str(w.message) for w in found if w.category is bng.BNGuardWarning])
+    return texts
+
+
+def test_a_fit_too_short_for_its_phases_is_one_warning_in_every_fit():
+    phases = [bng.Phase("first", train="head*", epochs=5), *r.head_then_all(2, 1)]
+    for texts in reported_by(phases, 1):
+        (text,) = texts
+        assert "before phase 'head' begins at epoch 6. Pass epochs=8 or more" in text
+        assert "phases 'head', 'all' begin" in text
+    assert reported_by(r.head_then_all(1, 1), 2) == [[], []]
+
+
+class Stops(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        self.model.stop_training = True
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_phase_that_never_began_is_one_warning_in_every_fit(stopped):
+    end = {"epochs": 1} if stopped else {"until": bng.Threshold("loss", -1.0)}
+    phases = [bng.Phase("first", train="head*", **end), *r.head_then_all(1, 1)]
+    for texts in reported_by(phases, 4 if stopped else 2, [Stops()] if stopped else []):
+        (text,) = texts
+        assert "training ended in phase 'first'" in text
+        assert "phases 'head', 'all' never began" in text
 
 
 @pytest.mark.parametrize(
@@ -211,3 +237,19 @@ def test_a_function_that_fails_ends_training_with_an_error_that_names_its_phase(
     phases = [bng.Phase("top", train="head*", until=ends), ALL]
     with pytest.raises(bng.ScheduleError, match=r"phase 'top'.*ends.*KeyError.*accuracy.*loss"):
         r.fit(r.compiled(r.transfer()), 3, [r.scheduler(phases)])
+
+
+class Logs(keras.callbacks.Callback):
+    """Adds a value that is no number to the logs of each epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        logs["note"] = "bad"
+
+
+def test_a_log_that_is_no_number_ends_training_only_where_a_phase_monitors_it():
+    phases = [bng.Phase("top", "head*", until=bng.Plateau("note")), ALL]
+    with pytest.raises(bng.ScheduleError, match=r"phase 'top': .*note"):
+        r.fit(r.compiled(r.transfer()), 2, [Logs(), r.scheduler(phases)])
+    schedule = r.scheduler([ALL])
+    r.fit(r.compiled(r.transfer()), 1, [Logs(), schedule])
+    assert schedule.history[0]["logs"]["note"] == "bad"

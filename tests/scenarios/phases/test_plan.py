@@ -6,6 +6,7 @@ import copy
 import pickle
 import re
 import sys
+import warnings
 
 import pytest
 
@@ -38,6 +39,66 @@ def test_fit_prints_the_plan_and_each_transition(capsys):
     assert "epochs 0-0" in schedule.summary()
     assert "epochs 1-1" in schedule.summary()
     assert schedule.phase.name == "all"
+
+
+def test_the_plan_names_the_bn_in_inference_mode_and_why():
+    phases = [
+        bng.Phase("head", train="head*", epochs=1),
+        bng.Phase("all", train="*", epochs=1),
+        bng.Phase("affine", train="head*", batch_norm="affine-only", epochs=1),
+        bng.Phase("follow", train="*", batch_norm="follow"),
+    ]
+    notes = bng.PhaseScheduler(phases).plan(r.transfer()).splitlines()[5:]
+    both = "backbone/bn1, backbone/bn2"
+    assert notes == [
+        f"head: 2 BN in inference mode, frozen: {both}",
+        f"all: 2 BN in inference mode, as they have trained statistics: {both}",
+        f"affine: 2 BN in inference mode, frozen: {both}",
+        'affine: 1 BN in inference mode, by batch_norm="affine-only": head_bn',
+    ]
+    if not r.IS_KERAS3:
+        (written,) = (
+            bng.PhaseScheduler(phases[3:]).plan(r.transfer(training=False)).splitlines()[2:]
+        )
+        assert written.startswith("follow: 2 BN in inference mode, as the graph calls them")
+
+
+def test_a_phase_that_trains_what_the_one_before_did_is_a_line_of_the_plan_and_if_equal_a_warning():
+    first = bng.Phase("a", train="head*", learning_rate=1e-2, epochs=1)
+    lower = bng.Phase("b", train="head*", learning_rate=1e-3, epochs=1)
+    equal = bng.Phase("c", train=["head_bn", "head_dense", "head_out"], learning_rate=1e-3)
+    schedule = r.scheduler([first, lower, equal])
+    notes = schedule.plan(r.transfer()).splitlines()
+    assert notes[-2:] == [
+        "b: trains the same layers as a",
+        "c: trains the same layers as b, in the same way",
+    ]
+    for _ in range(2):  # In every fit of a process.
+        with warnings.catch_warnings(record=True) as reported:
+            warnings.simplefilter("default")
+            r.fit(r.compiled(r.transfer()), 3, [schedule])
+        (text,) = [str(w.message) for w in reported if w.category is bng.BNGuardWarning]
+        assert text.startswith("phase 'c' trains just what phase 'b' does")
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        {"learning_rate": 2e-3},
+        {"learning_rate": bng.RelativeRate(0.5)},
+        {"batch_norm": "affine-only"},
+        {"warmup": 2},
+        {"layer_decay": 0.5},
+        {"optimizer_state": "reset"},
+    ],
+)
+def test_a_phase_that_differs_in_anything_is_no_warning(differs):
+    first = bng.Phase("a", train="*", learning_rate=1e-3, epochs=1)
+    r.fit(
+        r.compiled(r.transfer()),
+        2,
+        [r.scheduler([first, bng.Phase("b", **{"train": "*", "learning_rate": 1e-3, **differs})])],
+    )
 
 
 def test_the_picture_shows_what_happened(tmp_path):

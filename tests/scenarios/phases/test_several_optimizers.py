@@ -173,3 +173,68 @@ def test_the_learning_rates_of_several_optimizers_are_written_as_yaml():
     schedule = bng.PhaseScheduler(phases(both, None), verbose=0)
     again = bng.PhaseScheduler.from_yaml(schedule.to_yaml())
     assert again.phases == schedule.phases
+
+
+# ------------------------------------------------------------------- going on
+class Ends(keras.callbacks.Callback):
+    """Keeps the weights after an epoch, as a file would, and ends the run there."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self._epoch, self.weights = epoch, []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self._epoch:
+            self.weights = r.weights(self.model)
+            self.model.stop_training = True
+
+
+def three_epochs() -> List[bng.Phase]:
+    first = {"generator_optimizer": 0.02, "critic_optimizer": 0.03}
+    second = {"generator_optimizer": 1e-3, "critic_optimizer": 2e-3}
+    schedule = phases(first, second)
+    return [schedule[0], bng.Phase("both", "*", learning_rate=second, batch_norm="follow")]
+
+
+def further(model: Any) -> Any:
+    found = []
+    for each in (model.generator_optimizer, model.critic_optimizer):
+        variables = each.variables
+        found += [as_array(v) for v in (variables() if callable(variables) else variables)]
+        found.append(as_array(each.learning_rate))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:training ended in phase")
+@pytest.mark.parametrize("stops", [0, 1, 2])
+@pytest.mark.parametrize("optimizer", ["Adam"] + ([] if r.IS_KERAS3 else ["legacy"]))
+def test_a_resumed_run_has_the_state_of_every_optimizer(tmp_path, optimizer, stops):
+    whole = one_of(optimizer)
+    train(whole, 4, [r.scheduler(three_epochs())])
+    stopped, ends = one_of(optimizer), Ends(stops)
+    train(stopped, 4, [r.scheduler(three_epochs(), state=tmp_path), ends])
+    again = one_of(optimizer)
+    again.set_weights(ends.weights)
+    r.fit(again, 4, [r.scheduler(three_epochs(), state=tmp_path)], initial_epoch=stops + 1)
+    assert r.same(r.weights(whole), r.weights(again))
+    assert r.same(further(whole), further(again))
+
+
+def one_of(optimizer: str) -> Any:
+    if optimizer != "legacy":
+        return gan(0.5, optimizer)
+    model = gan(0.5)
+    family = keras.optimizers.legacy
+    model.compile(family.Adam(0.5), family.Adam(0.5))
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:training ended in phase")
+def test_a_state_of_other_optimizers_is_refused_by_their_names(tmp_path):
+    ends = Ends(0)
+    train(gan(), 4, [r.scheduler(three_epochs(), state=tmp_path), ends])
+    other = gan(optimizer="Adam")
+    other.set_weights(ends.weights)
+    with pytest.raises(bng.ScheduleError, match=r"generator_optimizer, critic_optimizer.*Compile"):
+        r.fit(other, 4, [r.scheduler(three_epochs(), state=tmp_path)], initial_epoch=1)
+    assert r.same(r.weights(other), ends.weights)

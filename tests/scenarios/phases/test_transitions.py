@@ -99,7 +99,7 @@ def test_the_learning_rate_of_each_phase_is_set(state):
     phases = [
         bng.Phase("a", train="head*", learning_rate=1e-2, epochs=1),
         bng.Phase("b", train="*", learning_rate=bng.RelativeRate(0.5), epochs=1),
-        bng.Phase("c", train="*", epochs=1),
+        bng.Phase("c", train="head*", epochs=1),
     ]
     seen = r.At(begin=lambda model, epoch: r.learning_rate(model))
     model = r.compiled(r.transfer(), "SGD", 0.7)
