@@ -1,4 +1,4 @@
-"""Optimizers around others, and gradient accumulation: rates, state and counts over transitions.
+"""Wrapped optimizers and gradient accumulation: what they keep over transitions of phases.
 
 The gradient of each weight is 1 in every step, so what each step did is known by arithmetic.
 """
@@ -77,8 +77,8 @@ def expected(name: str, state: str, begins: int) -> Tuple[float, float]:
     """A weight that trains from a step on, and its average, by hand."""
     weight = slow = average = gradient = 0.0
     count = 0
-    for step, rate in enumerate(STEPS):
-        if state == "reset" and rate != STEPS[step - 1]:
+    for step, taken in enumerate(STEPS):
+        if state == "reset" and taken != STEPS[step - 1]:
             count, gradient, slow, average = 0, 0.0, weight, weight
         count += 1
         if step < begins:
@@ -86,9 +86,9 @@ def expected(name: str, state: str, begins: int) -> Tuple[float, float]:
         if name == "accumulates":
             gradient += 0.5
             if count % 2 == 0:
-                weight, gradient = weight - rate * gradient, 0.0
+                weight, gradient = weight - taken * gradient, 0.0
             continue
-        weight -= rate
+        weight -= taken
         if name == "Lookahead" and count % 2 == 0:
             slow += 0.5 * (weight - slow)
             weight = slow
