@@ -14,7 +14,7 @@ KERAS_k3-jax := jax 'keras>=3.3'
 KERAS_k3-torch := torch==2.13.0 'keras>=3.3'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills bench test-device bench-device lint clean
+.PHONY: help demo test matrix kills bench test-device bench-device lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ demo: ## train on digits, show what goes wrong with BatchNormalization and how i
 
 test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK=... for one, TEST=... for a file)
 	@tools/run_tox.sh $(STACK) $(if $(TEST),-- $(TEST))
+
+matrix: ## reduced tests on every promised version of Keras; into docs/versions.md (NAMES='k2-2.12 ...' for some)
+	@python3 tools/matrix.py $(NAMES)
 
 kills: $(TOX) ## SIGKILL scheduled runs at ten random steps, resume, compare bit for bit (STACK=... for one)
 	@BNGUARD_KILLS=$(or $(KILLS),10) tools/run_tox.sh $(or $(STACK),$(STACKS)) -- -m slow tests/guarantees/test_resume.py
@@ -51,6 +54,6 @@ $(TOX):
 	@tools/make_venv.sh $(TOOLS) "3.11 3.12 3.13 3.10" 'tox>=4.20,<5'
 
 clean: ## remove every environment and everything that was built
-	rm -rf .env-demo $(TOOLS) .tox build dist demo_out *.egg-info
+	rm -rf .env-demo .env-matrix $(TOOLS) .tox build dist demo_out *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

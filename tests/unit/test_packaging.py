@@ -16,6 +16,7 @@ from tests import ROOT
 EXTRAS = {
     "tensorflow",
     "tf-keras",
+    "keras2",
     "addons",
     "jax",
     "torch",
