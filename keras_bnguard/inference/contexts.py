@@ -38,7 +38,7 @@ def make_forced_inference(
     nodes = list(backend.step.rewritable_nodes(snapshot.model)) if obey_graph else []
     leaky: List[Any] = []
     if stop_leaks and _may_leak(snapshot):
-        leaky = [snapshot.model, *(layer for _, layer in snapshot.layers)]
+        leaky = _all_layers(snapshot)
     outer = [] if observer is None else _layers_around(snapshot, layers)
     return ForcedInference(backend, list(layers.values()), modules, nodes, leaky, outer, observer)
 
@@ -63,16 +63,27 @@ def _layers_around(snapshot: ModelSnapshot, forced: Mapping[LayerId, Any]) -> Li
 
 
 def _may_leak(snapshot: ModelSnapshot) -> bool:
-    """Whether some layer's own `call` invokes several layers on a Keras that leaks there."""
-    behaviour = snapshot.inventory.stack.behaviour
-    backend = snapshot.backend
-    if behaviour.false_leaks_in_graph and any(
-        call.training is False for norm in snapshot.inventory.norms for call in norm.calls
-    ):
+    """Whether a `training=False` written inside the model may reach layers called later."""
+    if graph_leaks(snapshot):
         return True
-    if not behaviour.false_leaks_in_call:
+    if not snapshot.inventory.stack.behaviour.false_leaks_in_call:
         return False
+    graph = snapshot.backend.graph
     return any(
-        len(backend.graph.children(layer)) > 1 and not backend.graph.is_functional(layer)
-        for layer in [snapshot.model, *(layer for _, layer in snapshot.layers)]
+        len(graph.children(layer)) > 1 and not graph.is_functional(layer)
+        for layer in _all_layers(snapshot)
     )
+
+
+def graph_leaks(snapshot: ModelSnapshot) -> bool:
+    """Whether a graph of the model has a `training=False` written at a call, and Keras leaks it."""
+    graph = snapshot.backend.graph
+    return snapshot.inventory.stack.behaviour.false_leaks_in_graph and any(
+        graph.is_layer(called) and graph.node_training(node) is False
+        for layer in _all_layers(snapshot)
+        for node, called in graph.nodes(layer)
+    )
+
+
+def _all_layers(snapshot: ModelSnapshot) -> List[Any]:
+    return [snapshot.model, *(layer for _, layer in snapshot.layers)]

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Set, Tuple
 
 from keras_bnguard.backends.optimizers.further import FurtherOptimizers
 from keras_bnguard.backends.patches.model_hooks import announce_phase
+from keras_bnguard.inference.contexts import graph_leaks
 from keras_bnguard.inference.force_inference import force_inference
 from keras_bnguard.model.kept import find_kept, forget, kept_with
 from keras_bnguard.model.snapshot import ModelSnapshot
@@ -27,10 +28,9 @@ class _PhaseForcing:
         self._handle: Optional[force_inference] = None
 
     def force(self, model: Any, layers: Set[int], on_failure: OnFailure) -> None:
-        """Force the layers with these ids."""
-        self._handle = force_inference(
-            model, layers=lambda layer: id(layer) in layers, on_failure=on_failure
-        )
+        """Force the layers with these ids; if empty, those that run in inference mode anyway."""
+        chosen = (lambda layer: id(layer) in layers) if layers else None
+        self._handle = force_inference(model, layers=chosen, on_failure=on_failure)
 
     def release(self) -> None:
         """Release them; no-op where nothing is forced."""
@@ -162,10 +162,14 @@ class Transition:
 
     def force_inference(self, paths: Tuple[str, ...]) -> None:
         """Force these BN into inference mode, and no longer those of the phase before; what the
-        user forces stays."""
+        user forces stays.
+
+        Where Keras lets a `training=False` of the graph reach layers called later, the step is
+        changed also without a BN to force: it keeps that value from the BN that should train.
+        """
         self._release()
         layers = {id(handle.layer) for handle in self._snapshot.handles if handle.path in paths}
-        if layers:
+        if layers or graph_leaks(self._snapshot):
             model = self._snapshot.model
             kept_with(model, _PhaseForcing).force(model, layers, self._on_failure)
 

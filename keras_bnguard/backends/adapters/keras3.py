@@ -60,11 +60,12 @@ class Keras3Graph(Graph):
     def node_training(self, node: Any) -> Optional[bool]:
         """As in the base class; a default in the layer's own signature counts as not written.
 
-        Keras 3 stores the default at the node as if it had been written.
+        Up to 3.15 Keras stores the default at the node as if it had been written, and so lets
+        it reach the layers called later.
         """
         written = super().node_training(node)
-        if written is None:
-            return None
+        if written is None or not self.behaviour.default_leaks:
+            return written
         parameter = call_parameters(node.operation).get("training")
         return None if parameter is not None and parameter.default is written else written
 

@@ -9,7 +9,9 @@ from typing import Any, Dict, List, Optional, Tuple
 from keras_bnguard.backends.interface import GraphInterface
 from keras_bnguard.backends.parts.norms import keras_handle, named_statistics, variable_handle
 from keras_bnguard.backends.refs import NormHandle
+from keras_bnguard.backends.self_test import measure_behaviour
 from keras_bnguard.backends.signatures import call_parameters
+from keras_bnguard.records import Behaviour
 
 _CONVOLUTIONS = (
     "Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose "
@@ -37,6 +39,11 @@ class Graph(GraphInterface):
         self.keras = keras
         self.package = str(keras.__name__).split(".", 1)[0]
         self._training_defaults: Dict[type, bool] = {}
+
+    @functools.cached_property
+    def behaviour(self) -> Behaviour:
+        """What this Keras does with `training` and `trainable`; its self-test runs once."""
+        return measure_behaviour(self.keras)
 
     # ------------------------------------------------------------------ layers
     def is_layer(self, thing: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from keras_bnguard.backends.live_objects import living_models
 from keras_bnguard.backends.parts import losses
 from keras_bnguard.backends.parts.graph import Graph
 from keras_bnguard.backends.parts.optimizer import Optimizer
-from keras_bnguard.backends.self_test import keras_tensor, measure_behaviour
+from keras_bnguard.backends.self_test import keras_tensor
 from keras_bnguard.backends.signatures import has_own_train_step
 from keras_bnguard.backends.values.base import Values
 from keras_bnguard.records import Behaviour, ReplicaStatistics
@@ -38,10 +37,10 @@ class Step(StepInterface):
         self._optimizer = optimizer
         self._values = values
 
-    @functools.cached_property
+    @property
     def behaviour(self) -> Behaviour:
-        """What this Keras does with `training` and `trainable`; its self-test runs once."""
-        return measure_behaviour(self._keras)
+        """What this Keras does with `training` and `trainable`."""
+        return self._graph.behaviour
 
     # ----------------------------------------------------------- train function
     def is_built(self, model: Any) -> bool:
