@@ -226,8 +226,8 @@ def _row(combination: Combination, outcome: Outcome) -> str:
     keras = known.get("keras-nightly") or known.get("tf_keras") or known.get("keras", "")
     parts = ("tensorflow-cpu", "jax", "torch")
     backend = next((f"{name} {known[name]}" for name in parts if name in known), "")
-    said = f"{outcome.passed} passed" + (f", {outcome.failed} failed" if outcome.failed else "")
-    cells = (combination.name, known.get("python", ""), keras, backend, outcome.problem or said)
+    counts = f"{outcome.passed} passed" + (f", {outcome.failed} failed" if outcome.failed else "")
+    cells = (combination.name, known.get("python", ""), keras, backend, outcome.problem or counts)
     return f"| {' | '.join(cells)} | {datetime.date.today().isoformat()} |"
 
 

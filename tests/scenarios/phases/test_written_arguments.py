@@ -1,4 +1,4 @@
-"""A phase trains the BN it says it trains, whatever `training=` the graph has at other layers."""
+"""A phase trains the BN that it plans to train, whatever `training=` the graph has elsewhere."""
 
 from __future__ import annotations
 
