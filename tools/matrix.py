@@ -31,8 +31,8 @@ TOP = """# Versions
 
 `make matrix` makes one environment a row and runs the reduced tests in it: the contract of the
 backends, forced inference, warnings in existing scripts, phases and reports. `make test` runs all
-tests on the five newest stacks, and the reduced ones on the oldest of tf.keras and of Keras 3 on
-TensorFlow and JAX. Each row is the last run of its combination, on Linux x86_64.
+tests on the five newest stacks; `make test STACK=oldest-k2` (`oldest-k3-tf`, `oldest-k3-jax`) runs
+the reduced ones on the oldest. Each row is the last run of its combination, on Linux x86_64.
 
 | stack | Python | Keras | backend | tests | date |
 |---|---|---|---|---|---|"""

@@ -40,7 +40,7 @@ fi
 
 need_old_python
 # The framework-free tests also run on the oldest and newest Python this package supports.
-envs=oldest-k3-tf,oldest-k2,oldest-k3-jax,dist,lint,core
+envs=dist,lint,core
 for version in 3.9 3.13; do
     if has $version; then
         envs=$envs,core-py$(echo $version | tr -d .)
