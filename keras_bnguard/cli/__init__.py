@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Optional, Sequence
 
-import keras_bnguard
+from keras_bnguard.cli.parser import Parser
 from keras_bnguard.errors import BNGuardError
 
 USAGE = 2
@@ -56,12 +56,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    from keras_bnguard.cli.installed import version  # It reads metadata; `run` does without.
+
+    parser = Parser(
         prog="bnguard",
         description="Audits and monitors the BatchNormalization layers of Keras models.",
-        epilog="Exit codes: 0 all is well, 1 findings, 2 wrong usage or an unreadable file.",
+        epilog=(
+            "Exit codes: 0 all is well, 1 findings of audit, 2 wrong usage or an unreadable file. "
+            "`bnguard run` ends with the exit code of the script, or with 1 where --fail-on "
+            "matches a finding."
+        ),
     )
-    parser.add_argument("--version", action="version", version=keras_bnguard.__version__)
+    parser.add_argument("--version", action="version", version=version())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, what in SUBCOMMANDS.items():
         module = importlib.import_module(f"keras_bnguard.cli.{name}")

@@ -21,11 +21,13 @@ class Ending:
     Args:
         state: the automatic warnings of this process.
         form: the format to print in, None to print nothing.
+        full: whether to print the whole report. Defaults to False: a summary.
     """
 
-    def __init__(self, state: AutoWarnings, form: Optional[Format]) -> None:
+    def __init__(self, state: AutoWarnings, form: Optional[Format], full: bool = False) -> None:
         self._state = state
         self._form = form
+        self._full = full
 
     def listen(self) -> None:
         """Be called at SIGTERM, which clusters send, where it would end the process.
@@ -43,14 +45,14 @@ class Ending:
         """Python ends."""
         self._stop_listening()
         if not self._state.is_forked:
-            print_summary(self._state, self._form)
+            print_summary(self._state, self._form, full=self._full)
 
     def _terminate(self, number: int, frame: Any) -> None:
         if not self._listens():
             return  # A handler of the script has taken over, and calls the one before it.
         self._stop_listening()
         try:
-            print_summary(self._state, self._form, unfinished=True)
+            print_summary(self._state, self._form, unfinished=True, full=self._full)
         finally:
             os.kill(os.getpid(), number)
 

@@ -8,37 +8,49 @@ import json
 import re
 import sys
 import textwrap
-from typing import List, Optional, Type
+from typing import List, Sequence, Type
 
 from keras_bnguard.cli.rules import facts
 from keras_bnguard.rules import ALL_RULES, Rule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("code", metavar="CODE", help="a code such as BNG201, or a rule's name")
+    parser.add_argument(
+        "codes",
+        metavar="CODE",
+        nargs="+",
+        help="a code such as BNG201 or 201, a prefix such as BNG2, or a rule's name",
+    )
     parser.add_argument("--output-format", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    rule = find(arguments.code)
-    if rule is None:
-        near = ", ".join(f"{near.code} {near.name}" for near in nearest(arguments.code))
-        print(
-            f"bnguard: {arguments.code!r} is no rule. Nearest: {near}. `bnguard rules` lists all.",
-            file=sys.stderr,
-        )
-        return 2
-    print(as_json(rule) if arguments.output_format == "json" else doc(rule))
+    rules: List[Type[Rule]] = []
+    for wanted in arguments.codes:
+        found = find(wanted)
+        if not found:
+            near = ", ".join(f"{near.code} {near.name}" for near in nearest(wanted))
+            print(
+                f"bnguard: {wanted!r} is no rule. Nearest: {near}. `bnguard rules` lists all.",
+                file=sys.stderr,
+            )
+            return 2
+        rules += [rule for rule in found if rule not in rules]
+    if arguments.output_format == "json":
+        print(as_json(rules[0]) if len(rules) == 1 else as_json_list(rules))
+    else:
+        print("\n\n\n".join(map(doc, rules)))
     return 0
 
 
-def find(wanted: str) -> Optional[Type[Rule]]:
-    """The rule with that code or name, in any case."""
-    plain = wanted.strip().lower()
-    for rule in ALL_RULES:
-        if plain in (rule.code.lower(), rule.name):
-            return rule
-    return None
+def find(wanted: str) -> List[Type[Rule]]:
+    """The rules with that code, number, prefix of a code, or name, in any case."""
+    plain = wanted.strip().strip(",").lower()
+    code = f"bng{plain}" if re.fullmatch("[1-9][0-9]{0,2}", plain) else plain
+    exact = [rule for rule in ALL_RULES if code == rule.code.lower() or plain == rule.name]
+    if exact or not re.fullmatch("bng[1-9][0-9]?", code):
+        return exact
+    return [rule for rule in ALL_RULES if rule.code.lower().startswith(code)]
 
 
 def nearest(wanted: str, limit: int = 3) -> List[Type[Rule]]:
@@ -67,6 +79,11 @@ def doc(rule: Type[Rule]) -> str:
     for heading, text in rule.sections().items():
         lines += ["", f"{heading}:", textwrap.indent(text, "    ")]
     return "\n".join(lines)
+
+
+def as_json_list(rules: Sequence[Type[Rule]]) -> str:
+    """The docs of several rules as a JSON list."""
+    return json.dumps([json.loads(as_json(rule)) for rule in rules], indent=2)
 
 
 def as_json(rule: Type[Rule]) -> str:

@@ -16,6 +16,7 @@ from typing import List, Optional, Tuple
 from keras_bnguard.auto import AutoWarnings, collect_findings
 from keras_bnguard.auto.options import add_options, option_name, project_settings, usage
 from keras_bnguard.cli.ending import Ending
+from keras_bnguard.cli.parser import Parser
 from keras_bnguard.cli.run_summary import fails
 from keras_bnguard.cli.script import USAGE, CannotRun, Prepared, become, find_module, find_script
 from keras_bnguard.cli.tracebacks import hide_our_frames
@@ -31,11 +32,12 @@ KEYS = ("report", "select", "ignore", "every", "fail_on", "fix")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        f"bnguard run {usage(PREFIX, KEYS)} [--quiet] [--output-format {'|'.join(PRINTED)}] "
+        f"bnguard run {usage(PREFIX, KEYS)} [-q] [-v] [--output-format {'|'.join(PRINTED)}] "
         "(train.py | -m module) [args...]"
     )
     add_options(parser.add_argument, PREFIX, KEYS)
-    parser.add_argument("--quiet", action="store_true", help="do not print the findings")
+    parser.add_argument("-q", "--quiet", action="store_true", help="do not print the findings")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print the whole report")
     parser.add_argument("--output-format", choices=PRINTED, default=TEXT.name, help="on stderr")
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m")
     parser.add_argument("command_line", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -65,7 +67,14 @@ def split(argv: List[str]) -> Tuple[List[str], Optional[str], List[str]]:
 
 def main(argv: List[str]) -> int:
     """The subcommand, with everything after the word `run`. Does not catch what is the script's."""
-    parser = argparse.ArgumentParser(prog="bnguard run", description=__doc__)
+    parser = Parser(
+        prog="bnguard run",
+        description=__doc__,
+        epilog=(
+            "Exit code: that of the script; 1 where the script ends well and --fail-on matches a "
+            "finding that was not repaired; 2 for wrong usage, and nothing is run."
+        ),
+    )
     add_arguments(parser)
     own, module, rest = split(argv)
     arguments = parser.parse_args(own)
@@ -85,7 +94,7 @@ def main(argv: List[str]) -> int:
     state = collect_findings(settings)
     # The first to be registered is the last to be called: after the script's own.
     form = None if arguments.quiet else format_named(arguments.output_format)
-    ending = Ending(state, form)
+    ending = Ending(state, form, full=arguments.verbose)
     atexit.register(_after, ending)
     ending.listen()
     become(prepared, rest[1:] if module is None else rest)

@@ -23,7 +23,9 @@ def fails(state: AutoWarnings) -> bool:
     return bool(failing(state.all_runs().report().findings, state.settings.fail_on))
 
 
-def print_summary(state: AutoWarnings, form: Optional[Format], unfinished: bool = False) -> None:
+def print_summary(
+    state: AutoWarnings, form: Optional[Format], unfinished: bool = False, full: bool = False
+) -> None:
     """Print the findings, and write the report where one is asked for. Never raises.
 
     Each is done whatever becomes of the other.
@@ -32,16 +34,22 @@ def print_summary(state: AutoWarnings, form: Optional[Format], unfinished: bool 
         state: the automatic warnings of this process.
         form: the format to print in, None to print nothing.
         unfinished: whether a `fit` may be running. Defaults to False.
+        full: whether to print the whole report. Defaults to False: a summary.
     """
     if not _is_empty(state):
         runs = state.all_runs(unfinished)
         unseen = (*state.unseen, TERMINATED) if unfinished else state.unseen
         report = runs.report(unseen)
+        written = _write(report, state.settings.report)
         if form is not None:
             with contextlib.suppress(*CANNOT_PRINT):
-                last = last_lines(state, report, unseen)
-                form.print_summary(report, runs.count, last, sys.stderr)
-        _write(report, state.settings.report)
+                last = [*last_lines(state, report, unseen), *written]
+                if full:
+                    form.print(report, sys.stderr)
+                    for line in last:
+                        form.note(line, sys.stderr)
+                else:
+                    form.print_summary(report, runs.count, last, sys.stderr)
     elif form is not None:
         with contextlib.suppress(*CANNOT_PRINT):
             form.note("keras_bnguard: no training was seen in this process", sys.stderr)
@@ -58,9 +66,10 @@ def _is_empty(state: AutoWarnings) -> bool:
     return not (seen or state.settings.report)
 
 
-def _write(report: Report, path: Optional[str]) -> None:
+def _write(report: Report, path: Optional[str]) -> List[str]:
+    """Write the report where one is asked for; a line about where it is."""
     if not path:
-        return
+        return []
     problem = ""
     try:
         report.save(path)
@@ -71,6 +80,7 @@ def _write(report: Report, path: Optional[str]) -> None:
     if problem:
         with contextlib.suppress(*CANNOT_PRINT):
             print(f"bnguard run: {problem}", file=sys.stderr)
+    return [] if problem else [f"report written to {path}"]
 
 
 def last_lines(state: AutoWarnings, report: Report, unseen: Sequence[str]) -> List[str]:

@@ -140,6 +140,7 @@ FORMATS: Tuple[Format, ...] = (
     TEXT,
     Format("json", (".json",), printed=True),
     Format("github", printed=True),
+    Format("concise", printed=True),
     Format("html", (".html",), package="jinja2", shows_phases=True),
     Format("sarif", (".sarif", ".sarif.json")),
 )

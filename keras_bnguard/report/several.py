@@ -12,6 +12,8 @@ from keras_bnguard.rules.evaluate import merge_outcomes
 
 NAMED = 20
 """So many runs of a finding, and models, are listed by name; all are counted."""
+SHOWN = 5
+"""So many numbers of runs stand in the message of a finding."""
 _KEPT = 2000
 """So many rows of modes, and notes, are kept of thousands of models."""
 _ORDER = {"error": 0, "warning": 1, "info": 2}
@@ -66,7 +68,7 @@ class MergedRuns:
         run = report.notes[0] if report.notes else "fit"
         for finding in report.findings:
             key = (report.model, finding.code, finding.layers, finding.repaired)
-            self._found.setdefault(key, _Found(finding)).add(run)
+            self._found.setdefault(key, _Found(finding)).add(run, self.count)
         self._models[report.model] = None
         for mode in report.modes:
             key_of_mode = (report.model, mode.path)
@@ -90,7 +92,7 @@ class MergedRuns:
                 replace(self._first, notes=(*self._first.notes, *notes)) if notes else self._first
             )
         many = len(self._models) > 1
-        findings = [found.merged(key[0], many) for key, found in self._found.items()]
+        findings = [found.merged(key[0], many, self.count) for key, found in self._found.items()]
         prefixes = {model: f"{model}/" if many else "" for model in self._models}
         modes = [
             replace(mode, path=prefixes[model] + mode.path)
@@ -115,16 +117,20 @@ class _Found:
     def __init__(self, finding: Finding) -> None:
         self._finding = finding
         self._runs: Tuple[str, ...] = ()
+        self._numbers: Tuple[int, ...] = ()
         self._count = 0
 
-    def add(self, run: str) -> None:
+    def add(self, run: str, number: int) -> None:
         self._count += 1
         if len(self._runs) < NAMED:
             self._runs = (*self._runs, run)
+            self._numbers = (*self._numbers, number)
 
-    def merged(self, model: str, name_model: bool) -> Finding:
+    def merged(self, model: str, name_model: bool, total: int) -> Finding:
         where = f"{model}: " if name_model else ""
-        again = f" (in {self._count} runs)" if self._count > 1 else ""
+        numbers = ", ".join(map(str, self._numbers[:SHOWN]))
+        more = f" and {self._count - SHOWN} more" if self._count > SHOWN else ""
+        again = f" ({'runs' if self._count > 1 else 'run'} {numbers}{more} of {total})"
         finding = self._finding
         evidence = {
             **finding.evidence,

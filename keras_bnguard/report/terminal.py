@@ -56,8 +56,10 @@ def print_brief(report: Report, runs: int, last: Sequence[str], file: Optional[I
         page.head(report, f"{count}{text.about(report)}")
         open_ = replace(report, findings=report.warnings_and_errors)
         page.findings(open_)
-        for line in (*text.brief_end(open_), *last):
+        for line in (*text.brief_end(report), *last):
             page.write(line, "dim")
+        if open_.findings:
+            page.write(f"bnguard: {text.verdict(report)}", STYLES[trust(report)])
         return
     _write(out, text.brief(report, runs, last))
 

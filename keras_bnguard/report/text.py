@@ -108,7 +108,27 @@ def brief(report: Report, runs: int, last: Sequence[str] = ()) -> str:
         lines += _hang(f"{_count(runs, 'run')} of {about(report)}")
     if open_.findings:
         lines += ["", *_findings(open_.findings)]
-    return "\n".join([*lines, *brief_end(open_), *last]).rstrip() + "\n"
+    lines += [*brief_end(report), *last]
+    if open_.findings:
+        lines += _hang(f"bnguard: {verdict(report)}")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def short(report: Report) -> str:
+    """What `bnguard audit` prints: verdict, findings, and one line about what was not checked."""
+    lines = [*_hang(f"keras_bnguard: {verdict(report)}"), *_hang(about(report))]
+    lines.append(
+        f"{len(report.modes)} BN: {sum(mode.agrees for mode in report.modes)} will run "
+        "in the mode that their flags ask for"
+    )
+    if report.findings:
+        lines += ["", *_findings(report.findings)]
+    skipped = sum(map(len, not_checked(report).values()))
+    if skipped:
+        lines += _hang(
+            f"{_count(skipped, 'rule')} not checked, as they need training or data; -v lists them"
+        )
+    return "\n".join([*lines, *map(printable, report.notes)]).rstrip() + "\n"
 
 
 def brief_end(report: Report) -> List[str]:
@@ -117,8 +137,12 @@ def brief_end(report: Report) -> List[str]:
     for reason, codes in not_checked(report).items():
         lines += _hang(f"not checked {', '.join(codes)}: {printable(reason)}")
     lines += _import(report)
-    if report.findings:
-        code = report.codes[0]
+    notes = tuple(dict.fromkeys(f.code for f in report.findings if f.severity == "info"))
+    if notes:
+        lines += _hang(f"{_count(len(notes), 'note')}: {', '.join(notes)}; -v shows them")
+    open_ = [f.code for f in report.findings if f.severity != "info"]
+    if open_:
+        code = open_[0]
         lines.append(f"more: bnguard explain {code}, bnguard run --report report.html ...")
     return lines
 

@@ -34,6 +34,7 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules import ALL_RULES, BY_CODE
 from keras_bnguard.rules.base import ExpensiveFact, Repair, Rule, Violation, parameters
+from keras_bnguard.rules.line_ignores import is_ignored_at
 from keras_bnguard.selectors import path_matches
 from keras_bnguard.settings import check_codes
 
@@ -216,6 +217,9 @@ def _run(rule: Type[Rule], facts: Facts, rule_filter: RuleFilter) -> Tuple[List[
         return [], Outcome(rule.code, OutcomeStatus.PASSED)
     found = []
     for violation in violations:
+        line = facts.inventory.user_code.line if facts.inventory else None
+        if is_ignored_at(rule.code, (violation.source, line)):
+            continue
         kept = rule_filter.keep(rule, violation.layers, facts.inventory)
         if kept or (not violation.layers and not rule_filter.ignores_everywhere(rule)):
             found.append(_finding(rule, violation, kept, facts))

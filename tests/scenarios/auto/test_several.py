@@ -45,7 +45,7 @@ def test_findings_name_their_model_and_errors_come_first():
 def test_the_same_finding_in_several_runs_is_listed_once():
     runs = [report("a", finding("BNG101"), note=f"fit {i} of this model") for i in (1, 2, 3)]
     (found,) = merged(runs).findings
-    assert found.message == "what (in 3 runs)"
+    assert found.message == "what (runs 1, 2, 3 of 3)"
     assert found.evidence["runs"] == tuple(f"fit {i} of this model" for i in (1, 2, 3))
 
 

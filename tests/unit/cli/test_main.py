@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import keras_bnguard
-from keras_bnguard.cli import SUBCOMMANDS, main
+from keras_bnguard.cli import SUBCOMMANDS, installed, main
 from tests import ROOT
 
 
@@ -37,7 +37,16 @@ def test_every_subcommand_has_help(name, capsys):
 
 def test_version(capsys):
     assert ended("--version") == 0
-    assert capsys.readouterr() == (f"{keras_bnguard.__version__}\n", "")
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"keras_bnguard {keras_bnguard.__version__} (")
+
+
+def test_the_version_names_keras_and_the_backend_without_loading_them(monkeypatch):
+    monkeypatch.setattr(installed.importlib.metadata, "version", lambda name: "3.15.1")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert "(keras 3.15.1, " in installed.version()
+    assert installed.version().endswith("backend jax)")
 
 
 def test_nothing_typed_prints_the_help_and_is_wrong(capsys):
@@ -52,7 +61,12 @@ def test_an_unknown_subcommand_is_named(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "'adit'" in err.splitlines()[-1]
-    assert "audit" in err.splitlines()[-1]
+    assert err.splitlines()[-1].endswith("Did you mean audit?")
+
+
+def test_an_unknown_option_is_answered_with_the_nearest(capsys):
+    assert ended("audit", "m.keras", "--selct", "BNG2") == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("Did you mean --select?")
 
 
 @pytest.mark.parametrize("argv", [("audit",), ("explain",), ("rules", "--nonsense")])

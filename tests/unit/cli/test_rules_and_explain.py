@@ -65,7 +65,6 @@ def test_explain_takes_any_case_and_names(wanted, capsys):
     ("wanted", "near"),
     [
         ("BNG291", "Nearest: BNG201 training-false-ignored, "),
-        ("BNG2", "Nearest: BNG201"),
         ("frozen-stat", "Nearest: BNG404 frozen-statistics-updated"),
         ("BNG2O1", "BNG201"),
         ("training-false", "BNG201"),
@@ -81,6 +80,17 @@ def test_explain_names_the_nearest_rules(wanted, near, capsys):
     assert line.startswith(f"bnguard: {wanted!r} is no rule. Nearest: ")
     assert near in line
     assert line.endswith("`bnguard rules` lists all.")
+
+
+def test_explain_takes_numbers_prefixes_and_several(capsys):
+    assert main(["explain", "201", "bng404,"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("BNG201 ")
+    assert "\nBNG404 frozen-statistics-updated" in out
+    assert main(["explain", "BNG2"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"{code} " in out for code in CODES if code.startswith("BNG2"))
+    assert "BNG301 " not in out.split("\n")[0]
 
 
 def test_explain_as_json(capsys):

@@ -45,7 +45,7 @@ def test_every_module_that_renders_a_report_is_in_the_registry():
 def test_the_promised_endings_and_printed_formats_are_there():
     # The public promise of `Report.save`, `report=` and `--output-format`: a new format goes here.
     assert set(ENDINGS) == {".html", ".json", ".sarif", ".txt"}
-    assert set(PRINTED) == {"text", "json", "github"}
+    assert set(PRINTED) == {"text", "json", "github", "concise"}
 
 
 def test_no_ending_belongs_to_two_formats():

@@ -31,7 +31,7 @@ def test_the_verdict_counts_a_finding_of_two_runs_once():
     both = merged([named("a", IGNORED), named("a", IGNORED, DRIFTED, note="fit 2")])
     assert text.verdict(both) == "do not trust this run: 1 error, 1 warning"
     first, second = both.findings
-    assert first.message == f"{IGNORED.message} (in 2 runs)"
+    assert first.message == f"{IGNORED.message} (runs 1, 2 of 2)"
     assert first.evidence["runs"] == ("fit 1", "fit 2")
     assert first.evidence["layers"] == 8
     assert second.evidence["runs"] == ("fit 2",)

@@ -19,7 +19,7 @@ from keras_bnguard.records import (
     SkipKind,
 )
 from keras_bnguard.report.report import Report
-from keras_bnguard.report.text import brief, finding_text, mode_table, render, verdict
+from keras_bnguard.report.text import brief, finding_text, mode_table, render, short, verdict
 from tests.builders.facts import inventory, norm, stack
 from tests.builders.reports import epoch_end
 
@@ -182,11 +182,25 @@ def test_a_run_ends_with_causes_and_what_to_type():
         "3 runs of model net, keras 3.15.1 on jax",
         "",
     ]
-    assert lines[-4].startswith("not checked ")
-    assert lines[-3] == "bng in a fix: import keras_bnguard as bng"
-    assert lines[-2] == "more: bnguard explain BNG404, bnguard run --report report.html ..."
-    assert lines[-1] == "not seen: a loop"
+    assert lines[-5].startswith("not checked ")
+    assert lines[-4] == "bng in a fix: import keras_bnguard as bng"
+    assert lines[-3] == "more: bnguard explain BNG404, bnguard run --report report.html ..."
+    assert lines[-2] == "not seen: a loop"
+    assert lines[-1] == "bnguard: do not trust this run: 1 error, 1 warning; 1 rule not checked"
     assert max(map(len, lines)) <= 80
+
+
+def test_info_findings_are_one_line_at_the_end_of_a_run():
+    lines = brief(report(INFO), 1).splitlines()
+    assert lines[-1] == f"1 note: {INFO.code}; -v shows them"
+    assert len(lines) == 3
+
+
+def test_an_audit_without_findings_is_a_few_lines():
+    lines = short(report(outcomes=BLIND)).splitlines()
+    assert len(lines) == 4
+    assert lines[-1].startswith("1 rule not checked, ")
+    assert lines[-1].endswith("-v lists them")
 
 
 def test_a_run_with_nothing_found_takes_two_lines():
