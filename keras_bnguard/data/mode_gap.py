@@ -19,11 +19,12 @@ from keras_bnguard.model.expected_mode import will_run
 from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import NormKind, RunMode
+from keras_bnguard.records.shown import Shown
 from keras_bnguard.statistics.uncertainty import standard_error
 
 
-@dataclass(frozen=True)
-class ModeGap:
+@dataclass(frozen=True, repr=False)
+class ModeGap(Shown):
     """What `mode_gap` measured.
 
     Attributes:
@@ -54,6 +55,13 @@ class ModeGap:
             KeyError: no such name was measured.
         """
         return self.inference[name] - self.training[name]
+
+    def _summary(self) -> str:
+        return (
+            f"loss {self.training['loss']:.4g} with BN in training mode, "
+            f"{self.inference['loss']:.4g} in inference mode, difference {self.gap():.4g} +- "
+            f"{self.standard_error['loss']:.2g}, {self.rows} rows"
+        )
 
     def __str__(self) -> str:
         lines = [

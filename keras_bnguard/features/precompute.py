@@ -16,10 +16,11 @@ from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.features.checks import check_frozen, check_modes, check_outputs
 from keras_bnguard.model.snapshot import take_snapshot
+from keras_bnguard.records.shown import Shown
 
 
-@dataclass(frozen=True)
-class Features:
+@dataclass(frozen=True, repr=False)
+class Features(Shown):
     """What `precompute_features` computed, in the order of the data.
 
     Attributes:
@@ -35,10 +36,26 @@ class Features:
     y: Any = None
     sample_weight: Any = None
 
+    def _summary(self) -> str:
+        parts = [("x", self.x), ("y", self.y), ("sample_weight", self.sample_weight)]
+        return ", ".join(f"{name} {_shapes(value)}" for name, value in parts if value is not None)
+
+    def __str__(self) -> str:
+        return repr(self)
+
     @property
     def rows(self) -> int:
         """Number of samples."""
         return len(tree.first_leaf(self.x))
+
+
+def _shapes(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_shapes(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_shapes, value)) + "]"
+    array = np.asarray(value)
+    return f"{array.shape} {array.dtype}"
 
 
 def precompute_features(

@@ -22,11 +22,21 @@ from keras_bnguard.guard.run_kinds import FitRun, LoopRun, RunKind
 from keras_bnguard.guard.safe_scope import SafeScope
 from keras_bnguard.guard.unwatched import unwatched
 from keras_bnguard.records import Finding, Moment, MomentKind
+from keras_bnguard.records.shown import preformatted, shown
 from keras_bnguard.report.report import Report
-from keras_bnguard.report.text import mode_table
+from keras_bnguard.report.text import mode_table, verdict
 from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select
 
 
+def _summary(guard: BNGuard) -> str:
+    return "not used yet" if guard.report is None else verdict(guard.report)
+
+
+def _html(guard: BNGuard) -> str:
+    return preformatted(repr(guard)) if guard.report is None else guard.report._repr_html_()
+
+
+@shown(_summary, _html)
 class BNGuard(Hooks):
     """Keras callback that audits and monitors every BatchNormalization (BN) layer.
 

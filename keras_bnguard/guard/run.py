@@ -65,6 +65,7 @@ class MonitoredRun:
         self._reading = LiveReading()
         self._repairs = Repairs(model) if fix else None
         self._done: List[str] = []
+        self._phases: Sequence[Mapping[str, Any]] = ()
         self.listener = TrainingListener(
             self._evaluator, self._reading, safely, self.stop_if_over, defer=fix
         )
@@ -94,6 +95,7 @@ class MonitoredRun:
             drift=self._drift.all(),
             repairs=tuple(self._done),
             steps=self._evaluator.progress.steps,
+            phases=tuple(self._phases),
         )
 
     # ---------------------------------------------------------------- start and end
@@ -131,6 +133,8 @@ class MonitoredRun:
         """
         data = None if self._data is None else self._data.at_end(self.trackers.snapshot)
         self._check_repairs()
+        scheduled = (each.history for each in callbacks if hasattr(each, "phases"))
+        self._phases = next((rows for rows in scheduled if isinstance(rows, list)), ())
         moment, trigger = self._evaluator.kind.end
         if trigger is Trigger.TRAINING_END:
             averaging = self._averages.at_end(self.model, callbacks)

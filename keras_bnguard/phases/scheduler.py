@@ -17,10 +17,12 @@ from keras_bnguard.phases.resuming.point import folder_path, state_file_of
 from keras_bnguard.phases.run import PhaseRun, dry_run
 from keras_bnguard.phases.yaml import from_yaml, to_yaml
 from keras_bnguard.records import OnFailure
+from keras_bnguard.records.shown import shown
 from keras_bnguard.report.phase_plot import plot_phases
-from keras_bnguard.report.phase_text import phase_lines
+from keras_bnguard.report.phase_text import phase_lines, scheduler_html, scheduler_summary
 
 
+@shown(scheduler_summary, scheduler_html)
 class PhaseScheduler(Hooks):
     """Keras callback that runs a whole freeze / unfreeze schedule in one `fit`.
 
@@ -307,8 +309,7 @@ class PhaseScheduler(Hooks):
             path: where to save the picture, in the format of its ending. Defaults to None:
                 nowhere.
 
-        Returns:
-            The `matplotlib.figure.Figure`.
+        Returns: the `matplotlib.figure.Figure`.
 
         Raises:
             MissingExtraError: matplotlib is not installed.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
 
+import numpy as np
+
 from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.refs import NormHandle
@@ -25,6 +27,7 @@ from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import ExpectedMode, NormKind, NormState
+from keras_bnguard.records.shown import Shown
 from keras_bnguard.selectors import Selectors
 from keras_bnguard.statistics.moments import InputMoments
 
@@ -95,8 +98,8 @@ class SavedStatistics:
                 self.snapshot.backend.values.assign(variance, state.variance)
 
 
-@dataclass
-class Recalibration:
+@dataclass(repr=False)
+class Recalibration(Shown):
     """What `recalibrate` did; `undo()` reverts it.
 
     Attributes:
@@ -122,11 +125,38 @@ class Recalibration:
         """The BN that got new statistics."""
         return tuple(self.after)
 
+    def _summary(self) -> str:
+        undone = ", undone" if self.undone else "; undo() restores the old statistics"
+        return f"{len(self.after)} BN, {self.mode}{undone}"
+
+    def __str__(self) -> str:
+        width = max([len(path) for path in self.after] + [8])
+        lines = [f"{'BN layer':{width}s}{'values':>10s}{'mean shift':>12s}{'log variance':>14s}"]
+        for path, new in self.after.items():
+            old = self.before[path]
+            shift, change = _largest_change(old, new)
+            values = f"{self.values[path]:.0f}"
+            lines.append(f"{path:{width}s}{values:>10s}{shift:12.3g}{change:14.3g}")
+        lines.append(
+            "largest change of a channel: mean in old standard deviations, variance as log"
+        )
+        return "\n".join(lines)
+
     def undo(self) -> None:
         """Restore the old statistics, bit for bit; a second call does nothing."""
         if not self.undone:
             self._saved.restore()
             self.undone = True
+
+
+def _largest_change(old: NormState, new: NormState) -> Tuple[float, float]:
+    """Shift of the mean and absolute log ratio of the variance, of the channel with most."""
+    if old.mean is None or old.variance is None or new.mean is None or new.variance is None:
+        return float("nan"), float("nan")
+    with np.errstate(all="ignore"):
+        shift = np.abs(new.mean - old.mean) / np.sqrt(np.abs(old.variance))
+        change = np.abs(np.log(np.abs(new.variance / old.variance)))
+    return float(np.max(shift, initial=0.0)), float(np.max(change, initial=0.0))
 
 
 def recalibrate(

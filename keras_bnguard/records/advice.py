@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Tuple
 
+from keras_bnguard.records.shown import Shown
+
 
 class Policy(Enum):
     """What to do with the BN of a pretrained model during fine-tuning.
@@ -50,8 +52,8 @@ class PolicyScore:
     untrained_score: float
 
 
-@dataclass(frozen=True)
-class Advice:
+@dataclass(frozen=True, repr=False)
+class Advice(Shown):
     """What `advise` measured and recommends.
 
     Attributes:
@@ -93,6 +95,10 @@ class Advice:
             if item.policy is policy:
                 return item
         raise KeyError(policy)
+
+    def _summary(self) -> str:
+        sure = "" if self.difference else ", not sure" if self.unsure else ", no difference seen"
+        return f"{self.policy}{sure}; {len(self.layers)} BN, {self.trainings} trial trainings"
 
     def __str__(self) -> str:
         lines = [

@@ -73,7 +73,11 @@ class Format:
         """
         self.require()
         module: Any = importlib.import_module(f"keras_bnguard.report.{self.name}")
-        rendered = module.render(report, phases) if self.shows_phases else module.render(report)
+        rendered = (
+            module.render(report, phases or report.phases)
+            if self.shows_phases
+            else module.render(report)
+        )
         return str(rendered)
 
     def save(self, report: Report, path: PathLike, phases: Phases = ()) -> None:

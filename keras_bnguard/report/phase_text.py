@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
+from keras_bnguard.records.shown import preformatted
+
 
 def phase_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of `PhaseScheduler.history`, one line per phase.
@@ -28,3 +30,15 @@ def phase_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
             + ("" if loss is None else f", loss {loss:.4g}")
         )
     return "\n".join(lines)
+
+
+def scheduler_summary(scheduler: Any) -> str:
+    """A `PhaseScheduler` in a few words."""
+    done = f", {len(scheduler.history)} epochs done" if scheduler.history else ""
+    names = ", ".join(phase.name for phase in scheduler.phases)
+    return f"{len(scheduler.phases)} phases ({names}){done}"
+
+
+def scheduler_html(scheduler: Any) -> str:
+    """What happened in its phases, for a notebook."""
+    return preformatted(scheduler.summary())

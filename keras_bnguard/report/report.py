@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 from keras_bnguard.records import (
     DriftSnapshot,
@@ -23,8 +23,8 @@ from keras_bnguard.report.formats import TEXT, Phases, format_of
 class Report:
     """The result of an audit or of one guarded run: findings, and what they rest on.
 
-    `print(report)` and `repr(report)` give the text for a terminal of 80 columns; a notebook
-    shows the report as HTML; `save` writes it to a file.
+    `print(report)` gives the text for a terminal of 80 columns, `repr(report)` one line; a
+    notebook shows the report as HTML; `save` writes it to a file.
 
     Attributes:
         model: name of the model; of several models their names, separated by commas.
@@ -38,6 +38,7 @@ class Report:
         notes: other facts a reader needs, such as a layer that could not be read.
         steps: training steps since the start of training; 0 after an audit.
         weights: how many weights train in `fit` as the flags are; None where unknown.
+        phases: `PhaseScheduler.history` of the same `fit`, one row per epoch; empty without one.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Report:
     notes: Tuple[str, ...] = ()
     steps: int = 0
     weights: Optional[WeightCounts] = None
+    phases: Tuple[Mapping[str, Any], ...] = ()
 
     @property
     def watched(self) -> bool:
@@ -78,19 +80,23 @@ class Report:
             path: a file name; its ending chooses the format: `.html` (one page that needs
                 nothing else), `.json`, `.sarif` (or `.sarif.json`) or `.txt`.
             phases: `PhaseScheduler.history`, one row per epoch, shown in HTML. Defaults to
-                no rows.
+                those of the report.
 
         Raises:
             SettingError: no format has this ending.
             MissingExtraError: `.html` without the package jinja2.
             OSError: the file cannot be written.
         """
-        format_of(path).save(self, path, phases)
+        format_of(path).save(self, path, phases or self.phases)
 
     def __str__(self) -> str:
         return TEXT.render(self)
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        from keras_bnguard.report.text import verdict
+
+        name = f" of {self.model}" if self.model else ""
+        return f"<Report{name}: {verdict(self)}; print it for all of it>"
 
     def _repr_html_(self) -> str:
         from keras_bnguard.report.notebook import as_html

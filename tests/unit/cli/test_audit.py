@@ -83,8 +83,25 @@ def test_a_good_model_ends_with_0(folder, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith("keras_bnguard: nothing found")
+    assert "2 BN: 2 will run in the mode" in out
+    assert len(out.splitlines()) == 4
+    assert main(["audit", "-v", str(folder / "good.keras")]) == 0
+    out = capsys.readouterr().out
     assert "base/bn" in out
     assert "head_bn" in out
+
+
+@pytest.mark.parametrize("ending", ["json", "txt", "sarif"])
+def test_the_report_is_written_where_it_is_asked_for(folder, ending, tmp_path, capsys):
+    file = tmp_path / f"r.{ending}"
+    assert main(["audit", "--report", str(file), str(folder / "nan.keras")]) == 1
+    assert capsys.readouterr().err == f"report written to {file}\n"
+    assert "BNG402" in file.read_text(encoding="utf-8")
+
+
+def test_a_report_of_no_format_is_refused_before_the_file_is_read(tmp_path, capsys):
+    assert main(["audit", "--report", "r.pdf", str(tmp_path / "missing.keras")]) == 2
+    assert "r.pdf" in one_line(capsys)
 
 
 def test_a_finding_ends_with_1_and_is_printed(folder, capsys):
@@ -233,7 +250,7 @@ def saved(tmp_path_factory):
 @pytest.mark.skipif(IS_KERAS3, reason="Keras 3 writes no such folders")
 def test_a_saved_model_is_read_without_its_graph(saved, capsys):
     (saved / "good" / "saved_model.pb").write_bytes(b"not read")
-    assert main(["audit", str(saved / "good")]) == 0
+    assert main(["audit", "-v", str(saved / "good")]) == 0
     assert "base/bn" in capsys.readouterr().out
     assert main(["audit", str(saved / "nan")]) == 1
     assert "BNG402 non-finite-statistics" in capsys.readouterr().out

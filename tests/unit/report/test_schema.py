@@ -89,4 +89,4 @@ def test_what_is_no_report_does_not(validator, change):
 
 @pytest.mark.needs_extra
 def test_fields_to_come_are_no_fault(validator):
-    validator.validate({**as_dict(faulty()), "phases": list(map(str, PHASES))})
+    validator.validate({**as_dict(faulty()), "epochs": list(map(str, PHASES))})

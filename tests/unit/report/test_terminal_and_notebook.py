@@ -175,5 +175,6 @@ def test_the_style_touches_nothing_else_in_the_notebook():
 
 @needs_extra
 def test_a_console_shows_a_report_as_text_and_a_notebook_as_html():
-    assert repr(faulty()) == str(faulty()) == text.render(faulty())
+    assert str(faulty()) == text.render(faulty())
+    assert repr(faulty()) == f"<Report of net: {text.verdict(faulty())}; print it for all of it>"
     assert faulty()._repr_html_() == as_html(faulty())
