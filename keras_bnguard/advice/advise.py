@@ -11,6 +11,7 @@ from keras_bnguard.advice.trials import Length, Trials, cut_folds
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.data.batch import Batch, check_shapes, join
 from keras_bnguard.data.batches import Batches
+from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import Advice, NormKind, Policy
@@ -30,6 +31,7 @@ def advise(
     n_repeats: Optional[int] = None,
     max_batches: int = 64,
     seed: int = 0,
+    verbose: Verbose = "auto",
 ) -> Advice:
     """Measure which policy for pretrained BN does best on your data.
 
@@ -62,6 +64,8 @@ def advise(
             twice up to 400, once from there on.
         max_batches: how many batches of data at most. Defaults to 64.
         seed: of the folds and trials. Defaults to 0.
+        verbose: as in `fit`: 0 is silent, 1 a progress bar, 2 one line at the end. Defaults to
+            "auto": a bar on a terminal and in a notebook.
 
     Returns:
         An `Advice`; print it for the table, the recommendation and code to paste.
@@ -76,6 +80,7 @@ def advise(
     Example:
         print(bng.advise(model, (x, y), epochs=20, batch_size=16))
     """
+    shown = check_verbose(verbose)
     _check_numbers(epochs=epochs, batch_size=batch_size, steps=steps, n_repeats=n_repeats or 1)
     if folds < 2:
         raise SettingError(f"folds={folds!r}: expected at least 2 folds.")
@@ -94,9 +99,9 @@ def advise(
     length = Length(min(steps, planned), planned, batch)
     cuts = cut_folds(rows.rows, folds, n_repeats or _repeats_for(rows.rows), seed)
     with Trials(snapshot, paths, rows, length) as trials:
-        found = [
-            trials.run(train, test, seed + number) for number, (train, test) in enumerate(cuts)
-        ]
+        numbered = list(enumerate(cuts))
+        work = progress(snapshot.backend.keras, numbered, shown, len(cuts), "fold")
+        found = [trials.run(train, test, seed + number) for number, (train, test) in work]
     scored = HeldOutScores(RowScores(snapshot, rows, metric), found)
     decision = decide(scored.scores, scored.losses, scored.tolerance)
     return Advice(

@@ -44,6 +44,15 @@ class Batches:
         self.container = rereadable_container(data)
         self._plan = ReadingPlan(batch_size, limit, sampling)
 
+    @property
+    def count(self) -> Optional[int]:
+        """How many batches there are, None where that is not known."""
+        rows = self.container.rows if self.container.is_in_memory else None
+        if rows is None:
+            return None
+        count = -(-int(rows) // self._plan.batch_size)
+        return count if self._plan.limit is None else min(count, self._plan.limit)
+
     def __iter__(self) -> Iterator[Batch]:
         count = 0
         with restoring(SavedRandomStates(more=states_in(self.container.data))):

@@ -13,6 +13,7 @@ from keras_bnguard.backends.values.restore import observing
 from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
+from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.data.scores import Metric, scores
 from keras_bnguard.errors import DataError
 from keras_bnguard.model.expected_mode import will_run
@@ -83,6 +84,7 @@ def mode_gap(
     metrics: Optional[Mapping[str, Metric]] = None,
     batch_size: int = 32,
     max_batches: int = 32,
+    verbose: Verbose = "auto",
 ) -> ModeGap:
     """Measure loss and metrics of the same batches with BN in training and in inference mode.
 
@@ -97,6 +99,8 @@ def mode_gap(
         metrics: name -> function of (y, outputs) as NumPy. Defaults to None: loss and accuracy.
         batch_size: rows per batch where data is arrays; use the one of training. Defaults to 32.
         max_batches: how many batches at most. Defaults to 32.
+        verbose: as in `fit`: 0 is silent, 1 a progress bar, 2 one line at the end. Defaults to
+            "auto": a bar on a terminal and in a notebook.
 
     Returns:
         A `ModeGap`; print it for a table.
@@ -106,6 +110,7 @@ def mode_gap(
             read or can be read only once.
         UnsupportedModelError: `model` is no Keras model, or TensorFlow runs in graph mode.
     """
+    shown = check_verbose(verbose)
     require_eager(model, "mode_gap")
     snapshot = take_snapshot(model)
     mark_forced_inference(snapshot)
@@ -122,7 +127,7 @@ def mode_gap(
     rows: List[int] = []
     found: Dict[str, List[Tuple[float, float]]] = {}
     with observing(snapshot.backend, model) as state:
-        for batch in source:
+        for batch in progress(snapshot.backend.keras, source, shown, source.count, "batch"):
             check_shapes(model, batch)
             if batch.y is None or getattr(model, "loss", None) is None:
                 raise DataError(

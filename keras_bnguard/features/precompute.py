@@ -14,6 +14,7 @@ from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch, check_shapes, join
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
+from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.features.checks import check_frozen, check_modes, check_outputs
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records.shown import Shown
@@ -65,6 +66,7 @@ def precompute_features(
     batch_size: int = 32,
     max_batches: Optional[int] = None,
     inference_only: bool = False,
+    verbose: Verbose = "auto",
 ) -> Features:
     """Run a frozen backbone once over data, for a head that is trained on its outputs.
 
@@ -83,6 +85,8 @@ def precompute_features(
         inference_only: True where your model calls the backbone in inference mode, or you want no
             Dropout and no augmentation in the features: training mode is not compared then.
             Defaults to False.
+        verbose: as in `fit`: 0 is silent, 1 a progress bar, 2 one line at the end. Defaults to
+            "auto": a bar on a terminal and in a notebook.
 
     Returns:
         `Features` with `x`, `y` and `sample_weight`. They are kept in memory:
@@ -98,6 +102,7 @@ def precompute_features(
         features = bng.precompute_features(backbone, (x, y))
         head.fit(features.x, features.y, epochs=50)
     """
+    shown = check_verbose(verbose)
     require_eager(model, "precompute_features")
     # Flags of the backbone's own compile() are not those of the model that will call it.
     snapshot = take_snapshot(model, compiled={})
@@ -106,8 +111,9 @@ def precompute_features(
     check_modes(snapshot, inference_only)
     predict = probe_of(snapshot, [])
     parts: List[Batch] = []
+    source = Batches(data, batch_size=batch_size, limit=max_batches)
     with observing(snapshot.backend, model):
-        for batch in Batches(data, batch_size=batch_size, limit=max_batches):
+        for batch in progress(snapshot.backend.keras, source, shown, source.count, "batch"):
             if not parts:
                 check_shapes(model, batch)
                 outputs = check_outputs(snapshot, predict, batch, inference_only)

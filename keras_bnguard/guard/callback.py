@@ -14,7 +14,7 @@ from keras_bnguard.backends.patches.left_fit import when_fit_is_left
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.guard.batch_counter import BatchCounter
 from keras_bnguard.guard.data_sampling import DataSampling
-from keras_bnguard.guard.emit import Emitter
+from keras_bnguard.guard.emit import Emitter, check_flag
 from keras_bnguard.guard.fit_scope import FitScope
 from keras_bnguard.guard.report_sink import ReportSink
 from keras_bnguard.guard.run import MonitoredRun
@@ -103,7 +103,7 @@ class BNGuard(Hooks):
         super().__init__()
         self._emitter = Emitter(on_finding)
         self._rule_filter = RuleFilter.of(select, ignore)
-        self._fix = bool(fix)
+        self._fix = check_flag("fix", fix)
         self._counter = BatchCounter(every)
         self._sink = ReportSink(report, tensorboard)
         self._verbose = verbose

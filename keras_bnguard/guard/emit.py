@@ -45,3 +45,14 @@ class Emitter:
             LOGGER.log(level, finding_text(finding))
         else:
             warn_user(finding_text(finding))
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """A switch that the user set.
+
+    Raises:
+        SettingError: it is neither True nor False.
+    """
+    if isinstance(value, str) or value not in (True, False):
+        raise SettingError(f"{name}={value!r}: expected True or False.")
+    return bool(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -18,10 +18,11 @@ from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.backends.values.restore import observing
-from keras_bnguard.data.batch import check_shapes
+from keras_bnguard.data.batch import Batch, check_shapes
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.population import assign_moments, population_moments
+from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.errors import SettingError
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.forced_inference import mark_forced_inference
@@ -167,6 +168,7 @@ def recalibrate(
     mode: str = "one-pass",
     batch_size: int = 32,
     max_batches: Optional[int] = None,
+    verbose: Verbose = "auto",
 ) -> Recalibration:
     """Set moving mean and variance to the population mean and variance over data.
 
@@ -185,6 +187,8 @@ def recalibrate(
             in inference mode; exact for how the model is used afterwards.
         batch_size: rows per batch where data is arrays. Defaults to 32.
         max_batches: how many batches at most. Defaults to None: all.
+        verbose: as in `fit`: 0 is silent, 1 a progress bar, 2 one line at the end. Defaults to
+            "auto": a bar on a terminal and in a notebook.
 
     Returns:
         A `Recalibration` whose `undo()` restores the old statistics. The variance is the
@@ -201,7 +205,7 @@ def recalibrate(
         bng.recalibrate(model, x_new, layers="backbone/*")
     """
     plan = RecalibrationPlan(layers, RecalibrationMode.of(mode), batch_size, max_batches)
-    done = run_plan(model, data, plan)
+    done = run_plan(model, data, plan, verbose=check_verbose(verbose))
     if not done.after:
         warn_user(
             "recalibrate changed nothing: no BN of the model is meant to train, and frozen BN keep "
@@ -211,7 +215,11 @@ def recalibrate(
 
 
 def run_plan(
-    model: Any, data: Any, plan: RecalibrationPlan, forced_inference: Collection[str] = ()
+    model: Any,
+    data: Any,
+    plan: RecalibrationPlan,
+    forced_inference: Collection[str] = (),
+    verbose: int = 0,
 ) -> Recalibration:
     """Recalibrate a model by a plan.
 
@@ -221,6 +229,7 @@ def run_plan(
         plan: what to do.
         forced_inference: paths of BN that were forced into inference mode and no longer are; they
             count as frozen.
+        verbose: 0 is silent, 1 a progress bar, 2 one line. Defaults to 0.
 
     Raises:
         SelectorError: the plan's layers match no BN.
@@ -242,9 +251,10 @@ def run_plan(
         after_an_error.callback(saved.restore)
         with observing(snapshot.backend, model):
             if plan.mode is RecalibrationMode.ONE_PASS:
-                pooled = _one_pass(snapshot, list(handles.values()), source)
+                shown = progress(snapshot.backend.keras, source, verbose, source.count, "batch")
+                pooled = _one_pass(snapshot, list(handles.values()), shown)
             else:
-                pooled = _sequential(snapshot, handles, source)
+                pooled = _sequential(snapshot, handles, source, verbose)
         assign_moments(snapshot, pooled)
         after_an_error.pop_all()
     return Recalibration(
@@ -268,14 +278,14 @@ def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple
 
 
 def _one_pass(
-    snapshot: ModelSnapshot, handles: List[NormHandle], source: Batches
+    snapshot: ModelSnapshot, handles: List[NormHandle], source: Iterable[Batch]
 ) -> Dict[str, InputMoments]:
     kind = ProbeKind(by_batch=frozenset(h.path for h in handles), outputs=False)
     return population_moments(probe_of(snapshot, handles, kind), source)
 
 
 def _sequential(
-    snapshot: ModelSnapshot, handles: Mapping[str, NormHandle], source: Batches
+    snapshot: ModelSnapshot, handles: Mapping[str, NormHandle], source: Batches, verbose: int
 ) -> Dict[str, InputMoments]:
     order: List[str] = []
     kind = ProbeKind(outputs=False)
@@ -284,7 +294,7 @@ def _sequential(
         order = list(dict.fromkeys(m.path for m in probe(batch.x).moments))
         break
     done: Dict[str, InputMoments] = {}
-    for path in order:
+    for path in progress(snapshot.backend.keras, order, verbose, len(order), "layer"):
         pooled = population_moments(probe_of(snapshot, [handles[path]], kind), source)
         assign_moments(snapshot, pooled)
         done.update(pooled)

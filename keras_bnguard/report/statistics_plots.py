@@ -37,6 +37,10 @@ def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = 
         SettingError: unknown measure, or a report without a check (an audit has none).
         MissingExtraError: matplotlib is not installed.
     """
+    if not hasattr(report, "drift"):
+        raise SettingError(
+            f"report={type(report).__name__}: expected a Report, such as guard.report of a BNGuard."
+        )
     if measure not in MEASURES:
         raise SettingError(f"measure={measure!r}: expected one of {', '.join(MEASURES)}.")
     snapshots = [snapshot for snapshot in report.drift if getattr(snapshot, measure)]
