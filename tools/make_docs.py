@@ -22,10 +22,11 @@ END = "<!-- end of rules -->"
 
 def table() -> str:
     """The rules as a Markdown table."""
-    lines = ["| code | name | severity | certain | `fix=True` |", "|---|---|---|---|---|"]
+    lines = ["| code | what it finds | severity | certain | `fix=True` |", "|---|---|---|---|---|"]
     for rule in ALL_RULES:
         lines.append(
-            f"| [{rule.code}](docs/rules.md#{rule.code.lower()}) | {rule.name} | {rule.severity} | "
+            f"| [{rule.code}](docs/rules.md#{rule.code.lower()}) {rule.name} | "
+            f"{rule.title().replace('|', '/')} | {rule.severity} | "
             f"{'yes' if rule.certain else 'no'} | {'repairs' if rule.repair is not None else ''} |"
         )
     return "\n".join(lines)
