@@ -23,11 +23,13 @@ help: ## list the targets
 demo: STACK ?= k3-tf
 demo: ## train on digits, show what goes wrong with BatchNormalization and how it is repaired (STACK=k3-tf)
 	@$(if $(KERAS_$(STACK)),,echo 'STACK is one of $(STACKS), not $(STACK)' >&2; exit 2)
+	@test -d .env-demo/$(STACK) || echo 'Installs this package with its demo extra and Keras for $(STACK) into .env-demo/$(STACK): once, 1 to 2.5 GB.'
 	@tools/make_venv.sh .env-demo/$(STACK) $(if $(filter k2,$(STACK)),"3.11 3.10","3.11 3.12 3.13 3.10") \
 		-e '.[demo]' $(KERAS_$(STACK))
 	@tools/with_stack.sh $(STACK) .env-demo/$(STACK)/bin/bnguard demo $(ARGS)
 
 test: $(TOX) ## all stacks, style, types, import contracts, built package (STACK=... for one, TEST=... for a file)
+	@test -d .tox || echo 'Installs each stack and the tools into .tox: once, 1 to 2.5 GB a stack. Then runs the tests of $(or $(STACK),all five).'
 	@tools/run_tox.sh $(STACK) $(if $(TEST),-- $(TEST))
 
 matrix: ## reduced tests on every promised version of Keras; into docs/versions.md (NAMES='k2-2.12 ...' for some)

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import List
 
 import keras_bnguard
+from keras_bnguard.backends.known_stacks import FRAMEWORKS, PACKAGES, TENSORFLOW
 
-KERASES = ("keras", "tf_keras", "tensorflow", "tensorflow-cpu", "jax", "torch")
+NAMES = (*PACKAGES, *sorted(FRAMEWORKS - set(PACKAGES)))
+"""Distributions that may be installed; that of TensorFlow has another one for the CPU."""
 
 
 def version() -> str:
     """One line, without loading a framework: `keras_bnguard 0.1.0 (keras 3.15.1, backend jax)`."""
     parts = _installed()
-    if any(part.startswith("keras 3") for part in parts):
+    if any(part.startswith(f"{PACKAGES[0]} 3") for part in parts):
         parts.append(f"backend {_backend()}")
     about = ", ".join(parts) if parts else "no Keras is installed"
     return f"keras_bnguard {keras_bnguard.__version__} ({about})"
@@ -24,11 +26,13 @@ def version() -> str:
 
 def _installed() -> List[str]:
     found = []
-    for name in KERASES:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    for name in NAMES:
+        for distribution in (name, f"{name}-cpu"):
+            try:
+                found.append(f"{name} {importlib.metadata.version(distribution)}")
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            break
     return found
 
 
@@ -40,6 +44,6 @@ def _backend() -> str:
     home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
     try:
         kept = json.loads(Path(home, "keras.json").read_text(encoding="utf-8"))
-        return str(kept.get("backend", "tensorflow"))
+        return str(kept.get("backend", TENSORFLOW))
     except (OSError, ValueError, AttributeError):
-        return "tensorflow"
+        return TENSORFLOW

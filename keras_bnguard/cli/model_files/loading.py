@@ -23,7 +23,7 @@ from keras_bnguard.cli.model_files.interface import Copy
 from keras_bnguard.cli.model_files.json_text import check_calls
 from keras_bnguard.cli.model_files.opened import one_line, opened, without_compilation
 from keras_bnguard.cli.model_files.refusals import nodes, refusals, unknown
-from keras_bnguard.errors import BNGuardError, ModelFileError
+from keras_bnguard.errors import BNGuardError, MissingExtraError, ModelFileError
 from keras_bnguard.model.saved_by import note_writer
 
 FREE_VALUES = 2**22
@@ -86,6 +86,11 @@ def _broken(path: str) -> Iterator[None]:
         yield
     except ModelFileError:
         raise
+    except ImportError as error:
+        name = error.name or one_line(error)
+        raise MissingExtraError(
+            f"{path} cannot be read without the package {name}: pip install {name}"
+        ) from error
     except Exception as error:
         raise ModelFileError(f"{path} is broken: {one_line(error)}") from error
 

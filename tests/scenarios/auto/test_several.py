@@ -34,8 +34,8 @@ def test_none_at_all_is_an_empty_report():
 def test_findings_name_their_model_and_errors_come_first():
     both = merged([report("a", finding("BNG406", "warning")), report("b", finding("BNG101"))])
     assert [(f.code, f.message) for f in both.findings] == [
-        ("BNG101", "b: what"),
-        ("BNG406", "a: what"),
+        ("BNG101", "b: what (run 2 of 2)"),
+        ("BNG406", "a: what (run 1 of 2)"),
     ]
     assert both.findings[0].evidence["model"] == "b"
     assert both.model == "a, b"

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import shutil
+import sys
 import zipfile
 
 import h5py
@@ -330,3 +331,11 @@ def one_line(capsys):
     assert out == ""
     (line,) = err.splitlines()
     return line
+
+
+def test_a_missing_package_is_named_and_the_file_is_not_called_broken(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    assert main(["audit", str(folder / "good.keras")]) == 2
+    line = one_line(capsys)
+    assert "without the package h5py: pip install h5py" in line
+    assert "broken" not in line
