@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import math
+import os
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+import keras_bnguard
 from keras_bnguard.errors import MissingExtraError
 from keras_bnguard.records import DriftSnapshot, Finding, OutcomeStatus
 from keras_bnguard.report import text
 from keras_bnguard.report.grouping import (
     grouped,
     info_not_selected,
+    mode_rows,
     not_checked,
     one_line,
     parts_of,
@@ -96,6 +101,7 @@ def _content(report: Report, phases: Sequence[Mapping[str, Any]]) -> Dict[str, A
         "model": one_line(report.model),
         "stack": None if report.stack is None else one_line(report.stack),
         "steps": report.steps,
+        "made": _made(),
         "groups": [
             [_finding(f, numbers[id(f)]) for f in (group.cause, *group.effects)]
             for group in grouped(report.findings)
@@ -103,12 +109,13 @@ def _content(report: Report, phases: Sequence[Mapping[str, Any]]) -> Dict[str, A
         "header": (*text.HEADER, "why"),
         "modes": [
             {
-                "path": one_line(mode.path),
-                "cells": [c.replace(" <--", "") for c in text.mode_cells(mode)],
-                "why": one_line(mode.why),
-                "agrees": mode.agrees,
+                "path": one_line(rows.label),
+                "inside": [one_line(path) for path in rows.paths] if len(rows.paths) > 1 else [],
+                "cells": [c.replace(" <--", "") for c in text.mode_cells(rows.first)],
+                "why": one_line(rows.first.why),
+                "agrees": rows.first.agrees,
             }
-            for mode in report.modes
+            for rows in mode_rows(report.modes)
         ],
         "maps": _maps(report.drift),
         "checks": len(report.drift),
@@ -122,6 +129,13 @@ def _content(report: Report, phases: Sequence[Mapping[str, Any]]) -> Dict[str, A
         ],
         "info_not_selected": info_not_selected(report),
     }
+
+
+def _made() -> str:
+    """When, by which script and which version a page is written."""
+    script = one_line(os.path.basename(sys.argv[0])) if sys.argv and sys.argv[0] else "a session"
+    moment = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")
+    return f"Written {moment} by {script} with keras_bnguard {keras_bnguard.__version__}"
 
 
 def _finding(finding: Finding, evidence: Mapping[str, Any]) -> Dict[str, Any]:

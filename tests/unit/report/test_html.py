@@ -6,11 +6,13 @@ import base64
 import hashlib
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
+import keras_bnguard
 from keras_bnguard.errors import MissingExtraError
 from keras_bnguard.records import DriftSnapshot, Finding, Outcome, OutcomeStatus
 from keras_bnguard.report import html
@@ -280,3 +282,19 @@ def test_each_alternative_has_a_copy_button_of_its_own_and_prose_stands_outside(
     assert codes == ["a = 1\nif a:\n    b = 2", "c = 3"]
     for prose in ("do this:", "or that:", "or nothing"):
         assert f'<p class="text">{prose}</p>' in shown
+
+
+@needs_extra
+def test_equal_rows_of_the_mode_table_are_folded():
+    modes = tuple(replace(mode_rows()[0], path=f"backbone/block{i}_bn") for i in range(52))
+    shown = html.render(plain(modes=modes))
+    assert shown.count('<th scope="row"><code>') == 1
+    assert "backbone/* (52 BN)" in shown
+    assert all(f"<code>{mode.path}</code>" in shown for mode in modes)
+
+
+@needs_extra
+def test_a_page_has_its_date_its_script_and_the_version():
+    shown = page(plain()).text
+    assert re.search(r"Written 20[0-9]{2}-[0-9]{2}-[0-9]{2} ", shown)
+    assert f"with keras_bnguard {keras_bnguard.__version__}" in shown
