@@ -72,7 +72,7 @@ def test_the_check_names_each_place_that_is_not_filled_in(copy):
         ("tests/builders/everything_wrong.py", f'        norm("{CODE.lower()}"),\n'),
         ("tests/unit/rules/test_all_rules.py", f"| {CODE} | warning | inventory |  |  |  |\n"),
         ("docs/rules.md", f"{CODE} {NAME}"),
-        ("README.md", f"| {NAME} |"),
+        ("README.md", f"{CODE.lower()}) {NAME} |"),
     ],
 )
 def test_the_check_names_a_file_in_which_the_rule_was_forgotten(copy, file, old):
