@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 import warnings
 from types import FrameType
-from typing import Any, List, Optional, Type
+from typing import Any, List, Optional, Tuple, Type
 
 from keras_bnguard.backends.known_stacks import FRAMEWORKS
 from keras_bnguard.backends.signatures import OURS
@@ -13,6 +15,15 @@ from keras_bnguard.errors import BNGuardWarning
 
 NOT_THE_USER = FRAMEWORKS | {OURS, "contextlib"}
 """Top-level packages whose frames are never the user's own line."""
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+_COMMANDS = os.path.dirname(sys.executable or "")
+_LIBRARIES = tuple(
+    os.path.join(folder, "")
+    for folder in (os.path.dirname(os.path.abspath(os.__file__)), _COMMANDS)
+    if folder != _COMMANDS or os.path.basename(folder) in ("bin", "Scripts")
+)
+"""The standard library, and the folder of commands that pip writes."""
 
 
 def callers(limit: Optional[int] = None) -> List[FrameType]:
@@ -49,20 +60,20 @@ def called_from(name: str, limit: int) -> bool:
 
 
 def user_frame(*packages: str) -> Optional[FrameType]:
-    """Return the innermost frame of the user's code, None without one.
+    """Return the frame of the user's own line, None where only frameworks are on the stack.
+
+    It is the nearest that is in no installed package and not in the standard library, also where
+    a library trains the model. Without such a frame it is the nearest outside frameworks.
 
     Args:
         packages: more top-level packages that are not the user's.
     """
-    for frame in callers():
-        file = frame.f_code.co_filename
-        if _package(frame) not in NOT_THE_USER.union(packages) and not file.startswith("<"):
-            return frame
-    return None
+    frames = [frame for frame in callers() if _may_be_the_users(frame, packages)]
+    return _own(frames) or (frames[0] if frames else None)
 
 
 def user_line(*packages: str) -> Optional[str]:
-    """Return `file.py:41` of the innermost frame of the user's code, None without one.
+    """Return `file.py:41` of the user's own line, None without one; see `user_frame`.
 
     Args:
         packages: more top-level packages that are not the user's.
@@ -82,7 +93,8 @@ def warn_user(message: str, category: Type[Warning] = BNGuardWarning) -> None:
         category: a class of warnings. Defaults to `BNGuardWarning`.
     """
     found = callers()
-    frame = next((each for each in found if _package(each) not in NOT_THE_USER), found[0])
+    outside = [each for each in found if _outside_frameworks(each)]
+    frame = _own(outside) or (outside or found)[0]
     warnings.warn_explicit(
         message,
         category,
@@ -91,6 +103,32 @@ def warn_user(message: str, category: Type[Warning] = BNGuardWarning) -> None:
         module=str(frame.f_globals.get("__name__") or "<unknown>"),
         registry={},
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def is_library(file: str) -> bool:
+    """Return whether a file belongs to an installed package or to the standard library.
+
+    Args:
+        file: as Python names it. Text in angle brackets, as of a notebook, is no library.
+    """
+    if file.startswith("<"):
+        return False
+    path = os.path.abspath(file)
+    return path.startswith(_LIBRARIES) or not _INSTALLED.isdisjoint(path.split(os.sep))
+
+
+def _may_be_the_users(frame: FrameType, packages: Tuple[str, ...]) -> bool:
+    file = frame.f_code.co_filename
+    return _outside_frameworks(frame, packages) and not file.startswith("<")
+
+
+def _outside_frameworks(frame: FrameType, packages: Tuple[str, ...] = ()) -> bool:
+    return _package(frame) not in NOT_THE_USER and _package(frame) not in packages
+
+
+def _own(frames: List[FrameType]) -> Optional[FrameType]:
+    return next((each for each in frames if not is_library(each.f_code.co_filename)), None)
 
 
 def _package(frame: FrameType) -> str:

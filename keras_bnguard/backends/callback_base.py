@@ -143,11 +143,8 @@ _JOINED: Dict[Tuple[type, Tuple[type, ...]], type] = {}
 
 def joined(cls: type) -> type:
     """`cls` with the `Callback` of every imported Keras as a base; made once per combination."""
-    bases = tuple(
-        backend.keras.callbacks.Callback
-        for backend in loaded_backends()
-        if not issubclass(cls, backend.keras.callbacks.Callback)
-    )
+    found = [backend.keras.callbacks.Callback for backend in loaded_backends()]
+    bases = tuple(dict.fromkeys(base for base in found if not issubclass(cls, base)))
     if not bases:
         return cls
     key = (cls, bases)

@@ -51,8 +51,9 @@ def unsupported_kerases() -> Dict[str, UnsupportedModelError]:
 
 
 def _imported() -> List[Any]:
-    modules = [sys.modules.get(package) for package in PACKAGES]
-    return [module for module in modules if module is not None and hasattr(module, "layers")]
+    modules = {id(module): module for module in map(sys.modules.get, PACKAGES)}
+    # Each once: some programs put one Keras under the name of another, for old libraries.
+    return [each for each in modules.values() if each is not None and hasattr(each, "layers")]
 
 
 def any_backend(prefer: Optional[str] = None) -> Backend:

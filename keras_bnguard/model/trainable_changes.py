@@ -38,6 +38,8 @@ def flag_changes(
         for key in [layer_id(layer)]
         if key in compiled and compiled[key] != wanted.get(key, layer.trainable)
     ]
+    # What is built and has no weights, as an input that two models share, trains nowhere.
+    changed = [(path, layer) for path, layer in changed if layer.weights or not layer.built]
     if not changed:
         return ()
     backend = snapshot.backend
@@ -84,19 +86,20 @@ def explained_changes(
 
 
 def _explained_by(snapshot: ModelSnapshot, wanted: TrainableFlags) -> Dict[LayerId, str]:
-    """id of a layer -> the model around this one that was compiled with just its present flag.
+    """id of a layer -> the other model that was compiled with just its present flag.
 
     A GAN freezes its discriminator for the combined model and goes on training it as it was
-    compiled: right where the compiled flags are what runs, and only there. A model that was
-    compiled earlier and merely shares layers explains nothing.
+    compiled: right where the compiled flags are what runs, and only there. The other model
+    contains this one, or shares the layer and was compiled later: then the flag was set for it.
+    A model that was compiled earlier and merely shares layers explains nothing.
     """
     snapshot.shared_norms()
+    flags_of, model = snapshot.backend.flags, snapshot.model
     found: Dict[LayerId, str] = {}
-    for other in snapshot.backend.step.other_models(snapshot.model):
-        flags: TrainableFlags = snapshot.backend.flags.compiled(other) or {}
-        if layer_id(snapshot.model) not in flags:
-            continue
-        for key, flag in flags.items():
-            if wanted.get(key) == flag:
-                found[key] = str(getattr(other, "name", "another model"))
+    for other in snapshot.backend.step.other_models(model):
+        flags: TrainableFlags = flags_of.compiled(other) or {}
+        if layer_id(model) in flags or flags_of.was_compiled_after(other, model):
+            for key, flag in flags.items():
+                if wanted.get(key) == flag:
+                    found[key] = str(getattr(other, "name", "another model"))
     return found

@@ -62,8 +62,9 @@ class TrainableChangedAfterCompile(Rule):
 
     Known limits:
         Silent where the model was compiled again and where `PhaseScheduler` made the change.
-        Layers shared with another compiled model are left to BNG106 as long as this model's
-        step still trains what it was compiled to train. A flag that is back at its old value
+        Layers that another model shares are left to BNG106 as long as this model's step still
+        trains what it was compiled to train, and the other model contains this one or was
+        compiled later. Layers without weights do not count. A flag that is back at its old value
         at the next check is not seen.
 
     Source:

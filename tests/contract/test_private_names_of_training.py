@@ -193,3 +193,16 @@ def test_keras_calls_fit_in_a_frame_that_deletes_this_variable_when_fit_is_left(
     with pytest.raises(KeyboardInterrupt):
         compiled(transfer()).fit(*data(8), epochs=1, verbose=0, callbacks=[FrameOfFit()])
     assert "filtered_tb" not in found[0].f_locals
+
+
+@private("_steps_per_execution", on=KERAS2)
+@private("_unique_id", on=BACKEND == "tensorflow")
+def test_variables_that_compile_makes_are_counted():
+    first, second = compiled(transfer()), compiled(transfer())
+    flags = backend_for(first).flags
+    numbers = [flags.compile_number(model) for model in (first, second)]
+    assert numbers[0] < numbers[1]
+    assert flags.was_compiled_after(second, first)
+    compiled(first)
+    assert flags.compile_number(first) > numbers[1]
+    assert flags.was_compiled_after(first, second)

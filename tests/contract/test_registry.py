@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
+import keras_bnguard as bng
+from keras_bnguard.backends.known_stacks import PACKAGES
 from keras_bnguard.backends.registry import any_backend, backend_for, loaded_backends
 from keras_bnguard.errors import UnsupportedModelError
 from tests.builders.models import (
@@ -44,3 +48,11 @@ def test_the_keras_of_a_backend_has_the_names_that_the_user_has():
         for part in name.split("."):
             ours, theirs = getattr(ours, part), getattr(theirs, part)
         assert ours is theirs
+
+
+def test_one_keras_under_two_names_is_one(monkeypatch):
+    """`sys.modules["keras"] = tf_keras`, as programs do for old libraries."""
+    for package in PACKAGES:
+        monkeypatch.setitem(sys.modules, package, sys.modules[BACKEND_OF.package])
+    assert loaded_backends() == [BACKEND_OF]
+    assert isinstance(bng.BNGuard(), keras.callbacks.Callback)

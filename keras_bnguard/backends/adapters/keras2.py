@@ -43,6 +43,7 @@ from keras_bnguard.backends.values.tf_values import (
     tf_outside_trace,
     tf_reader,
     tf_to_numpy,
+    tf_variable_number,
 )
 from keras_bnguard.records import ChangeOutcome, FlagTiming, OptimizerFacts, ReplicaStatistics
 from keras_bnguard.records.ids import LayerId, layer_id
@@ -115,6 +116,10 @@ class Keras2Flags(Flags):
 
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
         return ChangeOutcome.IGNORED
+
+    def compile_number(self, model: Any) -> Optional[int]:
+        """`compile()` makes this variable."""
+        return tf_variable_number(getattr(model, "_steps_per_execution", None))
 
     def set_own(self, layer: Any, flag: bool) -> None:
         layer._trainable = bool(flag)

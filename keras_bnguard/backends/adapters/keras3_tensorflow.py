@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from keras_bnguard.backends.values.tf_values import (
     tf_outside_trace,
     tf_reader,
     tf_to_numpy,
+    tf_variable_number,
 )
 from keras_bnguard.records import ChangeOutcome, FlagTiming
 
@@ -35,6 +36,11 @@ class TensorFlowFlags(Keras3Flags):
         if self._optimizer.iterations(model) > 0:
             return ChangeOutcome.IGNORED
         return ChangeOutcome.RAISES if unknown else ChangeOutcome.IMMEDIATE
+
+    def compile_number(self, model: Any) -> Optional[int]:
+        """`compile()` makes a new tracker of the loss."""
+        total = getattr(getattr(model, "_loss_tracker", None), "total", None)
+        return tf_variable_number(getattr(total, "value", None))
 
 
 class TensorFlowStep(Keras3Step):

@@ -39,3 +39,16 @@ class Flags(FlagsInterface):
             `id(layer) -> trainable`; empty outside `fit`, and for a Keras that does no such thing.
         """
         return {}
+
+    def was_compiled_after(self, model: Any, other: Any) -> bool:
+        """Return whether a model was compiled after another one; False where it is not known."""
+        first, second = self.compile_number(other), self.compile_number(model)
+        return first is not None and second is not None and first < second
+
+    def compile_number(self, model: Any) -> Optional[int]:
+        """Return a number that grows from one `compile()` of any model to the next.
+
+        Returns:
+            None where this Keras counts nothing.
+        """
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np
 
@@ -157,3 +157,9 @@ def detached_dataset(dataset: Any) -> Any:
             node.input[i] = name
     copied = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
     return _VariantDataset(copied, dataset.element_spec)
+
+
+def tf_variable_number(variable: Any) -> Optional[int]:
+    """Return the number of a variable, which TensorFlow counts; None for anything else."""
+    number = str(getattr(variable, "_unique_id", "")).rsplit("_", 1)[-1]
+    return int(number) if number.isdigit() else None

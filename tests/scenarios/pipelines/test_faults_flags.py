@@ -42,7 +42,8 @@ def changed(run: Any) -> list:
     return [p for p in run.layers("BNG101") if not p.endswith("_in")]
 
 
-ALL_BELOW = sorted(p for p in BACKBONE if not p.endswith("_in"))
+ALL_BELOW = sorted(p for p in BACKBONE if not p.endswith(("_in", "relu1")))
+"""Those with weights."""
 RAISES = {
     # what the second `fit` does where flags changed after the first
     ("freeze", "k3-jax"): ValueError,
