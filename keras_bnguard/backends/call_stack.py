@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any, List, Optional, Tuple, Type
 
 from keras_bnguard.backends.known_stacks import FRAMEWORKS
+from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.backends.signatures import OURS
 from keras_bnguard.errors import BNGuardWarning
 
@@ -83,7 +84,7 @@ def user_line(*packages: str) -> Optional[str]:
 
 
 def warn_user(message: str, category: Type[Warning] = BNGuardWarning) -> None:
-    """Warn at the user's own line, in every run of it.
+    """Warn at the user's own line, in every run of it; of several processes in the chief only.
 
     Python's default filter shows a warning of one line once in a process, so the second `fit` of
     a loop would be silent. The user's filters count as ever: "ignore" hides, "error" raises.
@@ -92,6 +93,8 @@ def warn_user(message: str, category: Type[Warning] = BNGuardWarning) -> None:
         message: the text.
         category: a class of warnings. Defaults to `BNGuardWarning`.
     """
+    if not speaks():
+        return
     found = callers()
     outside = [each for each in found if _outside_frameworks(each)]
     frame = _own(outside) or (outside or found)[0]

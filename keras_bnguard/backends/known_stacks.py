@@ -10,6 +10,7 @@ from typing import FrozenSet, Tuple
 
 TENSORFLOW = "tensorflow"
 TORCH = "torch"
+JAX = "jax"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ KNOWN_STACKS: Tuple[KnownStack, ...] = (
     KnownStack("k2", "keras", 2, (2, 12), TENSORFLOW, TENSORFLOW, "keras2"),
     KnownStack("tfk", "tf_keras", 2, (2, 15), TENSORFLOW, "tf_keras", "keras2"),
     KnownStack("k3-tf", "keras", 3, (3, 3), TENSORFLOW, "keras", "keras3_tensorflow"),
-    KnownStack("k3-jax", "keras", 3, (3, 3), "jax", "keras", "keras3_jax"),
+    KnownStack("k3-jax", "keras", 3, (3, 3), JAX, "keras", "keras3_jax"),
     KnownStack("k3-torch", "keras", 3, (3, 3), TORCH, "keras", "keras3_torch"),
 )
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, List, Optional, Sequence
 
 from keras_bnguard.auto.failing import failing
+from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.errors import BNGuardError
 from keras_bnguard.report.files import not_written
 from keras_bnguard.report.formats import Format
@@ -28,7 +29,8 @@ def print_summary(
 ) -> None:
     """Print the findings, and write the report where one is asked for. Never raises.
 
-    Each is done whatever becomes of the other.
+    Each is done whatever becomes of the other. Of several processes that train together, as
+    torchrun starts them, the chief alone does it.
 
     Args:
         state: the automatic warnings of this process.
@@ -36,6 +38,8 @@ def print_summary(
         unfinished: whether a `fit` may be running. Defaults to False.
         full: whether to print the whole report. Defaults to False: a summary.
     """
+    if not speaks():
+        return
     if not _is_empty(state):
         runs = state.all_runs(unfinished)
         unseen = (*state.unseen, TERMINATED) if unfinished else state.unseen

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, Unio
 from keras_bnguard.backends.callback_base import Hooks, ensure_model
 from keras_bnguard.backends.patches.fit_scope import callback_list
 from keras_bnguard.backends.patches.left_fit import when_fit_is_left
+from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.guard.batch_counter import BatchCounter
 from keras_bnguard.guard.data_sampling import DataSampling
@@ -242,7 +243,7 @@ class BNGuard(Hooks):
             model, kind, self._rule_filter, self._safely, data=self._data, fix=self._fix
         )
         run.audit()
-        if self._verbose:
+        if self._verbose and speaks(model):
             print(mode_table(run.report()))
         run.start()
         return run

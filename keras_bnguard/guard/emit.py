@@ -17,6 +17,9 @@ LOGGER = logging.getLogger("keras_bnguard")
 class Emitter:
     """Does with a finding what `on_finding` asks for.
 
+    Of several processes the chief alone warns and logs; an error is raised, and a function called,
+    in each process that found something.
+
     Args:
         on_finding: "warn", "raise", "log" or a function of the finding.
 
@@ -36,10 +39,13 @@ class Emitter:
         if callable(self._how):
             self._how(finding)
             return
+        about_training = finding.severity is not Severity.INFO
+        if self._how == "raise" and about_training and finding.repaired is None:
+            raise FindingError(finding_text(finding), finding)
+        if not speaks():
+            return
         if finding.severity is Severity.INFO:
             LOGGER.info(finding_text(finding))
-        elif self._how == "raise" and finding.repaired is None:
-            raise FindingError(finding_text(finding), finding)
         elif self._how == "log":
             level = logging.ERROR if finding.severity is Severity.ERROR else logging.WARNING
             LOGGER.log(level, finding_text(finding))

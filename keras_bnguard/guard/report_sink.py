@@ -15,7 +15,7 @@ from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
 
 
 class ReportSink:
-    """The files that a `BNGuard` writes.
+    """The files that a `BNGuard` writes; of several processes the chief alone writes them.
 
     Args:
         path: of the report, None for none.
@@ -38,7 +38,7 @@ class ReportSink:
 
     def write_drift(self, drift: DriftSnapshot) -> None:
         """Write the drift at a check to TensorBoard."""
-        if self._tensorboard is None:
+        if self._tensorboard is None or not speaks():
             return
         if self._writer is None:
             self._writer = DriftWriter(self._tensorboard)
@@ -58,12 +58,15 @@ class ReportSink:
 
 
 def save_or_warn(report: Report, path: str) -> None:
-    """Write a report; a file that cannot be written is a `BNGuardWarning`, which is never raised.
+    """Write a report, in the chief only; where it cannot be written, a `BNGuardWarning` is given,
+    which is never raised.
 
     Args:
         report: the report.
         path: the file.
     """
+    if not speaks():
+        return
     try:
         report.save(path)
     except OSError as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_bnguard.backends.patches.fit_scope import FitArguments, early_stopping_restores
 from keras_bnguard.backends.patches.model_hooks import announce_phase
+from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.phases.best_weights import FinalState
 from keras_bnguard.phases.checks import (
@@ -26,6 +27,7 @@ from keras_bnguard.phases.resuming.point import backup_of
 from keras_bnguard.phases.resuming.pretrained import finish, pretrained_at_start
 from keras_bnguard.phases.resuming.resumption import Resumption
 from keras_bnguard.phases.state import ScheduleState
+from keras_bnguard.phases.together import Together
 from keras_bnguard.phases.transition import Transition
 from keras_bnguard.records import OnFailure
 
@@ -59,10 +61,14 @@ class PhaseRun:
         on_failure: OnFailure,
     ) -> None:
         self._snapshot = snapshot
-        self._file = file
+        self._together = Together(snapshot.model, file)
         self._arguments = arguments
         Transition(snapshot).undo()  # What an exception in an earlier `fit` left behind.
-        self._resumption = Resumption(snapshot, phases, file, backup_of(arguments))
+        backup = backup_of(arguments)
+        self._together.check(phases, backup.epoch)
+        self._resumption = Resumption(
+            snapshot, phases, self._together.file, backup, of_process=self._together.mine
+        )
         pretrained = self._resumption.pretrained()
         plan = make_plan(snapshot, phases, pretrained)
         self.state = ScheduleState(snapshot, plan, sorted(pretrained), on_failure)
@@ -72,7 +78,7 @@ class PhaseRun:
         self._end_is_reported = warn_of_unreached_phases(plan, arguments.epochs)
         before = snapshot.backend.optimizer.learning_rate(snapshot.model)
         self._table = plan_table(self.state.plan, before)
-        self._verbose = verbose
+        self._verbose = verbose and speaks(snapshot.model)
         self._messages: List[str] = []
         self._first_epoch_due = True
         self._phase_is_new = True
@@ -150,6 +156,7 @@ class PhaseRun:
             return True
         self._first_epoch_check.end()
         state, phase = self.state, self.state.phase
+        logs = self._together.logs(logs) if phase.condition is not None else logs
         if self._first_logs_due:
             self._first_logs_due = False
             to_come = [planned.phase for planned in state.plan[state.cursor.phase + 1 :]]
@@ -181,8 +188,8 @@ class PhaseRun:
         keras_major = self._snapshot.inventory.stack.keras_major
         if not early_stopping_restores(keras_major, self._arguments.callbacks):
             self.state.best.restore()
-        if self._file is not None:
-            self._file.finish()
+        if self._together.file is not None:
+            self._together.file.finish()
         self.state.transition.undo()
         announce_phase(self._snapshot.backend, self._snapshot.model, "")
         finish(self._snapshot)
@@ -198,9 +205,9 @@ class PhaseRun:
                 print(f"PhaseScheduler: {line}")
 
     def _write(self, epoch: int) -> None:
-        if self._file is not None:
+        if self._together.file is not None:
             saved = self.state.capture(epoch)
-            self._file.write(saved)
+            self._together.write(saved)
             self._written = (epoch, saved.learning_rate.value)
 
 

@@ -40,7 +40,7 @@ class PhaseScheduler(Hooks):
         state: folder for what is needed to resume after a kill; it stays until a `fit` begins
             at epoch 0. Defaults to None: a folder beside the `backup_dir` of a
             `BackupAndRestore` of the same `fit`, which goes when that backup does; without a
-            backup nothing is kept.
+            backup nothing is kept. Several processes pass one folder; one of them writes it.
         verbose: 1 prints the plan at the start and one line per transition, 0 nothing.
             Defaults to 1.
         on_failure: as in `force_inference`, for BN that a phase forces. Defaults to "raise".
@@ -146,8 +146,8 @@ class PhaseScheduler(Hooks):
                 "into one."
             )
         phases = tuple(phase.resolved(self._optimizer_state) for phase in self.phases)
-        file = state_file_of(arguments, self._state_folder)
         snapshot, verbose = ready_model(self._model), bool(self._verbose)
+        file = state_file_of(arguments, self._state_folder)
         run = PhaseRun(snapshot, phases, arguments, file, verbose, self._on_failure)
         run.begin(inside)
         self._run, self._run_is_new = run, True

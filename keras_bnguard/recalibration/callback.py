@@ -20,6 +20,7 @@ from keras_bnguard.backends.patches.fit_scope import (
     put_in_order,
 )
 from keras_bnguard.backends.patches.left_fit import when_fit_is_left
+from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.data.containers.registry import rereadable_container
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.steps import forced_paths
@@ -161,7 +162,7 @@ class Recalibrate(Hooks):
         for callback in self._other_callbacks:
             if hasattr(callback, "note_recalibration"):
                 callback.note_recalibration(line)
-        if self._verbose:
+        if self._verbose and speaks(model):
             print(f"Recalibrate: {line}")
         self._other_callbacks = []
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
-import threading
 from typing import Union
 
 from keras_bnguard.errors import SettingError
@@ -91,7 +91,7 @@ def _is_replaceable(path: str) -> bool:
 
 def _name_beside(path: str) -> str:
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name[:100]}.{os.getpid()}.{threading.get_ident()}.part")
+    return os.path.join(folder, f".{name[:100]}.{os.getpid()}.{secrets.token_hex(4)}.part")
 
 
 def _write(path: str, body: bytes, flags: int) -> None:

@@ -41,6 +41,24 @@ class LearningRateState:
 
 
 @dataclass(frozen=True)
+class ProcessStates:
+    """Random states of one of several processes.
+
+    Attributes:
+        generators: the random states of the process, by name.
+        random: states of the seed generators of layers, as lists.
+    """
+
+    generators: Dict[str, Any]
+    random: List[Any]
+
+    @classmethod
+    def of(cls, state: SavedState) -> ProcessStates:
+        """Those in a state that this process took."""
+        return cls(state.generators, [value.tolist() for value in state.random])
+
+
+@dataclass(frozen=True)
 class SavedState:
     """What a file holds: the state after an epoch.
 
@@ -56,6 +74,7 @@ class SavedState:
         best: weights of the best epoch of the phase; empty where none are kept.
         generators: the random states of the process, by name.
         further: for each attribute with another optimizer its learning rate and variables.
+        processes: random states of each of several processes, by rank; empty for one.
     """
 
     epoch: int
@@ -69,11 +88,26 @@ class SavedState:
     best: List[np.ndarray]
     generators: Dict[str, Any] = field(default_factory=dict)
     further: Dict[str, List[np.ndarray]] = field(default_factory=dict)
+    processes: Tuple[ProcessStates, ...] = ()
 
     @property
     def names(self) -> Tuple[str, ...]:
         """Names of the phases."""
         return tuple(each["name"] for each in self.schedule)
+
+    def with_processes(self, processes: Sequence[ProcessStates]) -> SavedState:
+        """It, with the random states of all processes."""
+        return replace(self, processes=tuple(processes))
+
+    def of_process(self, rank: int) -> SavedState:
+        """It, with the random states of one process; without any where that one is new."""
+        if not self.processes:
+            return self
+        if rank >= len(self.processes):
+            return replace(self, generators={}, random=[])
+        mine = self.processes[rank]
+        random = [np.asarray(v, like.dtype) for v, like in zip(mine.random, self.random)]
+        return replace(self, generators=mine.generators, random=random)
 
 
 class StateFile:
@@ -85,14 +119,21 @@ class StateFile:
     Args:
         folder: a path; made when it is first needed.
         keep: the files stay when the run ends as planned. Defaults to True.
+        writes: whether files are written and removed; of several processes with one folder only
+            one does. Defaults to True.
 
     Attributes:
         folder: as given.
     """
 
-    def __init__(self, folder: Any, keep: bool = True) -> None:
+    def __init__(self, folder: Any, keep: bool = True, writes: bool = True) -> None:
         self.folder = Path(os.fspath(folder))
         self._keep = keep
+        self._writes = writes
+
+    def for_reading(self) -> StateFile:
+        """The same files, which another process writes and removes."""
+        return StateFile(self.folder, self._keep, writes=False)
 
     def write(self, state: SavedState) -> None:
         """Write the state after an epoch; the file appears whole or not at all.
@@ -100,6 +141,8 @@ class StateFile:
         Args:
             state: to write.
         """
+        if not self._writes:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         head = {
             "format": FORMAT,
@@ -111,6 +154,7 @@ class StateFile:
             "pretrained": list(state.pretrained),
             "generators": state.generators,
             "further": list(state.further),
+            "processes": [asdict(each) for each in state.processes],
         }
         arrays = {f"optimizer_{i}": value for i, value in enumerate(state.optimizer)}
         arrays.update({f"random_{i}": value for i, value in enumerate(state.random)})
@@ -173,7 +217,7 @@ class StateFile:
             The epochs of the states that were removed.
         """
         later = tuple(each for each in self.epochs() if each >= epoch)
-        for each in later:
+        for each in later if self._writes else ():
             self._path(each).unlink(missing_ok=True)
         return later
 
@@ -188,6 +232,8 @@ class StateFile:
 
     def clear(self) -> None:
         """Remove the files, and the folder where it is empty then."""
+        if not self._writes:
+            return
         for path in [*self._files(), *self.folder.glob("phases-*.partial")]:
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
@@ -220,6 +266,7 @@ class StateFile:
                         name: _numbered(stored, f"further{n}")
                         for n, name in enumerate(head["further"])
                     },
+                    processes=tuple(ProcessStates(**each) for each in head.get("processes", ())),
                 )
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ScheduleError(

@@ -24,6 +24,8 @@ class Resumption:
         phases: checked, each with its own `optimizer_state`.
         file: where the state is kept, None for nowhere.
         backup: where `fit` will begin.
+        of_process: makes of a saved state that of this one of several processes. Defaults to
+            none other.
 
     Attributes:
         point: where the `fit` goes on.
@@ -40,7 +42,9 @@ class Resumption:
         phases: Sequence[Phase],
         file: Optional[StateFile],
         backup: Backup,
+        of_process: Optional[Callable[[SavedState], SavedState]] = None,
     ) -> None:
+        self._of_process = of_process
         self._snapshot, self._phases, self._file = snapshot, phases, file
         self._iterations = 0
         self._adapted: Optional[Adapted] = None
@@ -134,6 +138,8 @@ class Resumption:
         missing = ""
         if self._file is not None and backup.epoch:
             saved = self._file.read(backup.epoch - 1, self._names)
+            if saved is not None and self._of_process is not None:
+                saved = self._of_process(saved)
             missing = f" {self._file.folder} has {self._describe_states()}."
         point = ResumePoint.find(self._phases, backup, saved, missing)
         if missing and saved is None:

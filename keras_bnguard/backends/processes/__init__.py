@@ -1,0 +1,1 @@
+"""Several processes that train one model: which one this is, and how they exchange values."""
