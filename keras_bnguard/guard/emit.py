@@ -6,6 +6,7 @@ import logging
 from typing import Any, Callable, Union
 
 from keras_bnguard.backends.call_stack import warn_user
+from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.errors import FindingError, SettingError
 from keras_bnguard.records import Finding
 from keras_bnguard.records.report import Severity

@@ -6,6 +6,7 @@ import contextlib
 from typing import Optional
 
 from keras_bnguard.backends.call_stack import warn_user
+from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.errors import BNGuardWarning
 from keras_bnguard.records import DriftSnapshot
 from keras_bnguard.report.files import check_writable, not_written

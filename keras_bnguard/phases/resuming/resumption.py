@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import FrozenSet, List, Optional, Sequence
+from typing import Callable, FrozenSet, List, Optional, Sequence
 
 from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.values.keras_backup import Backup
