@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 import warnings
 from types import FrameType
-from typing import Any, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Tuple, Type
 
 from keras_bnguard.backends.known_stacks import FRAMEWORKS
 from keras_bnguard.backends.processes.voice import speaks
@@ -42,12 +43,26 @@ def callers(limit: Optional[int] = None) -> List[FrameType]:
 
 
 def owner_of_call(frame: FrameType) -> Any:
-    """Return the `self` of a frame, None where it is not a method.
+    """Return the `self` of a frame, None where it is not a method."""
+    return variables_of(frame).get("self") if "self" in frame.f_code.co_varnames else None
 
-    Only frames that have one are read: what is read of a frame is kept by it, and what it kept
-    is alive for as long as a traceback.
+
+def variables_of(frame: FrameType) -> Dict[str, Any]:
+    """Return a copy of the local variables of a frame.
+
+    Up to Python 3.12 a frame keeps the dict that `f_locals` gives, and so keeps alive what the
+    code deletes afterwards. That dict is emptied, unless the code itself has it from `locals()`.
     """
-    return frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
+    kept = frame.f_locals
+    found = dict(kept)
+    in_a_function = bool(frame.f_code.co_flags & inspect.CO_OPTIMIZED)
+    if in_a_function and isinstance(kept, dict) and sys.getrefcount(kept) <= _OF_NOBODY_ELSE:
+        kept.clear()
+    return found
+
+
+_OF_NOBODY_ELSE = 3
+"""References to that dict where only the frame, this function and `getrefcount` have it."""
 
 
 def called_from(name: str, limit: int) -> bool:

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from keras_bnguard.backends.base import Backend
-from keras_bnguard.backends.call_stack import user_frame
+from keras_bnguard.backends.call_stack import user_frame, variables_of
 from keras_bnguard.backends.known_stacks import import_statement
 from keras_bnguard.backends.parts.compile_call import compile_arguments
 from keras_bnguard.backends.patches.fit_scope import fit_data
@@ -66,15 +66,14 @@ def _names(frame: FrameType) -> Dict[int, str]:
 
 
 def _variables(frame: FrameType) -> Iterator[Tuple[str, Any]]:
-    own = frame.f_locals
+    own = variables_of(frame)
     for name, value in list(own.items()):
         if name.isidentifier() and name != "self":
             yield name, value
     for name, value in list(getattr(own.get("self"), "__dict__", {}).items()):
         if not name.startswith("_"):
             yield f"self.{name}", value
-    if own is not frame.f_globals:
-        yield from list(frame.f_globals.items())
+    yield from list(frame.f_globals.items())
 
 
 class Access:

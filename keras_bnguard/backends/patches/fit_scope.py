@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, List, Optional
 
-from keras_bnguard.backends.call_stack import callers, owner_of_call
+from keras_bnguard.backends.call_stack import callers, owner_of_call, variables_of
 
 DEPTH = 40
 """How many frames are searched for the `fit` that calls a callback."""
@@ -149,7 +149,7 @@ def _fit_values(model: Any) -> Optional[Any]:
         if name in ("evaluate", "predict"):
             return None  # A callback of that loop, which a fit may have around it.
         if name == "fit":
-            return frame.f_locals
+            return variables_of(frame)
     return None
 
 

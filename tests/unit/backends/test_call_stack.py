@@ -1,10 +1,12 @@
-"""Warnings at the user's line."""
+"""Frames: variables that are read without keeping them, warnings at the user's line."""
 
+import sys
 import warnings
+import weakref
 
 import pytest
 
-from keras_bnguard.backends.call_stack import warn_user
+from keras_bnguard.backends.call_stack import variables_of, warn_user
 from keras_bnguard.errors import BNGuardWarning
 
 
@@ -26,3 +28,22 @@ def test_the_filters_of_the_user_count():
         warnings.simplefilter("error")
         with pytest.raises(BNGuardWarning):
             warn_user("raised")
+
+
+class Thing:
+    pass
+
+
+def test_what_the_code_deletes_is_freed_after_its_variables_were_read():
+    thing = Thing()
+    dead = weakref.ref(thing)
+    assert variables_of(sys._getframe())["thing"] is thing
+    del thing
+    assert dead() is None
+
+
+def test_a_dict_that_the_code_has_from_locals_keeps_its_items():
+    thing = Thing()
+    mine = locals()
+    assert variables_of(sys._getframe())["thing"] is thing
+    assert mine["thing"] is thing
