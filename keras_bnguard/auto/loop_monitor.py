@@ -148,6 +148,8 @@ class LoopMonitor:
     def _check(self, moment: Moment) -> None:
         """Check the model, unless no step can have updated its statistics yet."""
         steps = self._steps()
+        if self.loop.kind is LoopKind.STATELESS and moment.kind is MomentKind.LOOP_END:
+            steps = max(steps, 1)  # Its steps count outside the model, until it is written back.
         if steps < 1 or (self._checks and steps <= self._checks[-1]):
             return
         self._checks.append(steps)

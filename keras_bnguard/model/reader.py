@@ -10,6 +10,7 @@ import numpy as np
 from keras_bnguard.backends.base import Backend
 from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.backends.refs import NormHandle
+from keras_bnguard.model.call_without_training import call_without_training
 from keras_bnguard.model.graph_calls import GraphCalls
 from keras_bnguard.model.graph_context import GraphContexts
 from keras_bnguard.model.layer_tree import LayerTree
@@ -77,6 +78,7 @@ class ModelReader:
             replicas=backend.step.replicas(model),
             steps_per_execution=backend.step.steps_per_execution(model),
             saved_by=writer_of(model),
+            call_without_training=self._call_without_training(),
             weights=self._weight_counts(),
             user_code=read_user_code(backend, model),
         )
@@ -104,6 +106,12 @@ class ModelReader:
             weighted=self._backend.graph.owns_weights(layer),
             is_norm=bool(path) and any(h.kind is NormKind.KERAS for h in found),
         )
+
+    def _call_without_training(self) -> Optional[Tuple[str, str]]:
+        try:
+            return call_without_training(self._backend, self._model)
+        except Exception:  # a model of the user's whose methods cannot be read
+            return None
 
     def _weight_counts(self) -> Optional[WeightCounts]:
         try:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from typing import Iterable, List, Optional, Tuple
 
-from keras_bnguard.records import Inventory, RunFacts, RunMode, Severity, SkipReason
+from keras_bnguard.records import (
+    Inventory,
+    MomentKind,
+    RunFacts,
+    RunMode,
+    Severity,
+    SkipKind,
+    SkipReason,
+    StatisticsChange,
+)
 from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
 from keras_bnguard.rules.predicates import (
     no_step_observed,
+    no_step_yet,
     norms_of,
     sites_of,
     unexplained_unchanged,
 )
-from keras_bnguard.rules.text import count, some
+from keras_bnguard.rules.text import count, indent, some
+
+SEVERAL_STEPS = 4
 
 
 class TrainStepRunsInference(Rule):
@@ -30,6 +42,8 @@ class TrainStepRunsInference(Rule):
         steps >= 1; moving mean and variance equal their values at the start of training, bit
         for bit; a step was observed and the BN ran in inference mode, though neither its flags nor
         its call sites ask for that; gamma or beta changed, or were not read. Certain.
+        In a custom training loop whose calls cannot be observed: after 4 steps, or when the
+        loop ends, mean 0 and variance 1 as at the start while gamma or beta changed.
 
     Example:
         def train_step(self, data):
@@ -41,8 +55,9 @@ class TrainStepRunsInference(Rule):
         Call `self(x, training=True)` in the training step.
 
     Known limits:
-        Needs one observed step; where nothing was watched, BNG405 reports the fact without
-        the cause. Silent for momentum 1.0, for BN that is frozen or in forced inference
+        Needs one observed step, or a new BN in a loop; where nothing was watched, BNG405 reports
+        the fact without the cause. Silent in a loop that may run trained BN in inference mode on
+        purpose. Silent for momentum 1.0, for BN that is frozen or in forced inference
         mode, and where every call passes `training=False`. BNG203 and BNG205 report the causes
         they know.
 
@@ -56,15 +71,17 @@ class TrainStepRunsInference(Rule):
     severity = Severity.ERROR
     evaluated_at = ON_CHANGE
     consequence_of = ("BNG203", "BNG101")
-    needs_calls = True
 
     def check(self, inventory: Inventory, run: RunFacts) -> Iterable[Violation]:
-        violation = [
-            statistics_change
-            for statistics_change in unexplained_unchanged(inventory, run)
-            if statistics_change.ran is RunMode.INFERENCE
-            and statistics_change.affine_changed is not False
-        ]
+        unchanged = unexplained_unchanged(inventory, run)
+        if run.calls_observable:
+            violation = [
+                change
+                for change in unchanged
+                if change.ran is RunMode.INFERENCE and change.affine_changed is not False
+            ]
+        else:
+            violation = _never_left_default(unchanged, run)
         if not violation:
             return
         paths = tuple(statistics_change.path for statistics_change in violation)
@@ -86,6 +103,10 @@ class TrainStepRunsInference(Rule):
                 "let `call` take `training=None` and pass it on to the layers inside, "
                 "`self.bn(x, training=training)`"
             )
+        elif not run.calls_observable:
+            cause, fix = _in_a_loop(inventory)
+        elif inventory.call_without_training is not None:
+            cause, fix = _without_argument(inventory, *inventory.call_without_training)
         else:
             cause = (
                 f"In {inventory.stack} a call without training=True in a train_step is inference."
@@ -102,5 +123,57 @@ class TrainStepRunsInference(Rule):
             evidence={"steps": run.steps, "affine_changed": affine},
         )
 
-    def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
-        return no_step_observed(run)
+    def skip_reason(self, inventory: Inventory, run: RunFacts) -> Optional[SkipReason]:
+        if run.calls_observable:
+            return no_step_observed(run)
+        if run.steps > 0 and any(
+            not c.started_at_default for c in unexplained_unchanged(inventory, run)
+        ):
+            return SkipReason(
+                SkipKind.CALLS_NOT_OBSERVABLE, "how each BN was called could not be seen"
+            )
+        return no_step_yet(run)
+
+
+def _never_left_default(unchanged: List[StatisticsChange], run: RunFacts) -> List[StatisticsChange]:
+    """BN of a loop whose calls nobody saw that are still at mean 0 and variance 1 while the
+    weights around them train. Nobody runs a new BN in inference mode on purpose."""
+    if run.steps < SEVERAL_STEPS and run.moment.kind is not MomentKind.LOOP_END:
+        return []
+    found = [
+        change
+        for change in unchanged
+        if change.started_at_default
+        and change.affine_changed is not False
+        and change.path not in run.trained_elsewhere
+    ]
+    return found if any(change.affine_changed for change in found) else []
+
+
+def _in_a_loop(inventory: Inventory) -> Tuple[str, str]:
+    if inventory.stack.backend == "jax":
+        return (
+            f"In {inventory.stack} `stateless_call` without training=True is inference, and the "
+            "statistics that it returns have to be kept.",
+            "pass training=True in the loss of the loop, and keep the state that comes back:\n"
+            "    y_pred, non_trainable = model.stateless_call(\n"
+            "        trainable, non_trainable, x, training=True\n"
+            "    )\n"
+            "then write it back with the weights:\n"
+            "    for variable, value in zip(model.non_trainable_variables, non_trainable):\n"
+            "        variable.assign(value)",
+        )
+    return (
+        f"In {inventory.stack} `model(x)` outside fit is inference.",
+        "pass training=True where the loop computes its loss, and only there:\n"
+        "    y_pred = model(x, training=True)",
+    )
+
+
+def _without_argument(inventory: Inventory, name: str, code: str) -> Tuple[str, str]:
+    return (
+        f"`call` of {name} takes no `training`, so {inventory.stack} gives it none in fit: every "
+        "BN and Dropout in it is in inference mode.",
+        f"add the argument to `call` of {name}; Keras hands it on to the layers inside:\n"
+        + indent(code),
+    )

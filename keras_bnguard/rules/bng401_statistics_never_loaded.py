@@ -118,7 +118,7 @@ def _trained_before(run: Optional[RunFacts]) -> bool:
     """Whether steps in this process may have made gamma and beta what they are."""
     if run is None:
         return False
-    seen = run.before is not None or run.optimizer_started > 0
+    seen = run.steps > 0 or run.before is not None or run.optimizer_started > 0
     return seen or not run.calls_observable  # Such a loop is seen from its first update on.
 
 

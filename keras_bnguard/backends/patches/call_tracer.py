@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from keras_bnguard.backends.patches.attribute_patches import unwrap_all, wrap_all
 from keras_bnguard.backends.refs import NormHandle
@@ -60,6 +60,7 @@ class CallTracer:
         self._layers = list({id(h.layer): h.layer for h in handles}.values())
         self._local = threading.local()
         self._functional: Dict[int, bool] = {}
+        self._written: Dict[int, Dict[int, Set[Optional[bool]]]] = {}
         self.sites: Dict[str, List[CallSite]] = {}
         self.updates: Dict[str, Dict[Optional[int], int]] = {}
         self._graphs: Dict[int, Any] = {}  # Kept while open, so that no id is used again.
@@ -103,10 +104,14 @@ class CallTracer:
         graph_context = parent.resolved if parent is not None else None
         if (
             parent is not None
-            and _plain(written) == _plain(graph_context)
             and self._is_graph(parent.layer)
+            and (
+                _plain(written) == _plain(graph_context)
+                or _plain(written) not in self._written_in(parent.layer, layer)
+            )
         ):
-            written = None  # Keras's graph walk hands its own value on; nobody wrote it.
+            # Keras's graph walk hands on its own value, or the default of `call`; nobody wrote it.
+            written = None
         resolved = written if written is not None else graph_context
         frame = _Frame(layer, None if layer is self._model else written, resolved)
         frame.written = written
@@ -154,6 +159,16 @@ class CallTracer:
         stack.append(frame)
         self.outermost += 1
         return frame
+
+    def _written_in(self, graph: Any, layer: Any) -> Set[Optional[bool]]:
+        """The values of `training` that the calls of a layer in a graph were written with."""
+        if id(graph) not in self._written:
+            found: Dict[int, Set[Optional[bool]]] = {}
+            for node, called in self._backend.graph.nodes(graph):
+                value = self._backend.graph.node_training(node)
+                found.setdefault(id(called), set()).add(value)
+            self._written[id(graph)] = found
+        return self._written[id(graph)].get(id(layer), set())
 
     def _is_graph(self, layer: Any) -> bool:
         key = id(layer)

@@ -1,6 +1,16 @@
 """BNG206 with hand-made records."""
 
-from keras_bnguard.records import ExpectedMode, NormBehaviour, NormKind, RunMode, SkipKind
+from dataclasses import replace
+
+from keras_bnguard.records import (
+    ExpectedMode,
+    Moment,
+    MomentKind,
+    NormBehaviour,
+    NormKind,
+    RunMode,
+    SkipKind,
+)
 from keras_bnguard.rules.bng206_train_step_runs_inference import TrainStepRunsInference
 from tests.builders.facts import (
     changed,
@@ -102,3 +112,47 @@ def test_it_is_skipped_before_a_step_was_observed():
     assert not violations(RULE, blind)
     assert skipped(RULE, blind) is SkipKind.TOO_EARLY
     assert skipped(RULE, known()) is None
+
+
+def unseen(*changes, steps=10, on="k3-tf", moment=None, **settings):
+    """A custom loop that was seen through its optimizer only."""
+    observed = run(*changes, steps=steps, calls_observable=False, **settings)
+    observed = observed if moment is None else replace(observed, moment=moment)
+    return facts(*(norm(c.path) for c in changes), on=stack(on), run=observed)
+
+
+def new_bn(path="bn", **settings):
+    return stuck(path, **{"started_at_default": True, "affine_changed": True, **settings})
+
+
+def test_a_loop_whose_new_bn_never_leaves_its_default_fires_without_a_call_that_was_seen():
+    violation = the_violation(RULE, unseen(new_bn(), new_bn("plain", affine_changed=None)))
+    assert violation.layers == ("bn", "plain")
+    assert "model(x, training=True)" in violation.fix
+    assert "stateless_call" in the_violation(RULE, unseen(new_bn(), on="k3-jax")).fix
+
+
+def test_such_a_loop_is_given_several_steps_or_its_end():
+    assert not violations(RULE, unseen(new_bn(), steps=3))
+    assert violations(RULE, unseen(new_bn(), steps=4))
+    assert violations(RULE, unseen(new_bn(), steps=1, moment=Moment(MomentKind.LOOP_END)))
+
+
+def test_such_a_loop_is_silent_where_it_may_be_on_purpose_or_nothing_trained():
+    on_purpose = unseen(new_bn(started_at_default=False))
+    assert not violations(RULE, on_purpose)
+    assert skipped(RULE, on_purpose) is SkipKind.CALLS_NOT_OBSERVABLE
+    assert not violations(RULE, unseen(new_bn(affine_changed=False)))
+    assert not violations(RULE, unseen(new_bn(affine_changed=None)))
+    assert not violations(RULE, unseen(new_bn(), trained_elsewhere=frozenset({"bn"})))
+    assert not violations(RULE, unseen(new_bn(expected=ExpectedMode.INFERENCE)))
+    assert not violations(RULE, unseen(changed("bn", started_at_default=True)))
+
+
+def test_a_call_without_the_argument_is_named_with_the_code_of_the_cure():
+    code = "def call(self, x, training=None):\n    return self.net(x)"
+    observed = run(inference(), calls=NONE_GIVEN)
+    known_call = facts(norm("bn"), run=observed, call_without_training=("Net", code))
+    violation = the_violation(RULE, known_call)
+    assert "`call` of Net takes no `training`" in violation.message
+    assert "    def call(self, x, training=None):\n        return self.net(x)" in violation.fix

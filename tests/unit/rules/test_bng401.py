@@ -85,10 +85,11 @@ def test_loaded_gamma_or_beta_without_statistics_fires_wherever_it_sits():
 
 
 @pytest.mark.parametrize(
-    "seen", [{"before": past()}, {"optimizer_started": 4}, {"calls_observable": False}]
+    "seen",
+    [{"steps": 5}, {"before": past()}, {"optimizer_started": 4}, {"calls_observable": False}],
 )
 def test_gamma_that_this_process_trained_is_not_loaded(seen):
-    start = run(moment=TRAIN_START, steps=0, **seen)
+    start = run(**{"moment": TRAIN_START, "steps": 0, **seen})
     assert not violations(RULE, facts(fresh("a", affine_varies=True), run=start))
 
 
