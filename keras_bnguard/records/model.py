@@ -234,9 +234,9 @@ class Inventory:
         replicas: copies of the model that train side by side, each on its share of a batch.
         steps_per_execution: batches per call of the compiled step.
         blocks: flags by block; None where blocks were not searched.
+        saved_by: the Keras that wrote its file, "keras 2.15.0"; None where unknown.
         call_without_training: (class of the model, code of its `call` with the argument added),
             where Keras's own step calls a `call` that takes no `training`; None elsewhere.
-        saved_by: the Keras that wrote its file, "keras 2.15.0"; None where unknown.
         weights: how many values train; None where unknown.
         user_code: names and arguments in the user's own code, for fixes that can be pasted.
     """

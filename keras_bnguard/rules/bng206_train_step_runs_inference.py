@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Iterable, List, Optional, Tuple
 
 from keras_bnguard.records import (
+    FlagTiming,
     Inventory,
     MomentKind,
     RunFacts,
@@ -151,7 +152,9 @@ def _never_left_default(unchanged: List[StatisticsChange], run: RunFacts) -> Lis
 
 
 def _in_a_loop(inventory: Inventory) -> Tuple[str, str]:
-    if inventory.stack.backend == "jax":
+    if (
+        inventory.stack.flags is FlagTiming.POSITIONAL
+    ):  # The values of a loop are outside the model.
         return (
             f"In {inventory.stack} `stateless_call` without training=True is inference, and the "
             "statistics that it returns have to be kept.",
