@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import types
-from typing import Any, Dict
+import weakref
+from typing import Any, Dict, MutableMapping
 
 OURS = __name__.split(".", 1)[0]
 """The import name of this package."""
+
+_POSITIONS: MutableMapping[Any, int] = weakref.WeakKeyDictionary()
+"""Function `call` of a class -> position of `training`, for a bound call of it."""
 
 
 def package_of(cls: type) -> str:
@@ -30,11 +34,21 @@ def takes_training(model: Any) -> bool:
 
 def training_position(call: Any) -> int:
     """Return the position of `training` among a bound call's parameters, -1 without one."""
+    function = getattr(call, "__func__", None)
+    owner = getattr(call, "__self__", None)
+    # What the class defines stays; what is put on an instance may differ at the next call.
+    kept = getattr(type(owner), "call", None) is function
+    kept = kept and isinstance(function, types.FunctionType)
+    if kept and function in _POSITIONS:
+        return _POSITIONS[function]
     try:
         names = list(inspect.signature(call).parameters)
     except (TypeError, ValueError):
         return -1
-    return names.index("training") if "training" in names else -1
+    position = names.index("training") if "training" in names else -1
+    if kept:
+        _POSITIONS[function] = position
+    return position
 
 
 def takes_keywords(call: Any) -> bool:

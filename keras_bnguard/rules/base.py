@@ -85,10 +85,15 @@ class ExpensiveFact(Enum):
     WEIGHT_DECAY = "which gamma and beta the optimizer decays"
 
 
-@functools.cache
 def parameters(method: Callable[..., Any]) -> Tuple[Tuple[str, bool], ...]:
     """The facts that a method of a rule takes: (field of `Facts`, whether it is required)."""
-    taken = inspect.signature(method).parameters.values()
+    # Of the function, not of the method of one object: those are new at every evaluation.
+    return _parameters(getattr(method, "__func__", method))
+
+
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> Tuple[Tuple[str, bool], ...]:
+    taken = inspect.signature(function).parameters.values()
     return tuple(
         (each.name, each.default is each.empty)
         for each in taken

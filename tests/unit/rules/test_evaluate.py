@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Optional
 
 import pytest
@@ -305,3 +306,14 @@ def test_expensive_facts_are_wanted_where_a_rule_that_uses_them_is_selected():
     for fact in ExpensiveFact:
         (rule,) = [rule for rule in ALL_RULES if fact in rule.wants]
         assert wanted_facts(RuleFilter.of(rule.code)) == {fact}
+
+
+def test_evaluating_again_and_again_keeps_nothing():
+    facts = Facts(inventory=inventory(norm("bn")))
+    evaluate(facts, rules=ALL_RULES)
+    gc.collect()
+    before = sum(isinstance(each, Rule) for each in gc.get_objects())
+    for _ in range(5):
+        evaluate(facts, rules=ALL_RULES)
+    gc.collect()
+    assert sum(isinstance(each, Rule) for each in gc.get_objects()) <= before
