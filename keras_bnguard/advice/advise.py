@@ -9,9 +9,10 @@ from keras_bnguard.advice.decision import decide, table
 from keras_bnguard.advice.scoring import HeldOutScores, RowMetric, RowScores
 from keras_bnguard.advice.trials import Length, Trials, cut_folds
 from keras_bnguard.backends.graph_mode import require_eager
-from keras_bnguard.data.batch import Batch, check_shapes, join
+from keras_bnguard.data.batch import Batch, join
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.progress import Verbose, check_verbose, progress
+from keras_bnguard.data.model_inputs import check_built, check_inputs
 from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import Advice, NormKind, Policy
@@ -87,6 +88,7 @@ def advise(
     _check_compiled(model)
     require_eager(model, "advise")
     snapshot = take_snapshot(model)
+    check_built(model, "advise")
     snapshot.backend.values.sync(model)
     paths = _chosen_paths(snapshot, layers)
     rows, batch = _read_rows(model, data, batch_size, max_batches)
@@ -161,7 +163,7 @@ def _read_rows(model: Any, data: Any, batch_size: int, max_batches: int) -> Tupl
     """All rows as one batch, and how many make a training batch."""
     parts = []
     for part in Batches(data, batch_size=batch_size, limit=max_batches):
-        check_shapes(model, part)
+        check_inputs(model, part)
         if part.y is None:
             raise DataError("advise needs labels: pass (x, y), or batches of (x, y).")
         parts.append(part)

@@ -30,6 +30,12 @@ def backend_for(model: Any) -> Backend:
             backend = _backend_of(sys.modules[package])
             if backend.graph.is_layer(model):
                 return backend
+    inner = getattr(model, "module", None)
+    if inner is not None and not isinstance(model, type) and hasattr(inner, "call"):
+        raise UnsupportedModelError(
+            f"{type(model).__qualname__} is a wrapper of a Keras model: pass the model in it, "
+            "model.module."
+        )
     raise UnsupportedModelError(
         f"expected a Keras model or layer, got {type(model).__module__}."
         f"{type(model).__qualname__}. Pass the keras.Model (or tf_keras / tf.keras model) itself."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -39,6 +39,24 @@ class Batch:
         """Number of samples."""
         return int(np.shape(tree.first_leaf(self.x))[0])
 
+    def check_rows(self) -> None:
+        """Refuse inputs, labels and weights of different numbers of rows.
+
+        Raises:
+            DataError: names the numbers.
+        """
+        names = ("x", "y", "sample_weight")
+        counts = {
+            name: sorted({int(np.shape(leaf)[0]) for leaf in tree.leaves(part) if np.ndim(leaf)})
+            for name, part in zip(names, (self.x, self.y, self.sample_weight))
+        }
+        if len({count for each in counts.values() for count in each}) > 1:
+            found = [f"{name} has {_listed(each)}" for name, each in counts.items() if each]
+            raise DataError(
+                f"{', '.join(found)} rows: expected the same number in all. Pass the rows that "
+                "belong together."
+            )
+
     def take(self, rows: Any) -> Batch:
         """A batch of chosen rows.
 
@@ -50,49 +68,24 @@ class Batch:
         )
 
 
+def _listed(things: Sequence[Any]) -> str:
+    return " and ".join(map(str, things))
+
+
 def join(batches: Sequence[Batch]) -> Batch:
-    """Batches of one structure as a single one, in order."""
+    """Batches of one structure as a single one, in order.
+
+    Raises:
+        DataError: the rows of two batches have different shapes.
+    """
+    shapes = {tuple(np.shape(leaf)[1:] for leaf in tree.leaves(batch.x)) for batch in batches}
+    if len(shapes) > 1:
+        raise DataError(
+            "the data has batches of several shapes, and rows of all batches are needed as one "
+            f"array: {_listed(sorted(map(str, shapes))[:3])}. Pad or crop them to one shape."
+        )
     return Batch(
         tree.join([batch.x for batch in batches]),
         tree.join([batch.y for batch in batches]),
         tree.join([batch.sample_weight for batch in batches]),
     )
-
-
-def fixed_rows(model: Any) -> Optional[int]:
-    """The number of rows that every batch of a model must have, None where any will do."""
-    for tensor in getattr(model, "inputs", None) or ():
-        if len(tensor.shape) and tensor.shape[0] is not None:
-            return int(tensor.shape[0])
-    return None
-
-
-def check_shapes(model: Any, batch: Batch) -> None:
-    """Refuse data of a shape that the model does not take, before anything is run.
-
-    Args:
-        model: a built Keras model.
-        batch: a batch of the data.
-
-    Raises:
-        DataError: a shape differs; names the shape that was given and the one expected.
-    """
-    expected: Sequence[Any] = getattr(model, "inputs", None) or []
-    given = tree.leaves(batch.x)
-    if len(expected) != len(given):
-        return
-    for tensor, array in zip(expected, given):
-        want: Tuple[Any, ...] = tuple(tensor.shape)
-        have: Tuple[int, ...] = tuple(np.shape(array))
-        if want[1:] == have[1:] and want[0] not in (None, *have[:1]):
-            raise DataError(
-                f"the model takes batches of exactly {want[0]} rows, the data gives {have[0]}. "
-                f"Pass batch_size={want[0]}, and a number of rows that it divides."
-            )
-        if len(want) != len(have) or any(
-            w is not None and w != h for w, h in zip(want[1:], have[1:])
-        ):
-            raise DataError(
-                f"the model takes batches of shape {want}, the data gives {have}. Pass data as the "
-                "model is trained on it, with the batch axis first."
-            )

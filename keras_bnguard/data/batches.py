@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Optional
 
+import numpy as np
+
 from keras_bnguard.backends.values.restore import SavedRandomStates, restoring
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.containers.base import ReadingPlan, Sampling
 from keras_bnguard.data.containers.registry import rereadable_container
 from keras_bnguard.data.random_states import states_in
-from keras_bnguard.errors import DataError
+from keras_bnguard.errors import DataError, SettingError
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number of at least 1; NumPy's count, too."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and bool(value >= 1)
 
 
 class Batches:
@@ -30,7 +38,9 @@ class Batches:
         container: the kind of data.
 
     Raises:
-        DataError: data of another kind, a one-shot iterator; while iterating: no batch at all.
+        SettingError: `batch_size` or `limit` is no whole number of at least 1.
+        DataError: data of another kind, a one-shot iterator, data without end and no limit; while
+            iterating: no batch at all, a batch that is no array.
     """
 
     def __init__(
@@ -41,7 +51,15 @@ class Batches:
         limit: Optional[int] = 64,
         sampling: Sampling = Sampling.FIRST_BATCHES,
     ) -> None:
+        for name, value in (("batch_size", batch_size), ("max_batches", limit)):
+            if value is not None and not is_count(value):
+                raise SettingError(f"{name}={value!r}: expected a whole number of at least 1.")
         self.container = rereadable_container(data)
+        if limit is None and self.container.is_endless:
+            raise DataError(
+                f"{self.container.kind} never ends, so all of it cannot be read. Pass "
+                "max_batches=, or the data without repeat()."
+            )
         self._plan = ReadingPlan(batch_size, limit, sampling)
 
     @property

@@ -9,8 +9,9 @@ import numpy as np
 
 from keras_bnguard.backends.values.restore import SavedModelState, observing
 from keras_bnguard.data import tree
-from keras_bnguard.data.batch import Batch, check_shapes
+from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.labels import describe_labels
+from keras_bnguard.data.model_inputs import check_inputs
 from keras_bnguard.data.probes import (
     Deadline,
     measure_batch_dependence,
@@ -177,9 +178,12 @@ def _why_not_run(snapshot: ModelSnapshot, batch: Batch) -> str:
         return "the model has no BN"
     if not is_built(snapshot):
         return "the model is not built yet"
+    values = np.asarray(tree.first_leaf(batch.x))
+    if values.dtype.kind == "f" and values.size and not np.isfinite(values).any():
+        return "no value of the data is a number: all are NaN or infinite"
     try:
         snapshot.backend.values.sync(snapshot.model)
-        check_shapes(snapshot.model, batch)
+        check_inputs(snapshot.model, batch)
     except Exception as error:
         return str(error)
     return ""

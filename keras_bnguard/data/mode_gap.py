@@ -10,10 +10,10 @@ import numpy as np
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.backends.values.restore import observing
-from keras_bnguard.data.batch import check_shapes
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.progress import Verbose, check_verbose, progress
+from keras_bnguard.data.model_inputs import check_built, check_inputs
 from keras_bnguard.data.scores import Metric, scores
 from keras_bnguard.errors import DataError
 from keras_bnguard.model.expected_mode import will_run
@@ -113,6 +113,7 @@ def mode_gap(
     shown = check_verbose(verbose)
     require_eager(model, "mode_gap")
     snapshot = take_snapshot(model)
+    check_built(model, "mode_gap")
     mark_forced_inference(snapshot)
     snapshot.backend.values.sync(model)
     stack = snapshot.inventory.stack
@@ -128,7 +129,7 @@ def mode_gap(
     found: Dict[str, List[Tuple[float, float]]] = {}
     with observing(snapshot.backend, model) as state:
         for batch in progress(snapshot.backend.keras, source, shown, source.count, "batch"):
-            check_shapes(model, batch)
+            check_inputs(model, batch)
             if batch.y is None or getattr(model, "loss", None) is None:
                 raise DataError(
                     "mode_gap needs labels and a compiled loss: pass (x, y) and call "

@@ -11,10 +11,11 @@ from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.values.probe import Probe
 from keras_bnguard.backends.values.restore import observing
 from keras_bnguard.data import tree
-from keras_bnguard.data.batch import Batch, check_shapes, join
+from keras_bnguard.data.batch import Batch, join
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.progress import Verbose, check_verbose, progress
+from keras_bnguard.data.model_inputs import check_built, check_inputs
 from keras_bnguard.features.checks import check_frozen, check_modes, check_outputs
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records.shown import Shown
@@ -106,6 +107,7 @@ def precompute_features(
     require_eager(model, "precompute_features")
     # Flags of the backbone's own compile() are not those of the model that will call it.
     snapshot = take_snapshot(model, compiled={})
+    check_built(model, "precompute_features")
     snapshot.backend.values.sync(model)
     check_frozen(snapshot)
     check_modes(snapshot, inference_only)
@@ -115,11 +117,12 @@ def precompute_features(
     with observing(snapshot.backend, model):
         for batch in progress(snapshot.backend.keras, source, shown, source.count, "batch"):
             if not parts:
-                check_shapes(model, batch)
+                check_inputs(model, batch)
                 outputs = check_outputs(snapshot, predict, batch, inference_only)
                 full = batch.rows
             else:
                 outputs = _outputs(predict, batch, full)
+            batch.check_rows()
             parts.append(Batch(outputs, batch.y, batch.sample_weight))
     whole = join(parts)
     return Features(whole.x, whole.y, whole.sample_weight)

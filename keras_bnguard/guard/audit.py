@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from keras_bnguard.backends.graph_mode import require_eager
-from keras_bnguard.data.batch import fixed_rows
 from keras_bnguard.data.containers.registry import readable_container
 from keras_bnguard.data.measure import measure
+from keras_bnguard.data.model_inputs import fixed_rows
 from keras_bnguard.data.sample import sample
 from keras_bnguard.guard.data_sampling import find_other_trainers
 from keras_bnguard.guard.fact_collector import FactCollector

@@ -22,6 +22,7 @@ from keras_bnguard.backends.patches.fit_scope import (
 from keras_bnguard.backends.patches.left_fit import when_fit_is_left
 from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.data.containers.registry import rereadable_container
+from keras_bnguard.data.batches import Batches
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.steps import forced_paths
 from keras_bnguard.recalibration.recalibrate import (
@@ -90,8 +91,8 @@ class Recalibrate(Hooks):
             be recalibrated; `result.undo()` restores the statistics of training.
 
     Raises:
-        SettingError: unknown `at` or `mode`.
-        DataError: data that can be read only once, or not at all.
+        SettingError: unknown `at` or `mode`; a size that is no whole number of at least 1.
+        DataError: data that can be read only once, never ends, or cannot be read.
 
     Example:
         model.compile(keras.optimizers.Adam(1e-3, use_ema=True), loss, metrics=["accuracy"])
@@ -115,7 +116,8 @@ class Recalibrate(Hooks):
     ) -> None:
         super().__init__()
         self._when = When.of(at)
-        rereadable_container(data)  # An error now is better than one after hours of training.
+        # An error now is better than one after hours of training.
+        Batches(data, batch_size=batch_size, limit=max_batches)
         self.assign_averages = bool(assign_averages)
         self._data = data
         self._plan = RecalibrationPlan(layers, RecalibrationMode.of(mode), batch_size, max_batches)

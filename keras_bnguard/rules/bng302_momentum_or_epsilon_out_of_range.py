@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from keras_bnguard.records import Inventory, NormLayer, Severity
@@ -84,7 +85,9 @@ def _momentum(norm: NormLayer) -> Iterable[str]:
     value = norm.momentum
     if value is None or expects_inference(norm):
         return
-    if value < 0 or value > 1:
+    if math.isnan(value):
+        yield "momentum NaN makes the moving statistics NaN at the first step"
+    elif value < 0 or value > 1:
         yield f"momentum {value:g} lets the statistics run away, outside of 0 to 1"
     elif value < LOW:
         yield f"at momentum {value:g}, {100 * (1 - value):.3g} % is of the last batch alone"
@@ -98,7 +101,9 @@ def _epsilon(norm: NormLayer) -> Iterable[str]:
     value = norm.epsilon
     if value is None:
         return
-    if value <= 0:
+    if math.isnan(value):
+        yield "epsilon NaN makes every output NaN"
+    elif value <= 0:
         yield f"epsilon {value:g} divides by zero where a channel is constant"
     elif value > MAX_EPSILON:
         yield f"epsilon {value:g} shrinks every channel whose variance is not far above it"

@@ -53,8 +53,9 @@ def pool(moments: Sequence[InputMoments]) -> Dict[str, InputMoments]:
         means = np.stack([item.mean for item in items])
         variances = np.stack([item.variance for item in items])
         total = float(np.sum(n))
-        mean = np.sum(n * means, axis=0) / total
-        variance = np.sum(n * (variances + (means - mean) ** 2), axis=0) / total
+        with np.errstate(invalid="ignore", over="ignore"):  # inf - inf: `finite` is False then.
+            mean = np.sum(n * means, axis=0) / total
+            variance = np.sum(n * (variances + (means - mean) ** 2), axis=0) / total
         pooled[path] = InputMoments(path, mean, variance, total)
     return pooled
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, List, Optional, Sequence, Tuple
 
+import numpy as np
+
 LossPart = Tuple[Tuple[int, Any], Any, Any, Any]
 """((place, name) of an output, its loss, its target, its prediction)."""
 
@@ -54,8 +56,26 @@ def loss_weights(model: Any, places: Sequence[Tuple[int, Any]]) -> List[float]:
 
 def weighted_parts(model: Any, y: Any, outputs: Any) -> List[Tuple[float, LossPart]]:
     """Return `(weight, part)` for each output of a compiled model that has a loss."""
-    parts = loss_parts(model.loss, y, outputs, getattr(model, "output_names", None))
+    parts = [
+        (place, loss, in_rank_of(output, target), output)
+        for place, loss, target, output in loss_parts(
+            model.loss, y, outputs, getattr(model, "output_names", None)
+        )
+    ]
     return list(zip(loss_weights(model, [part[0] for part in parts]), parts))
+
+
+def in_rank_of(output: Any, target: Any) -> Any:
+    """Return a target in the rank that `fit` gives it: `(rows,)` beside outputs `(rows, 1)` gets
+    a last axis; without it a plain loss function would compare every row with every other."""
+    given, wanted = np.ndim(target), np.ndim(output)
+    if isinstance(target, (dict, list, tuple)):
+        return target
+    if given == wanted - 1 and np.shape(output)[-1] == 1:
+        return np.expand_dims(target, -1)
+    if given == wanted + 1 and np.shape(target)[-1] == 1:
+        return np.squeeze(target, -1)
+    return target
 
 
 def loss_name(loss: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Iterator, Optional
 
 import numpy as np
 
+from keras_bnguard.backends.values.arrays import is_table
 from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.containers.base import Container, ReadingPlan, Sampling
@@ -14,7 +15,7 @@ from keras_bnguard.data.containers.base import Container, ReadingPlan, Sampling
 class Arrays(Container):
     """Rows in memory, which `fit` cuts into batches."""
 
-    name = "arrays, dicts of arrays, `(x, y)` or `(x, y, sample_weight)`"
+    name = "arrays, tables of pandas, dicts of arrays, `(x, y)` or `(x, y, sample_weight)`"
     sampled = "16 batches of rows drawn at random (a fixed seed)"
     order = "known only with `fit(shuffle=False)`"
     is_in_memory = True
@@ -48,6 +49,7 @@ class Arrays(Container):
 
     def batches(self, plan: ReadingPlan) -> Iterator[Batch]:
         whole = Batch.of(self.data)
+        whole.check_rows()
         rows, size = whole.rows, plan.batch_size
         order = None
         if plan.sampling is Sampling.RANDOM_ROWS:
@@ -58,6 +60,8 @@ class Arrays(Container):
 
 
 def _is_array(thing: Any) -> bool:
+    if is_table(thing):
+        return True
     return hasattr(thing, "shape") and hasattr(thing, "dtype") and len(thing.shape) > 0
 
 

@@ -91,6 +91,11 @@ class Container(ABC):
         return None
 
     @property
+    def is_endless(self) -> bool:
+        """Whether the data is known to repeat without end."""
+        return False
+
+    @property
     def why_not_again(self) -> str:
         """Why the data cannot be read without effect on training; empty where it can."""
         return ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+import itertools
+from typing import Any, Iterable, Iterator
 
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.containers.base import Container, ReadingPlan
@@ -22,6 +23,14 @@ class IndexedBatches(Container):
         names = {base.__name__ for base in type(data).__mro__}
         return bool(names & CLASSES) and hasattr(data, "__getitem__")
 
+    @property
+    def is_endless(self) -> bool:
+        return getattr(self.data, "num_batches", 0) is None
+
     def batches(self, plan: ReadingPlan) -> Iterator[Batch]:
-        for place in plan.places(len(self.data)):
+        if self.is_endless:
+            places: Iterable[int] = range(plan.limit) if plan.limit else itertools.count()
+        else:
+            places = plan.places(len(self.data))
+        for place in places:
             yield Batch.of(self.data[place])

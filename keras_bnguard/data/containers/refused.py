@@ -35,6 +35,26 @@ class OneShotIterator(Container):
         raise DataError(self.why_not_again)
 
 
+class DistributedData(Container):
+    """Data of a distribution strategy, of which each replica has a part."""
+
+    name = "a distributed dataset (`strategy.experimental_distribute_dataset`)"
+    sampled = "nothing: pass the dataset that it was made of"
+    order = "-"
+    is_readable = False
+
+    @classmethod
+    def recognises(cls, data: Any) -> bool:
+        return any("Distributed" in base.__name__ for base in type(data).__mro__)
+
+    @property
+    def why_not_again(self) -> str:
+        return f"{self.kind} is split over replicas: pass the tf.data.Dataset that it was made of."
+
+    def batches(self, plan: ReadingPlan) -> Iterator[Batch]:
+        raise DataError(self.why_not_again)
+
+
 class UnknownData(Container):
     """An object that batches cannot be read from."""
 

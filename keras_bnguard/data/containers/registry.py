@@ -12,11 +12,12 @@ from keras_bnguard.data.containers.iterables import (
     IterableBatches,
     TorchDataLoader,
 )
-from keras_bnguard.data.containers.refused import OneShotIterator, UnknownData
+from keras_bnguard.data.containers.refused import DistributedData, OneShotIterator, UnknownData
 from keras_bnguard.data.containers.tf_dataset import TensorFlowDataset
 from keras_bnguard.errors import DataError
 
 CONTAINERS: Tuple[Type[Container], ...] = (
+    DistributedData,
     OneShotIterator,
     BatchFunction,
     Arrays,
@@ -65,7 +66,7 @@ def rereadable_container(data: Any) -> Container:
 
 def advice() -> str:
     """What to pass instead, for an error message."""
-    refused = (OneShotIterator, UnknownData)
+    refused = (DistributedData, OneShotIterator, UnknownData)
     names = [cls.name.replace("`", "") for cls in CONTAINERS if cls not in refused]
     names.sort(key=lambda name: not name.startswith("arrays"))
     return f"Pass {', '.join(names[:-1])} or {names[-1]}."

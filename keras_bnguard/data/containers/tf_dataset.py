@@ -19,6 +19,12 @@ class TensorFlowDataset(Container):
     def recognises(cls, data: Any) -> bool:
         return is_dataset(data)
 
+    @property
+    def is_endless(self) -> bool:
+        cardinality = getattr(self.data, "cardinality", None)
+        infinite = -1
+        return cardinality is not None and int(cardinality()) == infinite
+
     def batches(self, plan: ReadingPlan) -> Iterator[Batch]:
         for item in detached_dataset(self.data):
             yield Batch.of(item)

@@ -50,13 +50,38 @@ class DataLoader:
         return iter([(X, Y)])
 
 
+class DistributedDataset:
+    def __iter__(self):
+        return iter(())
+
+
+class DataFrame:
+    """A table of pandas, as far as it is recognized."""
+
+    shape = (10, 2)
+
+    def to_numpy(self):
+        return X
+
+    def __getitem__(self, name):
+        raise KeyError(name)
+
+
+class Series(DataFrame):
+    shape = (10,)
+
+    def to_numpy(self):
+        return Y
+
+
 def batches():
     yield X[:5], Y[:5]
     yield X[5:], Y[5:]
 
 
 EXAMPLES = {
-    "Arrays": [X, (X, Y), {"a": X}, ([X, X], Y), (X, Y, None)],
+    "DistributedData": [DistributedDataset()],
+    "Arrays": [X, (X, Y), {"a": X}, ([X, X], Y), (X, Y, None), (DataFrame(), Series())],
     "IndexedBatches": [PyDataset()],
     "TensorFlowDataset": [DatasetV2()],
     "TorchDataLoader": [DataLoader()],
@@ -65,7 +90,8 @@ EXAMPLES = {
     "OneShotIterator": [batches(), iter([X])],
     "UnknownData": [3, "a path", b"bytes", None],
 }
-READABLE = [name for name in EXAMPLES if name not in ("OneShotIterator", "UnknownData")]
+REFUSED = ("DistributedData", "OneShotIterator", "UnknownData")
+READABLE = [name for name in EXAMPLES if name not in REFUSED]
 
 
 def subclasses(cls):
