@@ -81,6 +81,11 @@ class ModelReader:
             call_without_training=self._call_without_training(),
             weights=self._weight_counts(),
             user_code=read_user_code(backend, model),
+            stateful=tuple(
+                path
+                for path, layer in self._tree.layers
+                if backend.graph.loops_over_time(layer) and layer.stateful
+            ),
         )
         return self._tree, handles, inventory
 

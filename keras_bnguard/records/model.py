@@ -239,6 +239,7 @@ class Inventory:
             where Keras's own step calls a `call` that takes no `training`; None elsewhere.
         weights: how many values train; None where unknown.
         user_code: names and arguments in the user's own code, for fixes that can be pasted.
+        stateful: paths of recurrent layers that keep their state from batch to batch.
     """
 
     model: str
@@ -261,6 +262,7 @@ class Inventory:
     call_without_training: Optional[Tuple[str, str]] = None
     weights: Optional[WeightCounts] = None
     user_code: UserCode = field(default_factory=UserCode)
+    stateful: Tuple[str, ...] = ()
 
     def norm(self, path: str) -> NormLayer:
         """The BN at `path`; KeyError where there is none."""

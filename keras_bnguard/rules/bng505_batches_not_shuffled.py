@@ -45,7 +45,8 @@ class BatchesNotShuffled(Rule):
 
     Known limits:
         Not certain. Silent for arrays that `fit` shuffles itself, for rare classes (shares
-        are compared, not labels counted), and where no BN is in training mode.
+        are compared, not labels counted), and where no BN is in training mode. Skipped where a
+        stateful recurrent layer needs the batches in order.
 
     Source:
         openpifpaf pull request 308, matconvnet issue 393; Wu and Johnson 2021, section 5.
@@ -99,6 +100,12 @@ class BatchesNotShuffled(Rule):
     ) -> Optional[SkipReason]:
         if not learning_norms(inventory, run):
             return None
+        if inventory.stateful:
+            return SkipReason(
+                SkipKind.NOT_MEASURED,
+                f"{some(inventory.stateful)} keeps its state from batch to batch, so batches stay "
+                "in order",
+            )
         if not data.ordered:
             return SkipReason(
                 SkipKind.NOT_MEASURED,

@@ -87,3 +87,10 @@ def test_it_is_skipped_with_a_reason():
     assert skipped(RULE, known(ordered=False)) is SkipKind.NOT_MEASURED
     missing = known(missing={DataPart.NORMS: "the model is not built yet"})
     assert skipped(RULE, missing) is SkipKind.NOT_MEASURED
+
+
+def test_it_is_skipped_where_a_recurrent_layer_needs_the_batches_in_order():
+    sorted_labels = {"labels": labels(single_class_batches=16, within_batch_variance_ratio=0.0)}
+    stateful = facts(norm("bn"), stateful=("lstm",), data=sampled(**sorted_labels))
+    assert skipped(RULE, stateful) is SkipKind.NOT_MEASURED
+    assert skipped(RULE, known(**sorted_labels)) is None
