@@ -81,3 +81,13 @@ def _call(layer: Any, batch: Any, training: bool) -> Any:
         return layer(batch, training=training)
     except TypeError:
         return layer(batch)
+
+
+def loops_over_time(keras: Any, layer: Any) -> bool:
+    """Return whether a layer is recurrent: its cell runs once a time step.
+
+    Args:
+        keras: the Keras of the layer.
+        layer: any layer.
+    """
+    return isinstance(layer, keras.layers.RNN)

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from keras_bnguard.backends.base import Backend
+from keras_bnguard.backends.layer_behaviour import loops_over_time
 from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.model.call_without_training import call_without_training
@@ -84,7 +85,7 @@ class ModelReader:
             stateful=tuple(
                 path
                 for path, layer in self._tree.layers
-                if backend.graph.loops_over_time(layer) and layer.stateful
+                if loops_over_time(backend.keras, layer) and layer.stateful
             ),
         )
         return self._tree, handles, inventory

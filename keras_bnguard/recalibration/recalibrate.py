@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.graph_mode import require_eager
+from keras_bnguard.backends.layer_behaviour import loops_over_time
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.backends.values.restore import observing
@@ -291,9 +292,8 @@ def _check_visible(snapshot: ModelSnapshot, paths: Collection[str]) -> None:
     Such a BN runs once a time step, inside a loop of the backend: most keep what it gets there,
     and torch runs the first step twice.
     """
-    loops = [
-        path for path, layer in snapshot.layers if snapshot.backend.graph.loops_over_time(layer)
-    ]
+    keras = snapshot.backend.keras
+    loops = [path for path, layer in snapshot.layers if loops_over_time(keras, layer)]
     inside = [path for path in paths if any(path.startswith(f"{loop}/") for loop in loops)]
     if inside:
         raise UnsupportedModelError(

@@ -102,10 +102,6 @@ class Graph(GraphInterface):
         """Return whether a layer is a `TimeDistributed`."""
         return isinstance(layer, self.keras.layers.TimeDistributed)
 
-    def loops_over_time(self, layer: Any) -> bool:
-        """Return whether a layer is recurrent: its cell runs once a time step."""
-        return isinstance(layer, self.keras.layers.RNN)
-
     # ------------------------------------------------------------------- nodes
     def is_functional(self, layer: Any) -> bool:
         """Return whether a layer is a graph: a functional or a built sequential model."""
