@@ -11,8 +11,8 @@ from keras_bnguard.advice.trials import Length, Trials, cut_folds
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.data.batch import Batch, join
 from keras_bnguard.data.batches import Batches
-from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.data.model_inputs import check_built, check_inputs
+from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import Advice, NormKind, Policy

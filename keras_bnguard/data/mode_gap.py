@@ -12,8 +12,8 @@ from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.backends.values.restore import observing
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
-from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.data.model_inputs import check_built, check_inputs
+from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.data.scores import Metric, scores
 from keras_bnguard.errors import DataError
 from keras_bnguard.model.expected_mode import will_run

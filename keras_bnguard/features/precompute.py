@@ -14,8 +14,8 @@ from keras_bnguard.data import tree
 from keras_bnguard.data.batch import Batch, join
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
-from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.data.model_inputs import check_built, check_inputs
+from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.features.checks import check_frozen, check_modes, check_outputs
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records.shown import Shown

@@ -21,7 +21,6 @@ from keras_bnguard.backends.patches.fit_scope import (
 )
 from keras_bnguard.backends.patches.left_fit import when_fit_is_left
 from keras_bnguard.backends.processes.voice import speaks
-from keras_bnguard.data.containers.registry import rereadable_container
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.steps import forced_paths

@@ -15,24 +15,22 @@ import numpy as np
 
 from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.graph_mode import require_eager
-from keras_bnguard.backends.layer_behaviour import loops_over_time
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.backends.values.restore import observing
-from keras_bnguard.data.batch import Batch, check_shapes
+from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.model_inputs import check_built, check_inputs
 from keras_bnguard.data.population import assign_moments, population_moments
 from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.errors import SettingError
-from keras_bnguard.errors import DataError, SettingError, UnsupportedModelError
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
+from keras_bnguard.recalibration.checks import check_finite, check_visible
 from keras_bnguard.records import ExpectedMode, NormKind, NormState
 from keras_bnguard.records.shown import Shown
-from keras_bnguard.rules.text import some
 from keras_bnguard.selectors import Selectors
 from keras_bnguard.statistics.moments import InputMoments
 
@@ -248,7 +246,7 @@ def run_plan(
     snapshot.mark_forced(forced_inference)
     snapshot.backend.values.sync(model)
     chosen = _chosen_paths(snapshot, plan.layers)
-    _check_visible(snapshot, chosen)
+    check_visible(snapshot, chosen)
     source = Batches(data, batch_size=plan.batch_size, limit=plan.max_batches)
     for batch in source:
         check_inputs(model, batch)
@@ -263,7 +261,7 @@ def run_plan(
                 pooled = _one_pass(snapshot, list(handles.values()), shown)
             else:
                 pooled = _sequential(snapshot, handles, source, verbose)
-        _check_finite(pooled)
+        check_finite(pooled)
         assign_moments(snapshot, pooled)
         after_an_error.pop_all()
     return Recalibration(
@@ -284,31 +282,6 @@ def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple
         and norm.kind is not NormKind.VARIABLES
         and expected_mode(norm)[0] is ExpectedMode.TRAINING
     )
-
-
-def _check_visible(snapshot: ModelSnapshot, paths: Collection[str]) -> None:
-    """Refuse BN in cells of recurrent layers.
-
-    Such a BN runs once a time step, inside a loop of the backend: most keep what it gets there,
-    and torch runs the first step twice.
-    """
-    keras = snapshot.backend.keras
-    loops = [path for path, layer in snapshot.layers if loops_over_time(keras, layer)]
-    inside = [path for path in paths if any(path.startswith(f"{loop}/") for loop in loops)]
-    if inside:
-        raise UnsupportedModelError(
-            f"{some(tuple(inside))} runs inside the cell of a recurrent layer, once a time step, "
-            "where its inputs cannot be read. Leave it out: name the other BN by layers=."
-        )
-
-
-def _check_finite(moments: Mapping[str, InputMoments]) -> None:
-    bad = tuple(path for path, item in moments.items() if not item.finite)
-    if bad:
-        raise DataError(
-            f"what reaches {some(bad)} has NaN or infinite moments over this data, so no "
-            "statistics were assigned. Search the data for NaN or inf, then in the weights."
-        )
 
 
 def _one_pass(
