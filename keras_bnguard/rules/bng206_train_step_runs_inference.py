@@ -174,9 +174,17 @@ def _in_a_loop(inventory: Inventory) -> Tuple[str, str]:
 
 
 def _without_argument(inventory: Inventory, name: str, code: str) -> Tuple[str, str]:
-    return (
+    cause = (
         f"`call` of {name} takes no `training`, so {inventory.stack} gives it none in fit: every "
-        "BN and Dropout in it is in inference mode.",
+        "BN and Dropout in it is in inference mode."
+    )
+    if inventory.stack.flags is FlagTiming.POSITIONAL:  # Its step enters `call` directly.
+        return cause, (
+            f"add the argument to `call` of {name} and pass it to each layer inside:\n"
+            "    def call(self, x, training=None):\n"
+            "        return self.out(self.net(x, training=training))"
+        )
+    return cause, (
         f"add the argument to `call` of {name}; Keras hands it on to the layers inside:\n"
-        + indent(code),
+        + indent(code)
     )

@@ -156,3 +156,5 @@ def test_a_call_without_the_argument_is_named_with_the_code_of_the_cure():
     violation = the_violation(RULE, known_call)
     assert "`call` of Net takes no `training`" in violation.message
     assert "    def call(self, x, training=None):\n        return self.net(x)" in violation.fix
+    on_jax = replace(known_call, inventory=replace(known_call.inventory, stack=stack("k3-jax")))
+    assert "(x, training=training)" in the_violation(RULE, on_jax).fix
