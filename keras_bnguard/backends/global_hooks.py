@@ -260,6 +260,18 @@ def install(watcher: Watcher) -> None:
             watcher.not_watched(package, error)
 
 
+def enter_fit(backend: Any, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]:
+    """As a call of `fit` does where hooks are in place, for several that are one training.
+
+    Returns:
+        The callbacks to train with, and what to call when the training is left.
+    """
+    installed = _INSTALLED.get(id(backend.keras))
+    if installed is None:
+        return callbacks, lambda: None
+    return installed.watcher.around_fit(model, callbacks)
+
+
 def uninstall() -> None:
     """Take every hook off again; no-op where nothing is installed."""
     with _LOCK:

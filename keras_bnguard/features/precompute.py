@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, List, Optional
+from typing import Any, Iterator, Optional
 
 import numpy as np
 
@@ -103,6 +103,20 @@ def precompute_features(
         features = bng.precompute_features(backbone, (x, y))
         head.fit(features.x, features.y, epochs=50)
     """
+    batches = feature_batches(model, data, batch_size, max_batches, inference_only, verbose)
+    whole = join(list(batches))
+    return Features(whole.x, whole.y, whole.sample_weight)
+
+
+def feature_batches(
+    model: Any,
+    data: Any,
+    batch_size: int = 32,
+    max_batches: Optional[int] = None,
+    inference_only: bool = False,
+    verbose: Any = 0,
+) -> Iterator[Batch]:
+    """The batches of the data with features in the place of `x`; see `precompute_features`."""
     shown = check_verbose(verbose)
     require_eager(model, "precompute_features")
     # Flags of the backbone's own compile() are not those of the model that will call it.
@@ -112,20 +126,18 @@ def precompute_features(
     check_frozen(snapshot)
     check_modes(snapshot, inference_only)
     predict = probe_of(snapshot, [])
-    parts: List[Batch] = []
+    full = 0
     source = Batches(data, batch_size=batch_size, limit=max_batches)
     with observing(snapshot.backend, model):
         for batch in progress(snapshot.backend.keras, source, shown, source.count, "batch"):
-            if not parts:
+            if not full:
                 check_inputs(model, batch)
                 outputs = check_outputs(snapshot, predict, batch, inference_only)
                 full = batch.rows
             else:
                 outputs = _outputs(predict, batch, full)
             batch.check_rows()
-            parts.append(Batch(outputs, batch.y, batch.sample_weight))
-    whole = join(parts)
-    return Features(whole.x, whole.y, whole.sample_weight)
+            yield Batch(outputs, batch.y, batch.sample_weight)
 
 
 def _outputs(predict: Probe, batch: Batch, full: int) -> Any:

@@ -56,6 +56,26 @@ class OptimizerState(Choice):
     RESET = "reset"
 
 
+class CacheFeatures(Enum):
+    """Which phases `PhaseScheduler.fit` trains on features."""
+
+    AUTO = "auto"
+    REQUIRED = True
+    NEVER = False
+
+    @classmethod
+    def parse(cls, value: Any) -> CacheFeatures:
+        """The member with this value.
+
+        Raises:
+            ScheduleError: there is none.
+        """
+        for member in cls:
+            if member is value or (type(value) is type(member.value) and value == member.value):
+                return member
+        raise ScheduleError(f"cache_features={value!r}, expected 'auto', True or False.")
+
+
 class Mode(Choice):
     """Which values of a monitored metric are better."""
 

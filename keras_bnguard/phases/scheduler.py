@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
-from keras_bnguard.backends.callback_base import Hooks, ensure_model
+from keras_bnguard.backends.callback_base import ensure_model
 from keras_bnguard.backends.patches import fit_scope
 from keras_bnguard.errors import ScheduleError
-from keras_bnguard.inference.proof import parse_on_failure
-from keras_bnguard.phases.builders import Epochs, fine_tune, gradual
+from keras_bnguard.phases.caching.fit import CacheOptions, fit_schedule
+from keras_bnguard.phases.caching.fit_call import FitCall
 from keras_bnguard.phases.checks import built_model, ready_model
-from keras_bnguard.phases.fields import BatchNormMode, OptimizerState
-from keras_bnguard.phases.learning_rates import RelativeRate
-from keras_bnguard.phases.phase import Phase, check_phases
-from keras_bnguard.phases.resuming.point import folder_path, state_file_of
+from keras_bnguard.phases.fields import CacheFeatures, OptimizerState
+from keras_bnguard.phases.makers import Schedule
+from keras_bnguard.phases.phase import Phase
+from keras_bnguard.phases.resuming.point import state_file_of
 from keras_bnguard.phases.run import PhaseRun, dry_run
-from keras_bnguard.phases.yaml import from_yaml, to_yaml
 from keras_bnguard.records import OnFailure
 from keras_bnguard.records.shown import shown
 from keras_bnguard.report.phase_plot import plot_phases
@@ -23,7 +22,7 @@ from keras_bnguard.report.phase_text import phase_lines, scheduler_html, schedul
 
 
 @shown(scheduler_summary, scheduler_html)
-class PhaseScheduler(Hooks):
+class PhaseScheduler(Schedule):
     """Keras callback that runs a whole freeze / unfreeze schedule in one `fit`.
 
     At the start of each phase it sets `trainable` of every layer, forces BN into inference mode
@@ -77,13 +76,8 @@ class PhaseScheduler(Hooks):
         verbose: int = 1,
         on_failure: str = OnFailure.RAISE,
     ) -> None:
-        super().__init__()
-        self.phases: Tuple[Phase, ...] = check_phases(phases)
+        super().__init__(phases, optimizer_state, state, verbose, on_failure)
         self.history: List[Dict[str, Any]] = []
-        self._optimizer_state = OptimizerState.parse(optimizer_state, "optimizer_state")
-        self._state_folder = None if state is None else folder_path(state)
-        self._verbose = verbose
-        self._on_failure = parse_on_failure(on_failure)
         self._run: Optional[PhaseRun] = None
         self._run_is_new = False
         if any(phase.warmup for phase in self.phases):
@@ -93,6 +87,85 @@ class PhaseScheduler(Hooks):
     def phase(self) -> Optional[Phase]:
         """The phase under way, or the one training ended in; None before training."""
         return None if self._run is None else self.phases[self._run.state.cursor.phase]
+
+    def fit(
+        self,
+        model: Any,
+        x: Any = None,
+        y: Any = None,
+        batch_size: Optional[int] = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: Any = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: Optional[int] = None,
+        validation_steps: Optional[int] = None,
+        validation_batch_size: Optional[int] = None,
+        validation_freq: Any = 1,
+        *,
+        cache_features: Union[bool, str] = "auto",
+        cache_folder: Any = None,
+        cache_dtype: Optional[str] = None,
+    ) -> Any:
+        """Train as `model.fit(..., callbacks=[*callbacks, scheduler])` does, faster where it can.
+
+        A phase whose trainable part begins after a frozen trunk trains on features: the outputs
+        of the trunk for every row of `x` and of the validation data, computed once when the phase
+        begins. Then the whole model goes on. Callbacks see one training of the whole model.
+        Weights at the end are those of `model.fit` up to float rounding where the order of the
+        rows is the same: with `shuffle=False`, and on JAX and torch with the same random states;
+        on TensorFlow `shuffle=True` begins a new order at a phase with features.
+
+        Args:
+            model: a compiled functional or sequential model.
+            x: as in `model.fit`; only arrays are cached.
+            y: as in `model.fit`.
+            batch_size: as in `model.fit`; also rows per batch of the pass over the trunk.
+            epochs: as in `model.fit`.
+            verbose: as in `model.fit`.
+            callbacks: list of callbacks, without this scheduler.
+            validation_split: as in `model.fit`.
+            validation_data: as in `model.fit`.
+            shuffle: as in `model.fit`.
+            class_weight: as in `model.fit`.
+            sample_weight: as in `model.fit`.
+            initial_epoch: as in `model.fit`.
+            steps_per_epoch: as in `model.fit`.
+            validation_steps: as in `model.fit`.
+            validation_batch_size: as in `model.fit`.
+            validation_freq: as in `model.fit`.
+            cache_features: "auto" trains a phase on the data where something forbids features,
+                and prints a line that names the layer: Dropout, augmentation, BN in training
+                mode, rows that depend on others. True raises there; False never caches. Defaults
+                to "auto".
+            cache_folder: where features are kept in memory-mapped files, which a run that was
+                stopped finds again, and which are removed when training ends. Defaults to None:
+                in memory up to 1 GiB, in a temporary folder above.
+            cache_dtype: of the features that are kept, such as "float16". Defaults to None: that
+                of the trunk.
+
+        Returns:
+            The `History` of all epochs.
+
+        Raises:
+            ScheduleError: as in `model.fit`; with `cache_features=True` also where a phase with a
+                frozen trunk cannot train on features.
+        """
+        cache = CacheFeatures.parse(cache_features)
+        settings = {
+            "batch_size": batch_size, "epochs": epochs, "shuffle": shuffle,
+            "class_weight": class_weight, "initial_epoch": initial_epoch,
+            "steps_per_epoch": steps_per_epoch, "validation_steps": validation_steps,
+            "validation_batch_size": validation_batch_size, "validation_freq": validation_freq,
+        }  # fmt: skip
+        call = FitCall(x, y, sample_weight, validation_data, validation_split, settings)
+        options = CacheOptions(cache, cache_folder, cache_dtype, bool(self._verbose))
+        return fit_schedule(self, model, call, options, callbacks, verbose)
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
@@ -110,25 +183,25 @@ class PhaseScheduler(Hooks):
                 self._prepare(arguments, inside=True)
         self._run_is_new = False
         fit_scope.order_around_phases(self)
-        self._running.print_plan()
+        self.running.print_plan()
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
-        self._running.epoch_begins(epoch)
+        self.running.epoch_begins(epoch)
 
     def on_epoch_end(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
-        run = self._running
+        run = self.running
         self.history.append(run.describe_epoch(epoch, logs or {}))
         if run.epoch_ends(epoch, logs or {}):
             self.model.stop_training = True
 
     def on_train_end(self, logs: Optional[Mapping[str, Any]] = None) -> None:
-        self._running.end()
+        self.running.end()
 
     def _before_batch(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
-        self._running.batch_begins(batch)
+        self.running.batch_begins(batch)
 
     @property
-    def _running(self) -> PhaseRun:
+    def running(self) -> PhaseRun:
         if self._run is None:
             raise ScheduleError("PhaseScheduler works inside model.fit only, not in another loop.")
         return self._run
@@ -151,140 +224,6 @@ class PhaseScheduler(Hooks):
         run = PhaseRun(snapshot, phases, arguments, file, verbose, self._on_failure)
         run.begin(inside)
         self._run, self._run_is_new = run, True
-
-    @classmethod
-    def gradual(
-        cls,
-        model: Any,
-        backbone: str = "",
-        stages: int = 4,
-        epochs: Epochs = 5,
-        head_learning_rate: float = 1e-3,
-        learning_rate: float = 1e-4,
-        decay: Union[RelativeRate, float] = 0.5,
-        patience: Optional[int] = None,
-        monitor: str = "val_loss",
-        batch_norm: str = BatchNormMode.INFERENCE,
-        layer_decay: float = 1.0,
-        *,
-        optimizer_state: str = OptimizerState.CARRY,
-        state: Any = None,
-        verbose: int = 1,
-        on_failure: str = OnFailure.RAISE,
-    ) -> PhaseScheduler:
-        """A scheduler made from the architecture: the head, then the backbone from the top.
-
-        The backbone is cut at blocks, never inside one, so that the stages unfreeze about
-        equally many parameters each. The last phase trains everything.
-
-        Args:
-            model: a built model.
-            backbone: path of the pretrained sub-model. Defaults to "": found by its size, or by
-                its trained BN statistics.
-            stages: in how many steps the backbone is unfrozen. Defaults to 4.
-            epochs: of each phase, or a list with one entry per phase; None leaves the end to
-                `patience`. Defaults to 5.
-            head_learning_rate: of the first phase. Defaults to 1e-3.
-            learning_rate: of the second phase. Defaults to 1e-4.
-            decay: learning rate of each later phase, as a factor of the one before. Defaults to
-                0.5.
-            patience: ends a phase, except the last, also when `monitor` has not improved for so
-                many epochs. Defaults to None: never.
-            monitor: a key of `logs`. Defaults to "val_loss".
-            batch_norm: see `Phase`. Defaults to "inference".
-            layer_decay: see `Phase`. Defaults to 1.0.
-            optimizer_state: see the class. Defaults to "carry".
-            state: see the class. Defaults to None.
-            verbose: see the class. Defaults to 1.
-            on_failure: see the class. Defaults to "raise".
-
-        Raises:
-            ScheduleError: nothing lies outside the backbone, or the phases would never end.
-            SelectorError: there is no layer at the path `backbone`.
-        """
-        phases = gradual(
-            model, backbone, stages, epochs, head_learning_rate, learning_rate, decay, patience,
-            monitor, batch_norm, layer_decay,
-        )  # fmt: skip
-        return cls(phases, optimizer_state, state, verbose, on_failure)
-
-    @classmethod
-    def fine_tune(
-        cls,
-        model: Any,
-        head_epochs: int = 5,
-        base_lr: float = 1e-3,
-        epochs: Optional[int] = None,
-        backbone: str = "",
-        factor: float = 0.1,
-        batch_norm: str = BatchNormMode.INFERENCE,
-        layer_decay: float = 1.0,
-        warmup: int = 0,
-        *,
-        optimizer_state: str = OptimizerState.CARRY,
-        state: Any = None,
-        verbose: int = 1,
-        on_failure: str = OnFailure.RAISE,
-    ) -> PhaseScheduler:
-        """The classic two phases: the head first, then everything at a tenth or less.
-
-        Args:
-            model: a built model.
-            head_epochs: epochs of the first phase. Defaults to 5.
-            base_lr: learning rate of the first phase. Defaults to 1e-3.
-            epochs: epochs of the second phase. Defaults to None: all that `fit` has.
-            backbone: as in `gradual`. Defaults to "".
-            factor: second learning rate as a factor of the first, at most 0.1. Defaults to 0.1.
-            batch_norm: see `Phase`. Defaults to "inference".
-            layer_decay: of the second phase, see `Phase`. Defaults to 1.0.
-            warmup: of the second phase, see `Phase`. Defaults to 0.
-            optimizer_state: see the class. Defaults to "carry".
-            state: see the class. Defaults to None.
-            verbose: see the class. Defaults to 1.
-            on_failure: see the class. Defaults to "raise".
-
-        Raises:
-            ScheduleError: nothing lies outside the backbone, or `factor` is above 0.1.
-            SelectorError: there is no layer at the path `backbone`.
-        """
-        phases = fine_tune(
-            model, head_epochs, base_lr, epochs, backbone, factor, batch_norm, layer_decay, warmup
-        )
-        return cls(phases, optimizer_state, state, verbose, on_failure)
-
-    @classmethod
-    def from_yaml(
-        cls,
-        source: Any,
-        *,
-        optimizer_state: str = OptimizerState.CARRY,
-        state: Any = None,
-        verbose: int = 1,
-        on_failure: str = OnFailure.RAISE,
-    ) -> PhaseScheduler:
-        """A scheduler from YAML text or the path of a YAML file, read safely.
-
-        Args:
-            source: the text or path.
-            optimizer_state: see the class. Defaults to "carry".
-            state: see the class. Defaults to None.
-            verbose: see the class. Defaults to 1.
-            on_failure: see the class. Defaults to "raise".
-
-        Raises:
-            ScheduleError: the text is no schedule; names file and line.
-            MissingExtraError: PyYAML is not installed.
-        """
-        return cls(from_yaml(source), optimizer_state, state, verbose, on_failure)
-
-    def to_yaml(self) -> str:
-        """The phases as YAML; `from_yaml` reads them back equal.
-
-        Raises:
-            ScheduleError: a phase holds a function, a class or a `LearningRateSchedule`.
-            MissingExtraError: PyYAML is not installed.
-        """
-        return to_yaml(self.phases)
 
     def plan(self, model: Any) -> str:
         """Dry run: the table that `fit` prints, without data and without changing the model.

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import weakref
 
+import numpy as np
+import pytest
+
 from keras_bnguard.backends.registry import backend_for
 from tests.builders.models import BN, backbone, compiled, data, layers, transfer
+from tests.builders.values import as_array
 from tests.contract.models import KERAS2
 from tests.contract.private_names import private
 from tests.stack import BACKEND, IS_KERAS3, keras
@@ -186,3 +190,25 @@ def test_batch_norm_is_the_base_of_every_torch_bn():
     for cls in (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.SyncBatchNorm):
         assert issubclass(cls, base)
     assert not issubclass(torch.nn.LayerNorm, base)
+
+
+@private("_inbound_nodes _outbound_nodes")
+def test_nodes_of_a_layer_are_lists_that_a_new_model_on_its_tensors_appends_to():
+    model = transfer()
+    head, out = model.get_layer("head_bn"), model.get_layer("out")
+    assert [len(out._inbound_nodes), len(head._outbound_nodes)] == [1, 1]
+    part = keras.Model(head.output, model.output)
+    assert [len(out._inbound_nodes), len(head._outbound_nodes)] == [2, 1]
+    del out._inbound_nodes[1:]
+    assert len(out._inbound_nodes) == 1
+    x = np.ones((2, *head.output.shape[1:]), "float32")
+    assert as_array(part(x)).shape[0] == 2
+
+
+@private("_manual_input_spec")
+def test_manual_input_spec_turns_the_check_of_shapes_off():
+    model = transfer()
+    with pytest.raises(ValueError, match="shape"):
+        model(np.ones((2, 9), "float32"))
+    model.__dict__["_manual_input_spec"] = None
+    assert model.input_spec is None

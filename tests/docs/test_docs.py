@@ -60,6 +60,7 @@ def test_python_in_the_page_on_phases_resolves(capsys):
         x = keras.layers.Dense(4, name=f"block{i}_dense")(x)
         x = keras.layers.BatchNormalization(name=f"block{i}_bn")(x)
     model = keras.Model(inputs, keras.layers.Dense(1, name="head")(x))
+    model.compile("sgd", "mse")
     fits = []
     model.fit = lambda *data, **how: fits.append(how)
     text = (ROOT / "docs" / "phases.md").read_text(encoding="utf-8")
@@ -67,7 +68,7 @@ def test_python_in_the_page_on_phases_resolves(capsys):
     namespace = {"model": model, "x": None, "y": None}
     for block in blocks:
         exec(block, namespace)
-    assert [how["epochs"] for how in fits] == [15, 30]
+    assert [how["epochs"] for how in fits] == [15, 30, 15]
     printed = capsys.readouterr().out
     assert re.search("all +7 layers", printed)  # fine_tune
     assert re.search("top +3 layers", printed)

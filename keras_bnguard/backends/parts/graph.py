@@ -26,6 +26,17 @@ _KEEPS_AXES = (
     "Maximum Minimum Concatenate BatchNormalization LayerNormalization GroupNormalization"
 )
 
+_RANDOM = (
+    "Dropout AlphaDropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianNoise "
+    "GaussianDropout RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast "
+    "RandomCrop RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur "
+    "RandomGrayscale RandomHeight RandomHue RandomInvert RandomPerspective RandomPosterization "
+    "RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation RandomWidth "
+    "RandomZoom AugMix CutMix MixUp RandAugment Solarization"
+)
+
+_SHARE_DROPPED = "dropout rate"[-4:]
+
 
 class Graph(GraphInterface):
     """What is the same in every Keras.
@@ -157,6 +168,12 @@ class Graph(GraphInterface):
             variable_handle(layer, path if len(pairs) == 1 else f"{path}/{name}", found)
             for name, found in pairs.items()
         ]
+
+
+def is_random(graph: Graph, layer: Any) -> bool:
+    """Return whether a layer is one of Keras's own that draw random numbers in training."""
+    off = getattr(layer, _SHARE_DROPPED, None) == 0
+    return not off and isinstance(layer, _classes(graph.keras, _RANDOM))
 
 
 @functools.cache
