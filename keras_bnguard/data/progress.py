@@ -55,7 +55,7 @@ def progress(
 
 def _is_watched() -> bool:
     """Whether a person reads the standard output: on a terminal or in a notebook."""
-    if "ipykernel" in sys.modules:
+    if type(sys.stdout).__module__.split(".", 1)[0] == "ipykernel":
         return True
     try:
         return bool(sys.stdout.isatty())

@@ -11,6 +11,7 @@ import contextlib
 import functools
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
+from keras_bnguard.backends.patches.fit_scope import running_fit
 from keras_bnguard.backends.patches.inference_mode import CallStarts, ForcedInference
 from keras_bnguard.backends.patches.method_hooks import MethodHook, ModelHooks, hook_method
 from keras_bnguard.backends.refs import NormHandle
@@ -175,7 +176,11 @@ def renew_step(model: Any) -> None:
         _HOOKS.remove(model)
         _unwrap_assigned_step(model)
         forget(model, Proof)
-    backend_for(model).step.drop_train_function(model)
+    step = backend_for(model).step
+    if step.has_train_function(model) and running_fit(model) is not None:
+        step.rebuild_train_function(model)  # Keras calls it for the next batch.
+    else:
+        step.drop_train_function(model)
 
 
 def _norms_of(model: Any) -> List[NormHandle]:

@@ -117,7 +117,7 @@ def compile_again(inventory: Inventory, learning_rate: Optional[float] = None) -
     if code.compile_arguments is None:
         return [
             *lines,
-            f"# Then call {code.model}.compile() with this optimizer, and as you did in all else.",
+            f"# Then {code.model}.compile() with this optimizer, all else as before.",
         ]
     arguments = ", ".join(["optimizer=optimizer", *filter(None, [code.compile_arguments])])
     imports = [code.keras_import] if "keras." in code.compile_arguments else []

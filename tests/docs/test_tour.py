@@ -29,5 +29,5 @@ def test_the_tour_runs_and_shows_its_four_pictures(monkeypatch):
     assert len(pictures) == 4
     text = "".join(o.get("text", "") for o in outputs if o.output_type == "stream")
     assert "BNG201 training-false-ignored" in text
-    assert "all: epochs 8-" in text
+    assert "all: epochs 9-" in text
     assert "BNGuardWarning" not in text

@@ -30,6 +30,8 @@ class MethodHook:
     def __init__(self, owner: type, name: str, bind: Bind) -> None:
         self._owner, self._name, self._bind = owner, name, bind
         self._own = owner.__dict__.get(name, _MISSING)
+        # `inspect` shows the function of Keras.
+        self.__wrapped__ = getattr(owner, name)
 
     @property
     def replaces_own(self) -> bool:

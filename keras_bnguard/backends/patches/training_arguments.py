@@ -20,6 +20,7 @@ class ObeyedGraphCall:
         self._backend = backend
         self.operation = operation
         self.name = operation.name
+        self.call = operation.call
         taken = getattr(operation, "_call_context_args", ())
         self._call_context_args = {name for name in taken if name != "training"}
         self._call_has_training_arg = False

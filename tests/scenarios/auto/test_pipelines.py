@@ -77,6 +77,10 @@ def test_right_pipelines_are_silent_and_faults_are_found(both):
         expected |= {("frozen_parent", "BNG404")} & found
     if STACK not in ("k3-jax", "k3-torch"):
         expected.add(("frozen_late", "BNG404"))
+    if STACK == "k3-jax":
+        # The call inside a compiled loop is not seen: that `training=False` is written there, on
+        # purpose, cannot be told from a loop that forgot `training=True`.
+        expected.add(("custom_loop_inference", "BNG206"))
     assert found == expected
 
 

