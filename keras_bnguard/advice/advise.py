@@ -9,6 +9,7 @@ from keras_bnguard.advice.decision import decide, table
 from keras_bnguard.advice.scoring import HeldOutScores, RowMetric, RowScores
 from keras_bnguard.advice.trials import Length, Trials, cut_folds
 from keras_bnguard.backends.graph_mode import require_eager
+from keras_bnguard.data.all_processes import refuse_several_processes
 from keras_bnguard.data.batch import Batch, join
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.model_inputs import check_built, check_inputs
@@ -87,6 +88,7 @@ def advise(
         raise SettingError(f"folds={folds!r}: expected at least 2 folds.")
     _check_compiled(model)
     require_eager(model, "advise")
+    refuse_several_processes(model, "advise")
     snapshot = take_snapshot(model)
     check_built(model, "advise")
     snapshot.backend.values.sync(model)

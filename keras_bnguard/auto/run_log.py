@@ -94,17 +94,22 @@ class RunLog:
         with self.lock:
             from dataclasses import replace
 
-            from keras_bnguard.report.several import MergedRuns
-
             number = self._number(model)
             if number > 1 and kind == "fit":
                 self._judge_again(model)
             note = f"{kind} {number} of this model" if number > 1 else kind
             found = tuple(seen_at(finding, line) for finding in report.findings)
             notes = (note, *(f"not watched: {line}" for line in self.missing), *report.notes)
-            self.reports.append(replace(report, findings=found, notes=notes))
+            self.keep(replace(report, findings=found, notes=notes))
             self._newest[model] = self.reports[-1]
             self.collected(self.reports[-1])
+
+    def keep(self, report: Report) -> None:
+        """Keep the report of a run that has ended, of this process or of another."""
+        from keras_bnguard.report.several import MergedRuns
+
+        with self.lock:
+            self.reports.append(report)
             if len(self.reports) > KEEP_RUNS:
                 if self._earlier is None:
                     self._earlier = MergedRuns()

@@ -42,6 +42,10 @@ def backend_for(model: Any) -> Backend:
     )
 
 
+def _bases(thing: Any) -> Tuple[type, ...]:
+    return type(thing).__mro__
+
+
 def loaded_backends() -> List[Backend]:
     """Return the backends of every Keras that is imported, in the order of `PACKAGES`.
 

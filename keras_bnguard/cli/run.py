@@ -15,6 +15,7 @@ from typing import List, Optional, Tuple
 
 from keras_bnguard.auto import AutoWarnings, collect_findings
 from keras_bnguard.auto.options import add_options, option_name, project_settings, usage
+from keras_bnguard.cli.children import Children
 from keras_bnguard.cli.ending import Ending
 from keras_bnguard.cli.parser import Parser
 from keras_bnguard.cli.run_summary import fails
@@ -32,12 +33,15 @@ KEYS = ("report", "select", "ignore", "every", "fail_on", "fix")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        f"bnguard run {usage(PREFIX, KEYS)} [-q] [-v] [--output-format {'|'.join(PRINTED)}] "
-        "(train.py | -m module) [args...]"
+        f"bnguard run {usage(PREFIX, KEYS)} [-q] [-v] [--no-children] "
+        f"[--output-format {'|'.join(PRINTED)}] (train.py | -m module) [args...]"
     )
     add_options(parser.add_argument, PREFIX, KEYS)
     parser.add_argument("-q", "--quiet", action="store_true", help="do not print the findings")
     parser.add_argument("-v", "--verbose", action="store_true", help="print the whole report")
+    parser.add_argument(
+        "--no-children", action="store_true", help="do not watch the Python processes it starts"
+    )
     parser.add_argument("--output-format", choices=PRINTED, default=TEXT.name, help="on stderr")
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m")
     parser.add_argument("command_line", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -80,8 +84,9 @@ def main(argv: List[str]) -> int:
     arguments = parser.parse_args(own)
     if module == "" or (module is None and not rest):
         parser.error("expected a script, or -m and a module")
+    given = {key: getattr(arguments, key) for key in KEYS}
     try:
-        settings = project_settings({key: getattr(arguments, key) for key in KEYS})
+        settings = project_settings(given)
         if settings.report:
             check_writable(settings.report)
         prepared = find_module(module) if module is not None else find_script(rest[0])
@@ -94,11 +99,14 @@ def main(argv: List[str]) -> int:
     state = collect_findings(settings)
     # The first to be registered is the last to be called: after the script's own.
     form = None if arguments.quiet else format_named(arguments.output_format)
-    ending = Ending(state, form, full=arguments.verbose)
+    children = None
+    with contextlib.suppress(OSError):  # No place for temporary files: children go unwatched.
+        children = None if arguments.no_children else Children(given)
+    ending = Ending(state, form, full=arguments.verbose, children=children)
     atexit.register(_after, ending)
     ending.listen()
     become(prepared, rest[1:] if module is None else rest)
-    return _run(prepared, state)
+    return _run(prepared, state, ending)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 # ------------------------------------------------------------------------- run
-def _run(prepared: Prepared, state: AutoWarnings) -> int:
+def _run(prepared: Prepared, state: AutoWarnings, ending: Ending) -> int:
     names = sys.modules["__main__"].__dict__
     try:
         code = prepared.code
@@ -117,7 +125,7 @@ def _run(prepared: Prepared, state: AutoWarnings) -> int:
                 code = compile(file.read(), names["__file__"], "exec", dont_inherit=True)
         exec(code, names)
     except SystemExit as error:
-        state.finish()
+        ending.finish()
         if error.code in (None, 0) and fails(state):
             raise SystemExit(1) from None
         raise
@@ -127,9 +135,9 @@ def _run(prepared: Prepared, state: AutoWarnings) -> int:
         # Python itself prints it, ends the process and chooses the code; ours are not shown.
         hide_our_frames()
         with contextlib.suppress(BaseException):
-            state.finish()
+            ending.finish()
         raise
-    state.finish()
+    ending.finish()
     return int(fails(state))
 
 

@@ -25,7 +25,11 @@ def fails(state: AutoWarnings) -> bool:
 
 
 def print_summary(
-    state: AutoWarnings, form: Optional[Format], unfinished: bool = False, full: bool = False
+    state: AutoWarnings,
+    form: Optional[Format],
+    unfinished: bool = False,
+    full: bool = False,
+    children: Optional[int] = None,
 ) -> None:
     """Print the findings, and write the report where one is asked for. Never raises.
 
@@ -37,12 +41,16 @@ def print_summary(
         form: the format to print in, None to print nothing.
         unfinished: whether a `fit` may be running. Defaults to False.
         full: whether to print the whole report. Defaults to False: a summary.
+        children: how many Python processes were started below this one, None where they were not
+            watched.
     """
     if not speaks():
         return
     if not _is_empty(state):
         runs = state.all_runs(unfinished)
         unseen = (*state.unseen, TERMINATED) if unfinished else state.unseen
+        if not runs.count:
+            unseen = (*unseen, _nothing_seen(children))
         report = runs.report(unseen)
         written = _write(report, state.settings.report)
         if form is not None:
@@ -56,13 +64,27 @@ def print_summary(
                     form.print_summary(report, runs.count, last, sys.stderr)
     elif form is not None:
         with contextlib.suppress(*CANNOT_PRINT):
-            form.note("keras_bnguard: no training was seen in this process", sys.stderr)
+            form.note(f"keras_bnguard: {_nothing_seen(children)}", sys.stderr)
 
 
 TERMINATED = "the end of a run that was going on: the process was ended by a signal"
 """What could not be seen where SIGTERM ended the process."""
 CANNOT_PRINT = (OSError, ValueError, RuntimeError, AttributeError)
 """What printing raises where stderr is closed, None, or in use by what a signal interrupted."""
+
+
+def _nothing_seen(children: Optional[int]) -> str:
+    """The line about a run in which nothing was watched."""
+    if children is None:
+        where = "this process; those it started were not watched"
+    elif children:
+        where = f"this process and in {children} Python processes that it started"
+    else:
+        where = "this process"
+    return (
+        f"no training was seen in {where}. Where another program starts the training, put the "
+        "guard there: torchrun ... -m keras_bnguard run train.py"
+    )
 
 
 def _is_empty(state: AutoWarnings) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.backends.values.restore import observing
+from keras_bnguard.data.all_processes import AllProcesses
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.model_inputs import check_built, check_inputs
@@ -85,6 +86,7 @@ def mode_gap(
     batch_size: int = 32,
     max_batches: int = 32,
     verbose: Verbose = "auto",
+    all_rows_on_every_worker: bool = False,
 ) -> ModeGap:
     """Measure loss and metrics of the same batches with BN in training and in inference mode.
 
@@ -101,13 +103,17 @@ def mode_gap(
         max_batches: how many batches at most. Defaults to 32.
         verbose: as in `fit`: 0 is silent, 1 a progress bar, 2 one line at the end. Defaults to
             "auto": a bar on a terminal and in a notebook.
+        all_rows_on_every_worker: counts where several processes train one model. False
+            (default): each process calls this with its part of the rows, and all get the result
+            of all rows. True: each process that calls this has all rows and waits for no other.
 
     Returns:
         A `ModeGap`; print it for a table.
 
     Raises:
         DataError: no labels, a model without a loss, data of another shape, or data that cannot be
-            read or can be read only once.
+            read or can be read only once, in any process.
+        SettingError: several processes that nothing connects.
         UnsupportedModelError: `model` is no Keras model, or TensorFlow runs in graph mode.
     """
     shown = check_verbose(verbose)
@@ -122,26 +128,34 @@ def mode_gap(
         for n in snapshot.inventory.norms
         if n.built and n.kind is not NormKind.VARIABLES and will_run(n, stack) is RunMode.TRAINING
     )
+    processes = AllProcesses(model, all_rows_on_every_worker, "mode_gap")
     source = Batches(data, batch_size=batch_size, limit=max_batches)
     in_training = probe_of(snapshot, snapshot.handles, ProbeKind(by_batch=trainable))
     in_inference = probe_of(snapshot, snapshot.handles)
-    rows: List[int] = []
-    found: Dict[str, List[Tuple[float, float]]] = {}
-    with observing(snapshot.backend, model) as state:
-        for batch in progress(snapshot.backend.keras, source, shown, source.count, "batch"):
-            check_inputs(model, batch)
-            if batch.y is None or getattr(model, "loss", None) is None:
-                raise DataError(
-                    "mode_gap needs labels and a compiled loss: pass (x, y) and call "
-                    "model.compile first."
-                )
-            rows.append(batch.rows)
-            both = []
-            for probe in (in_training, in_inference):
-                state.rewind()
-                both.append(scores(snapshot, batch, probe(batch.x).outputs, metrics))
-            for name in both[0]:
-                found.setdefault(name, []).append((both[0][name], both[1][name]))
+
+    def local() -> List[Tuple[int, List[Dict[str, float]]]]:
+        """Of each batch its rows, and the scores in training and in inference mode."""
+        done = []
+        with observing(snapshot.backend, model) as state:
+            for batch in progress(snapshot.backend.keras, source, shown, source.count, "batch"):
+                check_inputs(model, batch)
+                if batch.y is None or getattr(model, "loss", None) is None:
+                    raise DataError(
+                        "mode_gap needs labels and a compiled loss: pass (x, y) and call "
+                        "model.compile first."
+                    )
+                both = []
+                for probe in (in_training, in_inference):
+                    state.rewind()
+                    both.append(dict(scores(snapshot, batch, probe(batch.x).outputs, metrics)))
+                done.append((batch.rows, both))
+        return done
+
+    batches = [each for part in processes.run(local) for each in part]
+    rows = [count for count, _ in batches]
+    found = {
+        name: [(both[0][name], both[1][name]) for _, both in batches] for name in batches[0][1][0]
+    }
     weights = np.array(rows, float) / sum(rows)
     pairs = {name: np.array(values) for name, values in found.items()}
     return ModeGap(

@@ -21,6 +21,7 @@ from keras_bnguard.backends.patches.fit_scope import (
 )
 from keras_bnguard.backends.patches.left_fit import when_fit_is_left
 from keras_bnguard.backends.processes.voice import speaks
+from keras_bnguard.data.all_processes import AllProcesses
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.steps import forced_paths
@@ -83,6 +84,8 @@ class Recalibrate(Hooks):
         mode: "one-pass" (default) or "sequential", as in `recalibrate`.
         batch_size: rows per batch where data is arrays. Defaults to 32.
         max_batches: how many batches at most. Defaults to None: all.
+        all_rows_on_every_worker: as in `recalibrate`, for several processes: False (default)
+            pools over them, so `data` may be the part of each; every process needs the callback.
         verbose: 1 prints a line about what was done. Defaults to 0.
 
     Attributes:
@@ -111,6 +114,7 @@ class Recalibrate(Hooks):
         mode: str = "one-pass",
         batch_size: int = 32,
         max_batches: Optional[int] = None,
+        all_rows_on_every_worker: bool = False,
         verbose: int = 0,
     ) -> None:
         super().__init__()
@@ -119,7 +123,9 @@ class Recalibrate(Hooks):
         Batches(data, batch_size=batch_size, limit=max_batches)
         self.assign_averages = bool(assign_averages)
         self._data = data
-        self._plan = RecalibrationPlan(layers, RecalibrationMode.of(mode), batch_size, max_batches)
+        self._plan = RecalibrationPlan(
+            layers, RecalibrationMode.of(mode), batch_size, max_batches, all_rows_on_every_worker
+        )
         self._verbose = verbose
         self.result: Optional[Recalibration] = None
         self._of_averages: Optional[Recalibration] = None
@@ -132,6 +138,7 @@ class Recalibrate(Hooks):
         self._stop_watching()
         ensure_model(self)
         require_eager(self._model, "Recalibrate")
+        AllProcesses(self._model, self._plan.all_rows_on_every_worker, "Recalibrate")
         self.result = self._of_averages = None
         self._forced_inference = ()
         listed = callback_list(self)

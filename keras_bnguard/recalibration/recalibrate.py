@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.backends.values.restore import observing
+from keras_bnguard.data.all_processes import AllProcesses
 from keras_bnguard.data.batch import Batch
 from keras_bnguard.data.batches import Batches
 from keras_bnguard.data.kept_probes import probe_of
@@ -64,12 +65,14 @@ class RecalibrationPlan:
         mode: how the moments are gathered.
         batch_size: rows per batch where the data is arrays.
         max_batches: batches at most, None for all.
+        all_rows_on_every_worker: of several processes each has all rows, not a part of them.
     """
 
     layers: Optional[Selectors]
     mode: RecalibrationMode
     batch_size: int
     max_batches: Optional[int]
+    all_rows_on_every_worker: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,27 +81,47 @@ class SavedStatistics:
 
     Attributes:
         snapshot: the model.
-        states: path -> mean and variance.
+        states: path -> mean and variance, over replicas where they keep statistics apart.
+        copies: path -> mean and variance in each copy that replicas of this process keep.
     """
 
     snapshot: ModelSnapshot
     states: Mapping[str, NormState]
+    copies: Mapping[str, Sequence[Sequence[np.ndarray]]]
 
     @classmethod
     def of(cls, snapshot: ModelSnapshot, paths: Collection[str]) -> SavedStatistics:
         """Read the statistics that the BN at these paths have now."""
         handles = {handle.path: handle for handle in snapshot.handles}
-        states = snapshot.backend.values.states([handles[path] for path in paths], affine=False)
-        return cls(snapshot, dict(zip(paths, states)))
+        values = snapshot.backend.values
+        states = values.states([handles[path] for path in paths], affine=False)
+        copies = {
+            path: [
+                [np.array(values.to_numpy(copy)) for copy in values.copies(vector)]
+                for vector in handles[path].vectors()[:2]
+                if vector is not None
+            ]
+            for path in paths
+        }
+        return cls(snapshot, dict(zip(paths, states)), copies)
+
+    def only(self, paths: Collection[str]) -> SavedStatistics:
+        """Those of the BN at these paths."""
+        return SavedStatistics(
+            self.snapshot,
+            {path: self.states[path] for path in paths},
+            {path: self.copies[path] for path in paths},
+        )
 
     def restore(self) -> None:
-        """Assign the statistics to the model again, bit for bit."""
+        """Assign the statistics to the model again, bit for bit; of replicas, every copy."""
         handles = {handle.path: handle for handle in self.snapshot.handles}
-        for path, state in self.states.items():
-            mean, variance, _, _ = handles[path].vectors()
-            if state.mean is not None and state.variance is not None:
-                self.snapshot.backend.values.assign(mean, state.mean)
-                self.snapshot.backend.values.assign(variance, state.variance)
+        values = self.snapshot.backend.values
+        for path, saved in self.copies.items():
+            vectors = [vector for vector in handles[path].vectors()[:2] if vector is not None]
+            for vector, arrays in zip(vectors, saved):
+                for copy, array in zip(values.copies(vector), arrays):
+                    values.assign(copy, array)
 
 
 @dataclass(repr=False)
@@ -171,6 +194,7 @@ def recalibrate(
     batch_size: int = 32,
     max_batches: Optional[int] = None,
     verbose: Verbose = "auto",
+    all_rows_on_every_worker: bool = False,
 ) -> Recalibration:
     """Set moving mean and variance to the population mean and variance over data.
 
@@ -191,16 +215,20 @@ def recalibrate(
         max_batches: how many batches at most. Defaults to None: all.
         verbose: as in `fit`: 0 is silent, 1 a progress bar, 2 one line at the end. Defaults to
             "auto": a bar on a terminal and in a notebook.
+        all_rows_on_every_worker: counts where several processes train one model. False
+            (default): each process calls this with its part of the rows, and counts, means and
+            variances are pooled over the processes; all get the statistics of all rows. True:
+            each process that calls this has all rows and waits for no other.
 
     Returns:
         A `Recalibration` whose `undo()` restores the old statistics. The variance is the
         biased one, pooled over batches weighted by their size, as Keras stores it.
 
     Raises:
-        SettingError: unknown mode.
+        SettingError: unknown mode; several processes that nothing connects.
         SelectorError: `layers` matches no BN.
         DataError: data that can be read only once, never ends, is empty or has another shape, or
-            gives NaN or infinite moments; the statistics stay as they are.
+            gives NaN or infinite moments, in any process; the statistics stay as they are.
         BNGuardWarning: `layers` is None and no BN is meant to train, so that nothing changes.
         UnsupportedModelError: `model` is no Keras model or not built, BN is in the cell of a
             recurrent layer, or TensorFlow runs in graph mode.
@@ -208,7 +236,9 @@ def recalibrate(
     Example:
         bng.recalibrate(model, x_new, layers="backbone/*")
     """
-    plan = RecalibrationPlan(layers, RecalibrationMode.of(mode), batch_size, max_batches)
+    plan = RecalibrationPlan(
+        layers, RecalibrationMode.of(mode), batch_size, max_batches, all_rows_on_every_worker
+    )
     done = run_plan(model, data, plan, verbose=check_verbose(verbose))
     if not done.after:
         warn_user(
@@ -247,10 +277,8 @@ def run_plan(
     snapshot.backend.values.sync(model)
     chosen = _chosen_paths(snapshot, plan.layers)
     check_visible(snapshot, chosen)
-    source = Batches(data, batch_size=plan.batch_size, limit=plan.max_batches)
-    for batch in source:
-        check_inputs(model, batch)
-        break
+    processes = AllProcesses(model, plan.all_rows_on_every_worker, "recalibrate")
+    source = processes.check(lambda: _source(model, data, plan))
     handles = {h.path: h for h in snapshot.handles if h.path in chosen}
     saved = SavedStatistics.of(snapshot, chosen)
     with contextlib.ExitStack() as after_an_error:
@@ -258,9 +286,9 @@ def run_plan(
         with observing(snapshot.backend, model):
             if plan.mode is RecalibrationMode.ONE_PASS:
                 shown = progress(snapshot.backend.keras, source, verbose, source.count, "batch")
-                pooled = _one_pass(snapshot, list(handles.values()), shown)
+                pooled = _one_pass(snapshot, list(handles.values()), shown, processes)
             else:
-                pooled = _sequential(snapshot, handles, source, verbose)
+                pooled = _sequential(snapshot, handles, source, processes, verbose)
         check_finite(pooled)
         assign_moments(snapshot, pooled)
         after_an_error.pop_all()
@@ -268,8 +296,16 @@ def run_plan(
         after=SavedStatistics.of(snapshot, pooled).states,
         values={path: item.count for path, item in pooled.items()},
         mode=plan.mode.value,
-        _saved=SavedStatistics(snapshot, {path: saved.states[path] for path in pooled}),
+        _saved=saved.only(pooled),
     )
+
+
+def _source(model: Any, data: Any, plan: RecalibrationPlan) -> Batches:
+    source = Batches(data, batch_size=plan.batch_size, limit=plan.max_batches)
+    for batch in source:
+        check_inputs(model, batch)
+        break
+    return source
 
 
 def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple[str, ...]:
@@ -285,24 +321,29 @@ def _chosen_paths(snapshot: ModelSnapshot, layers: Optional[Selectors]) -> Tuple
 
 
 def _one_pass(
-    snapshot: ModelSnapshot, handles: List[NormHandle], source: Iterable[Batch]
+    snapshot: ModelSnapshot,
+    handles: List[NormHandle],
+    source: Iterable[Batch],
+    processes: AllProcesses,
 ) -> Dict[str, InputMoments]:
     kind = ProbeKind(by_batch=frozenset(h.path for h in handles), outputs=False)
-    return population_moments(probe_of(snapshot, handles, kind), source)
+    return population_moments(probe_of(snapshot, handles, kind), source, processes)
 
 
 def _sequential(
-    snapshot: ModelSnapshot, handles: Mapping[str, NormHandle], source: Batches, verbose: int
+    snapshot: ModelSnapshot,
+    handles: Mapping[str, NormHandle],
+    source: Batches,
+    processes: AllProcesses,
+    verbose: int,
 ) -> Dict[str, InputMoments]:
-    order: List[str] = []
     kind = ProbeKind(outputs=False)
     probe = probe_of(snapshot, list(handles.values()), kind)
-    for batch in source:
-        order = list(dict.fromkeys(m.path for m in probe(batch.x).moments))
-        break
+    first = processes.run(lambda: [m.path for m in probe(next(iter(source)).x).moments])
+    order = list(dict.fromkeys(path for part in first for path in part))
     done: Dict[str, InputMoments] = {}
     for path in progress(snapshot.backend.keras, order, verbose, len(order), "layer"):
-        pooled = population_moments(probe_of(snapshot, [handles[path]], kind), source)
+        pooled = population_moments(probe_of(snapshot, [handles[path]], kind), source, processes)
         assign_moments(snapshot, pooled)
         done.update(pooled)
     return done

@@ -77,7 +77,11 @@ def _stores(stack: Stack) -> str:
 
 
 def _fix(inventory: Inventory) -> str:
-    recompute = f"take new statistics over the data, {after_line(inventory)}:\n"
+    code = recalibrate_code(inventory)
     if inventory.stack.replica_statistics is ReplicaStatistics.PER_PROCESS:
-        return f"freeze the BN, or {recompute}{recalibrate_code(inventory)}"
-    return f"build the BN with synchronized=True, or {recompute}{recalibrate_code(inventory)}"
+        return (
+            "freeze the BN, or take new statistics over the rows of all processes, in every "
+            f"process, {after_line(inventory)}; each passes its part:\n{code}"
+        )
+    recompute = f"take new statistics over the data, {after_line(inventory)}:\n"
+    return f"build the BN with synchronized=True, or {recompute}{code}"

@@ -84,11 +84,43 @@ def fit_with_everything(model: Any, place: Place, folder: Path) -> None:
     assert not guard.faults, guard.faults
 
 
+def recalibrated(model: Any, rank: int) -> Dict[str, Any]:
+    """Statistics of shards pooled over the processes, and of all rows in each process."""
+    found: Dict[str, Any] = {}
+    before = statistics(model)
+    for mode in ("one-pass", "sequential"):
+        done = bng.recalibrate(model, shard(rank), mode=mode, batch_size=16)
+        found[mode] = statistics(model)
+        done.undo()
+        assert statistics(model) == before
+        done = bng.recalibrate(
+            model, all_rows(), mode=mode, batch_size=16, all_rows_on_every_worker=True
+        )
+        found[f"{mode}, all rows"] = statistics(model)
+        done.undo()
+    rows = shard(rank)
+    gap = bng.mode_gap(model, (rows, rows[:, :1]), batch_size=16)
+    rows = all_rows()
+    whole = bng.mode_gap(model, (rows, rows[:, :1]), batch_size=16, all_rows_on_every_worker=True)
+    found["gap"] = [gap.rows, gap.gap(), whole.rows, whole.gap()]
+    try:
+        bng.recalibrate(model, shard(rank)[:, : 4 - rank], batch_size=16)
+        found["error"] = ""
+    except bng.DataError as error:
+        found["error"] = str(error)
+    assert statistics(model) == before
+    return found
+
+
 def statistics(model: Any) -> Dict[str, List[List[float]]]:
-    """Moving mean and variance of each BN."""
+    """Moving mean and variance of each BN, of this process."""
+    from keras_bnguard.backends.registry import backend_for
+
+    values = backend_for(model).values
     found = {}
     for name in ("bn1", "bn2"):
-        vectors = model.get_layer(name).get_weights()[2:]
+        norm = model.get_layer(name)
+        vectors = [values.to_numpy(v) for v in (norm.moving_mean, norm.moving_variance)]
         found[name] = [np.asarray(v, np.float64).tolist() for v in vectors]
     return found
 
@@ -104,6 +136,7 @@ def main(folder: Path) -> None:
     result: Dict[str, Any] = {"rank": place.rank, "count": place.count}
     if BACKEND != "tensorflow" or not IS_KERAS3:  # Keras 3 cannot: docs/distributed.md.
         fit_with_everything(model, place, folder)
+    result["recalibrated"] = recalibrated(model, place.rank)
     (folder / f"result-{place.rank}.json").write_text(json.dumps(result))
     if BACKEND == "torch":
         import torch

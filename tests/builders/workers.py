@@ -47,7 +47,7 @@ def run_workers(
         kind: "tf" gives each a TF_CONFIG, anything else what torchrun gives.
         cwd: their working directory. Defaults to None: that of this process.
     """
-    ports = _free_ports(count)
+    ports = free_ports(count)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         started: List[Any] = []
         stack.callback(_kill, started)
@@ -98,7 +98,8 @@ def _environment(kind: str, rank: int, ports: Sequence[int]) -> Dict[str, str]:
     }
 
 
-def _free_ports(count: int) -> List[int]:
+def free_ports(count: int) -> List[int]:
+    """Ports that nobody uses now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

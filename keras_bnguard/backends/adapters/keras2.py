@@ -38,7 +38,9 @@ from keras_bnguard.backends.signatures import has_own_train_step
 from keras_bnguard.backends.values.base import Values
 from keras_bnguard.backends.values.probe_ops import TensorFlowOps
 from keras_bnguard.backends.values.tf_values import (
+    tf_assign,
     tf_compiled_probe,
+    tf_copies,
     tf_in_graph_mode,
     tf_outside_trace,
     tf_reader,
@@ -256,6 +258,12 @@ class Keras2Values(Values):
 
     def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         return tf_reader(variables)
+
+    def copies(self, variable: Any) -> List[Any]:
+        return tf_copies(variable)
+
+    def assign(self, variable: Any, value: np.ndarray) -> None:
+        tf_assign(variable, value)
 
     def array_operations(self) -> ArrayOperations:
         return TensorFlowOps()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from keras_bnguard.backends.adapters.keras3 import (
 )
 from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.values.tf_values import (
+    tf_assign,
     tf_compiled_probe,
+    tf_copies,
     tf_in_graph_mode,
     tf_outside_trace,
     tf_reader,
@@ -61,6 +63,12 @@ class TensorFlowValues(Keras3Values):
 
     def reader(self, variables: Sequence[Any]) -> Callable[[], np.ndarray]:
         return tf_reader(variables)
+
+    def copies(self, variable: Any) -> List[Any]:
+        return tf_copies(variable)
+
+    def assign(self, variable: Any, value: np.ndarray) -> None:
+        tf_assign(variable, value)
 
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False

@@ -106,8 +106,15 @@ class Values(ValuesInterface):
         return str(getattr(dtype, "name", dtype))
 
     # ----------------------------------------------------------------- writing
+    def copies(self, variable: Any) -> List[Any]:
+        """Return the variables of the replicas in this process; itself without replicas.
+
+        `to_numpy` and `assign` take each of them.
+        """
+        return [variable]
+
     def assign(self, variable: Any, value: np.ndarray) -> None:
-        """Assign a value to a variable of a BN."""
+        """Assign a value to a variable of a BN; where replicas have copies, to each of them."""
         variable.assign(value)
 
     def map_structure(self, function: Callable[[Any], Any], structure: Any) -> Any:

@@ -53,7 +53,7 @@ def restoring(*saved: Saved) -> Iterator[None]:
 
 
 class SavedVariables:
-    """Values of variables, restored bit for bit where they changed.
+    """Values of variables, restored bit for bit where they changed; of replicas, every copy.
 
     Args:
         backend: the backend of the variables.
@@ -62,7 +62,11 @@ class SavedVariables:
 
     def __init__(self, backend: Any, variables: Sequence[Any]) -> None:
         self._values = backend.values
-        self._saved = [(v, np.array(self._values.to_numpy(v), copy=True)) for v in variables]
+        self._saved = [
+            (copy, np.array(self._values.to_numpy(copy), copy=True))
+            for variable in variables
+            for copy in self._values.copies(variable)
+        ]
 
     def changed(self) -> bool:
         """Return whether any of the variables has another value now, in any bit."""

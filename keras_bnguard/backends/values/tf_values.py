@@ -6,6 +6,7 @@ from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np
 
+from keras_bnguard.backends.processes.place import current_place
 from keras_bnguard.backends.signatures import takes_training
 
 
@@ -18,12 +19,57 @@ def tf_variable(variable: Any) -> Any:
     return inner if isinstance(inner, tf.Variable) and not hasattr(inner, "values") else None
 
 
+def tf_copies(variable: Any) -> List[Any]:
+    """The `tf.Variable` of each replica in this process; the variable itself without replicas."""
+    import tensorflow as tf
+
+    inner = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", None)
+    parts = getattr(inner, "values", None)
+    return list(parts) if isinstance(parts, (list, tuple)) and parts else [variable]
+
+
+def tf_assign(variable: Any, value: Any) -> None:
+    """Assign a value to every copy of a variable.
+
+    `assign` of a variable that replicas keep apart waits for all other processes.
+    """
+    import tensorflow as tf
+
+    copies = tf_copies(variable)
+    if copies[0] is variable or _in_a_replica():
+        variable.assign(value)
+        return
+    for copy in copies:
+        copy.assign(tf.cast(value, copy.dtype))
+
+
+def _in_a_replica() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context())
+
+
 def tf_to_numpy(variable: Any) -> np.ndarray:
-    """Value of a tf.Variable, a Keras 3 variable on TensorFlow, or a tensor, as a copy."""
+    """Value of a tf.Variable, a Keras 3 variable on TensorFlow, or a tensor, as a copy.
+
+    Of a variable that replicas keep apart, the mean over those in this process: what it is over
+    all processes can only be read by all of them at once.
+    """
+    if _spans_processes(variable):
+        parts = [copy.numpy() for copy in tf_copies(variable)]
+        equal = all(part.tobytes() == parts[0].tobytes() for part in parts)
+        return np.array(parts[0] if equal else np.mean(parts, axis=0, dtype=parts[0].dtype))
     value = getattr(variable, "value", variable)
     if callable(value):
         value = value()
     return np.array(value.numpy() if hasattr(value, "numpy") else value, copy=True)
+
+
+def _spans_processes(variable: Any) -> bool:
+    inner = variable if hasattr(variable, "values") else getattr(variable, "value", None)
+    strategy = getattr(inner, "distribute_strategy", None)
+    place = None if strategy is None else current_place(inner)
+    return place is not None and place.strategy is not None
 
 
 def tf_outside_trace() -> Any:
@@ -113,7 +159,14 @@ def tf_compiled_probe(
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
     def run(x: Any) -> Any:
-        return traced(lambda: model(x, **mode))
+        place = current_place(model)
+        if place.strategy is None:
+            return traced(lambda: model(x, **mode))
+        # Between replicas, a read of a statistic would wait for all other processes.
+        of_each = place.strategy.run(lambda inputs: traced(lambda: model(inputs, **mode)), (x,))
+        return tf.nest.map_structure(
+            lambda each: place.strategy.experimental_local_results(each)[0], of_each
+        )
 
     compiled: Callable[[Any], Any] = run
     return compiled

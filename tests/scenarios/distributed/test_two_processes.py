@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, List, NamedTuple
 
+import numpy as np
 import pytest
 
 from tests.builders.workers import Ended, run_workers
@@ -61,3 +62,26 @@ if KERAS_FITS:
         assert json.loads((done.folder / "report.json").read_text())["findings"] is not None
         written = {each.name for each in done.folder.iterdir()}
         assert written == {"events", "report.json", "state", "result-0.json", "result-1.json"}
+
+
+@pytest.mark.parametrize("mode", ["one-pass", "sequential"])
+def test_shards_are_pooled_to_the_statistics_of_all_rows(done: Done, mode: str) -> None:
+    chief, other = (each["recalibrated"] for each in done.results)
+    assert chief[mode] == other[mode]
+    for norm, vectors in chief[mode].items():
+        for found, expected in zip(vectors, chief[f"{mode}, all rows"][norm]):
+            np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+
+
+def test_the_mode_gap_of_shards_is_that_of_all_rows(done: Done) -> None:
+    chief, other = (each["recalibrated"]["gap"] for each in done.results)
+    assert chief[:2] == other[:2]
+    assert chief[0] == chief[2] == 64
+    assert chief[1] == pytest.approx(chief[3], rel=1e-5)
+
+
+def test_data_that_fails_in_one_process_stops_both(done: Done) -> None:
+    chief, other = (each["recalibrated"]["error"] for each in done.results)
+    assert "process 1 failed" in chief
+    assert other
+    assert "process" not in other
