@@ -120,9 +120,10 @@ def test_nothing_found_needs_something_watched(capsys):
     state = AutoWarnings()
     state.log.unseen.add("what was not seen")
     run_summary.print_summary(state, TEXT)
-    assert capsys.readouterr().err == (
-        "keras_bnguard: no training was watched\nnot seen: what was not seen\n"
-    )
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["keras_bnguard: no training was watched", "not seen: what was not seen"]
+    assert lines[2:][0].startswith("not seen: no training was seen in this process")
+    assert len(lines) == 3
 
 
 def test_the_last_fit_of_a_model_decides_where_a_rule_counts_all_fits():
