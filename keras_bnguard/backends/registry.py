@@ -31,7 +31,7 @@ def backend_for(model: Any) -> Backend:
             if backend.graph.is_layer(model):
                 return backend
     inner = getattr(model, "module", None)
-    if inner is not None and not isinstance(model, type) and hasattr(inner, "call"):
+    if any(base.__module__.split(".", 1)[0] in PACKAGES for base in type(inner).__mro__):
         raise UnsupportedModelError(
             f"{type(model).__qualname__} is a wrapper of a Keras model: pass the model in it, "
             "model.module."
@@ -40,10 +40,6 @@ def backend_for(model: Any) -> Backend:
         f"expected a Keras model or layer, got {type(model).__module__}."
         f"{type(model).__qualname__}. Pass the keras.Model (or tf_keras / tf.keras model) itself."
     )
-
-
-def _bases(thing: Any) -> Tuple[type, ...]:
-    return type(thing).__mro__
 
 
 def loaded_backends() -> List[Backend]:

@@ -17,7 +17,7 @@ class Model:
 
 
 def test_the_error_about_a_wrapper_names_its_module() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"wrapped\.module"):
+    with pytest.raises(UnsupportedModelError, match=r"pass the model in it, model\.module"):
         backend_for(SimpleNamespace(module=Model()))
 
 
