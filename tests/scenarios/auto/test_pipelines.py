@@ -79,7 +79,7 @@ def test_right_pipelines_are_silent_and_faults_are_found(both):
         expected.add(("frozen_late", "BNG404"))
     if STACK == "k3-jax":
         # The call inside a compiled loop is not seen: that `training=False` is written there, on
-        # purpose, cannot be told from a loop that forgot `training=True`.
+        # purpose, cannot be distinguished from a loop that forgot `training=True`.
         expected.add(("custom_loop_inference", "BNG206"))
     assert found == expected
 
