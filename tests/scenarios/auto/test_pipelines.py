@@ -77,9 +77,9 @@ def test_right_pipelines_are_silent_and_faults_are_found(both):
         expected |= {("frozen_parent", "BNG404")} & found
     if STACK not in ("k3-jax", "k3-torch"):
         expected.add(("frozen_late", "BNG404"))
-    if STACK == "k3-jax":
-        # The call inside a compiled loop is not seen: that `training=False` is written there, on
-        # purpose, cannot be distinguished from a loop that forgot `training=True`.
+    if STACK != "k3-torch":
+        # The calls of such a loop are not seen, only that new BN stand still while gamma trains:
+        # a written `training=False` cannot be distinguished from a forgotten `training=True`.
         expected.add(("custom_loop_inference", "BNG206"))
     assert found == expected
 
