@@ -78,7 +78,7 @@ def test_right_pipelines_are_silent_and_faults_are_found(both):
     if STACK not in ("k3-jax", "k3-torch"):
         expected.add(("frozen_late", "BNG404"))
     if STACK != "k3-torch":
-        # The calls of such a loop are not seen, only that new BN do not move while gamma trains:
+        # The calls of such a loop are not seen, only that new BN are unchanged while gamma trains:
         # a written `training=False` cannot be distinguished from a forgotten `training=True`.
         expected.add(("custom_loop_inference", "BNG206"))
     assert found == expected
