@@ -59,7 +59,8 @@ def _keep_programs() -> None:
     """Two runs of the same small model are one program to XLA: compile it once, and quickly.
 
     Tracing and lowering stay as they are; what is kept is the machine code of equal programs, in
-    a folder of this run, for the processes that it starts too.
+    a folder of this run, for the processes that it starts too. Without its optimizations XLA
+    gives NaN for the gradient of global max pooling: tests train with other layers.
     """
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -114,6 +114,14 @@ def test_trainable_is_the_own_flag_of_one_layer():
     assert model.get_layer("bn")._trainable is False
 
 
+@private("_resolve_auto_jit_compile", on=IS_KERAS3)
+def test_resolve_auto_jit_compile_gives_what_compile_takes_by_default():
+    model = transfer()
+    model.compile("sgd", "mse")
+    assert model._resolve_auto_jit_compile() is model.jit_compile
+    assert model.jit_compile or BACKEND != "jax"
+
+
 @private("_compiled_trainable_state _get_trainable_state", on=KERAS2)
 def test_compiled_trainable_state_keeps_the_flags_of_compile():
     model = compiled(transfer())

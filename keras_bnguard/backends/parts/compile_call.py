@@ -30,7 +30,7 @@ def compile_arguments(keras: Any, model: Any, name: Name) -> Optional[str]:
         return None
     texts = []
     for key, value in config.items():
-        if key == "optimizer" or _is_default(key, value):
+        if key == "optimizer" or _is_default(model, config, key):
             continue
         text = _expression(keras, value, name)
         if text is None:
@@ -45,10 +45,19 @@ def _is_own(keras: Any, model: Any) -> bool:
     return module.split(".", 1)[0] not in FRAMEWORKS
 
 
-def _is_default(key: str, value: Any) -> bool:
+def _is_default(model: Any, config: Any, key: str) -> bool:
+    value = config[key]
     if key == "jit_compile":
-        return value is not True
+        return value is _jit_by_default(model, config)
     return value is None or (key, value) in (("run_eagerly", False), ("steps_per_execution", 1))
+
+
+def _jit_by_default(model: Any, config: Any) -> Optional[bool]:
+    """What Keras 3 makes of `jit_compile="auto"` for this model; None on Keras 2."""
+    resolve = getattr(model, "_resolve_auto_jit_compile", None)
+    if resolve is None:
+        return None
+    return False if config.get("run_eagerly") else bool(resolve())
 
 
 def _expression(keras: Any, value: Any, name: Name) -> Optional[str]:

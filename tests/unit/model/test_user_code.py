@@ -7,7 +7,7 @@ from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.model.user_code import read_user_code
 from tests.builders.models import backbone, data, transfer
-from tests.stack import IS_KERAS3, keras
+from tests.stack import IS_KERAS3, STACK, keras
 
 layers = keras.layers
 
@@ -38,6 +38,14 @@ def test_arguments_of_compile(settings, written):
     if written is not None:
         names = {"keras": keras, "own_loss": own_loss, "net": net}
         exec(f"net.compile('sgd', {written})", names)
+
+
+def test_jit_compile_is_written_where_it_is_not_what_keras_takes_by_default():
+    net = transfer()
+    net.compile("sgd", "mse", jit_compile=True)
+    by_default = STACK == "k3-jax"
+    written = read_user_code(backend_for(net), net).compile_arguments
+    assert written == 'loss="mse"' + ("" if by_default else ", jit_compile=True")
 
 
 def test_what_keras_does_not_keep_is_not_written():
