@@ -71,11 +71,12 @@ def measure(
     measuring = _Measuring(snapshot, batches, facts, seconds)
     if DataPart.LABELS in parts:
         measuring.labels()
-    why = _why_not_run(snapshot, batches[0])
+    running = parts.intersection(RUNS_THE_MODEL)
+    why = _why_not_run(snapshot, batches[0]) if running else ""
     if why:
-        measuring.missing.update((part, why) for part in RUNS_THE_MODEL if part in parts)
-    else:
-        measuring.run_model(parts)
+        measuring.missing.update((part, why) for part in running)
+    elif running:
+        measuring.run_model(running)
     return replace(measuring.facts, missing=measuring.missing)
 
 
@@ -109,7 +110,7 @@ class _Measuring:
             with observing(self._snapshot.backend, self._snapshot.model) as state:
                 self._run(state, parts)
         except UnsupportedModelError as error:
-            self.missing.update((part, str(error)) for part in RUNS_THE_MODEL if part in parts)
+            self.missing.update((part, str(error)) for part in parts)
 
     def _run(self, state: SavedModelState, parts: FrozenSet[DataPart]) -> None:
         if DataPart.NORMS in parts:

@@ -9,7 +9,9 @@ from keras_bnguard.backends.patches.fit_scope import FitData, fit_data
 from keras_bnguard.data.containers.registry import container_of, readable_container
 from keras_bnguard.data.measure import SECONDS, is_built, measure
 from keras_bnguard.data.sample import DataSample, SampleLimits, sample
+from keras_bnguard.guard.repeated_fits import RepeatedFits
 from keras_bnguard.model.expected_mode import expected_mode
+from keras_bnguard.model.kept import kept_with
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import TRAIN_START, DataFacts, DataPart, ExpectedMode, Moment, MomentKind
 from keras_bnguard.rules.predicates import does_not_fit
@@ -92,16 +94,12 @@ class DataSampling:
             in_order=in_order,
             limits=OF_FIT,
         )
-        trained = any(norm.built and norm.at_default is False for norm in snapshot.inventory.norms)
-        parts = frozenset({DataPart.LABELS, DataPart.NORMS} if trained else {DataPart.LABELS})
+        why = _why_not_run(snapshot, self._sample)
+        parts = frozenset({DataPart.LABELS} if why else {DataPart.LABELS, DataPart.NORMS})
         facts = self._measure(snapshot, parts, OF_FIT.seconds)
         if not self._late:
             self._sample = None
-        if not trained:
-            facts = replace(
-                facts, missing={DataPart.NORMS: "no BN has trained statistics", **facts.missing}
-            )
-        return facts
+        return replace(facts, missing={DataPart.NORMS: why, **facts.missing}) if why else facts
 
     def late(self, snapshot: ModelSnapshot) -> Optional[DataFacts]:
         """Once, as soon as a step has built the model: what could not be measured before.
@@ -135,6 +133,16 @@ class DataSampling:
         )
         find_other_trainers(snapshot, facts)
         return facts
+
+
+def _why_not_run(snapshot: ModelSnapshot, sampled: DataSample) -> str:
+    """Why the model is not run on the data of this `fit`; empty where it is."""
+    if not any(norm.built and norm.at_default is False for norm in snapshot.inventory.norms):
+        return "no BN has trained statistics"
+    repeated = kept_with(snapshot.model, RepeatedFits)
+    if sampled.batches and not repeated.is_due(snapshot.inventory, sampled):
+        return "the same model was looked at on data of this kind in a fit before"
+    return ""
 
 
 def find_other_trainers(snapshot: ModelSnapshot, facts: DataFacts) -> None:

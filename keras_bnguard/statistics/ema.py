@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import List, Tuple
 
 import numpy as np
 
@@ -42,15 +42,21 @@ def ema_bias(
         variance = np.maximum(variance, TINY)
         variance_now = np.maximum(now[1].astype(np.float64), 0.0) + epsilon
         step = [remaining_change(n, la, q) for n, la in zip(now, last)]
-        return EmaBias(
-            path=path,
-            initial_weight=float(w),
-            start_shift=_median(np.abs(now[0] - mean) / np.sqrt(variance + epsilon)),
-            start_log_variance=_median(np.abs(np.log(variance_now / (variance + epsilon)))),
-            shift=_median(np.abs(step[0]) / np.sqrt(variance_now)),
-            log_variance=_median(np.abs(np.log(np.maximum(1.0 + step[1] / variance_now, TINY)))),
-            steps=steps,
+        start_shift, start_log_variance, shift, log_variance = _medians(
+            (now[0] - mean) / np.sqrt(variance + epsilon),
+            np.log(variance_now / (variance + epsilon)),
+            step[0] / np.sqrt(variance_now),
+            np.log(np.maximum(1.0 + step[1] / variance_now, TINY)),
         )
+    return EmaBias(
+        path=path,
+        initial_weight=float(w),
+        start_shift=start_shift,
+        start_log_variance=start_log_variance,
+        shift=shift,
+        log_variance=log_variance,
+        steps=steps,
+    )
 
 
 def average_of_batches(
@@ -91,5 +97,8 @@ def remaining_change(now: np.ndarray, last: np.ndarray, left: np.ndarray) -> np.
     return np.asarray((now.astype(np.float64) - last.astype(np.float64)) * q / (1.0 - q))
 
 
-def _median(values: np.ndarray) -> float:
-    return float(np.median(values)) if values.size else 0.0
+def _medians(*values: np.ndarray) -> List[float]:
+    """The median of the absolute values of each; 0.0 where there are none."""
+    if not values[0].size:
+        return [0.0] * len(values)
+    return [float(median) for median in np.median(np.abs(values), axis=1)]
