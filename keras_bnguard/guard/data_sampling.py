@@ -141,7 +141,7 @@ def _why_not_run(snapshot: ModelSnapshot, sampled: DataSample) -> str:
         return "no BN has trained statistics"
     repeated = kept_with(snapshot.model, RepeatedFits)
     if sampled.batches and not repeated.is_due(snapshot.inventory, sampled):
-        return "the same model was looked at on data of this kind in a fit before"
+        return "the same model was checked on data of this kind in a fit before"
     return ""
 
 

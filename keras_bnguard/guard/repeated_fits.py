@@ -1,8 +1,8 @@
-"""Which `fit` of many runs the model on its data to look at what reaches the BN.
+"""Which `fit` of many runs the model on its data to measure what reaches the BN.
 
 To run the model costs 20 to 100 ms, many times a `fit` of a few steps. A program of many short
 fits shows the same model the same kind of data again and again: its first, second, fourth, eighth
-... `fit` is looked at, and every one in which the model or the data differ from those before.
+... `fit` is checked, and every one in which the model or the data differ from those before.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RepeatedFits:
         self._seen: List[_Kind] = []
 
     def is_due(self, inventory: Inventory, sampled: DataSample) -> bool:
-        """Count one `fit`, and return whether its data are to be looked at.
+        """Count one `fit`, and return whether its data are to be checked.
 
         Args:
             inventory: the model as it is before the first step.
@@ -74,14 +74,24 @@ class _Kind:
         scale = np.maximum(self.std, 1e-6 * np.abs(self.mean))
         chance = 4.0 / np.sqrt(max(1, min(self.rows, other.rows)))
         near = np.abs(other.mean - self.mean) <= (SHIFT + chance) * scale
-        alike = (other.std <= RATIO * scale) & (self.std <= RATIO * np.maximum(other.std, scale / 3))
+        alike = (other.std <= RATIO * scale) & (
+            self.std <= RATIO * np.maximum(other.std, scale / 3)
+        )
         return bool(np.all(near & alike))
 
 
 def _state(inventory: Inventory) -> Tuple[Any, ...]:
     return tuple(
-        (norm.path, norm.frozen, norm.compiled_trainable, norm.provenance, norm.at_default)
-        + (norm.momentum, norm.epsilon, norm.forced_inference)
+        (
+            norm.path,
+            norm.frozen,
+            norm.compiled_trainable,
+            norm.forced_inference,
+            norm.provenance,
+            norm.at_default,
+            norm.momentum,
+            norm.epsilon,
+        )
         for norm in inventory.norms
     )
 

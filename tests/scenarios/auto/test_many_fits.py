@@ -1,4 +1,4 @@
-"""A program of many short fits: its data are looked at where something is new."""
+"""A program of many short fits: its data are checked where something is new."""
 
 import gc
 
@@ -27,7 +27,7 @@ def model_with_statistics():
 
 
 @pytest.fixture
-def looks(monkeypatch):
+def checks(monkeypatch):
     """Enables warnings; gets one entry each time that a model is run on the data of its `fit`."""
     found = []
     original = measure.measure_norm_inputs
@@ -46,11 +46,11 @@ def outcome(report, code):
     return next(each for each in report.outcomes if each.code == code)
 
 
-def test_the_model_is_run_on_the_same_data_in_fits_that_are_powers_of_two(looks):
+def test_the_model_is_run_on_the_same_data_in_fits_that_are_powers_of_two(checks):
     model = model_with_statistics()
     for _ in range(9):
         model.fit(X, Y, verbose=0)
-    assert looks == [1, 2, 4, 8]
+    assert checks == [1, 2, 4, 8]
     first, third = auto.reports()[0], auto.reports()[2]
     assert outcome(first, "BNG501").status is OutcomeStatus.PASSED
     skipped = outcome(third, "BNG501")
@@ -59,7 +59,7 @@ def test_the_model_is_run_on_the_same_data_in_fits_that_are_powers_of_two(looks)
 
 
 @pytest.mark.filterwarnings("ignore::keras_bnguard.BNGuardWarning")
-def test_data_in_another_scale_are_found_in_whichever_fit_they_come(looks):
+def test_data_in_another_scale_are_found_in_whichever_fit_they_come(checks):
     model = model_with_statistics()
     for scale in (1.0, 1.0, 255.0, 1.0, 1.0):
         model.fit(X * np.float32(scale), Y, verbose=0)
@@ -68,8 +68,8 @@ def test_data_in_another_scale_are_found_in_whichever_fit_they_come(looks):
     assert all("BNG501" not in found[i] for i in (0, 1, 3, 4))
 
 
-def test_a_model_of_another_fold_is_looked_at_from_its_first_fit_on(looks):
+def test_a_model_of_another_fold_is_checked_from_its_first_fit_on(checks):
     for _ in range(3):
         model_with_statistics().fit(X, Y, verbose=0)
-    assert looks == [1, 2, 3]
+    assert checks == [1, 2, 3]
     gc.collect()

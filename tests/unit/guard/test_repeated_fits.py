@@ -1,4 +1,4 @@
-"""Which of many fits of a model are looked at on their data."""
+"""Which of many fits of a model are checked on their data."""
 
 from dataclasses import replace
 
@@ -24,9 +24,9 @@ def due(repeated, data, model=MODEL, fits=1):
     return [repeated.is_due(model, data()) for _ in range(fits)]
 
 
-def test_the_same_data_are_looked_at_in_fits_that_are_powers_of_two():
-    looked = due(RepeatedFits(), rows, fits=40)
-    assert [i + 1 for i, each in enumerate(looked) if each] == [1, 2, 4, 8, 16, 32]
+def test_the_same_data_are_checked_in_fits_that_are_powers_of_two():
+    found = due(RepeatedFits(), rows, fits=40)
+    assert [i + 1 for i, each in enumerate(found) if each] == [1, 2, 4, 8, 16, 32]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_same_data_are_looked_at_in_fits_that_are_powers_of_two():
     ],
     ids=["scale", "narrow", "offset", "dtype", "rows", "order", "channels"],
 )
-def test_other_data_are_looked_at_at_once(other):
+def test_other_data_are_checked_at_once(other):
     repeated = RepeatedFits()
     due(repeated, rows, fits=3)
     assert due(repeated, other) == [True]
@@ -60,7 +60,7 @@ def test_other_data_are_looked_at_at_once(other):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_another_state_of_the_model_is_looked_at_at_once(change):
+def test_another_state_of_the_model_is_checked_at_once(change):
     repeated = RepeatedFits()
     due(repeated, rows, fits=3)
     changed = replace(MODEL, norms=(replace(MODEL.norms[0], **change),))
