@@ -13,6 +13,7 @@ from keras_bnguard.backends.patches.fit_scope import callback_list
 from keras_bnguard.backends.patches.left_fit import when_fit_is_left
 from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.backends.registry import backend_for
+from keras_bnguard.guard.around_callbacks import AroundCallbacks
 from keras_bnguard.guard.batch_counter import BatchCounter
 from keras_bnguard.guard.data_sampling import DataSampling
 from keras_bnguard.guard.emit import Emitter, check_flag
@@ -123,6 +124,8 @@ class BNGuard(Hooks):
             run = self._begin(self._model, FitRun(FitScope(self._model, self.params or {})))
             if run is not None:
                 when_fit_is_left(functools.partial(_stop, weakref.ref(run)))
+                again = functools.partial(_write_again, run, self._sink)
+                AroundCallbacks(run, self._safely, again).start(self)
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         with self._safely():
@@ -268,3 +271,8 @@ def _stop(run_ref: Callable[[], Optional[MonitoredRun]]) -> None:
     """The `fit` of a run is left: stop what still listens."""
     if (run := run_ref()) is not None:
         run.stop()
+
+
+def _write_again(run: MonitoredRun, sink: ReportSink) -> None:
+    """Something was found after the report was written."""
+    sink.rewrite(run.report())

@@ -22,7 +22,7 @@ from keras_bnguard.rules.evaluate import RuleFilter, wanted_facts
 
 READS_STATISTICS = frozenset({Trigger.SNAPSHOT, Trigger.CHANGE, Trigger.TRAINING_END})
 """Triggers whose rules read `RunFacts.statistics_changes`."""
-KEEPS_OPTIMIZER = frozenset({Trigger.CHECK, Trigger.CHANGE})
+KEEPS_OPTIMIZER = frozenset({Trigger.CHECK, Trigger.CHANGE, Trigger.ASSIGNMENT})
 """Triggers at which the variables of the optimizer are not compared with those that train."""
 
 

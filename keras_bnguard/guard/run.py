@@ -18,6 +18,7 @@ from keras_bnguard.model.expected_mode import modes
 from keras_bnguard.recalibration.weight_averages import WeightAverageTracker
 from keras_bnguard.records import (
     TRAIN_START,
+    AssignedWeights,
     DataFacts,
     DriftSnapshot,
     Moment,
@@ -298,6 +299,11 @@ class MonitoredRun:
         """Keep what a `Recalibrate` of the same `fit` did; return whether the run is over."""
         self._done.append(line)
         return self._evaluator.progress.ended
+
+    def note_assigned(self, assigned: AssignedWeights) -> None:
+        """Evaluate the rules on weights that callbacks assigned between steps."""
+        self._evaluator.note(assigned=assigned)
+        self._evaluator.evaluate(Trigger.ASSIGNMENT, assigned.moment)
 
     def _before_step(self) -> None:
         self.listener.before_step()

@@ -64,6 +64,7 @@ from keras_bnguard.records.stack import (
     Stack,
 )
 from keras_bnguard.records.training import (
+    AssignedWeights,
     Averaging,
     CallSite,
     ChangeOutcome,
@@ -84,6 +85,7 @@ __all__ = [
     "SEVERITIES",
     "TRAIN_START",
     "Advice",
+    "AssignedWeights",
     "Averaging",
     "BatchDependence",
     "Behaviour",

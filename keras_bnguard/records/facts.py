@@ -9,6 +9,7 @@ from keras_bnguard.records.data import DataFacts
 from keras_bnguard.records.model import Inventory
 from keras_bnguard.records.moments import TRAIN_START, Moment
 from keras_bnguard.records.training import (
+    AssignedWeights,
     Averaging,
     CallSite,
     EmaBias,
@@ -44,6 +45,7 @@ class RunFacts:
         optimizer_started: the optimizer's iteration count at the start of training.
         ended: whether training is over.
         averaging: the average of the weights, known at the end; None where none is kept.
+        assigned: weights that callbacks assigned between steps; None where none were seen.
         phase: the name a scheduler gave the present phase, None where no scheduler runs.
         phase_steps: steps taken in the phase, all of them where no scheduler runs.
         losses: `logs["loss"]` of the epochs of the phase so far.
@@ -66,6 +68,7 @@ class RunFacts:
     optimizer_started: int = 0
     ended: bool = False
     averaging: Optional[Averaging] = None
+    assigned: Optional[AssignedWeights] = None
     phase: Optional[str] = None
     phase_steps: int = 0
     losses: Tuple[float, ...] = ()

@@ -82,3 +82,4 @@ class Trigger(Enum):
     RECOMPILE = "`compile()` ran inside `fit`"
     LOOP_END = "a custom training loop ended"
     TRAINING_END = "`fit` ended"
+    ASSIGNMENT = "callbacks assigned weights between steps"

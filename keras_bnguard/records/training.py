@@ -202,6 +202,32 @@ class Averaging:
 
 
 @dataclass(frozen=True)
+class AssignedWeights:
+    """Weights that callbacks assigned between training steps of a `fit`.
+
+    Attributes:
+        moment: when it was seen.
+        norms: paths of the BN that training steps updated, and whose statistics are those of
+            other weights now.
+        distance: norm(assigned - before) / norm(before), over weights that steps train.
+        put_back: when the statistics were seen that the BN have now again, while the weights
+            are not those of that moment; None where the statistics stayed as they were.
+        clipped: whether the values that changed became 0 or one limit.
+        callbacks: classes of the callbacks of the user.
+        source: "file.py:41" of the one place in them that assigns weights, None where there are
+            several or none was found.
+    """
+
+    moment: Moment
+    norms: Tuple[str, ...]
+    distance: float = 0.0
+    put_back: Optional[Moment] = None
+    clipped: bool = False
+    callbacks: Tuple[str, ...] = ()
+    source: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class PastRun:
     """The phase or the `fit` before this one, of the same model in the same process.
 

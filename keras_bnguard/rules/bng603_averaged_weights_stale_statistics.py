@@ -16,9 +16,7 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
 from keras_bnguard.rules.text import bng_code, count, some
-
-MIN_DISTANCE = 0.05
-"""Below this distance of averages and weights the statistics still fit; see the doc."""
+from keras_bnguard.rules.thresholds import MIN_DISTANCE
 
 
 class AveragedWeightsStaleStatistics(Rule):

@@ -34,3 +34,6 @@ MAX_INITIAL_WEIGHT = 0.05
 
 MIN_STEPS = 10
 """Steps of a run whose convergence is judged: a shorter one is a trial (BNG301, BNG407)."""
+
+MIN_DISTANCE = 0.05
+"""Norm(other weights - weights) / norm(weights): below it statistics still fit (BNG603, BNG609)."""

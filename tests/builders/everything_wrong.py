@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Tuple
 
 from keras_bnguard.records import (
+    TRAIN_START,
+    AssignedWeights,
     Averaging,
     BatchDependence,
     BlockFlags,
@@ -112,6 +114,7 @@ def a_run_full_of_faults() -> Facts:
                 ema_bias("moved_far", shift=3.0),
             ),
             averaging=Averaging("Adam(use_ema=True)", assigned=True, distance=0.5),
+            assigned=AssignedWeights(TRAIN_START, ("c",), distance=0.5),
             ended=True,
         ),
         fit_settings={"epochs": 1, "steps": 10, "batch_size": 32, "samples": 65},

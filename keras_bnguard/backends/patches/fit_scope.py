@@ -7,9 +7,11 @@ call stack while callbacks are set up; its arguments are read there and nothing 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Sequence
 
 from keras_bnguard.backends.call_stack import callers, owner_of_call, variables_of
+from keras_bnguard.backends.known_stacks import FRAMEWORKS
+from keras_bnguard.backends.signatures import OURS, package_of
 
 DEPTH = 40
 """How many frames are searched for the `fit` that calls a callback."""
@@ -216,6 +218,44 @@ def put_in_order(
         stay_earlier = [each for each in earlier if not after(each)]
         stay_later = [each for each in later if not before(each)]
         owner.callbacks = [*stay_earlier, *advanced, callback, *delayed, *stay_later]
+
+
+def put_around(owner: Any, first: Any, last: Any) -> None:
+    """From the next hook on, run one callback before and one after those of a CallbackList.
+
+    The list is replaced, as in `put_in_order`.
+
+    Args:
+        owner: the CallbackList.
+        first: runs before all.
+        last: runs after all.
+    """
+    owner.callbacks = [first, *owner.callbacks, last]
+
+
+def take_out(owner: Any, callbacks: Sequence[Any]) -> None:
+    """From the next hook on, run a CallbackList without some callbacks.
+
+    Args:
+        owner: the CallbackList.
+        callbacks: what is taken out; nothing happens where it is not in the list.
+    """
+    gone = {id(each) for each in callbacks}
+    owner.callbacks = [each for each in owner.callbacks if id(each) not in gone]
+
+
+def user_callbacks(callbacks: Sequence[Any]) -> List[Any]:
+    """Return the callbacks that run code of neither Keras nor this package alone.
+
+    Args:
+        callbacks: of a `fit`.
+    """
+    known = FRAMEWORKS | {OURS}
+    return [
+        each
+        for each in callbacks
+        if named(each, "LambdaCallback") or package_of(type(each)) not in known
+    ]
 
 
 def order_around_phases(callback: Any) -> None:

@@ -68,6 +68,7 @@ TABLE = """
 | BNG606 | warning | inventory run optimizer | CHECK CHANGE |  |  |
 | BNG607 | error | inventory run | CHANGE RECOMPILE |  |  |
 | BNG608 | warning | inventory run | CHECK CHANGE |  | 606 104 |
+| BNG609 | warning | run inventory | TRAINING_END ASSIGNMENT |  |  |
 | BNG701 | warning | inventory |  |  |  |
 | BNG702 | warning | inventory |  |  |  |
 | BNG703 | info | inventory |  |  |  |

@@ -9,7 +9,7 @@ from typing import Any, Callable, NamedTuple
 
 import pytest
 
-from keras_bnguard.records import Averaging, BatchDependence, Facts
+from keras_bnguard.records import TRAIN_START, AssignedWeights, Averaging, BatchDependence, Facts
 from keras_bnguard.rules import BY_CODE
 from tests.builders.facts import (
     adam,
@@ -71,6 +71,11 @@ def of_gap(training: float, inference: float, **settings: Any) -> Facts:
 def dependent(difference: float, forced: float = 0.0) -> Facts:
     found = BatchDependence(difference=difference, difference_forced=forced)
     return facts(norm("bn"), data=sampled(batch_dependence=found))
+
+
+def assigned(distance: float) -> Facts:
+    found = AssignedWeights(TRAIN_START, ("bn",), distance=distance)
+    return facts(norm("bn"), run=run(assigned=found))
 
 
 def averaged(distance: float) -> Facts:
@@ -148,6 +153,7 @@ LIMITS = [
     Limit("BNG507", "MAX_DIFFERENCE", dependent, 1e-3, 1.01e-3),
     Limit("BNG507", "TIMES_FORCED", lambda x: dependent(x, 0.01), 0.1, 0.101),
     Limit("BNG603", "MIN_DISTANCE", averaged, 0.049, 0.05),
+    Limit("BNG609", "MIN_DISTANCE", assigned, 0.049, 0.05),
     Limit("BNG606", "FACTOR", lambda x: unfrozen(x, 1e-3), 1e-4, 1.01e-4),
     Limit("BNG606", "MAX_ADAPTIVE", lambda x: unfrozen(x, 1e-9), 1e-3, 1.01e-3),
     # A tenth of a head's learning rate below these is no limit.
