@@ -27,6 +27,7 @@ def auto_guard(settings: Settings, emit: Callable[[Finding], None]) -> Any:
         ignore=settings.ignore,
         every=settings.every,
         data=FROM_FIT,
+        show_drift=True,  # There is none to hide.
     )
 
 

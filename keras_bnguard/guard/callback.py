@@ -29,6 +29,9 @@ from keras_bnguard.report.report import Report
 from keras_bnguard.report.text import mode_table, verdict
 from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select
 
+DRIFT = "bn_drift"
+"""The name of the largest drift in the logs of an epoch."""
+
 
 def _summary(guard: BNGuard) -> str:
     return "not used yet" if guard.report is None else verdict(guard.report)
@@ -50,8 +53,8 @@ class BNGuard(Hooks):
     is reported once as an `InternalErrorWarning`, and the guard disables itself.
 
     Put it first in the list of callbacks, so that `logs["bn_drift"]` reaches `CSVLogger`,
-    `EarlyStopping` and `TensorBoard`. It is the largest drift of any BN since the start of
-    training: the Bhattacharyya distance that BNG406 judges.
+    `EarlyStopping` and `TensorBoard`; `History` has it in any case. It is the largest drift of any
+    BN since the start of training: the Bhattacharyya distance that BNG406 judges.
 
     Args:
         on_finding: "warn" (`BNGuardWarning`), "raise" (`FindingError`), "log" (logger
@@ -76,6 +79,7 @@ class BNGuard(Hooks):
             chooses the format (docs/reports.md). Defaults to None.
         tensorboard: log directory for drift scalars and the findings as text. Defaults to None.
         verbose: 1 prints the table of every BN at the start of training. Defaults to 0.
+        show_drift: show `bn_drift` in Keras's progress bar too. Defaults to False.
 
     Attributes:
         report: the `Report` of the present or last run; None before the first.
@@ -101,6 +105,7 @@ class BNGuard(Hooks):
         report: Optional[str] = None,
         tensorboard: Optional[str] = None,
         verbose: int = 0,
+        show_drift: bool = False,
     ) -> None:
         super().__init__()
         self._emitter = Emitter(on_finding)
@@ -109,6 +114,7 @@ class BNGuard(Hooks):
         self._counter = BatchCounter(every)
         self._sink = ReportSink(report, tensorboard)
         self._verbose = verbose
+        self._hidden = None if check_flag("show_drift", show_drift) else DRIFT
         self._data = DataSampling(data)
         self._run: Optional[MonitoredRun] = None
         self._unwatched: Optional[Report] = None
@@ -121,7 +127,8 @@ class BNGuard(Hooks):
         self._safely = self._new_scope()
         with self._safely():
             ensure_model(self)
-            run = self._begin(self._model, FitRun(FitScope(self._model, self.params or {})))
+            scope = FitScope(self._model, self.params or {})
+            run = self._begin(self._model, FitRun(scope, self._hidden))
             if run is not None:
                 when_fit_is_left(functools.partial(_stop, weakref.ref(run)))
                 again = functools.partial(_write_again, run, self._sink)
@@ -141,7 +148,7 @@ class BNGuard(Hooks):
                 drift = run.check(Moment(MomentKind.EPOCH_END, epoch), loss=loss)
                 self._sink.write_drift(drift)
                 if logs is not None:
-                    logs["bn_drift"] = drift.total
+                    logs[DRIFT] = drift.total
                 run.repair()
 
     def on_train_end(self, logs: Optional[Mapping[str, Any]] = None) -> None:

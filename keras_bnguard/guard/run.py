@@ -116,6 +116,7 @@ class MonitoredRun:
         """Take off every hook, and every repair that ends with the run; safe to call twice."""
         self.listener.stop()
         self.trackers.step.disarm()
+        self._evaluator.kind.stop()
         if self._repairs is not None:
             self._repairs.undo()
 

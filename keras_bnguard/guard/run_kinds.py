@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, List, Mapping, Optional, Tuple
 
 from keras_bnguard.backends.base import Backend
+from keras_bnguard.backends.patches.progress_bar import HiddenInBar
 from keras_bnguard.guard.fit_scope import FitScope
 from keras_bnguard.guard.tracking.optimizer_tracker import OptimizerTracker
 from keras_bnguard.guard.tracking.phase_history import PhaseHistory
@@ -105,6 +106,9 @@ class RunKind:
         """Whether `compile()` has just left the running training without a train function."""
         return False
 
+    def stop(self) -> None:
+        """The run is over; safe to call twice."""
+
 
 class AuditRun(RunKind):
     """No training: the model as it is."""
@@ -121,12 +125,14 @@ class FitRun(RunKind):
 
     Args:
         scope: that `fit`.
+        hidden: a value of the logs that Keras's progress bar does not show. Defaults to None.
     """
 
     end = (Moment(MomentKind.TRAINING_END), Trigger.TRAINING_END)
 
-    def __init__(self, scope: FitScope) -> None:
+    def __init__(self, scope: FitScope, hidden: Optional[str] = None) -> None:
         self._scope = scope
+        self._hidden = None if hidden is None else HiddenInBar(hidden)
         self.settings = scope.settings
         self.callbacks = scope.callbacks
 
@@ -137,6 +143,14 @@ class FitRun(RunKind):
         self, backend: Backend, model: Any, compiled: Optional[TrainableFlags]
     ) -> TrainableFlags:
         return backend.flags.pending(model)
+
+    def before_arming(self, trackers: Trackers) -> None:
+        if self._hidden is not None:
+            self._hidden.start(self.callbacks or [])
+
+    def stop(self) -> None:
+        if self._hidden is not None:
+            self._hidden.stop()
 
     def assigned(self, flags: TrainableFlags) -> TrainableFlags:
         return flags

@@ -69,6 +69,37 @@ def test_only_those_behind_the_guard_find_the_drift_in_the_logs(tmp_path):
     assert "bn_drift" in (tmp_path / "after.csv").read_text()
 
 
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_the_progress_bar_is_as_without_the_guard_and_everybody_else_reads_the_drift(
+    verbose, tmp_path, capsys
+):
+    def shown(*callbacks):
+        done = r.fit(r.compiled(r.transfer()), 2, callbacks, verbose=verbose)
+        return done.history, capsys.readouterr().out
+
+    log = C.CSVLogger(str(tmp_path / "log.csv"))
+    history, bar = shown(raising(), log)
+    assert "loss" in bar
+    assert "bn_drift" not in bar
+    assert len(history["bn_drift"]) == 2
+    assert "bn_drift" in (tmp_path / "log.csv").read_text()
+    assert "bn_drift" in shown(raising(show_drift=True))[1]
+
+
+def test_a_bar_of_the_users_own_is_left_as_it_was_also_by_a_fit_that_raises(capsys):
+    class Raises(C.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyError("mine")
+
+    bar = C.ProgbarLogger() if IS_KERAS3 else C.ProgbarLogger(count_mode="steps")
+    done = r.fit(r.compiled(r.transfer()), 1, [raising(), bar], verbose=2)
+    assert "bn_drift" not in capsys.readouterr().out
+    assert len(done.history["bn_drift"]) == 1
+    with pytest.raises(KeyError, match="mine"):
+        r.fit(r.compiled(r.transfer()), 1, [raising(), bar, Raises()], verbose=2)
+    assert "on_epoch_end" not in vars(bar)
+
+
 def test_early_stopping_and_the_plateau_watch_the_drift():
     stop = C.EarlyStopping("bn_drift", mode="min", patience=1, min_delta=1e9)
     model = r.compiled(r.transfer())
