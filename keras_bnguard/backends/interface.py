@@ -77,7 +77,10 @@ class FlagsInterface(ABC):
 
     @abstractmethod
     def set_own(self, layer: Any, flag: bool) -> None:
-        """Set the `trainable` of one layer without changing the layers inside it."""
+        """Set the `trainable` of one layer without changing the layers inside it.
+
+        A variable that is frozen on its own stays frozen.
+        """
 
     @abstractmethod
     def remember_compiled(self, model: Any) -> None:
@@ -87,7 +90,8 @@ class FlagsInterface(ABC):
     def trainable_count(self, layer: Any) -> int:
         """Return the number of values of a layer's own weights that could train.
 
-        For a BN these are gamma and beta. The layer's own flag is not taken into account.
+        For a BN these are gamma and beta. The layer's own flag is not taken into account, that
+        of a variable is.
         """
 
 

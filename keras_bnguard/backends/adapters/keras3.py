@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-import weakref
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type
 
 from keras_bnguard.backends.interface import ArrayOperations
 from keras_bnguard.backends.optimizers.in_place import Successor
@@ -23,6 +22,7 @@ from keras_bnguard.backends.parts.graph import Graph
 from keras_bnguard.backends.parts.norms import variable_handle
 from keras_bnguard.backends.parts.optimizer import Optimizer
 from keras_bnguard.backends.parts.step import Step
+from keras_bnguard.backends.parts.variable_flags import VariableFlags
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.signatures import call_parameters, has_own_train_step
 from keras_bnguard.backends.values.base import Values
@@ -80,11 +80,11 @@ class Keras3Graph(Graph):
 class Keras3Flags(Flags):
     """Keras 3 reads flags when a step is traced; each backend adds what it does then."""
 
+    variable_flags: Type[VariableFlags] = VariableFlags
+
     def __init__(self, graph: Graph, optimizer: Optimizer, values: Values) -> None:
         super().__init__(graph, optimizer, values)
-        self._frozen_variables: weakref.WeakKeyDictionary[Any, List[Any]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._variables = self.variable_flags()
 
     def compiled(self, model: Any) -> Optional[Dict[LayerId, bool]]:
         """As in the base class; Keras keeps the flags since 3.15.
@@ -106,7 +106,7 @@ class Keras3Flags(Flags):
         return {
             layer_id(layer): any(id(variable) in ids for variable in layer._trainable_variables)
             for layer in layers
-            if layer._trainable_variables
+            if self._variables.open(layer)
         }
 
     def _trained_since_compile(self, model: Any) -> bool:
@@ -127,13 +127,7 @@ class Keras3Flags(Flags):
     def set_own(self, layer: Any, flag: bool) -> None:
         """As in the base class; a variable that is frozen on its own, as LoRA freezes a kernel,
         stays frozen, where the layer's own setter would make it train."""
-        variables = list(layer._trainable_variables)
-        if layer._trainable:
-            self._frozen_variables[layer] = [v for v in variables if not v.trainable]
-        frozen = {id(variable) for variable in self._frozen_variables.get(layer, ())}
-        layer._trainable = bool(flag)
-        for variable in variables:
-            variable.trainable = bool(flag) and id(variable) not in frozen
+        self._variables.set(layer, flag)
 
     def remember_compiled(self, model: Any) -> None:
         if hasattr(model, "_compiled_trainable_state"):
@@ -141,7 +135,7 @@ class Keras3Flags(Flags):
             object.__setattr__(model, "_compiled_trainable_state", flags)
 
     def trainable_count(self, layer: Any) -> int:
-        return sum(math.prod(int(d) for d in v.shape) for v in layer._trainable_variables)
+        return sum(math.prod(int(d) for d in v.shape) for v in self._variables.open(layer))
 
 
 def _build_state(model: Any, new: Any, carry: bool) -> Tuple[int, int]:

@@ -14,6 +14,7 @@ from keras_bnguard.backends.adapters.keras3 import (
     Keras3Values,
 )
 from keras_bnguard.backends.base import Parts
+from keras_bnguard.backends.parts.variable_flags import VariableFlags
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.signatures import takes_training
 from keras_bnguard.records import ChangeOutcome, FlagTiming, NormKind, ReplicaStatistics
@@ -38,9 +39,19 @@ class TorchGraph(Keras3Graph):
         ]
 
 
+class TorchVariableFlags(VariableFlags):
+    """Variables of Keras, each of them a parameter of torch."""
+
+    def is_frozen(self, variable: Any) -> bool:
+        """As in the base class; the user may have set `requires_grad` of the parameter alone."""
+        parameter = getattr(variable, "value", None)
+        return super().is_frozen(variable) or getattr(parameter, "requires_grad", True) is False
+
+
 class TorchFlags(Keras3Flags):
     """A changed flag counts at the next step."""
 
+    variable_flags = TorchVariableFlags
     timing = FlagTiming.IMMEDIATE
 
     def change_outcome(self, model: Any, unknown: bool) -> ChangeOutcome:
