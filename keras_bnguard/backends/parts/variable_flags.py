@@ -5,8 +5,6 @@ from __future__ import annotations
 import weakref
 from typing import Any, List, NamedTuple
 
-LORA_PREFIX, LORA_SUFFIX = "lora_", "_a"
-
 
 class _Seen(NamedTuple):
     """What was read of a layer while its own flag was True."""
@@ -59,6 +57,9 @@ def below_lora(layer: Any) -> List[Any]:
     """Return the variables that LoRA replaces: `_kernel` for `lora_kernel_a`; mostly none."""
     if not getattr(layer, "lora_enabled", False):
         return []
-    names = [n for n in vars(layer) if n.startswith(LORA_PREFIX) and n.endswith(LORA_SUFFIX)]
-    found = (getattr(layer, n[len(LORA_PREFIX) - 1 : -len(LORA_SUFFIX)], None) for n in names)
+    found = []
+    for name in vars(layer):
+        first, *base, last = name.split("_") if name.count("_") > 1 else (name, "")
+        if (first, last) == ("lora", "a"):
+            found.append(getattr(layer, "_" + "_".join(base), None))
     return [variable for variable in found if variable is not None]
