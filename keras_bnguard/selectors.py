@@ -40,6 +40,19 @@ def check_selector(selector: Any) -> None:
         )
 
 
+def check_layers(layers: Any) -> None:
+    """Find what is wrong with an argument `layers` whatever the model.
+
+    Raises:
+        SelectorError: one of its selectors is none, or no valid regular expression.
+    """
+    for selector in as_list(layers):
+        try:
+            check_selector(selector)
+        except SelectorError as error:
+            raise SelectorError(f"layers: {error}") from error.__cause__
+
+
 @functools.lru_cache(maxsize=256)
 def _compiled(pattern: str) -> Pattern:
     try:

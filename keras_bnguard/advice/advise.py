@@ -8,7 +8,9 @@ from keras_bnguard.advice.code import code_for
 from keras_bnguard.advice.decision import decide, table
 from keras_bnguard.advice.scoring import HeldOutScores, RowMetric, RowScores
 from keras_bnguard.advice.trials import Length, Trials, cut_folds
+from keras_bnguard.arguments import check_count, short_traceback
 from keras_bnguard.backends.graph_mode import require_eager
+from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.data.all_processes import refuse_several_processes
 from keras_bnguard.data.batch import Batch, join
 from keras_bnguard.data.batches import Batches
@@ -17,9 +19,10 @@ from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
 from keras_bnguard.records import Advice, NormKind, Policy
-from keras_bnguard.selectors import Selectors
+from keras_bnguard.selectors import Selectors, check_layers
 
 
+@short_traceback
 def advise(
     model: Any,
     data: Any,
@@ -83,9 +86,14 @@ def advise(
         print(bng.advise(model, (x, y), epochs=20, batch_size=16))
     """
     shown = check_verbose(verbose)
-    _check_numbers(epochs=epochs, batch_size=batch_size, steps=steps, n_repeats=n_repeats or 1)
-    if folds < 2:
-        raise SettingError(f"folds={folds!r}: expected at least 2 folds.")
+    numbers = {"epochs": epochs, "batch_size": batch_size, "steps": steps}
+    for name, value in {**numbers, "n_repeats": n_repeats or 1}.items():
+        check_count(name, value)
+    check_count("folds", folds, 2)
+    check_count("seed", seed, 0)
+    if layers is not None:
+        check_layers(layers)
+    backend_for(model)
     _check_compiled(model)
     require_eager(model, "advise")
     refuse_several_processes(model, "advise")
@@ -122,12 +130,6 @@ def advise(
         planned_steps=planned,
         code=code_for(snapshot, paths, decision.policy),
     )
-
-
-def _check_numbers(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SettingError(f"{name}={value!r}: expected a whole number of at least 1.")
 
 
 def _check_compiled(model: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Union
 
+from keras_bnguard.arguments import short_traceback
 from keras_bnguard.auto.auto_warnings import AutoWarnings
 from keras_bnguard.auto.options import project_settings
 from keras_bnguard.auto.run_log import ignore
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 
+@short_traceback
 def enable_warnings(
     select: Union[str, Sequence[str], None] = None,
     ignore: Union[str, Sequence[str], Mapping[str, Union[str, Sequence[str]]], None] = None,

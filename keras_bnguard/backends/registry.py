@@ -37,7 +37,7 @@ def backend_for(model: Any) -> Backend:
             "model.module."
         )
     raise UnsupportedModelError(
-        f"expected a Keras model or layer, got {type(model).__module__}."
+        f"model: expected a Keras model or layer, got {type(model).__module__}."
         f"{type(model).__qualname__}. Pass the keras.Model (or tf_keras / tf.keras model) itself."
     )
 

@@ -52,7 +52,7 @@ class Batches:
         sampling: Sampling = Sampling.FIRST_BATCHES,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("max_batches", limit)):
-            if value is not None and not is_count(value):
+            if (name == "batch_size" or value is not None) and not is_count(value):
                 raise SettingError(f"{name}={value!r}: expected a whole number of at least 1.")
         self.container = rereadable_container(data)
         if limit is None and self.container.is_endless:

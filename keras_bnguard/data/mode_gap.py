@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
+from keras_bnguard.arguments import check_flag, short_traceback
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.values.probe import ProbeKind
 from keras_bnguard.backends.values.restore import observing
@@ -16,7 +17,7 @@ from keras_bnguard.data.kept_probes import probe_of
 from keras_bnguard.data.model_inputs import check_built, check_inputs
 from keras_bnguard.data.progress import Verbose, check_verbose, progress
 from keras_bnguard.data.scores import Metric, scores
-from keras_bnguard.errors import DataError
+from keras_bnguard.errors import DataError, SettingError
 from keras_bnguard.model.expected_mode import will_run
 from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.snapshot import take_snapshot
@@ -78,6 +79,7 @@ class ModeGap(Shown):
         return "\n".join(lines)
 
 
+@short_traceback
 def mode_gap(
     model: Any,
     data: Any,
@@ -117,6 +119,11 @@ def mode_gap(
         UnsupportedModelError: `model` is no Keras model, or TensorFlow runs in graph mode.
     """
     shown = check_verbose(verbose)
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise SettingError(
+            f"metrics={metrics!r}: expected a mapping from a name to a function of (y, outputs)."
+        )
+    check_flag("all_rows_on_every_worker", all_rows_on_every_worker)
     require_eager(model, "mode_gap")
     snapshot = take_snapshot(model)
     check_built(model, "mode_gap")

@@ -7,6 +7,7 @@ from typing import Any, Iterator, Optional
 
 import numpy as np
 
+from keras_bnguard.arguments import check_flag, short_traceback
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.values.probe import Probe
 from keras_bnguard.backends.values.restore import observing
@@ -60,6 +61,7 @@ def _shapes(value: Any) -> str:
     return f"{array.shape} {array.dtype}"
 
 
+@short_traceback
 def precompute_features(
     model: Any,
     data: Any,
@@ -103,6 +105,7 @@ def precompute_features(
         features = bng.precompute_features(backbone, (x, y))
         head.fit(features.x, features.y, epochs=50)
     """
+    check_flag("inference_only", inference_only)
     batches = feature_batches(model, data, batch_size, max_batches, inference_only, verbose)
     whole = join(list(batches))
     return Features(whole.x, whole.y, whole.sample_weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_bnguard.arguments import short_traceback
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.data.containers.registry import readable_container
 from keras_bnguard.data.measure import measure
@@ -18,6 +19,7 @@ from keras_bnguard.report.report import Report
 from keras_bnguard.rules.evaluate import Ignore, RuleFilter, Select, evaluate
 
 
+@short_traceback
 def audit(model: Any, data: Any = None, *, select: Select = None, ignore: Ignore = None) -> Report:
     """Audit every BN of a model as it is now; nothing is changed, and without data nothing run.
 

@@ -23,7 +23,8 @@ class BatchCounter:
     """
 
     def __init__(self, every: Union[str, int]) -> None:
-        if every != "epoch" and not (type(every) is int and every > 0):
+        is_word = isinstance(every, str) and every == "epoch"
+        if not is_word and not (type(every) is int and every > 0):
             raise SettingError(
                 f"every={every!r}: expected 'epoch' or a positive number of training batches."
             )

@@ -8,6 +8,7 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, Union
 
+from keras_bnguard.arguments import check_flag, check_verbosity, short_traceback
 from keras_bnguard.backends.callback_base import Hooks, ensure_model
 from keras_bnguard.backends.patches.fit_scope import callback_list
 from keras_bnguard.backends.patches.left_fit import when_fit_is_left
@@ -16,7 +17,7 @@ from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.guard.around_callbacks import AroundCallbacks
 from keras_bnguard.guard.batch_counter import BatchCounter
 from keras_bnguard.guard.data_sampling import DataSampling
-from keras_bnguard.guard.emit import Emitter, check_flag
+from keras_bnguard.guard.emit import Emitter
 from keras_bnguard.guard.fit_scope import FitScope
 from keras_bnguard.guard.report_sink import ReportSink
 from keras_bnguard.guard.run import MonitoredRun
@@ -94,6 +95,7 @@ class BNGuard(Hooks):
         model.fit(x, y, callbacks=[bng.BNGuard()])
     """
 
+    @short_traceback
     def __init__(
         self,
         on_finding: Union[str, Callable[[Finding], Any]] = "warn",
@@ -113,7 +115,7 @@ class BNGuard(Hooks):
         self._fix = check_flag("fix", fix)
         self._counter = BatchCounter(every)
         self._sink = ReportSink(report, tensorboard)
-        self._verbose = verbose
+        self._verbose = check_verbosity("verbose", verbose)
         self._hidden = None if check_flag("show_drift", show_drift) else DRIFT
         self._data = DataSampling(data)
         self._run: Optional[MonitoredRun] = None

@@ -29,7 +29,9 @@ class Emitter:
     """
 
     def __init__(self, on_finding: Union[str, Callable[[Finding], Any]]) -> None:
-        if not callable(on_finding) and on_finding not in ("warn", "raise", "log"):
+        is_word = isinstance(on_finding, str) and on_finding in ("warn", "raise", "log")
+        # A model is a function too, and a likely slip: `fit` gives the guard its model.
+        if not is_word and (not callable(on_finding) or hasattr(on_finding, "get_layer")):
             raise SettingError(
                 f"on_finding={on_finding!r}: expected 'warn', 'raise', 'log' or a function "
                 "that takes the finding."
@@ -52,14 +54,3 @@ class Emitter:
             LOGGER.log(level, finding_text(finding))
         else:
             warn_user(finding_text(finding))
-
-
-def check_flag(name: str, value: Any) -> bool:
-    """A switch that the user set.
-
-    Raises:
-        SettingError: it is neither True nor False.
-    """
-    if isinstance(value, str) or value not in (True, False):
-        raise SettingError(f"{name}={value!r}: expected True or False.")
-    return bool(value)

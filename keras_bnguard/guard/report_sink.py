@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Optional
 
+from keras_bnguard.arguments import check_path
 from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.processes.voice import speaks
 from keras_bnguard.errors import BNGuardWarning
@@ -32,6 +33,7 @@ class ReportSink:
             format_of(path)
             check_writable(path)
         if tensorboard is not None:
+            check_path("tensorboard", tensorboard, "the path of a log directory")
             check_tensorboard()
         self._path = path
         self._tensorboard = tensorboard

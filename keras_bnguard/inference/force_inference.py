@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from keras_bnguard.arguments import short_traceback
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.errors import UnsupportedModelError
 from keras_bnguard.inference.block import ForcedBlock
@@ -20,7 +21,7 @@ from keras_bnguard.model.forced_inference import ForcedInferenceState
 from keras_bnguard.model.kept import find_kept, kept_with
 from keras_bnguard.model.snapshot import take_snapshot
 from keras_bnguard.records import OnFailure, Verification
-from keras_bnguard.selectors import Selectors
+from keras_bnguard.selectors import Selectors, check_layers
 
 
 class force_inference:
@@ -72,6 +73,7 @@ class force_inference:
                 step(x, y)
     """
 
+    @short_traceback
     def __init__(
         self,
         model: Any,
@@ -82,11 +84,13 @@ class force_inference:
         backend = backend_for(model)
         if not backend.graph.is_model(model) or not hasattr(model, "train_step"):
             raise UnsupportedModelError(
-                f"expected a keras.Model with a train_step, got {type(model).__name__}. "
+                f"model: expected a keras.Model with a train_step, got {type(model).__name__}. "
                 "Pass the model that is trained, not a layer."
             )
         refuse_graph_mode(backend)
         self._on_failure = parse_on_failure(on_failure)
+        if layers is not None:
+            check_layers(layers)
         if layers is not None and getattr(model, "built", True):
             take_snapshot(model).select_norms(layers)
         self._model = model

@@ -118,7 +118,9 @@ class RelativeRate(LearningRateChange):
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", plain(self.factor))
         if not is_positive(self.factor):
-            raise ScheduleError(f"RelativeRate({self.factor!r}): expected a positive factor.")
+            raise ScheduleError(
+                f"RelativeRate(factor={self.factor!r}): expected a positive factor."
+            )
 
     def at_start(self, previous: Optional[float]) -> Optional[float]:
         return None if previous is None else previous * self.factor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, Sequence, Tuple, Type, TypeVar, Union
 
+from keras_bnguard.arguments import check_verbosity, short_traceback
 from keras_bnguard.backends.callback_base import Hooks
 from keras_bnguard.inference.proof import parse_on_failure
 from keras_bnguard.phases.builders import Epochs, fine_tune, gradual
@@ -32,10 +33,11 @@ class Schedule(Hooks):
         self.phases: Tuple[Phase, ...] = check_phases(phases)
         self._optimizer_state = OptimizerState.parse(optimizer_state, "optimizer_state")
         self._state_folder = None if state is None else folder_path(state)
-        self._verbose = verbose
+        self._verbose = check_verbosity("verbose", verbose)
         self._on_failure = parse_on_failure(on_failure)
 
     @classmethod
+    @short_traceback
     def gradual(
         cls: Type[Made],
         model: Any,
@@ -92,6 +94,7 @@ class Schedule(Hooks):
         return cls(phases, optimizer_state, state, verbose, on_failure)
 
     @classmethod
+    @short_traceback
     def fine_tune(
         cls: Type[Made],
         model: Any,
@@ -136,6 +139,7 @@ class Schedule(Hooks):
         return cls(phases, optimizer_state, state, verbose, on_failure)
 
     @classmethod
+    @short_traceback
     def from_yaml(
         cls: Type[Made],
         source: Any,

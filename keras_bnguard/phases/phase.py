@@ -142,7 +142,7 @@ def check_phases(phases: Sequence[Phase]) -> Tuple[Phase, ...]:
     found = tuple(phases) if isinstance(phases, (list, tuple)) else ()
     if not found or not all(isinstance(phase, Phase) for phase in found):
         raise ScheduleError(
-            f"expected a non-empty list of Phase(...), got {phases!r}. "
+            f"phases: expected a non-empty list of Phase(...), got {phases!r}. "
             'For example: [Phase("head", train=LastLayers(1), learning_rate=1e-3, epochs=5), '
             'Phase("all", train="*", learning_rate=1e-5)].'
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
+from keras_bnguard.arguments import short_traceback
 from keras_bnguard.backends.callback_base import ensure_model
 from keras_bnguard.backends.patches import fit_scope
 from keras_bnguard.errors import ScheduleError
@@ -68,6 +69,7 @@ class PhaseScheduler(Schedule):
         model.fit(x, y, epochs=15, callbacks=[scheduler])
     """
 
+    @short_traceback
     def __init__(
         self,
         phases: Sequence[Phase],
@@ -225,6 +227,7 @@ class PhaseScheduler(Schedule):
         run.begin(inside)
         self._run, self._run_is_new = run, True
 
+    @short_traceback
     def plan(self, model: Any) -> str:
         """Dry run: the table that `fit` prints, without data and without changing the model.
 
@@ -241,6 +244,7 @@ class PhaseScheduler(Schedule):
         """What happened so far: one line per phase."""
         return phase_lines([phase.name for phase in self.phases], self.history)
 
+    @short_traceback
     def plot(self, path: Optional[str] = None) -> Any:
         """Draw what happened so far: phases, losses, learning rate and trainable share by epoch.
 

@@ -36,7 +36,7 @@ class CountingSelector(ABC):
         object.__setattr__(self, "count", plain(self.count))
         if not is_whole(self.count) or self.count < 1:
             raise ScheduleError(
-                f"{type(self).__name__}({self.count!r}) selects nothing, expected 1 or more."
+                f"{type(self).__name__}(count={self.count!r}) selects nothing, expected 1 or more."
             )
 
     @abstractmethod
@@ -109,7 +109,10 @@ def check_train(train: Any) -> None:
         )
     for selector in listed:
         if not isinstance(selector, CountingSelector):
-            check_selector(selector)
+            try:
+                check_selector(selector)
+            except SelectorError as error:
+                raise SelectorError(f"train: {error}") from error.__cause__
 
 
 def layers_with_weights(snapshot: ModelSnapshot) -> List[Tuple[str, Any]]:

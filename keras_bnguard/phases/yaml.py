@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple, Union
@@ -57,6 +58,10 @@ def from_yaml(source: Union[str, Path]) -> List[Phase]:
         MissingExtraError: PyYAML is not installed.
     """
     yaml = _yaml()
+    if not isinstance(source, (str, os.PathLike)):
+        raise ScheduleError(
+            f"source={type(source).__name__}: expected YAML as text, or the path of a YAML file."
+        )
     text, where = _read(source)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)

@@ -7,6 +7,7 @@ import weakref
 from enum import Enum
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
+from keras_bnguard.arguments import check_flag, check_verbosity, short_traceback
 from keras_bnguard.backends.callback_base import Hooks, ensure_model
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.optimizers.averages import (
@@ -27,7 +28,6 @@ from keras_bnguard.errors import SettingError
 from keras_bnguard.inference.steps import forced_paths
 from keras_bnguard.recalibration.recalibrate import (
     Recalibration,
-    RecalibrationMode,
     RecalibrationPlan,
     run_plan,
 )
@@ -104,6 +104,7 @@ class Recalibrate(Hooks):
     recalibrates_when_training_ends = True
     """`BNGuard` asks every callback for this attribute."""
 
+    @short_traceback
     def __init__(
         self,
         data: Any,
@@ -121,12 +122,12 @@ class Recalibrate(Hooks):
         self._when = When.of(at)
         # An error now is better than one after hours of training.
         Batches(data, batch_size=batch_size, limit=max_batches)
-        self.assign_averages = bool(assign_averages)
+        self.assign_averages = check_flag("assign_averages", assign_averages)
         self._data = data
-        self._plan = RecalibrationPlan(
-            layers, RecalibrationMode.of(mode), batch_size, max_batches, all_rows_on_every_worker
+        self._plan = RecalibrationPlan.of(
+            layers, mode, batch_size, max_batches, all_rows_on_every_worker
         )
-        self._verbose = verbose
+        self._verbose = check_verbosity("verbose", verbose)
         self.result: Optional[Recalibration] = None
         self._of_averages: Optional[Recalibration] = None
         self._stop_watching: Callable[[], None] = _nothing

@@ -13,6 +13,7 @@ from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Tup
 
 import numpy as np
 
+from keras_bnguard.arguments import check_flag, short_traceback
 from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.graph_mode import require_eager
 from keras_bnguard.backends.refs import NormHandle
@@ -33,7 +34,7 @@ from keras_bnguard.recalibration.checks import check_finite, check_visible
 from keras_bnguard.recalibration.saved_statistics import SavedStatistics
 from keras_bnguard.records import ExpectedMode, NormKind, NormState
 from keras_bnguard.records.shown import Shown
-from keras_bnguard.selectors import Selectors
+from keras_bnguard.selectors import Selectors, check_layers
 from keras_bnguard.statistics.moments import InputMoments
 
 
@@ -74,6 +75,26 @@ class RecalibrationPlan:
     batch_size: int
     max_batches: Optional[int]
     all_rows_on_every_worker: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        layers: Optional[Selectors],
+        mode: str,
+        batch_size: int,
+        max_batches: Optional[int],
+        all_rows_on_every_worker: bool,
+    ) -> RecalibrationPlan:
+        """The plan of what a user passes.
+
+        Raises:
+            SettingError: an argument has a value that it cannot have.
+            SelectorError: `layers` is no selector.
+        """
+        if layers is not None:
+            check_layers(layers)
+        known = check_flag("all_rows_on_every_worker", all_rows_on_every_worker)
+        return cls(layers, RecalibrationMode.of(mode), batch_size, max_batches, known)
 
 
 @dataclass(repr=False)
@@ -137,6 +158,7 @@ def _largest_change(old: NormState, new: NormState) -> Tuple[float, float]:
     return float(np.max(shift, initial=0.0)), float(np.max(change, initial=0.0))
 
 
+@short_traceback
 def recalibrate(
     model: Any,
     data: Any,
@@ -188,9 +210,7 @@ def recalibrate(
     Example:
         bng.recalibrate(model, x_new, layers="backbone/*")
     """
-    plan = RecalibrationPlan(
-        layers, RecalibrationMode.of(mode), batch_size, max_batches, all_rows_on_every_worker
-    )
+    plan = RecalibrationPlan.of(layers, mode, batch_size, max_batches, all_rows_on_every_worker)
     done = run_plan(model, data, plan, verbose=check_verbose(verbose))
     if not done.after:
         warn_user(

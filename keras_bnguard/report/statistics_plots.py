@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from keras_bnguard.arguments import short_traceback
 from keras_bnguard.errors import MissingExtraError, SettingError
 from keras_bnguard.report.report import Report
 
@@ -19,6 +20,7 @@ BEFORE, AFTER = "#7f7f7f", "#1f6fb2"
 NAMES = 40
 
 
+@short_traceback
 def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = None) -> Any:
     """Heat map of a run: BN layers by checks, coloured by how far their statistics drifted.
 
@@ -41,7 +43,7 @@ def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = 
         raise SettingError(
             f"report={type(report).__name__}: expected a Report, such as guard.report of a BNGuard."
         )
-    if measure not in MEASURES:
+    if not isinstance(measure, str) or measure not in MEASURES:
         raise SettingError(f"measure={measure!r}: expected one of {', '.join(MEASURES)}.")
     snapshots = [snapshot for snapshot in report.drift if getattr(snapshot, measure)]
     if not snapshots:
@@ -74,6 +76,7 @@ def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = 
     return _saved(figure, path)
 
 
+@short_traceback
 def plot_recalibration(result: Any, path: Optional[str] = None) -> Any:
     """Moving mean and variance of every recalibrated BN, before and after.
 
@@ -91,6 +94,11 @@ def plot_recalibration(result: Any, path: Optional[str] = None) -> Any:
     Raises:
         SettingError: no BN was recalibrated. MissingExtraError: matplotlib is not installed.
     """
+    if not (hasattr(result, "before") and hasattr(result, "after")):
+        raise SettingError(
+            f"result={type(result).__name__}: expected what recalibrate returned, such as "
+            "result of a Recalibrate callback."
+        )
     paths = list(result.after)
     if not paths:
         raise SettingError("no BN was recalibrated, so there is nothing to plot.")
@@ -118,6 +126,7 @@ def plot_recalibration(result: Any, path: Optional[str] = None) -> Any:
     return _saved(figure, path)
 
 
+@short_traceback
 def plot_mode_gap(gap: Any, path: Optional[str] = None) -> Any:
     """Bars of loss and metrics with batch statistics and with moving statistics in BN.
 
@@ -130,8 +139,11 @@ def plot_mode_gap(gap: Any, path: Optional[str] = None) -> Any:
         standard error of the difference over batches. It belongs to no window.
 
     Raises:
+        SettingError: `gap` is nothing that `mode_gap` returned.
         MissingExtraError: matplotlib is not installed.
     """
+    if not (hasattr(gap, "training") and hasattr(gap, "inference")):
+        raise SettingError(f"gap={type(gap).__name__}: expected what mode_gap returned.")
     names = list(gap.training)
     figure = _figure((1.2 + 2.2 * len(names), 3.2))
     panels = np.atleast_1d(figure.subplots(1, len(names)))

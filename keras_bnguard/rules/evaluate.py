@@ -10,6 +10,7 @@ from typing import (
     Collection,
     Dict,
     FrozenSet,
+    Iterable,
     List,
     Mapping,
     Optional,
@@ -19,6 +20,7 @@ from typing import (
     Union,
 )
 
+from keras_bnguard.errors import SettingError
 from keras_bnguard.records import (
     AUDIT,
     FACT_DESCRIPTIONS,
@@ -64,15 +66,18 @@ class RuleFilter:
         Raises:
             SettingError: a name that is no code and no prefix of one.
         """
-        chosen = None if select is None else _names(select)
+        chosen = None if select is None else _names("select", select)
         if isinstance(ignore, Mapping):
             ignored = tuple(
-                (code, (globs,) if isinstance(globs, str) else tuple(globs))
-                for code, globs in ignore.items()
+                (code, (globs,) if isinstance(globs, str) else _names("ignore", globs))
+                for code, globs in zip(_names("ignore", list(ignore)), ignore.values())
             )
         else:
-            ignored = tuple((code, ()) for code in ([] if ignore is None else _names(ignore)))
-        check_codes((*(chosen or ()), *(code for code, _ in ignored)))
+            ignored = tuple(
+                (code, ()) for code in ([] if ignore is None else _names("ignore", ignore))
+            )
+        _check_codes("select", chosen or ())
+        _check_codes("ignore", tuple(code for code, _ in ignored))
         return cls(chosen, ignored)
 
     def selects(self, rule: Type[Rule]) -> bool:
@@ -263,7 +268,18 @@ _RANK = {
 }
 
 
-def _names(value: Union[str, Sequence[str]]) -> Tuple[str, ...]:
+def _check_codes(argument: str, names: Tuple[str, ...]) -> None:
+    try:
+        check_codes(names)
+    except SettingError as error:
+        raise SettingError(f"{argument}: {error}") from None
+
+
+def _names(argument: str, value: Any) -> Tuple[str, ...]:
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
-    return tuple(value)
+    listed = tuple(value) if isinstance(value, Iterable) else ()
+    if not isinstance(value, Iterable) or not all(isinstance(name, str) for name in listed):
+        more = ", or a mapping from one to layer globs" if argument == "ignore" else ""
+        raise SettingError(f"{argument}={value!r}: expected rule codes or prefixes as text{more}.")
+    return listed

@@ -48,7 +48,7 @@ def readable_container(data: Any) -> Container:
     """
     container = container_of(data)
     if not container.is_readable:
-        raise DataError(f"{container.why_not_again} {advice()}")
+        raise DataError(f"data: {container.why_not_again} {advice()}")
     return container
 
 
@@ -60,7 +60,7 @@ def rereadable_container(data: Any) -> Container:
     """
     container = container_of(data)
     if container.why_not_again:
-        raise DataError(f"{container.why_not_again} {advice()}")
+        raise DataError(f"data: {container.why_not_again} {advice()}")
     return container
 
 

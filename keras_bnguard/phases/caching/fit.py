@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional
 
+import numpy as np
+
 from keras_bnguard.backends.global_hooks import enter_fit
 from keras_bnguard.backends.patches.joined_fits import JoinedFits
 from keras_bnguard.errors import ScheduleError, UnsupportedModelError
@@ -37,6 +39,14 @@ class CacheOptions:
     folder: Any
     dtype: Optional[str]
     verbose: bool
+
+    def __post_init__(self) -> None:
+        try:
+            np.dtype(self.dtype)
+        except TypeError:
+            raise ScheduleError(
+                f"cache_dtype={self.dtype!r}, expected a type of numbers, such as 'float16'."
+            ) from None
 
     @property
     def required(self) -> bool:
