@@ -99,8 +99,8 @@ def count_epochs(phases: Sequence[Phase], epoch: int, missing: str = "") -> Phas
         phase = phases[cursor.phase]
         if phase.condition is not None:
             raise ScheduleError(
-                f"fit begins at epoch {epoch}, and phase {phase.name!r} ends when "
-                f"{phase.condition.describe()}, so the state after epoch {epoch - 1} is needed."
+                f"fit begins at epoch {epoch + 1}, and phase {phase.name!r} ends when "
+                f"{phase.condition.describe()}, so the state after epoch {epoch} is needed."
                 f"{missing} Give PhaseScheduler(state=folder), the same in both runs."
             )
         cursor.epoch_done(phase, {})
@@ -108,9 +108,9 @@ def count_epochs(phases: Sequence[Phase], epoch: int, missing: str = "") -> Phas
     for phase in phases[: cursor.phase + 1 + cursor.over] if epoch else ():
         if scheduled and phase.learning_rate_change.needs_previous:
             raise ScheduleError(
-                f"fit begins at epoch {epoch}, and the learning rate of phase {phase.name!r} is a "
-                f"factor of where a LearningRateSchedule was, which is not known.{missing} Give "
-                "PhaseScheduler(state=folder), the same in both runs, or the phase a number."
+                f"fit begins at epoch {epoch + 1}, and the learning rate of phase {phase.name!r} "
+                f"is a factor of where a LearningRateSchedule was, which is not known.{missing} "
+                "Give PhaseScheduler(state=folder), the same in both runs, or the phase a number."
             )
         scheduled = phase.learning_rate_change.uses_schedule(scheduled)
     return cursor

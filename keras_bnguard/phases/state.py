@@ -147,13 +147,13 @@ class ScheduleState:
         self._schedule_start = previous.schedule_start
         if not backend.optimizer.load_state(model, saved.optimizer):
             raise ScheduleError(
-                f"the optimizer state after epoch {saved.epoch} does not fit this model's "
+                f"the optimizer state after epoch {saved.epoch + 1} does not fit this model's "
                 "optimizer. Compile as the run was started, or remove the state folder."
             )
         further = FurtherOptimizers(backend, model)
         if not further.load_state(saved.further, learning_rates=not new):
             raise ScheduleError(
-                f"the state after epoch {saved.epoch} is of the optimizers "
+                f"the state after epoch {saved.epoch + 1} is of the optimizers "
                 f"{', '.join(saved.further) or 'of compile() alone'}, and does not fit those of "
                 f"this model: {', '.join(further.names) or 'that of compile() alone'}. Compile as "
                 "the run was started, or remove the state folder."

@@ -147,7 +147,7 @@ def test_states_of_a_run_that_begins_again_earlier_replace_those_of_the_run_befo
     with pytest.warns(bng.BNGuardWarning) as reported:
         run(again, 4, r.scheduler(phases(), state=folder), 2)
     texts = ours(reported)
-    assert [("epoch 1 is missing" in t, "epochs 4, 5" in t) for t in texts] == [
+    assert [("epoch 2 is missing" in t, "epochs 5, 6" in t) for t in texts] == [
         (True, True),
         (False, True),
     ]
@@ -167,7 +167,7 @@ def test_states_of_a_run_that_begins_again_earlier_replace_those_of_the_run_befo
     assert r.same(r.optimizer_variables(gone_on), r.optimizer_variables(in_one))
 
 
-@pytest.mark.filterwarnings("ignore:the state after epoch 1 is missing")
+@pytest.mark.filterwarnings("ignore:the state after epoch 2 is missing")
 def test_an_earlier_run_that_does_not_begin_leaves_the_states(tmp_path):
     run(model(), EPOCHS, r.scheduler(phases(), state=tmp_path))
     refused = [r.scheduler(phases(), state=tmp_path), Refuses()]

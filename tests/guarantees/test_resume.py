@@ -372,7 +372,7 @@ def test_a_factor_of_a_schedule_needs_the_state():
 def test_a_plateau_without_its_state_is_an_error_before_the_first_step(tmp_path):
     model = r.compiled(r.transfer())
     before = r.weights(model)
-    with pytest.raises(bng.ScheduleError, match="state after epoch 2 is needed"):
+    with pytest.raises(bng.ScheduleError, match="state after epoch 3 is needed"):
         r.fit(model, 5, [r.scheduler(phases("Adam"))], initial_epoch=3, validation_data=r.data())
     assert r.same(before, r.weights(model))
 

@@ -154,8 +154,8 @@ def adapt(saved: SavedState, plan: Plan) -> Adapted:
     if refused:
         raise ScheduleError(
             "; ".join(change.describe() for change in refused)
-            + f". The state after epoch {saved.epoch} belongs to the old schedule: go on with "
-            "that one, or begin a new run at epoch 0."
+            + f". The state after epoch {saved.epoch + 1} belongs to the old schedule: go on with "
+            "that one, or begin a new run with initial_epoch=0."
         )
     drops_best = "until" in in_phase or not phase.restore_best
     new_learning_rate = "learning_rate" in in_phase and not cursor.over

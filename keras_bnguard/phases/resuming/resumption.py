@@ -100,7 +100,7 @@ class Resumption:
         if point.epoch:
             known = adapted is not None or goes_on
             self.messages.append(
-                f"goes on at epoch {point.epoch} after {state.cursor.epochs} epochs of phase "
+                f"goes on at epoch {point.epoch + 1} after {state.cursor.epochs} epochs of phase "
                 f"{state.phase.name!r}" + ("" if known else "; its optimizer state was not kept")
             )
 
@@ -121,7 +121,7 @@ class Resumption:
         elif self._adapted is not None and not point.midway:
             if self._count() > self._iterations:
                 warn_user(
-                    f"the backup holds weights that are newer than epoch {epoch}, at which it "
+                    f"the backup holds weights that are newer than epoch {epoch + 1}, at which it "
                     "begins, as after a kill between its two files. That epoch is trained again, "
                     "on top of itself."
                 )
@@ -144,7 +144,7 @@ class Resumption:
         point = ResumePoint.find(self._phases, backup, saved, missing)
         if missing and saved is None:
             warn_user(
-                f"the state after epoch {backup.epoch - 1} is missing:{missing} The phase was "
+                f"the state after epoch {backup.epoch} is missing:{missing} The phase was "
                 "found by counting epochs; optimizer state, warm-up and random states of that "
                 "moment are not known."
             )
@@ -152,7 +152,7 @@ class Resumption:
 
     def _describe_states(self) -> str:
         epochs = () if self._file is None else self._file.epochs()
-        after = ", ".join(str(epoch) for epoch in epochs)
+        after = ", ".join(str(epoch + 1) for epoch in epochs)
         return f"those after epochs {after}" if epochs else "none"
 
     def _count_unseen_epoch(self, epoch: int, state: ScheduleState) -> bool:
@@ -178,9 +178,9 @@ class Resumption:
         # One alone is that of a run that was killed before Keras wrote its backup.
         if removed and removed != (epoch,):
             warn_user(
-                f"training begins again at epoch {epoch}: the states after epochs "
-                f"{', '.join(map(str, removed))} in {self._file.folder} are those of an earlier "
-                "run, and are removed."
+                f"training begins again at epoch {epoch + 1}: the states after epochs "
+                f"{', '.join(str(each + 1) for each in removed)} in {self._file.folder} are those "
+                "of an earlier run, and are removed."
             )
 
     def _count(self) -> int:

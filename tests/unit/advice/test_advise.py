@@ -236,7 +236,7 @@ def test_bad_input_gets_one_clear_error():
     model = trained()
     with pytest.raises(bng.SettingError, match="at least 1"):
         quick(model, epochs=0)
-    with pytest.raises(bng.SettingError, match="folds=1.*at least 2"):
+    with pytest.raises(bng.SettingError, match=r"folds=1.*at least 2"):
         quick(model, folds=1)
     with pytest.raises(bng.DataError, match="labels"):
         quick(model, rows=data()[0])

@@ -122,7 +122,7 @@ def test_epoch_counts_alone_give_the_place(epoch, phase, epochs, over):
 def test_a_place_behind_a_condition_needs_the_saved_state():
     phases = [Phase("a", "*", until=Plateau()), Phase("b", "*")]
     assert count_epochs(phases, 0) == PhaseCursor()
-    with pytest.raises(ScheduleError, match=r"phase 'a'.*state after epoch 0.*Searched there\."):
+    with pytest.raises(ScheduleError, match=r"phase 'a'.*state after epoch 1.*Searched there\."):
         count_epochs(phases, 1, " Searched there.")
 
 

@@ -47,7 +47,7 @@ def test_a_saved_state_gives_the_place_also_where_counting_could_not():
     assert point.start_of(0, 0) == point.start_of(1, 99) == 70
     point.cursor.enter(0)
     assert cursor.phase == 1
-    with pytest.raises(ScheduleError, match="state after epoch 4 is needed"):
+    with pytest.raises(ScheduleError, match="state after epoch 5 is needed"):
         ResumePoint.find(phases, Backup(5, False), None)
 
 

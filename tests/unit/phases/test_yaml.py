@@ -212,7 +212,11 @@ def test_an_empty_train_and_an_endless_schedule_are_not_written():
             "exactly one of last",
         ),
         ("- name: a\n  train: {last_layers: 0}\n", 3, "LastLayers(count=0) selects nothing"),
-        ("- name: a\n  train: x\n  learning_rate: {relative_rate: 0}\n", 4, "RelativeRate(factor=0)"),
+        (
+            "- name: a\n  train: x\n  learning_rate: {relative_rate: 0}\n",
+            4,
+            "RelativeRate(factor=0)",
+        ),
         ("- name: a\n  train: {first: 2}\n", 3, "unknown key 'first' in 'train'"),
         ("- name: a\n  train: x\n  epochs: '3'\n", 4, "'epochs' is '3', expected a whole number"),
         ("- name: a\n  train: x\n  epochs: true\n", 4, "expected a whole number"),
