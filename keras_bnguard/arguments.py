@@ -1,4 +1,4 @@
-"""Arguments of public functions: what several of them check, and how their errors look."""
+"""Arguments of public functions: what several of them check, and where their errors end."""
 
 from __future__ import annotations
 
