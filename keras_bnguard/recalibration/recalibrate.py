@@ -85,12 +85,7 @@ class RecalibrationPlan:
         max_batches: Optional[int],
         all_rows_on_every_worker: bool,
     ) -> RecalibrationPlan:
-        """The plan of what a user passes.
-
-        Raises:
-            SettingError: an argument has a value that it cannot have.
-            SelectorError: `layers` is no selector.
-        """
+        """The plan of what a user passes, if it can be right."""
         if layers is not None:
             check_layers(layers)
         known = check_flag("all_rows_on_every_worker", all_rows_on_every_worker)
