@@ -16,7 +16,7 @@ class BestWeights:
         snapshot: the model in training.
 
     Attributes:
-        arrays: as `model.get_weights()` gives them; empty where none are kept.
+        arrays: as `copy_weights` gives them; empty where none are kept.
     """
 
     def __init__(self, snapshot: ModelSnapshot) -> None:
@@ -35,7 +35,7 @@ class BestWeights:
         """Put the kept weights into the model; no-op without any."""
         if self.arrays:
             self._snapshot.backend.values.sync(self._snapshot.model)
-            self._snapshot.model.set_weights(self.arrays)
+            _put_weights(self._snapshot, self.arrays)
 
 
 class FinalState:
@@ -54,11 +54,21 @@ class FinalState:
 
     def restore(self) -> None:
         """Put weights and optimizer state back."""
-        self._snapshot.model.set_weights(self._weights)
+        _put_weights(self._snapshot, self._weights)
         self._snapshot.backend.optimizer.load_state(self._snapshot.model, self._optimizer)
 
 
 def copy_weights(snapshot: ModelSnapshot) -> List[np.ndarray]:
-    """The model's weights, as arrays of their own."""
-    snapshot.backend.values.sync(snapshot.model)
-    return [value.copy() for value in snapshot.model.get_weights()]
+    """Copy what training changes of a model: its weights, and buffers of torch modules in it."""
+    values, model = snapshot.backend.values, snapshot.model
+    values.sync(model)
+    weights = [value.copy() for value in model.get_weights()]
+    return weights + [values.to_numpy(variable) for variable in values.outside_weights(model)]
+
+
+def _put_weights(snapshot: ModelSnapshot, arrays: Sequence[np.ndarray]) -> None:
+    values, model = snapshot.backend.values, snapshot.model
+    count = len(model.weights)
+    model.set_weights(list(arrays[:count]))
+    for variable, array in zip(values.outside_weights(model), arrays[count:]):
+        values.assign(variable, array)

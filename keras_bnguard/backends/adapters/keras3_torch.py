@@ -113,6 +113,12 @@ class TorchValues(Keras3Values):
         else:
             variable.assign(value)
 
+    def outside_weights(self, model: Any) -> List[Any]:
+        """Buffers of wrapped torch modules: Keras has their parameters only."""
+        layers = model._flatten_layers()
+        found = {id(each): each for layer in layers for each in layer.buffers()}
+        return list(found.values())
+
     def identity(self, variable: Any) -> int:
         """As in the base class; optimizers of torch get the tensor inside a variable."""
         return id(getattr(variable, "value", variable))

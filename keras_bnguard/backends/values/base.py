@@ -117,6 +117,10 @@ class Values(ValuesInterface):
         """Assign a value to a variable of a BN; where replicas have copies, to each of them."""
         variable.assign(value)
 
+    def outside_weights(self, model: Any) -> List[Any]:
+        """Return the variables that training changes and that `model.get_weights()` lacks."""
+        return []
+
     def map_structure(self, function: Callable[[Any], Any], structure: Any) -> Any:
         """Apply a function to every tensor of a list, tuple or dict of tensors."""
         if isinstance(structure, dict):
