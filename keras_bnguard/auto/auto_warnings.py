@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
 
 from keras_bnguard.auto.fits import Fits
 from keras_bnguard.auto.import_hook import ImportHook
+from keras_bnguard.auto.inferences import Inferences
 from keras_bnguard.auto.loops import Loops, nothing
 from keras_bnguard.auto.run_log import RunLog, ignore
 from keras_bnguard.backends.call_stack import warn_user
@@ -34,6 +35,7 @@ class AutoWarnings:
         self.barrier = self.log.barrier
         self.fits = Fits(self.log)
         self.loops = Loops(self.log, self.fits, self._finish_at_exit)
+        self.inferences = Inferences(self.log, self.fits)
         self._at_exit = False
         self._process = os.getpid()
         self._hook = ImportHook(self._keras_imported)
@@ -169,6 +171,10 @@ class AutoWarnings:
     def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]:
         """Before a `train_on_batch`; returns (a context for it, what to call after it)."""
         return self.loops.before_batch(model)
+
+    def before_inference(self, model: Any, name: str) -> Callable[[], None]:
+        """Before `evaluate` or `predict`; returns what to call after it."""
+        return self.inferences.before(model, name)
 
     def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None:
         """Before an optimizer's step."""

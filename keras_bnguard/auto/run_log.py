@@ -52,6 +52,7 @@ class RunLog:
         self._emitted: Dict[int, Tuple[Any, Set[Any]]] = {}
         self._numbers: Dict[int, Tuple[Any, int]] = {}
         self._newest: weakref.WeakKeyDictionary[Any, Report] = weakref.WeakKeyDictionary()
+        self._outside: weakref.WeakKeyDictionary[Any, Set[Any]] = weakref.WeakKeyDictionary()
 
     def clear(self) -> None:
         """Forget the reports and what was emitted."""
@@ -59,6 +60,7 @@ class RunLog:
         self.unseen.clear()
         self._earlier = None
         self._emitted.clear()
+        self._outside.clear()
         self.missing.clear()
 
     def note_missing(self, line: str) -> bool:
@@ -103,6 +105,33 @@ class RunLog:
             self.keep(replace(report, findings=found, notes=notes))
             self._newest[model] = self.reports[-1]
             self.collected(self.reports[-1])
+
+    def collect_outside(
+        self, model: Any, report: Report, note: str, line: Optional[str] = None
+    ) -> None:
+        """Keep a report of what was found outside training; it is no run of its model.
+
+        Args:
+            model: the model.
+            report: its report.
+            note: what was watched: "evaluate", "predict".
+            line: "file.py:41", where. Defaults to None.
+        """
+        from dataclasses import replace
+
+        with self.lock:
+            found = tuple(seen_at(finding, line) for finding in report.findings)
+            self.keep(replace(report, findings=found, notes=(note, *report.notes)))
+            self._outside.setdefault(model, set()).update(map(_key_of, found))
+            self.collected(self.reports[-1])
+
+    def has_found(self, model: Any, finding: Finding) -> bool:
+        """Whether a finding is in the newest report of a model, or was found outside training."""
+        with self.lock:
+            newest = self._newest.get(model)
+            known = set(self._outside.get(model, ()))
+            known.update(map(_key_of, () if newest is None else newest.findings))
+            return _key_of(finding) in known
 
     def keep(self, report: Report) -> None:
         """Keep the report of a run that has ended, of this process or of another."""
@@ -182,6 +211,10 @@ class RunLog:
         if how is None and not self.by_warning:
             return
         Emitter(how or "warn")(finding)
+
+
+def _key_of(finding: Finding) -> Tuple[str, Tuple[str, ...]]:
+    return finding.code, finding.layers
 
 
 def seen_at(finding: Finding, line: Optional[str]) -> Finding:

@@ -1,4 +1,4 @@
-"""Stand in front of `fit`, `train_on_batch` and optimizers of every Keras, and go away again.
+"""Stand in front of `fit`, `evaluate`, optimizers and so on of every Keras, and go away again.
 
 Each replaced function calls the original with the same arguments and returns what it returns.
 The `Watcher` is called before and after; its methods never raise.
@@ -9,6 +9,7 @@ stands in front of only passes on from then on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import threading
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -42,6 +43,7 @@ class _Installed:
             "compile() and trainable": self._install_model_hooks,
             "fit": self._install_fit,
             "train_on_batch": self._install_train_on_batch,
+            "evaluate and predict": self._install_inference,
             "loading of weights": self._install_loaders,
             "custom training loops": self._install_updates,
             "lines of training= in a graph": self._install_nodes,
@@ -63,6 +65,11 @@ class _Installed:
     def _install_train_on_batch(self) -> None:
         for model in self._models():
             self._replace(model, "train_on_batch", self._train_on_batch)
+
+    def _install_inference(self) -> None:
+        for model in self._models():
+            for name in ("evaluate", "predict"):
+                self._replace(model, name, functools.partial(self._inference, name))
 
     def _models(self) -> List[type]:
         return [self.backend.keras.Model, *self.backend.step.graph_mode_models()]
@@ -139,6 +146,16 @@ class _Installed:
             return result
 
         return watched_train_on_batch
+
+    def _inference(self, name: str, original: Any) -> Any:
+        def watched_inference(model: Any, *args: Any, **kwargs: Any) -> Any:
+            done = self.watcher.before_inference(model, name)
+            try:
+                return original(model, *args, **kwargs)
+            finally:
+                done()
+
+        return watched_inference
 
     def _load(self, original: Any) -> Any:
         def watched_load(layer: Any, *args: Any, **kwargs: Any) -> Any:

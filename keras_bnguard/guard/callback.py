@@ -153,12 +153,22 @@ class BNGuard(Hooks):
                     logs[DRIFT] = drift.total
                 run.repair()
 
+    def on_test_begin(self, logs: Optional[Mapping[str, Any]] = None) -> None:
+        with self._safely():
+            if (run := self._alive()) is not None:
+                run.begin_inference(Moment(MomentKind.VALIDATION))
+
+    def on_test_end(self, logs: Optional[Mapping[str, Any]] = None) -> None:
+        with self._safely():
+            if (run := self._alive()) is not None:
+                run.end_inference()
+
     def on_train_end(self, logs: Optional[Mapping[str, Any]] = None) -> None:
         with self._safely():
             if (run := self._alive()) is not None:
                 listed = callback_list(self)
                 run.finish([] if listed is None else listed.callbacks)
-            self._end()
+            _end(self, self._sink)
 
     def _on_batch_begin(self, batch: int, logs: Optional[Mapping[str, Any]] = None) -> None:
         with self._safely():
@@ -206,7 +216,7 @@ class BNGuard(Hooks):
             if (run := self._alive()) is not None:
                 run.check(Moment(MomentKind.LOOP_END))
                 run.finish()
-            self._end()
+            _end(self, self._sink)
 
     def check(self) -> Optional[float]:
         """Check the statistics now, inside `watch`.
@@ -260,20 +270,22 @@ class BNGuard(Hooks):
         run.start()
         return run
 
-    def _end(self) -> None:
-        self.stop_monitoring()
-        if (report := self.report) is not None:
-            self._sink.finish(report)
-
     def _alive(self) -> Optional[MonitoredRun]:
         """The run, unless an internal error has disabled the guard."""
         return None if self._safely.barrier.disabled else self._run
 
-    def _take_new(self) -> Tuple[Finding, ...]:
-        return () if self._run is None else self._run.findings.take_new()
-
     def _new_scope(self) -> SafeScope:
-        return SafeScope(self._take_new, self._emitter, self.stop_monitoring)
+        def take_new() -> Tuple[Finding, ...]:
+            return () if self._run is None else self._run.findings.take_new()
+
+        return SafeScope(take_new, self._emitter, self.stop_monitoring)
+
+
+def _end(guard: BNGuard, sink: ReportSink) -> None:
+    """The training of a guard has ended."""
+    guard.stop_monitoring()
+    if (report := guard.report) is not None:
+        sink.finish(report)
 
 
 def _stop(run_ref: Callable[[], Optional[MonitoredRun]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Optional
 from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.backends.registry import backend_for
 from keras_bnguard.guard.run_kinds import RunKind
+from keras_bnguard.guard.tracking.inference_tracker import InferenceTracker
 from keras_bnguard.guard.tracking.optimizer_tracker import OptimizerTracker
 from keras_bnguard.guard.tracking.provenance_tracker import ProvenanceTracker
 from keras_bnguard.guard.tracking.snapshot_keeper import SnapshotKeeper
@@ -90,6 +91,7 @@ class FactCollector:
                 snapshot, statistics.states, kind.trains, late=not kind.calls_observable
             ),
             StepTracker(snapshot, self._before_step or _nothing),
+            InferenceTracker(snapshot),
             history=kind.history(snapshot, phase),
         )
 
@@ -123,6 +125,7 @@ class FactCollector:
             called=bool(calls),
             calls_observable=self._kind.calls_observable,
             optimizer_started=self.optimizer.started,
+            inference=trackers.inference.seen,
         )
         inventory = trackers.snapshot.inventory
         return Facts(inventory, self.optimizer.facts, run, data, self._kind.settings)

@@ -117,6 +117,7 @@ class MonitoredRun:
         self.listener.stop()
         self.trackers.step.disarm()
         self._evaluator.kind.stop()
+        self.trackers.inference.close()
         if self._repairs is not None:
             self._repairs.undo()
 
@@ -259,6 +260,14 @@ class MonitoredRun:
         ):
             return Trigger.SNAPSHOT
         return Trigger.CHECK if unchanged else Trigger.CHANGE
+
+    def begin_inference(self, moment: Moment) -> None:
+        """An inference pass begins: see how it calls the BN, once."""
+        self.trackers.inference.begin(moment)
+
+    def end_inference(self) -> None:
+        """The pass has ended."""
+        self._evaluator.end_inference()
 
     # ---------------------------------------------------------------- repairs
     def repair(self) -> None:

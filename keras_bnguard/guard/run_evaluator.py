@@ -72,6 +72,12 @@ class RunEvaluator:
             self.trackers.snapshots.mark_evaluated()
         self.rules.run(trigger, facts)
 
+    def end_inference(self) -> None:
+        """An inference pass has ended: evaluate the rules about it, where it showed something."""
+        seen = self.trackers.inference.end()
+        if seen is not None:
+            self.evaluate(Trigger.INFERENCE, seen.moment)
+
     def check_flags(self, moment: Moment, corrupts: bool = False) -> None:
         """Evaluate the rules about changed flags alone, where they can find anything."""
         if corrupts or self.kind.must_check_flags(self.trackers):

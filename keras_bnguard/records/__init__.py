@@ -69,11 +69,13 @@ from keras_bnguard.records.training import (
     CallSite,
     ChangeOutcome,
     EmaBias,
+    InferencePass,
     NormState,
     OptimizerFacts,
     PastRun,
     StatisticsChange,
     TrainableChange,
+    WrittenTrue,
 )
 from keras_bnguard.records.user_code import UserCode
 
@@ -104,6 +106,7 @@ __all__ = [
     "Gap",
     "GraphCall",
     "GraphContext",
+    "InferencePass",
     "Inventory",
     "Labels",
     "LayerFlag",
@@ -140,4 +143,5 @@ __all__ = [
     "UserCode",
     "Verification",
     "WeightCounts",
+    "WrittenTrue",
 ]

@@ -13,6 +13,7 @@ from keras_bnguard.records.training import (
     Averaging,
     CallSite,
     EmaBias,
+    InferencePass,
     OptimizerFacts,
     PastRun,
     StatisticsChange,
@@ -55,6 +56,7 @@ class RunFacts:
         calls_observable: whether the guard can see how each BN is called in a step. It cannot
             in a custom training loop that it only sees through its optimizer.
         trained_elsewhere: paths of BN that another model may have updated in its own steps.
+        inference: the first inference pass, None while none was observed.
     """
 
     moment: Moment = TRAIN_START
@@ -77,6 +79,7 @@ class RunFacts:
     ema_biases: Optional[Tuple[EmaBias, ...]] = None
     calls_observable: bool = True
     trained_elsewhere: FrozenSet[str] = frozenset()
+    inference: Optional[InferencePass] = None
 
 
 @dataclass(frozen=True)

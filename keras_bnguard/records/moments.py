@@ -24,6 +24,9 @@ class MomentKind(Enum):
     CHECK = "check"
     LOOP_END = "end of the loop"
     TRAINING_END = "end of training"
+    VALIDATION = "in validation"
+    EVALUATE = "in evaluate"
+    PREDICT = "in predict"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ _WITH_PREPOSITION = (
     MomentKind.STEP_START,
     MomentKind.INSIDE_EPOCH,
     MomentKind.INSIDE_FIT,
+    MomentKind.VALIDATION,
+    MomentKind.EVALUATE,
+    MomentKind.PREDICT,
 )
 
 
@@ -79,6 +85,7 @@ class Trigger(Enum):
     CHANGE = "a check at which a statistic, a call or a flag changed in a new way"
     TRAINABLE_CHANGE = "`trainable` was assigned"
     LEAK = "the first step showed a leaked `training` argument"
+    INFERENCE = "the first inference pass showed how BN are called"
     RECOMPILE = "`compile()` ran inside `fit`"
     LOOP_END = "a custom training loop ended"
     TRAINING_END = "`fit` ended"

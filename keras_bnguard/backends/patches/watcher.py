@@ -17,6 +17,8 @@ class Watcher(Protocol):
 
     def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]: ...
 
+    def before_inference(self, model: Any, name: str) -> Callable[[], None]: ...
+
     def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None: ...
 
     def after_apply(self, optimizer: Any) -> None: ...
@@ -47,6 +49,11 @@ class NoWatcher:
         """Run `train_on_batch` as it is."""
         self._patches.take_off()
         return None, _nothing
+
+    def before_inference(self, model: Any, name: str) -> Callable[[], None]:
+        """Run it as it is."""
+        self._patches.take_off()
+        return _nothing
 
     def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None:
         """Nobody watches."""

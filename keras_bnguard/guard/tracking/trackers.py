@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
+from keras_bnguard.guard.tracking.inference_tracker import InferenceTracker
 from keras_bnguard.guard.tracking.phase_history import PhaseHistory
 from keras_bnguard.guard.tracking.provenance_tracker import ProvenanceTracker
 from keras_bnguard.guard.tracking.snapshot_keeper import SnapshotKeeper
@@ -25,6 +26,7 @@ class Trackers:
         statistics: the moving statistics.
         provenance: where the moving statistics come from.
         step: the calls of the BN in a step.
+        inference: the calls of the BN in validation.
         history: the phases of the model; None outside `fit`.
     """
 
@@ -33,6 +35,7 @@ class Trackers:
     statistics: StatisticsTracker
     provenance: ProvenanceTracker
     step: StepTracker
+    inference: InferenceTracker
     history: Optional[PhaseHistory] = None
 
     @property

@@ -56,6 +56,8 @@ def everything():
     places = [
         (real.Model, "fit"),
         (real.Model, "train_on_batch"),
+        (real.Model, "evaluate"),
+        (real.Model, "predict"),
         (real.Model, "compile"),
         (real.Model, "load_weights"),
         (real.Model, "make_train_function"),
@@ -86,7 +88,15 @@ def test_off_leaves_the_very_same_objects():
     assert all(a is b for a, b in zip(before, after))
 
 
-HOOKED = ["fit", "train_on_batch", "compile", "load_weights", "make_train_function"]
+HOOKED = [
+    "fit",
+    "train_on_batch",
+    "evaluate",
+    "predict",
+    "compile",
+    "load_weights",
+    "make_train_function",
+]
 
 
 def owner_of(name):
@@ -113,6 +123,8 @@ def test_a_patch_that_was_made_while_warnings_were_on_stays_when_they_are_off(na
             warnings.simplefilter("error", BNGuardWarning)
             model.fit(X, Y, verbose=0)
             model.train_on_batch(X, Y)
+            model.evaluate(X, Y, verbose=0)
+            model.predict(X, verbose=0)
         assert calls or name == "load_weights"
         setattr(owner, name, ours)  # As `unittest.mock` does that was entered while they were on.
         if name == "load_weights":
@@ -121,6 +133,8 @@ def test_a_patch_that_was_made_while_warnings_were_on_stays_when_they_are_off(na
         else:
             model_of("back").fit(X, Y, verbose=0)
             model.train_on_batch(X, Y)
+            model.evaluate(X, Y, verbose=0)
+            model.predict(X, verbose=0)
         assert owner.__dict__[name] is before
     finally:
         setattr(owner, name, before)

@@ -33,7 +33,7 @@ TABLE = """
 | BNG106 | info | inventory |  |  |  |
 | BNG107 | info | inventory |  |  |  |
 | BNG201 | error | inventory |  | FORCE_INFERENCE |  |
-| BNG202 | warning | inventory |  |  |  |
+| BNG202 | warning | inventory | INFERENCE |  |  |
 | BNG203 | error | inventory run | CHANGE LEAK | FORCE_INFERENCE |  |
 | BNG204 | warning | inventory |  |  |  |
 | BNG205 | error | inventory run | CHANGE |  |  |

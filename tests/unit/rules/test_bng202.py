@@ -1,7 +1,10 @@
 """BNG202 with hand-made records."""
 
+import pytest
+
+from keras_bnguard.records import InferencePass, Moment, MomentKind, WrittenTrue
 from keras_bnguard.rules.bng202_training_true_hard_wired import TrainingTrueHardWired
-from tests.builders.facts import call, facts, norm, stack, the_violation, violations
+from tests.builders.facts import call, facts, norm, run, stack, the_violation, violations
 
 RULE = TrainingTrueHardWired
 
@@ -36,3 +39,28 @@ def test_a_frozen_bn_is_silent():
 
 def test_false_at_every_call_is_silent():
     assert not violations(RULE, facts(norm("bn", calls=(call(False),)), on=stack("k2")))
+
+
+def seen(**in_training):
+    return run(inference=InferencePass(Moment(MomentKind.VALIDATION), in_training))
+
+
+@pytest.mark.parametrize(
+    ("written", "cause"),
+    [
+        (WrittenTrue("Unit", "model.py:7"), "The call of Unit passes training=True"),
+        (WrittenTrue(in_step=True), "The step calls the model with training=True"),
+        (WrittenTrue(default_of="crop"), "The default training=True of crop reached them"),
+        (WrittenTrue(), "bn. The output"),
+    ],
+)
+def test_what_a_pass_showed_fires_on_every_keras(written, cause):
+    violation = the_violation(RULE, facts(norm("bn"), on=stack("k3-tf"), run=seen(bn=written)))
+    assert violation.layers == ("bn",)
+    assert violation.source == written.source
+    assert cause in violation.message
+    assert "in validation" in violation.message
+
+
+def test_a_pass_in_inference_mode_is_silent():
+    assert not violations(RULE, facts(norm("bn"), on=stack("k3-tf"), run=seen()))
