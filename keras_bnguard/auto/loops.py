@@ -145,6 +145,9 @@ class Loops:
             every=settings.every if isinstance(settings.every, int) else 0,
         )
         with self.log.lock:
+            if not self.log.on:  # Another thread has turned warnings off meanwhile.
+                monitor.abandon()
+                return monitor
             for other in self._monitors.values():
                 other.note_other_model(monitor.keys)
                 monitor.note_other_model(other.keys)
