@@ -15,6 +15,7 @@ import keras_bnguard
 from keras_bnguard.errors import MissingExtraError
 from keras_bnguard.records import DriftSnapshot, Finding, OutcomeStatus
 from keras_bnguard.report import text
+from keras_bnguard.report.drift_chart import drift_chart
 from keras_bnguard.report.grouping import (
     grouped,
     info_not_selected,
@@ -28,6 +29,7 @@ from keras_bnguard.report.grouping import (
 )
 from keras_bnguard.report.json import as_dict
 from keras_bnguard.report.report import Report
+from keras_bnguard.rules import ALL_RULES
 from keras_bnguard.statistics.drift import MAX_DISTANCE
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -117,7 +119,9 @@ def _content(report: Report, phases: Sequence[Mapping[str, Any]]) -> Dict[str, A
             }
             for rows in mode_rows(report.modes)
         ],
+        "docs": _docs(report.findings),
         "maps": _maps(report.drift),
+        "chart": drift_chart(report.drift),
         "checks": len(report.drift),
         "phases": _phases(phases),
         "repairs": report.repairs,
@@ -182,6 +186,16 @@ def _value(value: Any) -> str:
     return one_line(value)
 
 
+def _docs(findings: Sequence[Finding]) -> Dict[str, List[Tuple[str, str]]]:
+    """Code of each finding -> (heading, text) of its rule's doc; one that is unknown has none."""
+    codes = {finding.code for finding in findings}
+    return {
+        rule.code: [(f"{rule.code} {rule.name}", rule.title()), *rule.sections().items()]
+        for rule in ALL_RULES
+        if rule.code in codes
+    }
+
+
 # ---------------------------------------------------------------------- heat maps
 def _maps(drift: Sequence[DriftSnapshot]) -> List[Dict[str, Any]]:
     """One table of layers by checks for each of the measures."""
@@ -192,7 +206,7 @@ def _maps(drift: Sequence[DriftSnapshot]) -> List[Dict[str, Any]]:
             "unit": unit,
             "columns": [(one_line(snapshot.moment), snapshot.steps) for snapshot in snapshots],
             "rows": _heat_rows([getattr(snapshot, name) for snapshot in snapshots], steps),
-            "legend": _legend(steps),
+            "legend": _legend(steps, name == "distance"),
         }
         for title, unit, name, steps in (
             ("Distance of the statistics", "Bhattacharyya distance", "distance", DISTANCE_STEPS),
@@ -235,10 +249,10 @@ def _cell(value: Optional[float], steps: Sequence[float]) -> Dict[str, str]:
     return {"shade": f"h{sum(value >= step for step in steps)}", "text": f"{value:.2g}"}
 
 
-def _legend(steps: Sequence[float]) -> List[Tuple[str, str]]:
+def _legend(steps: Sequence[float], ends_at_limit: bool) -> List[Tuple[str, str]]:
     words = [f"below {steps[0]:g}"]
     words += [f"{low:g} to {high:g}" for low, high in zip(steps, steps[1:])]
-    words.append(f"{steps[-1]:g} and more")
+    words.append(f"{steps[-1]:g} and more" + (": over the limit of BNG406" * ends_at_limit))
     return [*((f"h{i}", word) for i, word in enumerate(words)), ("bad", "not finite")]
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from keras_bnguard.arguments import short_traceback
 from keras_bnguard.errors import MissingExtraError, SettingError
 from keras_bnguard.report.report import Report
+from keras_bnguard.statistics.drift import MAX_DISTANCE
 
 MEASURES = {
     "distance": "Bhattacharyya distance",
     "mean_shift": "shift of the moving mean, standard deviations",
     "log_variance_ratio": "change of the moving variance, |log ratio|",
 }
-BEFORE, AFTER = "#7f7f7f", "#1f6fb2"
+BEFORE, AFTER, OVER = "#7f7f7f", "#1f6fb2", "#d62728"
 # Layer names beside a figure; of more layers every second, third, ... one is named.
 NAMES = 40
 
@@ -32,8 +33,8 @@ def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = 
 
     Returns:
         The `matplotlib.figure.Figure`; it belongs to no window. The colours are logarithmic
-        over the upper three decades. Values that are not finite are red, layers that were not
-        there at a check are white.
+        over the upper three decades. Distances over the limit of BNG406 have a cross. Values that
+        are not finite are red, layers that were not there at a check are white.
 
     Raises:
         SettingError: unknown measure, or a report without a check (an audit has none).
@@ -72,7 +73,14 @@ def plot_drift(report: Report, measure: str = "distance", path: Optional[str] = 
     places = np.unique(np.linspace(0, len(snapshots) - 1, min(len(snapshots), 8)).astype(int))
     axes.set_xticks(places, [str(snapshots[i].steps) for i in places])
     axes.set_xlabel("training steps at the check")
-    figure.colorbar(shown, ax=axes, label=MEASURES[measure])
+    bar = figure.colorbar(shown, ax=axes, label=MEASURES[measure])
+    figure.suptitle(f"Drift of BN statistics in {report.model}")
+    if measure == "distance":
+        _mark_limit(axes, bar, values)
+    if broken.any():
+        axes.plot([], [], "s", color=red[broken][0], label="not finite")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=2, frameon=False)
     return _saved(figure, path)
 
 
@@ -123,6 +131,7 @@ def plot_recalibration(result: Any, path: Optional[str] = None) -> Any:
     _name_rows(panels[0], paths)
     panels[0].invert_yaxis()
     panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=2, frameon=False)
+    figure.suptitle("Moving statistics before and after recalibration")
     return _saved(figure, path)
 
 
@@ -157,6 +166,7 @@ def plot_mode_gap(gap: Any, path: Optional[str] = None) -> Any:
             (0, 1), (f"training mode\n{values[0]:.4g}", f"inference mode\n{values[1]:.4g}")
         )
         axes.set_title(f"{name}: {gap.gap(name):+.3g}")
+    figure.suptitle("The same rows with BN in either mode")
     return _saved(figure, path)
 
 
@@ -176,6 +186,15 @@ def _scale(values: np.ndarray) -> Any:
 
     top = float(np.nanmax(values)) if np.any(np.isfinite(values)) else 0.0
     return LogNorm(top / 1e3, top, clip=True) if top > 0 else Normalize(0.0, 1.0)
+
+
+def _mark_limit(axes: Any, bar: Any, values: np.ndarray) -> None:
+    """Mark the cells over the limit of BNG406, and the limit on the bar of colours."""
+    over = np.argwhere(np.nan_to_num(values) > MAX_DISTANCE)
+    if len(over):
+        label = f"over the limit of BNG406, {MAX_DISTANCE:g}"
+        axes.plot(over[:, 1], over[:, 0], "x", color=OVER, markersize=5, label=label)
+        bar.ax.axhline(MAX_DISTANCE, color=OVER, linewidth=2)
 
 
 def _name_rows(axes: Any, paths: Sequence[str]) -> None:

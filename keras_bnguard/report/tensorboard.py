@@ -6,7 +6,7 @@ import importlib.util
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from keras_bnguard.errors import MissingExtraError
 from keras_bnguard.records import DriftSnapshot
@@ -28,13 +28,32 @@ def check_tensorboard() -> None:
         )
 
 
+CHARTS = 8
+"""The most charts of one measure."""
+
+
+def _grouped(values: Mapping[str, float]) -> Dict[str, float]:
+    """Name of a chart -> the largest value of its layers, in the order of the model."""
+    paths = list(values)
+    if len(paths) <= CHARTS:
+        return {one_line(path): value for path, value in values.items()}
+    cuts = [len(paths) * i // CHARTS for i in range(CHARTS + 1)]
+    found = {}
+    for number, (begin, end) in enumerate(zip(cuts, cuts[1:]), 1):
+        name = one_line(f"{number} {paths[begin]} to {paths[end - 1]}".replace("/", "."))
+        group = [values[path] for path in paths[begin:end]]
+        found[name] = next((value for value in group if value != value), max(group))  # NaN wins.
+    return found
+
+
 class DriftWriter:
     """One event file: scalars for each layer at each check, the findings as text at the end.
 
-    Scalars against the training step: `bn_drift` (largest Bhattacharyya distance of any BN),
-    `bn_distance/<path>` (the same of each BN), `bn_mean_shift/<path>` (standard deviations)
-    and `bn_log_variance_ratio/<path>` (natural logarithm). The file appears at the first check
-    and is flushed at each one, so that a killed run keeps what was written.
+    Scalars against the training step: `bn_drift` (largest Bhattacharyya distance of any BN), and
+    by layers `bn_distance/...` (the same), `bn_mean_shift/...` (standard deviations) and
+    `bn_log_variance_ratio/...` (natural logarithm). Where there are more than `CHARTS` BN,
+    neighbours share a chart, which has the largest value of any of them. The file appears at
+    the first check and is flushed at each one, so that a killed run keeps what was written.
 
     Args:
         folder: log directory. One with a scheme (`gs://...`) gets tensorboard's own writer.
@@ -58,7 +77,7 @@ class DriftWriter:
             ("bn_mean_shift", drift.mean_shift),
             ("bn_log_variance_ratio", drift.log_variance_ratio),
         ):
-            scalars.update((f"{tag}/{one_line(path)}", value) for path, value in values.items())
+            scalars.update((f"{tag}/{name}", value) for name, value in _grouped(values).items())
         self._add([{"tag": tag, "simple_value": value} for tag, value in scalars.items()])
 
     def finish(self, report: Report) -> None:

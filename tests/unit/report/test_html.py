@@ -16,6 +16,7 @@ import keras_bnguard
 from keras_bnguard.errors import MissingExtraError
 from keras_bnguard.records import DriftSnapshot, Finding, Outcome, OutcomeStatus
 from keras_bnguard.report import html
+from keras_bnguard.statistics.drift import MAX_DISTANCE
 from tests.builders.reports import (
     DRIFTED,
     IGNORED,
@@ -68,7 +69,9 @@ def test_a_page_needs_nothing_from_anywhere():
         assert "url(" not in text
         assert "@import" not in text
         attributes = {name for _, attrs in Page(text).tags for name in attrs}
-        assert not attributes & {"src", "href", "srcset", "data", "action", "poster"}
+        assert not attributes & {"src", "srcset", "data", "action", "poster"}
+        links = [attrs["href"] for _, attrs in Page(text).tags if "href" in attrs]
+        assert all(link.startswith("#doc-BNG") for link in links)
         assert Page(text).count("link") == 0
 
 
@@ -135,7 +138,7 @@ def test_a_repaired_finding_is_marked():
     assert "repaired" in shown.inside("h3")
     assert "error" not in shown.inside("h3")
     assert "Before the repair:" in shown.text
-    assert "Fix" not in shown.text.split("Every BatchNorm")[0].split("Findings")[1]
+    assert "Fix" not in shown.text.split("What the codes mean")[0].split("Findings")[1]
     assert "Repaired: forced" in shown.text
     assert ("article", {"class": "finding clear"}) in shown.tags
 
@@ -291,6 +294,46 @@ def test_equal_rows_of_the_mode_table_are_folded():
     assert shown.count('<th scope="row"><code>') == 1
     assert "backbone/* (52 BN)" in shown
     assert all(f"<code>{mode.path}</code>" in shown for mode in modes)
+
+
+@needs_extra
+def test_a_code_links_to_the_doc_of_its_rule_on_the_same_page():
+    shown = page(
+        plain(
+            Finding("BNG404", "n", "error", (), "m", ""),
+            Finding("BNG999", "n", "info", (), "m", ""),
+        )
+    )
+    links = [attrs["href"] for tag, attrs in shown.tags if tag == "a"]
+    assert links == ["#doc-BNG404"]
+    assert [attrs["id"] for _, attrs in shown.tags if "id" in attrs] == ["doc-BNG404"]
+    assert "BNG404 frozen-statistics-updated" in shown.inside("summary")
+
+
+@needs_extra
+@pytest.mark.parametrize("factor", [0.01, 1.0, 100.0])
+def test_the_layers_that_drift_most_are_drawn_with_the_limit(factor):
+    worst = {"a": 0.05, "b": 0.2, "c": 0.01, "d": 0.02, "e": 0.001, "f": float("nan")}
+    drift = [
+        DriftSnapshot(epoch_end(n), n, 10 * n, {p: v * n * factor for p, v in worst.items()})
+        for n in (1, 2, 3)
+    ]
+    text = html.render(plain(drift=drift))
+    lines = re.findall(r'<polyline class="c\d" points="([^"]*)"/>', text)
+    assert len(lines) == 4
+    assert "1 more layer below these" in text
+    places = [[tuple(map(float, pair.split(","))) for pair in line.split()] for line in lines]
+    assert all(0 <= x <= 480 and 0 <= y <= 200 for line in places for x, y in line)
+    assert [line[-1][1] for line in places] == sorted(line[-1][1] for line in places)
+    (limit,) = re.findall(r'<line class="limit" .*y1="([0-9.]+)"', text)
+    assert (places[0][-1][1] < float(limit)) == (0.6 * factor > MAX_DISTANCE)
+    assert "limit of BNG406" in Page(text).inside("ul")
+
+
+@needs_extra
+def test_one_check_or_an_audit_has_no_lines():
+    assert "<polyline" not in html.render(plain(drift=snapshots(3, 1)))
+    assert "<polyline" not in html.render(plain())
 
 
 @needs_extra

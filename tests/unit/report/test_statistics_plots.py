@@ -50,6 +50,19 @@ def test_what_is_not_finite_is_red_and_what_is_missing_is_not():
     assert (red[..., 3] > 0).tolist() == [[False, True, False], [False, False, False]]
 
 
+def test_what_is_over_the_limit_of_bng406_is_marked():
+    drift = [DriftSnapshot(epoch_end(n), n, n, {"x": 0.06 * n, "y": 0.01}) for n in (1, 2)]
+    figure = bng.plot_drift(report(drift))
+    axes, bar = figure.axes
+    (marks,) = axes.lines
+    assert marks.get_xydata().tolist() == [[1, 0]]
+    (words,) = axes.get_legend().get_texts()
+    assert "BNG406, 0.1" in words.get_text()
+    assert bar.lines[-1].get_ydata()[0] == pytest.approx(0.1)
+    assert "net" in figure.get_suptitle()
+    assert bng.plot_drift(report(drift[:1])).axes[0].get_legend() is None
+
+
 def test_of_very_many_layers_some_are_named():
     axes = bng.plot_drift(report(snapshots(200, 2))).axes[0]
     assert axes.images[0].get_array().shape == (200, 2)

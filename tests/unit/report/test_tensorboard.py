@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from keras_bnguard.errors import MissingExtraError
 from keras_bnguard.records import DriftSnapshot
 from keras_bnguard.report import text
-from keras_bnguard.report.tensorboard import DriftWriter, check_tensorboard
+from keras_bnguard.report.tensorboard import CHARTS, DriftWriter, check_tensorboard
 from tests.builders.reports import epoch_end, faulty, hostile, reports, snapshots
 
 
@@ -66,6 +67,23 @@ def test_each_layer_has_a_curve_over_the_steps(tmp_path):
     assert found["bn_drift"][40] == pytest.approx(last.total)
     assert found[f"bn_mean_shift/{paths[0]}"][40] == pytest.approx(last.mean_shift[paths[0]])
     assert found[f"bn_distance/{paths[2]}"][40] == pytest.approx(last.distance[paths[2]])
+
+
+@pytest.mark.needs_extra
+def test_of_many_layers_neighbours_share_a_chart_with_the_largest_value(tmp_path):
+    names = [f"base/bn{number}" for number in range(52)]
+    writer = DriftWriter(tmp_path)
+    values = {name: float(number) for number, name in enumerate(names)}
+    writer.write(DriftSnapshot(epoch_end(0), 0, 10, values, {}, {**values, "base/bn50": math.nan}))
+    writer.close()
+    found = scalars(tmp_path)
+    shifts = {tag: curve[10] for tag, curve in found.items() if tag.startswith("bn_distance/")}
+    assert len(shifts) == CHARTS
+    assert shifts["bn_distance/1 base.bn0 to base.bn5"] == 5.0
+    assert list(shifts.values()) == sorted(shifts.values())
+    assert max(shifts.values()) == 51.0
+    assert math.isnan(found["bn_log_variance_ratio/8 base.bn45 to base.bn51"][10])
+    assert len(found) == 1 + 2 * CHARTS
 
 
 @pytest.mark.needs_extra
