@@ -14,11 +14,11 @@ KERAS_k3-jax := jax 'keras>=3.3'
 KERAS_k3-torch := torch==2.13.0 'keras>=3.3'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix kills bench test-device bench-device lint clean
+.PHONY: help demo test matrix kills bench test-device bench-device lint docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
-	@echo 'STACK is one of $(STACKS); for make test also lint, dist or core'
+	@echo 'STACK is one of $(STACKS); for make test also lint, dist, docs or core'
 
 demo: STACK ?= k3-tf
 demo: ## train on digits, show what goes wrong with BatchNormalization and how it is repaired (STACK=k3-tf)
@@ -51,6 +51,9 @@ bench-device: ## the ratios of `make bench` and those of ResNet50 on the GPU, if
 
 lint: $(TOX) ## style, types and import contracts
 	@tools/run_tox.sh lint
+
+docs: $(TOX) ## the docs site into build/site; a warning is an error
+	@tools/run_tox.sh docs
 
 $(TOX):
 	@tools/make_venv.sh $(TOOLS) "3.11 3.12 3.13 3.10" 'tox>=4.20,<5'

@@ -29,6 +29,7 @@ ITSELF = {
     "README.md",
     "RELEASING.md",
     "SECURITY.md",
+    "mkdocs.yml",
     "pyproject.toml",
     "setup.cfg",
     "tox.ini",

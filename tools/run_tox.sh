@@ -40,7 +40,7 @@ fi
 
 need_old_python
 # The framework-free tests also run on the oldest and newest Python this package supports.
-envs=dist,lint,core
+envs=dist,lint,docs,core
 for version in 3.9 3.13; do
     if has $version; then
         envs=$envs,core-py$(echo $version | tr -d .)
