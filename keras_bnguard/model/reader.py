@@ -30,8 +30,6 @@ from keras_bnguard.records import (
 )
 from keras_bnguard.records.ids import LayerId, TrainableFlags, layer_id
 
-_TORCH = NormBehaviour(trainable_updates=True, frozen_updates=True, frozen_uses_batch=True)
-
 
 class ModelReader:
     """Reads one model: tree first, then flags, graph calls and statistics of its BN.
@@ -181,8 +179,6 @@ class ModelReader:
             return None
 
     def _behaviour(self, handle: NormHandle) -> Optional[NormBehaviour]:
-        if handle.kind is NormKind.TORCH:
-            return _TORCH
         return BUILTIN if handle.builtin else self._backend.values.norm_behaviour(handle)
 
     def _flag_source(self, key: LayerId) -> Optional[str]:

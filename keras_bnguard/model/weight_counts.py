@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+import math
+from typing import Any, Callable, Dict, Tuple
 
 from keras_bnguard.backends.base import Backend
-from keras_bnguard.records import FlagTiming, WeightCounts
+from keras_bnguard.records import FlagTiming, NormKind, WeightCounts
 from keras_bnguard.records.ids import LayerId, TrainableFlags, layer_id
 
 
@@ -41,9 +42,24 @@ def count_weights(
     visit(model, True)
     sizes = {key: backend.flags.trainable_count(layer) for key, layer in layers.items()}
     norms = {key for key, layer in layers.items() if backend.graph.is_norm(layer)}
+    hidden = {key: _of_torch_norms(backend, layer) for key, layer in layers.items()}
     return WeightCounts(
         trainable=sum(size for key, size in sizes.items() if open_[key]),
         total=sum(sizes.values()),
-        norm_trainable=sum(sizes[key] for key in norms if open_[key]),
-        norm_total=sum(sizes[key] for key in norms),
+        norm_trainable=sum(sizes[key] for key in norms if open_[key])
+        + sum(trained for key, (trained, _) in hidden.items() if open_[key]),
+        norm_total=sum(sizes[key] for key in norms) + sum(total for _, total in hidden.values()),
     )
+
+
+def _of_torch_norms(backend: Backend, layer: Any) -> Tuple[int, int]:
+    """How many values of gamma and beta get gradients in torch modules of a layer, of how many."""
+    affine = [
+        variable
+        for handle in backend.graph.hidden_handles(layer, "")
+        if handle.kind is NormKind.TORCH
+        for variable in handle.vectors()[2:]
+        if variable is not None
+    ]
+    sizes = [(math.prod(int(d) for d in each.shape), each.requires_grad) for each in affine]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)

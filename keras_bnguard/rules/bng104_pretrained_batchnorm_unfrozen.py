@@ -18,6 +18,7 @@ from keras_bnguard.rules.base import ON_CHANGE, Rule, Violation
 from keras_bnguard.rules.predicates import (
     calls_are_known,
     expects_inference,
+    never_updates,
     no_step_observed,
     nothing_before,
     passed_false,
@@ -60,7 +61,7 @@ class PretrainedBatchnormUnfrozen(Rule):
     Known limits:
         Not certain: with batches of 32 or more and much data, training BN can be right; ignore
         the rule then. Silent where only gamma and beta train, where every call of a BN passes
-        `training=False`, in phases of a `PhaseScheduler`,
+        `training=False`, where the class of a BN never updates, in phases of a `PhaseScheduler`,
         which define what BN does, where the fit before had no guard or another model object, and
         where BNG101 or BNG601 reports that the step is not built for these flags.
 
@@ -128,6 +129,7 @@ def _unfrozen(norm: NormLayer, before: Optional[NormLayer]) -> bool:
         and before.at_default is False
         and expects_inference(before)
         and not expects_inference(norm)
+        and not never_updates(norm)
     )
 
 

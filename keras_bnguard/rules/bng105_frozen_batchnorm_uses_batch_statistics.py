@@ -27,7 +27,8 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
         A fresh, frozen layer of the same class is called with `training=True` on two small
         batches. It must give the outputs of inference mode and leave its moving statistics
         alone, bit for bit. Outputs count, not only statistics: a V1 layer keeps its
-        statistics still. Keras never hands a wrapper's flag on to its torch modules. Certain.
+        statistics still. Keras never hands a wrapper's flag on to its torch modules; of those
+        it is read whether a step puts them in training mode. Certain.
 
     Example:
         layer = tf.compat.v1.keras.layers.BatchNormalization(trainable=False)
@@ -38,7 +39,8 @@ class FrozenBatchnormUsesBatchStatistics(Rule):
 
     Known limits:
         Silent for Keras's own layer, for BN in forced inference mode, for classes that could not
-        be tried, and where every call passes `training=False` and that arrives.
+        be tried, for torch modules that `train()` leaves in eval mode, and where every call
+        passes `training=False` and that arrives.
 
     Source:
         Measured on tf.keras 2.15 and Keras 3.15.1 with torch; keras issues 9214 and 18403,
@@ -107,13 +109,15 @@ WORDS = {
 
 
 def _fault(norm: NormLayer) -> Fault:
-    if norm.kind is NormKind.TORCH:
-        return Fault.USES_BATCH | Fault.UPDATES
     behaviour = norm.behaviour
-    if behaviour is None:
+    if behaviour is None and norm.kind is not NormKind.TORCH:
         return Fault.NONE
-    uses_batch = Fault.USES_BATCH if behaviour.frozen_uses_batch else Fault.NONE
-    return uses_batch | (Fault.UPDATES if behaviour.frozen_updates else Fault.NONE)
+    fault = Fault.NONE
+    if behaviour is None or behaviour.frozen_uses_batch:
+        fault |= Fault.USES_BATCH
+    if (behaviour is None or behaviour.frozen_updates) and norm.momentum != 1.0:
+        fault |= Fault.UPDATES
+    return fault
 
 
 def _describe(fault: Fault) -> str:

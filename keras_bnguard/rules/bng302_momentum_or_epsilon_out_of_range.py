@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-from keras_bnguard.records import Inventory, NormLayer, Severity
+from keras_bnguard.records import Inventory, NormKind, NormLayer, Severity
 from keras_bnguard.rules.base import Rule, Violation
 from keras_bnguard.rules.predicates import expects_inference
-from keras_bnguard.rules.text import before_line, compile_again, count, indent, setting, some
+from keras_bnguard.rules.text import (
+    before_line,
+    compile_again,
+    count,
+    indent,
+    setting,
+    some,
+    to_module,
+)
 
 LOW = 0.5
 HIGH = 0.9999
@@ -112,10 +120,13 @@ def _epsilon(norm: NormLayer) -> Iterable[str]:
 def _code(inventory: Inventory, norms: Sequence[NormLayer]) -> str:
     """What is out of range is set to what torch has, and Keras for epsilon."""
     lines: List[str] = []
-    off = [norm for norm in norms if list(_momentum(norm))]
-    if off:
-        lines += setting(inventory, off, "momentum = 0.9")
-    off = [norm for norm in norms if list(_epsilon(norm))]
-    if off:
-        lines += setting(inventory, off, "epsilon = 1e-3")
+    for check, keras, torch in (
+        (_momentum, "momentum = 0.9", "momentum = 0.1"),
+        (_epsilon, "epsilon = 1e-3", "eps = 1e-5"),
+    ):
+        off = [norm for norm in norms if list(check(norm))]
+        layers = [norm for norm in off if norm.kind is not NormKind.TORCH]
+        if layers:
+            lines += setting(inventory, layers, keras)
+        lines += [f"{to_module(inventory, n)}.{torch}" for n in off if n.kind is NormKind.TORCH]
     return indent("\n".join([*lines, *compile_again(inventory)]))

@@ -151,7 +151,7 @@ def _not_comparable(
     """Why the two losses of a gap cannot be compared; None where they can."""
     norms = learning_norms(inventory, run)
     if not norms:
-        return SkipReason(SkipKind.NOT_MEASURED, "no BN is in training mode")
+        return SkipReason(SkipKind.NOT_MEASURED, "no BN updates its moving statistics")
     if gap.values < MIN_VALUES:
         return SkipReason(
             SkipKind.NOT_ENOUGH_DATA,

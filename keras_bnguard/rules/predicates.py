@@ -79,13 +79,13 @@ def drops_training(norm: NormLayer) -> bool:
 
     Measured on a fresh layer of the class, called with `training=True`.
     """
-    behaviour = norm.behaviour
-    return (
-        norm.kind is NormKind.KERAS
-        and not norm.builtin
-        and behaviour is not None
-        and not behaviour.trainable_updates
-    )
+    return norm.kind is NormKind.KERAS and not norm.builtin and never_updates(norm)
+
+
+def never_updates(norm: NormLayer) -> bool:
+    """Whether a BN was measured not to update in training, whatever its flag: a subclass, or a
+    torch module that is kept in eval mode."""
+    return norm.behaviour is not None and not norm.behaviour.trainable_updates
 
 
 def norms_of(inventory: Inventory) -> Dict[str, NormLayer]:
@@ -117,7 +117,7 @@ def keeps_statistics(norm: NormLayer, run: Optional[RunFacts]) -> bool:
     return (
         expects_inference(norm)
         or norm.kind is NormKind.VARIABLES
-        or drops_training(norm)
+        or never_updates(norm)
         or norm.momentum == 1.0
         or (bool(sites) and all(site.arrived is False for site in sites))
     )
@@ -146,7 +146,7 @@ def unexplained_unchanged(inventory: Inventory, run: RunFacts) -> List[Statistic
             or not {"moving_mean", "moving_variance"}.isdisjoint(change.nonfinite)
             or norm.path in changed_flags
             or (norm.momentum is not None and norm.momentum >= 1.0)
-            or drops_training(norm)
+            or never_updates(norm)
             or any(site.leaked_from is not None for site in sites)
             or ((run.called or bool(sites)) and all(site.explicit is False for site in sites))
         )

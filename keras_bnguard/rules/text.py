@@ -100,6 +100,14 @@ def to(inventory: Inventory, norm: NormLayer) -> str:
     return inventory.user_code.model + known
 
 
+def to_module(inventory: Inventory, norm: NormLayer) -> str:
+    """Code that gets a torch module inside the Keras layer that wraps it."""
+    wrapper = wrappers_of([norm])[0]
+    known = reach(wrapper)[len("model") :] if norm.access is None else norm.access
+    module = norm.path[len(wrapper) + 1 :]
+    return f'{inventory.user_code.model}{known}.module.get_submodule("{module}")'
+
+
 def compile_again(inventory: Inventory, learning_rate: Optional[float] = None) -> List[str]:
     """Lines that compile the model as it was, with a new optimizer of the same configuration.
 

@@ -55,6 +55,7 @@ CONTEXT = GraphContext(
     call_sites=2,
     positions=1,
 )
+OF_TORCH = NormBehaviour(trainable_updates=True, frozen_updates=True, frozen_uses_batch=True)
 DROPS = NormBehaviour(trainable_updates=False, frozen_updates=False, frozen_uses_batch=False)
 
 
@@ -62,7 +63,13 @@ def a_run_full_of_faults() -> Facts:
     return facts(
         norm("backbone/a", frozen_ancestors=("backbone",)),
         norm("backbone/b", trainable=False, at_default=True),
-        norm("wrapper/0", kind=NormKind.TORCH, trainable=False, wrapper="TorchModuleWrapper"),
+        norm(
+            "wrapper/0",
+            kind=NormKind.TORCH,
+            trainable=False,
+            wrapper="TorchModuleWrapper",
+            behaviour=OF_TORCH,
+        ),
         norm(
             "c",
             momentum=0.1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,7 +17,13 @@ from keras_bnguard.backends.base import Parts
 from keras_bnguard.backends.parts.variable_flags import VariableFlags
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.signatures import takes_training
-from keras_bnguard.records import ChangeOutcome, FlagTiming, NormKind, ReplicaStatistics
+from keras_bnguard.records import (
+    ChangeOutcome,
+    FlagTiming,
+    NormBehaviour,
+    NormKind,
+    ReplicaStatistics,
+)
 
 
 class TorchGraph(Keras3Graph):
@@ -123,6 +129,16 @@ class TorchValues(Keras3Values):
         """As in the base class; optimizers of torch get the tensor inside a variable."""
         return id(getattr(variable, "value", variable))
 
+    def norm_behaviour(self, handle: NormHandle) -> Optional[NormBehaviour]:
+        """As in the base class; of a module of torch, whether a step puts it in training mode.
+
+        Its statistics and its output follow from that mode, never from a flag of Keras.
+        """
+        if handle.kind is not NormKind.TORCH:
+            return super().norm_behaviour(handle)
+        trains = _is_put_in_training(handle.layer, handle.module)
+        return NormBehaviour(trains, trains, trains)
+
     def compiled_probe(
         self, model: Any, traced: Callable[..., Any], training: bool = False
     ) -> Callable[[Any], Any]:
@@ -167,6 +183,22 @@ def _torch_handle(layer: Any, norm: Any, path: str) -> NormHandle:
         module=norm,
         builtin=False,
     )
+
+
+def _is_put_in_training(layer: Any, module: Any) -> bool:
+    """Whether a module is in training mode after its wrapper was put there, as each step does.
+
+    A user may have replaced `train` of the module, or of one around it, to keep it in eval mode.
+    """
+    modes = [(each, each.training) for each in layer.modules()]
+    try:
+        layer.train(True)
+        return bool(module.training)
+    except Exception:  # `train` of the user's
+        return True
+    finally:
+        for each, mode in modes:
+            each.training = mode
 
 
 def _on_host(tensor: Any) -> np.ndarray:

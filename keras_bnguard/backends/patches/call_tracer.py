@@ -7,12 +7,14 @@ the `training` value that arrives. Nothing is computed or changed; both are put 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import threading
-from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from keras_bnguard.backends.patches.attribute_patches import unwrap_all, wrap_all
+from keras_bnguard.backends.patches.call_values import plain, values_per_channel
 from keras_bnguard.backends.refs import NormHandle
 from keras_bnguard.backends.signatures import training_position
 from keras_bnguard.errors import FaultBarrier, fail_safe
@@ -106,8 +108,8 @@ class CallTracer:
             parent is not None
             and self._is_graph(parent.layer)
             and (
-                _plain(written) == _plain(graph_context)
-                or _plain(written) not in self._written_in(parent.layer, layer)
+                plain(written) == plain(graph_context)
+                or plain(written) not in self._written_in(parent.layer, layer)
             )
         ):
             # Keras's graph walk hands on its own value, or the default of `call`; nobody wrote it.
@@ -184,27 +186,58 @@ class CallTracer:
             if index >= 0 and len(args) > index:
                 arrived = args[index]
             self._note(layer, arrived, args[0] if args else None)
-            return call(*args, **kwargs)
+            with self._modules_noted(layer, arrived):
+                return call(*args, **kwargs)
 
         call_noted.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
         return call_noted
 
-    @fail_safe()
+    @contextlib.contextmanager
+    def _modules_noted(self, layer: Any, arrived: Any) -> Iterator[None]:
+        """Note the calls of torch modules inside a layer, with the inputs that they get."""
+        modules = [each for each in self._by_layer[id(layer)] if each.module is not None]
+        seen: Set[int] = set()
+        hooks = [self._hook(handle, arrived, seen) for handle in modules]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        # A module may be run past its own `__call__`.
+        self._note_call([each for each in modules if id(each) not in seen], arrived, None)
+
+    def _hook(self, handle: NormHandle, arrived: Any, seen: Set[int]) -> Any:
+        def noted(module: Any, args: Any) -> None:
+            seen.add(id(handle))
+            self._note_call([handle], arrived, args[0] if args else None)
+
+        return handle.module.register_forward_pre_hook(noted)  # type: ignore[union-attr]
+
     def _note(self, layer: Any, arrived: Any, inputs: Any) -> None:
+        """Note the call of a BN, or of a layer with BN in it that are no modules of torch."""
+        handles = [handle for handle in self._by_layer[id(layer)] if handle.module is None]
+        self._note_call(handles, arrived, inputs)
+
+    @fail_safe()
+    def _note_call(self, handles: Sequence[NormHandle], arrived: Any, inputs: Any) -> None:
+        if not handles:
+            return
+        layer = handles[0].layer
         stack = self._stack()
         explicit = next((f.explicit for f in reversed(stack) if f.explicit is not None), None)
-        leaked_from, switched_by = self._by_leak(stack, explicit, _plain(arrived))
+        leaked_from, switched_by = self._by_leak(stack, explicit, plain(arrived))
         trace = self._trace_of(inputs)
-        for handle in self._by_layer[id(layer)]:
+        for handle in handles:
+            axis = 1 if handle.module is not None else getattr(layer, "axis", -1)
             site = CallSite(
-                explicit=_plain(explicit),
-                arrived=_plain(arrived),
+                explicit=plain(explicit),
+                arrived=plain(arrived),
                 leaked_from=leaked_from,
                 switched_by=switched_by,
-                values_per_channel=_values_per_channel(layer, inputs),
-                values_per_row=_values_per_channel(layer, inputs, first_axis=1),
+                values_per_channel=values_per_channel(axis, inputs),
+                values_per_row=values_per_channel(axis, inputs, first_axis=1),
                 flag=bool(layer.trainable),
-                surrounding=_plain(stack[-1].resolved) if stack else None,
+                surrounding=plain(stack[-1].resolved) if stack else None,
             )
             found = self.sites.setdefault(handle.path, [])
             if site not in found:
@@ -226,7 +259,7 @@ class CallTracer:
         """Paths of the layers whose explicit False, or default True, reached here by a leak."""
         if not stack or explicit is not None:
             return None, None
-        wanted = _plain(stack[-1].resolved)
+        wanted = plain(stack[-1].resolved)
         if wanted is not False and not arrived:
             for frame in reversed(stack[:-1]):
                 if frame.passed_false is not None:
@@ -284,30 +317,4 @@ class _WatchedCalls:
 
 
 def _is_false(value: Any) -> bool:
-    return _plain(value) is False
-
-
-def _plain(value: Any) -> Any:
-    """True, False or None as they are (0 and 1 too), "tensor" for anything else."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return bool(value)
-    return "tensor"
-
-
-def _values_per_channel(layer: Any, inputs: Any, first_axis: int = 0) -> Optional[int]:
-    try:
-        shape = [None if d is None else int(d) for d in inputs.shape]
-        axis = getattr(layer, "axis", -1)
-        axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
-        drop = {int(a) % len(shape) for a in axes}
-        rest = [d for i, d in enumerate(shape) if i not in drop and i >= first_axis]
-        if any(d is None for d in rest):
-            return None
-        product = 1
-        for d in rest:
-            product *= int(d or 0)
-        return product
-    except Exception:
-        return None
+    return plain(value) is False

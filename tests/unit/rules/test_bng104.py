@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_bnguard.records import Provenance, SkipKind
+from keras_bnguard.records import NormBehaviour, Provenance, SkipKind
 from keras_bnguard.rules.bng104_pretrained_batchnorm_unfrozen import (
     PretrainedBatchnormUnfrozen as RULE,
 )
@@ -32,6 +32,11 @@ def test_it_names_what_was_frozen_before_and_trains_now():
     assert violation.layers == ("base/bn",)
     assert "10 steps" in violation.message
     assert "0.99, half of what was learnt is gone after 69 steps" in violation.message
+
+
+def test_silent_where_the_class_never_updates():
+    never = NormBehaviour(trainable_updates=False, frozen_updates=False, frozen_uses_batch=False)
+    assert not violations(RULE, known(norm("base/bn", builtin=False, behaviour=never)))
 
 
 @pytest.mark.parametrize("momentum", [None, 0.0, 1.0])

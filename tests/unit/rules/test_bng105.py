@@ -51,6 +51,17 @@ def test_it_fires_on_every_torch_module_in_a_frozen_wrapper():
     assert "keras.layers.BatchNormalization" not in violation.fix
 
 
+def test_a_torch_module_of_momentum_one_updates_nothing():
+    violation = the_violation(RULE, facts(torch(momentum=1.0), run=run()))
+    assert violation.evidence["uses_batch"] == ("wrapper/0",)
+    assert violation.evidence["updates"] == ()
+
+
+def test_a_torch_module_that_stays_in_eval_mode_is_silent():
+    still = NormBehaviour(trainable_updates=False, frozen_updates=False, frozen_uses_batch=False)
+    assert not violations(RULE, facts(torch(behaviour=still), run=run()))
+
+
 def test_both_kinds_get_both_fixes():
     fix = the_violation(RULE, facts(frozen(), torch(), run=run())).fix
     assert "keras.layers.BatchNormalization" in fix

@@ -2,6 +2,7 @@
 
 import pytest
 
+from keras_bnguard.records import NormKind
 from keras_bnguard.rules.bng302_momentum_or_epsilon_out_of_range import (
     MomentumOrEpsilonOutOfRange as RULE,
 )
@@ -41,3 +42,10 @@ def test_momentum_does_not_matter_in_inference_mode_epsilon_does():
 
 def test_silent_where_a_setting_is_not_known():
     assert not violations(RULE, facts(norm("a", momentum=None, epsilon=None)))
+
+
+def test_the_fix_of_a_torch_module_sets_its_share_of_the_new_value():
+    module = norm("net/wrapper/bn.1", momentum=1.0, kind=NormKind.TORCH, container="net")
+    fix = the_violation(RULE, facts(module)).fix
+    reached = 'model.get_layer("net").get_layer("wrapper").module.get_submodule("bn.1")'
+    assert f"{reached}.momentum = 0.1" in fix
