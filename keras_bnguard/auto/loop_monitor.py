@@ -79,7 +79,8 @@ class LoopMonitor:
         self.model = model
         self.loop = loop
         observable = loop.kind is LoopKind.TRAIN_ON_BATCH
-        self._run = MonitoredRun(model, LoopRun(observable), rule_filter, safely)
+        self._kind = LoopRun(observable)
+        self._run = MonitoredRun(model, self._kind, rule_filter, safely)
         self._every = every
         self._next = every or 1
         self._count = 0
@@ -173,6 +174,8 @@ class LoopMonitor:
         """Check once more, unless the model was changed since, and return what is known."""
         if not self._compiled_again and not self._flags_assigned:
             self._check(Moment(MomentKind.LOOP_END))
+            if self._checks and self._kind.is_frozen_for_another:
+                self._run.finish()
         self._run.stop()
         return self.report()
 

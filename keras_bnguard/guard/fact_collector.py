@@ -16,6 +16,7 @@ from keras_bnguard.guard.tracking.statistics_tracker import StatisticsTracker
 from keras_bnguard.guard.tracking.step_tracker import StepTracker
 from keras_bnguard.guard.tracking.trackers import Trackers
 from keras_bnguard.guard.tracking.trainable_tracker import TrainableTracker
+from keras_bnguard.guard.tracking.unmoved_weights import UnmovedWeights
 from keras_bnguard.records import DataFacts, Facts, RunFacts, Trigger
 from keras_bnguard.records.ids import LayerId, layer_id
 from keras_bnguard.rules.base import ExpensiveFact
@@ -54,6 +55,7 @@ class FactCollector:
         self._wants = wanted_facts(rule_filter)
         self._before_step = before_step
         self._sources: Dict[LayerId, str] = {}
+        self._unmoved = UnmovedWeights()
         self.trackers: Trackers = self._track(None)
         self.optimizer = OptimizerTracker(
             self._backend, model, kind.callbacks, ExpensiveFact.WEIGHT_DECAY in self._wants
@@ -127,6 +129,10 @@ class FactCollector:
             optimizer_started=self.optimizer.started,
             inference=trackers.inference.seen,
         )
+        if reads and any(change.set_for is not None for change in run.trainable_changes):
+            self._backend.values.sync(self._model)
+        unmoved, steps = self._unmoved.of(trackers.snapshot, run.trainable_changes, run.steps)
+        run = replace(run, unmoved=unmoved, unmoved_steps=steps)
         inventory = trackers.snapshot.inventory
         return Facts(inventory, self.optimizer.facts, run, data, self._kind.settings)
 

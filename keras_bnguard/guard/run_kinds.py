@@ -204,6 +204,11 @@ class LoopRun(RunKind):
             return self._optimizer
         return optimizer.take(trackers.snapshot)
 
+    @property
+    def is_frozen_for_another(self) -> bool:
+        """Whether flags of another model freeze layers that this one was compiled to train."""
+        return any(change.set_for is not None for change in self._changes)
+
     def before_arming(self, trackers: Trackers) -> None:
         backend, model = trackers.snapshot.backend, trackers.snapshot.model
         if trackers.trainable.compiled and not backend.step.has_train_function(model):

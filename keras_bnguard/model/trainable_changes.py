@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
+from keras_bnguard.backends.patches import source_lines
 from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.records import BEFORE_FIT, ChangeOutcome, Moment, TrainableChange
 from keras_bnguard.records.ids import LayerId, TrainableFlags, layer_id
@@ -45,7 +46,12 @@ def flag_changes(
     backend = snapshot.backend
     facts = backend.optimizer.facts(snapshot.model)
     outcome = backend.flags.change_outcome(snapshot.model, bool(facts and facts.unknown))
-    explained = _explained_by(snapshot, wanted) if outcome is ChangeOutcome.IGNORED else {}
+    others = _explained_by(snapshot, wanted) if outcome in _OF_ANOTHER_MODEL else {}
+    ignored = outcome is ChangeOutcome.IGNORED
+    at = {name: source_lines.compiled_at(backend, model) for name, model in others.values()}
+    names = {key: name for key, (name, _) in others.items()}
+    explained = names if ignored else {}
+    set_for = {} if ignored or corrupts else names
     return tuple(
         TrainableChange(
             path=path,
@@ -57,6 +63,8 @@ def flag_changes(
             compiled_at=compiled_at,
             is_norm=backend.graph.is_norm(layer),
             explained_by=explained.get(layer_id(layer)),
+            set_for=set_for.get(layer_id(layer)),
+            set_for_at=at.get(set_for.get(layer_id(layer), "")),
         )
         for path, layer in changed
     )
@@ -85,8 +93,14 @@ def explained_changes(
     return {key: compiled[key] for key in keys}
 
 
-def _explained_by(snapshot: ModelSnapshot, wanted: TrainableFlags) -> Dict[LayerId, str]:
-    """id of a layer -> the other model that was compiled with just its present flag.
+_OF_ANOTHER_MODEL = (ChangeOutcome.IGNORED, ChangeOutcome.IMMEDIATE)
+"""Where it matters whether a flag was set for another model."""
+
+
+def _explained_by(
+    snapshot: ModelSnapshot, wanted: TrainableFlags
+) -> Dict[LayerId, Tuple[str, Any]]:
+    """id of a layer -> (name of it, the other model that was compiled with its present flag).
 
     A GAN freezes its discriminator for the combined model and goes on training it as it was
     compiled: right where the compiled flags are what runs, and only there. The other model
@@ -95,11 +109,11 @@ def _explained_by(snapshot: ModelSnapshot, wanted: TrainableFlags) -> Dict[Layer
     """
     snapshot.shared_norms()
     flags_of, model = snapshot.backend.flags, snapshot.model
-    found: Dict[LayerId, str] = {}
+    found: Dict[LayerId, Tuple[str, Any]] = {}
     for other in snapshot.backend.step.other_models(model):
         flags: TrainableFlags = flags_of.compiled(other) or {}
         if layer_id(model) in flags or flags_of.was_compiled_after(other, model):
             for key, flag in flags.items():
                 if wanted.get(key) == flag:
-                    found[key] = str(getattr(other, "name", "another model"))
+                    found[key] = (str(getattr(other, "name", "another model")), other)
     return found

@@ -47,6 +47,9 @@ class RunFacts:
         ended: whether training is over.
         averaging: the average of the weights, known at the end; None where none is kept.
         assigned: weights that callbacks assigned between steps; None where none were seen.
+        unmoved: paths of layers that another model's flags froze (`TrainableChange.set_for`) and
+            whose weights are bit-identical since that was seen.
+        unmoved_steps: training steps of this model since then.
         phase: the name a scheduler gave the present phase, None where no scheduler runs.
         phase_steps: steps taken in the phase, all of them where no scheduler runs.
         losses: `logs["loss"]` of the epochs of the phase so far.
@@ -71,6 +74,8 @@ class RunFacts:
     ended: bool = False
     averaging: Optional[Averaging] = None
     assigned: Optional[AssignedWeights] = None
+    unmoved: Tuple[str, ...] = ()
+    unmoved_steps: int = 0
     phase: Optional[str] = None
     phase_steps: int = 0
     losses: Tuple[float, ...] = ()

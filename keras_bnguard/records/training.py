@@ -148,6 +148,10 @@ class TrainableChange:
         explained_by: name of another compiled model that contains this one and has the flag as it
             is now, as in a GAN; None where there is none.
         compiled_at: "file.py:30" of the last `compile()`, None where unknown.
+        set_for: name of another compiled model that contains this one, or shares the layer and
+            was compiled later, and has the flag as it is now, where this model's step obeys it;
+            None where there is none.
+        set_for_at: "file.py:35" of the `compile()` of that model, None where unknown.
     """
 
     path: str
@@ -159,6 +163,8 @@ class TrainableChange:
     is_norm: bool = False
     explained_by: Optional[str] = None
     compiled_at: Optional[str] = None
+    set_for: Optional[str] = None
+    set_for_at: Optional[str] = None
 
 
 @dataclass(frozen=True)

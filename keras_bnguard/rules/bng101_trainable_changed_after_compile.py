@@ -64,8 +64,9 @@ class TrainableChangedAfterCompile(Rule):
         Silent where the model was compiled again and where `PhaseScheduler` made the change.
         Layers that another model shares are left to BNG106 as long as this model's step still
         trains what it was compiled to train, and the other model contains this one or was
-        compiled later. Layers without weights do not count. A flag that is back at its old value
-        at the next check is not seen.
+        compiled later; where the step obeys the flag of the other model, they are left to BNG110.
+        Layers without weights do not count. A flag that is back at its old value at the next check
+        is not seen.
 
     Source:
         Measured on Keras 2.15, tf_keras 2.21 and Keras 3.15.1 on three backends; keras issues
@@ -82,7 +83,7 @@ class TrainableChangedAfterCompile(Rule):
         trainable_changes = [
             trainable_change
             for trainable_change in run.trainable_changes
-            if trainable_change.explained_by is None
+            if trainable_change.explained_by is None and trainable_change.set_for is None
         ]
         if not trainable_changes:
             return

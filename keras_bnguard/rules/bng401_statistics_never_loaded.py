@@ -99,7 +99,7 @@ def _reason(
     run: Optional[RunFacts],
 ) -> str:
     """Why trained statistics are expected; empty where they are not."""
-    if norm.frozen and not _trained_elsewhere(norm, inventory):
+    if norm.frozen and not _trained_elsewhere(norm, inventory) and not _frozen_for(norm, run):
         return "frozen"
     if not norm.frozen and called_with_false(norm):
         return "always called with training=False"
@@ -120,6 +120,12 @@ def _trained_before(run: Optional[RunFacts]) -> bool:
         return False
     seen = run.steps > 0 or run.before is not None or run.optimizer_started > 0
     return seen or not run.calls_observable  # Such a loop is seen from its first update on.
+
+
+def _frozen_for(norm: NormLayer, run: Optional[RunFacts]) -> bool:
+    """Whether the flag was set for another model, which BNG110 reports."""
+    changes = () if run is None else run.trainable_changes
+    return any(change.path == norm.path and change.set_for is not None for change in changes)
 
 
 def _trained_elsewhere(norm: NormLayer, inventory: Inventory) -> bool:

@@ -108,7 +108,9 @@ def a_run_full_of_faults() -> Facts:
             changed("c"),
             stuck("still", ran=RunMode.INFERENCE),
             stuck("back_at_start", ran=RunMode.TRAINING),
-            trainable_changes=(trainable_change("c"),),
+            trainable_changes=(trainable_change("c"), trainable_change("d", set_for="gan")),
+            unmoved=("d",),
+            unmoved_steps=10,
             calls={
                 "c": (site(False, leaked_from="a"), site(True)),
                 "frozen_moved": (site(True),),

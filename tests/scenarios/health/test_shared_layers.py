@@ -44,6 +44,7 @@ def test_a_correct_program_has_no_error_and_no_repair(name: str) -> None:
     assert reports()
     found = [finding for report in reports() for finding in report.findings]
     assert [f"{f.code} {f.message}" for f in found if f.severity is Severity.ERROR] == []
+    assert "BNG110" not in {finding.code for finding in found}
     assert [repair for report in reports() for repair in report.repairs] == []
 
 

@@ -32,6 +32,7 @@ TABLE = """
 | BNG105 | error | inventory run | CHANGE | FORCE_INFERENCE |  |
 | BNG106 | info | inventory |  |  |  |
 | BNG107 | info | inventory |  |  |  |
+| BNG110 | warning | inventory run | CHANGE LOOP_END TRAINING_END |  |  |
 | BNG201 | error | inventory |  | FORCE_INFERENCE |  |
 | BNG202 | warning | inventory | INFERENCE |  |  |
 | BNG203 | error | inventory run | CHANGE LEAK | FORCE_INFERENCE |  |

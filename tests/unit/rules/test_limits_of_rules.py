@@ -24,6 +24,7 @@ from tests.builders.facts import (
     reached,
     run,
     sampled,
+    trainable_change,
     violations,
 )
 
@@ -73,6 +74,12 @@ def dependent(difference: float, forced: float = 0.0) -> Facts:
     return facts(norm("bn"), data=sampled(batch_dependence=found))
 
 
+def frozen_for_another(steps: int) -> Facts:
+    changes = (trainable_change("bn", set_for="gan"),)
+    known = run(trainable_changes=changes, unmoved=("bn",), unmoved_steps=steps)
+    return facts(norm("bn"), run=known)
+
+
 def assigned(distance: float) -> Facts:
     found = AssignedWeights(TRAIN_START, ("bn",), distance=distance)
     return facts(norm("bn"), run=run(assigned=found))
@@ -111,6 +118,7 @@ class Limit(NamedTuple):
 
 
 LIMITS = [
+    Limit("BNG110", "MIN_STEPS", frozen_for_another, 4, 5),
     Limit("BNG301", "MAX_SHIFT", lambda x: from_start(start_shift=x), 0.5, 0.501),
     Limit("BNG301", "MAX_LOG_VARIANCE", lambda x: from_start(start_log_variance=x), 1.8, 1.801),
     Limit(
