@@ -32,8 +32,9 @@ class MomentumOrEpsilonOutOfRange(Rule):
     Why it matters:
         Keras writes the share of the old value that is kept, torch the share of the new one: a
         ported 0.1 should read 0.9. At 0.1 the statistics are those of the last batch or two; at
-        1.0 they never change; outside of 0 to 1 they run away. An epsilon of 0 divides by zero in
-        a dead channel, and a large one flattens quiet channels.
+        1.0 they never change, while `fit` normalises with the batch, so that fit and predict
+        disagree; outside of 0 to 1 they run away. An epsilon of 0 divides by zero in a dead
+        channel, and a large one flattens quiet channels.
 
     How it decides:
         momentum < 0.5, >= 0.9999, or outside [0, 1]; epsilon <= 0 or > 0.1.
@@ -80,13 +81,30 @@ class MomentumOrEpsilonOutOfRange(Rule):
             ),
             fix=(
                 "momentum is the share of the old statistics that each step keeps (1 - the value "
-                f"of torch); set both, {before_line(inventory)}:\n" + _code(inventory, violation)
+                f"of torch); set both, {before_line(inventory)}:\n"
+                + _code(inventory, violation)
+                + _freezing(violation)
             ),
             evidence={
                 "momentum_and_epsilon": values,
                 "limits": {"momentum": (LOW, HIGH), "epsilon": (0.0, MAX_EPSILON)},
             },
         )
+
+
+def _freezing(norms: Sequence[NormLayer]) -> str:
+    """How statistics are kept on purpose, where momentum 1 may be meant to do that."""
+    kept = [
+        norm.path
+        for norm in norms
+        if norm.momentum == 1 and norm.kind is NormKind.KERAS and not expects_inference(norm)
+    ]
+    if not kept:
+        return ""
+    return (
+        f"\nto keep the statistics of {some(kept)} as they are, freeze these BN instead "
+        "(layer.trainable = False, then compile): fit uses the kept statistics, too"
+    )
 
 
 def _momentum(norm: NormLayer) -> Iterable[str]:
@@ -100,7 +118,10 @@ def _momentum(norm: NormLayer) -> Iterable[str]:
     elif value < LOW:
         yield f"at momentum {value:g}, {100 * (1 - value):.3g} % is of the last batch alone"
     elif value == 1:
-        yield "momentum 1 never updates the moving statistics"
+        yield (
+            "momentum 1 never updates the moving statistics, while fit normalises with the batch: "
+            "fit and predict disagree"
+        )
     elif value >= HIGH:
         yield f"momentum {value:g} takes over {100 * (1 - value):.2g} % of a batch"
 

@@ -32,7 +32,8 @@ class NonFiniteStatistics(Rule):
         recompute the statistics.
 
     Known limits:
-        It names the vectors, not the batch that did it.
+        It names the vectors, not the batch that did it. What a callback puts back after the check
+        is not seen.
 
     Source:
         Measured with empty batches on Keras 2.15, tf_keras 2.21 and Keras 3.15.1; tensorflow
@@ -60,8 +61,9 @@ class NonFiniteStatistics(Rule):
             layers=paths,
             message=(
                 f"NaN or Inf in {count(len(violation), 'BN layer')} after "
-                f"{count(run.steps, 'step')}: {some(vectors)}. With {inventory.stack} these "
-                "values stay non-finite in every later step, and predict gives NaN."
+                f"{count(run.steps, 'step')}: {some(vectors)}. With {inventory.stack} no "
+                "step makes these values finite again, only an assignment does; until then "
+                "predict gives NaN."
             ),
             fix=(
                 "look for NaN in the batches (np.isfinite(x).all()), leave out empty and one-row "

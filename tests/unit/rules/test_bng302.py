@@ -49,3 +49,10 @@ def test_the_fix_of_a_torch_module_sets_its_share_of_the_new_value():
     fix = the_violation(RULE, facts(module)).fix
     reached = 'model.get_layer("net").get_layer("wrapper").module.get_submodule("bn.1")'
     assert f"{reached}.momentum = 0.1" in fix
+
+
+def test_at_momentum_1_the_fix_names_freezing():
+    violation = the_violation(RULE, facts(norm("a", momentum=1.0), norm("b", momentum=0.1)))
+    assert "fit and predict disagree" in violation.message
+    assert "to keep the statistics of a as they are, freeze these BN" in violation.fix
+    assert "freeze" not in the_violation(RULE, facts(norm("b", momentum=0.1))).fix
