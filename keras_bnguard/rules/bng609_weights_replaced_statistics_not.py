@@ -9,11 +9,11 @@ from keras_bnguard.records import (
     Inventory,
     RunFacts,
     Severity,
+    SkipKind,
     SkipReason,
     Trigger,
 )
 from keras_bnguard.rules.base import AT_THE_END, Rule, Violation
-from keras_bnguard.rules.predicates import no_step_yet
 from keras_bnguard.rules.text import after_line, count, recalibrate_code, some
 from keras_bnguard.rules.thresholds import MIN_DISTANCE
 
@@ -87,7 +87,10 @@ class WeightsReplacedStatisticsNot(Rule):
         )
 
     def skip_reason(self, run: RunFacts) -> Optional[SkipReason]:
-        return no_step_yet(run)
+        if run.steps > 0:
+            return None
+        why = "it compares weights around the callbacks of fit, and no epoch of one has ended"
+        return SkipReason(SkipKind.TOO_EARLY, why)
 
 
 def _message(found: AssignedWeights, inventory: Inventory) -> str:
