@@ -84,7 +84,7 @@ def measure_norm_inputs(
             values[item.path] = min(values.get(item.path, np.inf), item.count)
             calls[item.path] = calls.get(item.path, 0) + 1
         per_batch.append(pool(moments))
-    containers = {norm.path: norm.container for norm in snapshot.inventory.norms}
+    containers = _sub_models(snapshot)
     handles = {handle.path: handle for handle in snapshot.handles}
     started: Dict[str, None] = {}
     found = []
@@ -105,6 +105,25 @@ def measure_norm_inputs(
             )
         )
     return tuple(found), len(per_batch)
+
+
+def _sub_models(snapshot: ModelSnapshot) -> Dict[str, str]:
+    """Path of each BN -> path of the sub-model whose input it belongs to, "" for the model itself.
+
+    That is the deepest model around it that has at least half of all BN. A block of a network,
+    as a composite layer or a small model, gets what the network makes and no data of the user.
+    """
+    paths = [norm.path for norm in snapshot.inventory.norms]
+    models = [path for path, layer in snapshot.layers if snapshot.backend.graph.is_model(layer)]
+    large = [
+        model
+        for model in models
+        if 2 * sum(path.startswith(f"{model}/") for path in paths) >= len(paths)
+    ]
+    return {
+        path: max((m for m in large if path.startswith(f"{m}/")), key=len, default="")
+        for path in paths
+    }
 
 
 def _compared(snapshot: ModelSnapshot, handle: Any, batches: List[InputMoments]) -> Dict[str, Any]:

@@ -31,7 +31,8 @@ class NormInput:
 
     Attributes:
         path: path of the BN.
-        container: path of the sub-model that contains it.
+        container: path of the deepest sub-model around it that has at least half of all BN, ""
+            for the model itself.
         first: whether it is the first BN of its sub-model that runs.
         order: place among all BN that ran.
         calls: how often it runs per batch.

@@ -14,10 +14,11 @@ from keras_bnguard.rules.thresholds import MAX_SCALE
 
 # What each family of keras.applications expects: "raw" 0..255, "tf" -1..1, "caffe" 0..255 less
 # the ImageNet mean, "torch" (x / 255 - mean) / std. The first pattern that matches counts.
+# Others give their models such names too, so a mode counts only where the data speak for it.
 FAMILIES = (
     (r"^(efficientnet|convnext|regnet|mobilenetv3|resnetrs|resnet_rs|nasnetv0)", "raw"),
     (r"^resnet\d+v2|^(mobilenet|inception|xception|nasnet)", "tf"),
-    (r"^(resnet\d+|vgg)", "caffe"),
+    (r"^(resnet(50|101|152)|vgg)", "caffe"),
     (r"^densenet", "torch"),
 )
 EXPECTS = {
@@ -26,13 +27,16 @@ EXPECTS = {
     "caffe": "pixels from 0 to 255 less the mean of ImageNet, in BGR",
     "torch": "pixels from 0 to 1 less the mean and divided by the deviation of ImageNet",
 }
+SPANS = {"raw": 255.0, "tf": 2.0, "caffe": 255.0, "torch": 4.8}
+_FACTOR = math.sqrt(MAX_SCALE) / 2  # The variance is off by MAX_SCALE or more.
 
 
 class InputScaleMismatch(Rule):
     """What reaches the first BN of a model is off its statistics by orders of magnitude.
 
     What it checks:
-        The first BN of each sub-model, where it has trained statistics, on your data.
+        The first BN of the model, and of a sub-model with at least half of all BN, where it has
+        trained statistics, on your data.
 
     Why it matters:
         Images that are rescaled twice, or not at all, or by the preprocess_input of another
@@ -43,7 +47,7 @@ class InputScaleMismatch(Rule):
         variance of the input over moving variance, median over channels, below 0.01 or above
         100, over all batches of the sample. The cause is read off that factor, off a Rescaling
         layer inside the model, off the range of the data, and off the name of a model of
-        keras.applications.
+        keras.applications where range and layers agree with what that model expects.
 
     Example:
         base = keras.applications.EfficientNetB0(include_top=False)   # rescales inside
@@ -94,7 +98,7 @@ class InputScaleMismatch(Rule):
 
 
 def mismatched(inventory: Inventory, data: DataFacts) -> List[NormInput]:
-    """The first BN of each sub-model whose input is off by orders of magnitude."""
+    """The first BN of the model or a large sub-model whose input is off by orders of magnitude."""
     known = norms_of(inventory)
     return [
         item
@@ -130,7 +134,7 @@ def _cause(inventory: Inventory, data: DataFacts, item: NormInput) -> Tuple[str,
         for layer in inventory.layers
         if layer.class_name in ("Rescaling", "Normalization")
     ]
-    if mode:
+    if mode and _agrees(mode, data, small=small, rescales=bool(rescales)):
         does = "rescaled twice" if mode == "raw" and small else _describe(mode, small)
         module = _module(name)
         cure = (
@@ -153,6 +157,14 @@ def _cause(inventory: Inventory, data: DataFacts, item: NormInput) -> Tuple[str,
         "Likely cause: not rescaled, where the model was trained on rescaled values.",
         "values rescaled as in its training, pixels divided by 255 for instance",
     )
+
+
+def _agrees(mode: str, data: DataFacts, *, small: bool, rescales: bool) -> bool:
+    """Whether data and layers can be those of a model of this mode that gets wrong data."""
+    if mode == "raw" and not rescales:
+        return False
+    span = data.high - data.low
+    return span * _FACTOR < SPANS[mode] if small else span > SPANS[mode] * _FACTOR
 
 
 def _describe(mode: str, small: bool) -> str:

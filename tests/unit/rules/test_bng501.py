@@ -52,7 +52,36 @@ def test_it_names_data_that_were_not_rescaled():
     ],
 )
 def test_it_knows_what_models_of_keras_applications_expect(name, scale, words):
-    assert words in the_violation(RULE, known(scale, path=f"{name}/bn")).message
+    inside = [layer(f"{name}/rescaling", 0, class_name="Rescaling", weighted=False)]
+    high = 255.0 if scale > 1 else 1.0
+    data = known(scale, path=f"{name}/bn", layers=inside, high=high)
+    assert words in the_violation(RULE, data).message
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "high", "words"),
+    [
+        # Made without its Rescaling, as include_preprocessing=False and ports of others are.
+        ("efficientnetv2-b0", 1e4, 255.0, "Likely cause: not rescaled, where the model was"),
+        ("efficientnetv2-b0", 1e-4, 1.0, "Likely cause: rescaled, where the model was"),
+        # No model of keras.applications.
+        ("resnet18", 1e4, 255.0, "Likely cause: not rescaled, where the model was"),
+        # A port whose weights expect other values than those of keras.applications.
+        ("resnet50", 1e4, 255.0, "Likely cause: not rescaled, where the model was"),
+        ("mobilenetv2", 1e4, 1.0, "Likely cause: not rescaled, where the model was"),
+        ("densenet121", 1e-4, 255.0, "Likely cause: rescaled, where the model was"),
+    ],
+)
+def test_a_name_does_not_count_where_data_or_layers_contradict_it(name, scale, high, words):
+    violation = the_violation(RULE, known(scale, path=f"{name}/bn", high=high))
+    assert words in violation.message
+    assert name not in violation.fix
+
+
+def test_the_fix_is_silent_about_values_that_the_model_gets_already():
+    inside = [layer("efficientnetb0/rescaling", 0, class_name="Rescaling", weighted=False)]
+    data = known(1e4, path="efficientnetb0/bn", layers=inside, high=255.0)
+    assert "from 0 to 255" not in the_violation(RULE, data).fix
 
 
 def test_constant_data_are_named():
