@@ -13,6 +13,24 @@ from tests.stack import IS_KERAS3
 
 FIT = "net.fit(features, labels, batch_size=16, epochs=1, verbose=0, callbacks=[guard])\n"
 
+STUBBORN = """
+class Stubborn(L.BatchNormalization):
+    def call(self, inputs, training=None, mask=None):
+        kept, self.trainable = self.trainable, True
+        try:
+            return super().call(inputs, training=training)
+        finally:
+            self.trainable = kept
+
+
+h = inputs = keras.Input((8,))
+h = Stubborn(name="stubborn", momentum=0.9)(L.Dense(8)(h))
+net = keras.Model(inputs, L.Dense(1, activation="sigmoid")(h))
+net.get_layer("stubborn").trainable = False
+compiled(net)
+"""
+"""A frozen BN that goes on updating its statistics."""
+
 CASES: Dict[str, str] = {
     "BNG101": """
 base = backbone()
@@ -67,23 +85,7 @@ base.trainable = True
 compiled(net, 1e-4)
 """
     + FIT,
-    "BNG105": """
-class Stubborn(L.BatchNormalization):
-    def call(self, inputs, training=None, mask=None):
-        kept, self.trainable = self.trainable, True
-        try:
-            return super().call(inputs, training=training)
-        finally:
-            self.trainable = kept
-
-
-h = inputs = keras.Input((8,))
-h = Stubborn(name="stubborn", momentum=0.9)(L.Dense(8)(h))
-net = keras.Model(inputs, L.Dense(1, activation="sigmoid")(h))
-net.get_layer("stubborn").trainable = False
-compiled(net)
-"""
-    + FIT,
+    "BNG105": STUBBORN + FIT,
     "BNG201": """
 net = compiled(on_top(backbone(), training=False))
 """
@@ -104,6 +106,7 @@ base.trainable = False
 net = compiled(on_top(base))
 """
     + FIT,
+    "BNG404": STUBBORN + FIT,
     "BNG406": """
 features = 30 * features + 20
 net = compiled(on_top(backbone(momentum=0.5)))
@@ -136,6 +139,14 @@ for layer in base.layers:
 net.compile(optimizer=net.optimizer, loss="binary_crossentropy", metrics=["accuracy"])
 """
     + FIT,
+    "BNG603": """
+net = on_top(backbone(momentum=0.5))
+net.compile(
+    keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.95, ema_overwrite_frequency=None),
+    loss="binary_crossentropy",
+)
+"""
+    + FIT.replace("epochs=1", "epochs=4"),
     "BNG605": """
 net = on_top(backbone())
 decay = keras.optimizers.schedules.ExponentialDecay(0.01, 10, 0.9)
