@@ -6,12 +6,13 @@ import atexit
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Optional, Tuple
 
 from keras_bnguard.auto.fits import Fits
 from keras_bnguard.auto.import_hook import ImportHook
 from keras_bnguard.auto.inferences import Inferences
 from keras_bnguard.auto.loops import Loops, nothing
+from keras_bnguard.auto.outside import Outside
 from keras_bnguard.auto.run_log import RunLog, ignore
 from keras_bnguard.backends.call_stack import warn_user
 from keras_bnguard.backends.known_stacks import PACKAGES
@@ -36,6 +37,7 @@ class AutoWarnings:
         self.fits = Fits(self.log)
         self.loops = Loops(self.log, self.fits, self._finish_at_exit)
         self.inferences = Inferences(self.log, self.fits)
+        self.outside = Outside(self.log, self.fits, self._finish_at_exit)
         self._at_exit = False
         self._process = os.getpid()
         self._hook = ImportHook(self._keras_imported)
@@ -96,6 +98,7 @@ class AutoWarnings:
     def finish(self) -> None:
         """Check every loop a last time; their reports are complete then."""
         self.loops.finish()
+        self.outside.judge()
 
     def _finish_at_exit(self) -> None:
         # Registered after the frameworks were imported, so that it runs before they are gone.
@@ -161,15 +164,27 @@ class AutoWarnings:
             if self.log.unwatchable():
                 return callbacks, nothing
             self.loops.before_fit(model)
-            return self.fits.enter(model, callbacks)
+            self.outside.judge()
+            callbacks, left = self.fits.enter(model, callbacks)
         except FindingError:
             raise
         except Exception as error:
             self.barrier.note(error)
             return callbacks, nothing
 
+        def done() -> None:
+            self.outside.after_fit(model)
+            left()
+
+        return callbacks, done
+
+    def before_call(self, model: Any) -> Optional[Callable[[], None]]:
+        """Before a call with `training=True`; returns what to call after it, None for nothing."""
+        return self.outside.before(model)
+
     def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]:
         """Before a `train_on_batch`; returns (a context for it, what to call after it)."""
+        self.outside.before_step()
         return self.loops.before_batch(model)
 
     def before_inference(self, model: Any, name: str) -> Callable[[], None]:
@@ -178,6 +193,7 @@ class AutoWarnings:
 
     def before_apply(self, optimizer: Any, variables: Any, stateless: bool) -> None:
         """Before an optimizer's step."""
+        self.outside.before_step()
         self.loops.before_apply(optimizer, variables, stateless)
 
     def after_apply(self, optimizer: Any) -> None:
@@ -200,4 +216,5 @@ class AutoWarnings:
     @fail_safe()
     def after_load(self, layer: Any) -> None:
         """Weights were loaded into a layer or a model."""
+        self.outside.forget()
         self.loops.after_load(layer)

@@ -18,6 +18,9 @@ from keras_bnguard.errors import BNGuardWarning
 NOT_THE_USER = FRAMEWORKS | {OURS, "contextlib"}
 """Top-level packages whose frames are never the user's own line."""
 
+_HOOKS = tuple(f"{OURS}.{name}" for name in ("auto.", "backends.patches.model_calls", "errors"))
+"""Modules of ours that stand in front of Keras."""
+
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _COMMANDS = os.path.dirname(sys.executable or "")
 _LIBRARIES = tuple(
@@ -96,6 +99,17 @@ def user_line(*packages: str) -> Optional[str]:
     """
     frame = user_frame(*packages)
     return None if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def called_by_us() -> bool:
+    """Return whether code of this package that is no hook runs between here and the user's line."""
+    for frame in callers():
+        name = str(frame.f_globals.get("__name__", ""))
+        if _may_be_the_users(frame, ()):
+            return False
+        if name.startswith(f"{OURS}.") and not name.startswith(_HOOKS):
+            return True
+    return False
 
 
 def warn_user(message: str, category: Type[Warning] = BNGuardWarning) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from keras_bnguard.backends.call_stack import user_line
 from keras_bnguard.backends.patches import model_hooks
 from keras_bnguard.backends.patches.class_patches import ClassPatches, owner_of, stands_for
+from keras_bnguard.backends.patches.model_calls import watch_calls
 from keras_bnguard.backends.patches.source_lines import HISTORIES, SourceHistory
 from keras_bnguard.backends.patches.watcher import NoWatcher, Watcher
 from keras_bnguard.backends.registry import loaded_backends, unsupported_kerases
@@ -44,6 +45,7 @@ class _Installed:
             "fit": self._install_fit,
             "train_on_batch": self._install_train_on_batch,
             "evaluate and predict": self._install_inference,
+            "calls with training=True": self._install_calls,
             "loading of weights": self._install_loaders,
             "custom training loops": self._install_updates,
             "lines of training= in a graph": self._install_nodes,
@@ -70,6 +72,9 @@ class _Installed:
         for model in self._models():
             for name in ("evaluate", "predict"):
                 self._replace(model, name, functools.partial(self._inference, name))
+
+    def _install_calls(self) -> None:
+        watch_calls(self.patches, self.backend.keras.Model, lambda: self.watcher)
 
     def _models(self) -> List[type]:
         return [self.backend.keras.Model, *self.backend.step.graph_mode_models()]

@@ -44,6 +44,7 @@ from keras_bnguard.records.moments import (
     MomentKind,
     Trigger,
 )
+from keras_bnguard.records.outside_training import InferencePass, OutsideChange, WrittenTrue
 from keras_bnguard.records.report import (
     SEVERITIES,
     DriftSnapshot,
@@ -69,13 +70,11 @@ from keras_bnguard.records.training import (
     CallSite,
     ChangeOutcome,
     EmaBias,
-    InferencePass,
     NormState,
     OptimizerFacts,
     PastRun,
     StatisticsChange,
     TrainableChange,
-    WrittenTrue,
 )
 from keras_bnguard.records.user_code import UserCode
 
@@ -123,6 +122,7 @@ __all__ = [
     "OptimizerFacts",
     "Outcome",
     "OutcomeStatus",
+    "OutsideChange",
     "PastRun",
     "Policy",
     "PolicyScore",

@@ -8,12 +8,12 @@ from typing import Any, FrozenSet, Mapping, Optional, Tuple
 from keras_bnguard.records.data import DataFacts
 from keras_bnguard.records.model import Inventory
 from keras_bnguard.records.moments import TRAIN_START, Moment
+from keras_bnguard.records.outside_training import InferencePass, OutsideChange
 from keras_bnguard.records.training import (
     AssignedWeights,
     Averaging,
     CallSite,
     EmaBias,
-    InferencePass,
     OptimizerFacts,
     PastRun,
     StatisticsChange,
@@ -60,6 +60,7 @@ class RunFacts:
             in a custom training loop that it only sees through its optimizer.
         trained_elsewhere: paths of BN that another model may have updated in its own steps.
         inference: the first inference pass, None while none was observed.
+        outside: what calls outside training changed; None where nothing was seen.
     """
 
     moment: Moment = TRAIN_START
@@ -85,6 +86,7 @@ class RunFacts:
     calls_observable: bool = True
     trained_elsewhere: FrozenSet[str] = frozenset()
     inference: Optional[InferencePass] = None
+    outside: Optional[OutsideChange] = None
 
 
 @dataclass(frozen=True)

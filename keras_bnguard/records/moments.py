@@ -86,6 +86,7 @@ class Trigger(Enum):
     TRAINABLE_CHANGE = "`trainable` was assigned"
     LEAK = "the first step showed a leaked `training` argument"
     INFERENCE = "the first inference pass showed how BN are called"
+    OUTSIDE = "calls outside training changed statistics"
     RECOMPILE = "`compile()` ran inside `fit`"
     LOOP_END = "a custom training loop ended"
     TRAINING_END = "`fit` ended"

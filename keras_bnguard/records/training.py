@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import numpy as np
 
@@ -92,36 +92,6 @@ class CallSite:
     values_per_row: Optional[int] = None
     flag: bool = True
     surrounding: Any = None
-
-
-@dataclass(frozen=True)
-class WrittenTrue:
-    """Where the `training=True` stands that reached a BN in inference.
-
-    Attributes:
-        class_name: the class whose `call` passes it, "" where that is not known.
-        source: "file.py:41" of that `call`, None where unknown.
-        in_step: whether the step itself calls the model with it.
-        default_of: path of the layer whose default `training=True` it is, None where it is none.
-    """
-
-    class_name: str = ""
-    source: Optional[str] = None
-    in_step: bool = False
-    default_of: Optional[str] = None
-
-
-@dataclass(frozen=True)
-class InferencePass:
-    """How the BN were called in the first inference pass that was observed.
-
-    Attributes:
-        moment: the pass: validation, `evaluate` or `predict`.
-        in_training: path of each BN that ran in training mode -> where its `training=True` stands.
-    """
-
-    moment: Moment
-    in_training: Mapping[str, WrittenTrue] = field(default_factory=dict)
 
 
 class ChangeOutcome(Enum):

@@ -22,6 +22,7 @@ from keras_bnguard.records import (
     LostMask,
     NormBehaviour,
     NormKind,
+    OutsideChange,
     RunMode,
     TimeSteps,
 )
@@ -125,6 +126,7 @@ def a_run_full_of_faults() -> Facts:
             averaging=Averaging("Adam(use_ema=True)", assigned=True, distance=0.5),
             assigned=AssignedWeights(TRAIN_START, ("c",), distance=0.5),
             ended=True,
+            outside=OutsideChange({"c": 1.5}),
         ),
         fit_settings={"epochs": 1, "steps": 10, "batch_size": 32, "samples": 65},
         data=sampled(

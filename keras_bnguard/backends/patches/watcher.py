@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Protocol, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Protocol, Tuple
 
 from keras_bnguard.backends.patches.class_patches import ClassPatches
 
@@ -14,6 +14,8 @@ class Watcher(Protocol):
     """What is called; its methods must not raise."""
 
     def around_fit(self, model: Any, callbacks: Any) -> Tuple[Any, Callable[[], None]]: ...
+
+    def before_call(self, model: Any) -> Optional[Callable[[], None]]: ...
 
     def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]: ...
 
@@ -44,6 +46,11 @@ class NoWatcher:
         """Run `fit` as it is."""
         self._patches.take_off()
         return callbacks, _nothing
+
+    def before_call(self, model: Any) -> Optional[Callable[[], None]]:
+        """Run it as it is."""
+        self._patches.take_off()
+        return None
 
     def before_batch(self, model: Any) -> Tuple[Any, Callable[[], None]]:
         """Run `train_on_batch` as it is."""

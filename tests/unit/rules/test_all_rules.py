@@ -54,6 +54,7 @@ TABLE = """
 | BNG405 | error | inventory run | CHANGE |  | 203 205 607 101 |
 | BNG406 | warning | inventory run | CHANGE |  | 201 102 103 104 501 606 101 |
 | BNG407 | warning | inventory run | TRAINING_END |  | 301 406 |
+| BNG408 | warning | inventory | OUTSIDE |  |  |
 | BNG501 | error | inventory data |  |  |  |
 | BNG502 | warning | inventory | CHANGE |  |  |
 | BNG503 | warning | inventory fit_settings | CHANGE |  |  |

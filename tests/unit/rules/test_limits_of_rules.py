@@ -9,7 +9,14 @@ from typing import Any, Callable, NamedTuple
 
 import pytest
 
-from keras_bnguard.records import TRAIN_START, AssignedWeights, Averaging, BatchDependence, Facts
+from keras_bnguard.records import (
+    TRAIN_START,
+    AssignedWeights,
+    Averaging,
+    BatchDependence,
+    Facts,
+    OutsideChange,
+)
 from keras_bnguard.rules import BY_CODE
 from tests.builders.facts import (
     adam,
@@ -142,6 +149,13 @@ LIMITS = [
     Limit("BNG407", "MAX_SHIFT", lambda x: ended(shift=x), 0.5, 0.501),
     Limit("BNG407", "MAX_LOG_VARIANCE", lambda x: ended(log_variance=x), 0.7, 0.701),
     Limit("BNG407", "MIN_STEPS", lambda x: ended(x, shift=9.0), 9, 10),
+    Limit(
+        "BNG408",
+        "MIN_CHANGE",
+        lambda x: facts(norm("bn"), run=run(outside=OutsideChange({"bn": x}))),
+        0.0999,
+        0.1,
+    ),
     Limit("BNG501", "MAX_SCALE", lambda x: frozen(variance_ratio=x), 100.0, 100.1),
     Limit("BNG501", "1 / MAX_SCALE", lambda x: frozen(variance_ratio=x), 0.01, 0.0099),
     # An input whose scale is off is left to BNG501.
