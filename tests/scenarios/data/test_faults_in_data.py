@@ -7,7 +7,7 @@ import pytest
 
 import keras_bnguard as bng
 from keras_bnguard.guard.data_sampling import FROM_FIT
-from keras_bnguard.records import TRAIN_START
+from keras_bnguard.records import TRAIN_START, SkipKind
 from keras_bnguard.records.report import Severity
 from tests.builders.containers import Base
 from tests.builders.data_models import compiled, dense, flat, layers, on_top, trained_base
@@ -208,25 +208,33 @@ class NoCall(keras.Model):
         raise NotImplementedError
 
 
-def reasons(report):
-    return {o.code: o.reason for o in report.skipped}
+def skipped(report):
+    """Code -> the outcome of each rule that was skipped."""
+    return {outcome.code: outcome for outcome in report.skipped}
 
 
-def test_what_cannot_be_run_is_skipped_with_its_reason_and_never_raises():
-    x, y = flat(64)
-    cases = {
-        "not built yet": (keras.Sequential([layers.Dense(3), layers.BatchNormalization()]), x),
-        "takes batches of shape": (compiled(dense()), x[:, :5]),
-        "can be read only once": (compiled(dense()), iter([(x, y)])),
-        "gave no batch": (compiled(dense()), []),
-    }
-    for reason, (model, data) in cases.items():
-        report = bng.audit(model, data)
-        assert reason in reasons(report)["BNG501"], (reason, reasons(report)["BNG501"])
-        assert not [f for f in report.findings if f.code.startswith("BNG5")]
-    assert "no compiled loss" in reasons(bng.audit(dense(), (x, y)))["BNG506"]
-    assert "no labels" in reasons(bng.audit(compiled(dense()), x))["BNG506"]
-    assert "not built" in reasons(bng.audit(NoCall(), x))["BNG501"]
+def not_built():
+    return keras.Sequential([layers.Dense(3), layers.BatchNormalization()])
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "make"),
+    [
+        ("BNG501", SkipKind.NOT_MEASURED, lambda x, y: (not_built(), x)),
+        ("BNG501", SkipKind.NOT_MEASURED, lambda x, y: (NoCall(), x)),
+        ("BNG501", SkipKind.NOT_MEASURED, lambda x, y: (compiled(dense()), x[:, :5])),
+        ("BNG501", SkipKind.MISSING_FACT, lambda x, y: (compiled(dense()), iter([(x, y)]))),
+        ("BNG501", SkipKind.MISSING_FACT, lambda x, y: (compiled(dense()), [])),
+        ("BNG506", SkipKind.NOT_MEASURED, lambda x, y: (dense(), (x, y))),
+        ("BNG506", SkipKind.NOT_MEASURED, lambda x, y: (compiled(dense()), x)),
+    ],
+    ids=["not-built", "no-call", "other-shape", "read-once", "no-batch", "no-loss", "no-labels"],
+)
+def test_what_cannot_be_run_is_skipped_and_never_raises(code, kind, make):
+    report = bng.audit(*make(*flat(64)))
+    assert skipped(report)[code].skip_kind is kind
+    assert skipped(report)[code].reason
+    assert not [f for f in report.findings if f.code.startswith("BNG5")]
 
 
 def test_a_generator_is_left_to_training_and_the_report_names_what_to_pass():
@@ -234,9 +242,9 @@ def test_a_generator_is_left_to_training_and_the_report_names_what_to_pass():
     guard = bng.BNGuard(data=FROM_FIT)
     batches = ((x[i : i + 32], y[i : i + 32]) for i in 100 * [0, 32])
     compiled(dense()).fit(batches, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=[guard])
-    reason = reasons(guard.report)["BNG504"]
-    assert "generator can be read only once and is left to training" in reason
-    assert "function that returns a new one" in reason
+    outcome = skipped(guard.report)["BNG504"]
+    assert outcome.skip_kind is SkipKind.MISSING_FACT
+    assert "BNGuard(data=" in outcome.reason, "what to pass instead"
 
 
 def test_a_loss_that_cannot_be_computed_is_skipped():
@@ -246,7 +254,9 @@ def test_a_loss_that_cannot_be_computed_is_skipped():
     model = dense()
     model.compile("sgd", broken)
     x, y = flat(64)
-    assert "RuntimeError: mine" in reasons(bng.audit(model, (x, y)))["BNG506"]
+    outcome = skipped(bng.audit(model, (x, y)))["BNG506"]
+    assert outcome.skip_kind is SkipKind.NOT_MEASURED
+    assert "RuntimeError: mine" in outcome.reason, "the user's own error is shown"
 
 
 def test_masked_steps_are_left_out_of_what_is_measured():
