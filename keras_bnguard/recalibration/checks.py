@@ -10,6 +10,9 @@ from keras_bnguard.model.snapshot import ModelSnapshot
 from keras_bnguard.rules.text import some
 from keras_bnguard.statistics.moments import InputMoments
 
+MIN_VALUES = 2
+"""Values a channel from which a variance can be computed."""
+
 
 def check_visible(snapshot: ModelSnapshot, paths: Collection[str]) -> None:
     """Refuse BN in cells of recurrent layers.
@@ -27,15 +30,24 @@ def check_visible(snapshot: ModelSnapshot, paths: Collection[str]) -> None:
         )
 
 
-def check_finite(moments: Mapping[str, InputMoments]) -> None:
-    """Refuse moments that are NaN or infinite, before they are assigned.
+def check_moments(moments: Mapping[str, InputMoments]) -> None:
+    """Refuse moments that no statistics can be made of, before they are assigned.
+
+    Those of a single value have variance 0, which makes inference divide by sqrt(epsilon).
 
     Raises:
-        DataError: names the BN.
+        DataError: moments are NaN or infinite, or of one value a channel; names the BN.
     """
     bad = tuple(path for path, item in moments.items() if not item.finite)
     if bad:
         raise DataError(
             f"what reaches {some(bad)} has NaN or infinite moments over this data, so no "
             "statistics were assigned. Search the data for NaN or inf, then in the weights."
+        )
+    single = tuple(path for path, item in moments.items() if item.count < MIN_VALUES)
+    if single:
+        raise DataError(
+            f"one value a channel reaches {some(single)} over this data, and its variance would "
+            "be 0, so no statistics were assigned. Pass all rows that training has, or a few "
+            "hundred of them."
         )

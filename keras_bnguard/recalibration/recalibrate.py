@@ -30,7 +30,7 @@ from keras_bnguard.errors import SettingError
 from keras_bnguard.model.expected_mode import expected_mode
 from keras_bnguard.model.forced_inference import mark_forced_inference
 from keras_bnguard.model.snapshot import ModelSnapshot, take_snapshot
-from keras_bnguard.recalibration.checks import check_finite, check_visible
+from keras_bnguard.recalibration.checks import check_moments, check_visible
 from keras_bnguard.recalibration.saved_statistics import SavedStatistics
 from keras_bnguard.records import ExpectedMode, NormKind, NormState
 from keras_bnguard.records.shown import Shown
@@ -197,7 +197,8 @@ def recalibrate(
         SettingError: unknown mode; several processes that nothing connects.
         SelectorError: `layers` matches no BN.
         DataError: data that can be read only once, never ends, is empty or has another shape, or
-            gives NaN or infinite moments, in any process; the statistics stay as they are.
+            gives NaN or infinite moments or a single value a channel, in any process; the
+            statistics stay as they are.
         BNGuardWarning: `layers` is None and no BN is meant to train, so that nothing changes.
         UnsupportedModelError: `model` is no Keras model or not built, BN is in the cell of a
             recurrent layer, or TensorFlow runs in graph mode.
@@ -256,7 +257,7 @@ def run_plan(
                 pooled = _one_pass(snapshot, list(handles.values()), shown, processes)
             else:
                 pooled = _sequential(snapshot, handles, source, processes, verbose)
-        check_finite(pooled)
+        check_moments(pooled)
         assign_moments(snapshot, pooled)
         after_an_error.pop_all()
     return Recalibration(

@@ -85,6 +85,16 @@ def test_recalibrate_refuses_moments_that_are_no_numbers(value, mode):
     assert same(before, weights(model))
 
 
+@pytest.mark.parametrize("mode", ["one-pass", "sequential"])
+def test_recalibrate_refuses_the_variance_of_a_single_value(mode):
+    model = net()
+    before = weights(model)
+    with pytest.raises(bng.DataError, match="one value a channel reaches bn"):
+        bng.recalibrate(model, X[:1], mode=mode)
+    assert same(before, weights(model))
+    assert bng.recalibrate(model, X[:2], mode=mode).values == {"bn": 2.0}
+
+
 def test_audit_reports_that_data_are_all_nan():
     report = bng.audit(net(), (X * np.nan, Y))
     skipped = {outcome.code: outcome.reason for outcome in report.skipped}
