@@ -44,10 +44,10 @@ def check_moments(moments: Mapping[str, InputMoments]) -> None:
             f"what reaches {some(bad)} has NaN or infinite moments over this data, so no "
             "statistics were assigned. Search the data for NaN or inf, then in the weights."
         )
-    single = tuple(path for path, item in moments.items() if item.count < MIN_VALUES)
-    if single:
+    one_value = tuple(path for path, item in moments.items() if item.count < MIN_VALUES)
+    if one_value:
         raise DataError(
-            f"one value a channel reaches {some(single)} over this data, and its variance would "
+            f"one value a channel reaches {some(one_value)} over this data, and its variance would "
             "be 0, so no statistics were assigned. Pass all rows that training has, or a few "
             "hundred of them."
         )

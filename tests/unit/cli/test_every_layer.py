@@ -13,7 +13,7 @@ from tests.stack import keras
 layers = keras.layers
 SHAPES = ((4,), (6, 4), (8, 8, 4), (4, 8, 8, 4), (3, 8, 8, 4))
 ARGUMENTS = {
-    "units": 4, "filters": 4, "kernel_size": 2, "rate": 0.1, "stddev": 0.1, "factor": 0.1,
+    "units": 4, "filters": 4, "kernel_size": 2,
     "height": 4, "width": 4, "target_shape": (2, -1), "dims": (1,), "n": 2, "num_heads": 2,
     "key_dim": 2, "head_dim": 4, "num_query_heads": 2, "num_key_value_heads": 2,
     "input_dim": 9, "output_dim": 4, "scale": 0.5, "offset": 0.1, "layer": layers.Dense(3),
@@ -55,7 +55,7 @@ def built_in():
 
 
 def instance(name):
-    """A layer with an argument for each of its parameters that has no default."""
+    """A layer with an argument for each parameter without a default; 0.1 where none is listed."""
     cls = getattr(layers, name)
     if name == "RNN":
         return cls(layers.LSTMCell(3))
@@ -67,7 +67,7 @@ def instance(name):
         for each in list(parameters)[1:]
         if each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
     ]
-    return cls(**{**{each: ARGUMENTS[each] for each in needed}, **BESIDES.get(name, {})})
+    return cls(**{**{each: ARGUMENTS.get(each, 0.1) for each in needed}, **BESIDES.get(name, {})})
 
 
 def model_of(name):
@@ -103,7 +103,7 @@ def test_a_layer_of_keras_is_audited(name, not_made, tmp_path, capsys):
     assert main(["audit", str(path)]) in (0, 1), capsys.readouterr().err
 
 
-def kinds():
+def applications():
     """One function of each module of keras.applications that builds models."""
     found = {}
     for name in sorted(dir(keras.applications)):
@@ -114,7 +114,7 @@ def kinds():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("name", applications())
 def test_a_model_of_keras_applications_is_audited(name, tmp_path, capsys):
     model = getattr(keras.applications, name)(weights=None)
     path = tmp_path / "model.keras"
